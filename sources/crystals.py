@@ -1,0 +1,278 @@
+"""The batch of crystals: ragged arrays, never lists of objects.
+
+Enters: arrays. Leaves: `Crystals`, checked once at construction.
+This module does not know files, servers, graphs or units other than Å and K-free fractions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sources.elements import SYMBOLS
+
+MAX_ATOMIC_NUMBER = 118
+
+
+@dataclass(frozen=True, eq=False)
+class Crystals:
+    """`n` crystals with `S` sites and `K` site species in total; one crystal is a batch of one.
+
+    Raises:
+        ValueError: when an array breaks an invariant; the message names the array, the crystal and the accepted range.
+    """
+
+    ids: NDArray[Any]
+    """(n,) str, `provider/id`."""
+    lattice: NDArray[np.float64]
+    """(n, 3, 3) Å; rows are the vectors a, b, c."""
+    site_ptr: NDArray[np.int64]
+    """(n + 1,) sites of crystal i are `site_ptr[i]:site_ptr[i + 1]`."""
+    frac: NDArray[np.float64]
+    """(S, 3) fractional coordinates in [0, 1)."""
+    species_ptr: NDArray[np.int64]
+    """(S + 1,) species on site s are `species_ptr[s]:species_ptr[s + 1]`."""
+    numbers: NDArray[np.uint8]
+    """(K,) atomic numbers, 1 to 118."""
+    occupancy: NDArray[np.float32]
+    """(K,) in (0, 1]; an ordered site has one species at 1."""
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """name -> (n,) array: reported properties, targets, provenance."""
+
+    def __post_init__(self) -> None:
+        if np.any(np.asarray(self.numbers) > MAX_ATOMIC_NUMBER):  # before the cast to 8 bits wraps it into an element
+            raise ValueError(f"numbers must be in 1..{MAX_ATOMIC_NUMBER}, got {np.max(self.numbers)}")
+        for name, dtype, shape in _LAYOUT:
+            array = np.ascontiguousarray(getattr(self, name), dtype=dtype)
+            if array.ndim != len(shape) or any(want not in (-1, got) for want, got in zip(shape, array.shape)):
+                raise ValueError(f"{name} has shape {array.shape}, expected {shape} with -1 for any length")
+            object.__setattr__(self, name, array)
+        object.__setattr__(self, "ids", np.asarray(self.ids, dtype=np.str_).reshape(-1))
+        object.__setattr__(self, "columns", {k: np.asarray(v) for k, v in self.columns.items()})
+        self._check_lengths()
+        self._check_values()
+
+    def _check_lengths(self) -> None:
+        n, sites, species = len(self.ids), len(self.frac), len(self.numbers)
+        if len(self.lattice) != n:
+            raise ValueError(f"lattice holds {len(self.lattice)} cells for {n} ids")
+        if len(self.occupancy) != species:
+            raise ValueError(f"occupancy holds {len(self.occupancy)} values for {species} species")
+        _check_pointer("site_ptr", self.site_ptr, n, sites)
+        _check_pointer("species_ptr", self.species_ptr, sites, species)
+        for name, column in self.columns.items():
+            if column.shape[:1] != (n,):
+                raise ValueError(f"column {name!r} has shape {column.shape}, expected ({n},)")
+
+    def _check_values(self) -> None:
+        self._refuse("lattice", ~np.all(np.isfinite(self.lattice), axis=(1, 2)), "must be finite")
+        volume = np.linalg.det(self.lattice)
+        self._refuse("lattice", np.asarray(~(np.abs(volume) > 1e-6)), "must have a volume above 1e-6 Å^3")
+        inside = np.all((self.frac >= 0) & (self.frac < 1), axis=1)  # False for NaN
+        self._refuse("frac", ~inside, "must be finite and in [0, 1)", self.site_crystal)
+        good = (self.numbers >= 1) & (self.numbers <= MAX_ATOMIC_NUMBER)
+        self._refuse("numbers", ~good, f"must be in 1..{MAX_ATOMIC_NUMBER}", self._species_crystal)
+        good = (self.occupancy > 0) & (self.occupancy <= 1)
+        self._refuse("occupancy", ~good, "must be in (0, 1]", self._species_crystal)
+        crowded = self.site_occupancy > 1 + 1e-4
+        self._refuse("occupancy", crowded, "must sum to at most 1 on a site", self.site_crystal)
+
+    def _refuse(self, name: str, bad: NDArray[np.bool_], rule: str, owner: NDArray[np.int64] | None = None) -> None:
+        if not bad.any():
+            return
+        row = int(np.argmax(bad))
+        crystal = self.ids[row if owner is None else owner[row]]
+        raise ValueError(f"{name} {rule}; crystal {str(crystal)!r} has {getattr(self, name)[row].tolist()!r}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __eq__(self, other: object) -> bool:
+        """Exact equality of every array and column (NaN equals NaN)."""
+        if not isinstance(other, Crystals):
+            return NotImplemented
+        arrays = all(np.array_equal(getattr(self, n), getattr(other, n)) for n in ("ids", *_NAMES))
+        return arrays and list(self.columns) == list(other.columns) and all(map(self._same_column(other), self.columns))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _same_column(self, other: Crystals) -> Any:
+        def same(name: str) -> bool:
+            mine, theirs = self.columns[name], other.columns[name]
+            floats = mine.dtype.kind == "f" and theirs.dtype.kind == "f"
+            return bool(np.array_equal(mine, theirs, equal_nan=floats))
+
+        return same
+
+    def __getitem__(self, index: slice) -> Crystals:
+        """Crystals of a slice, in order."""
+        if not isinstance(index, slice):
+            raise TypeError(f"index a batch of crystals with a slice, or use select(); got {type(index).__name__}")
+        return self.select(np.arange(len(self))[index])
+
+    def select(self, index: NDArray[Any] | Sequence[int]) -> Crystals:
+        """Crystals at the given positions (integers, any order, repeats allowed) or under a boolean mask."""
+        index = np.asarray(index)
+        rows = np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
+        sites, site_ptr = gather_ranges(self.site_ptr, rows)
+        species, species_ptr = gather_ranges(self.species_ptr, sites)
+        return Crystals(
+            ids=self.ids[rows],
+            lattice=self.lattice[rows],
+            site_ptr=site_ptr,
+            frac=self.frac[sites],
+            species_ptr=species_ptr,
+            numbers=self.numbers[species],
+            occupancy=self.occupancy[species],
+            columns={name: column[rows] for name, column in self.columns.items()},
+        )
+
+    def with_columns(self, **columns: Any) -> Crystals:
+        """The same crystals with columns added or replaced, each (n,)."""
+        arrays = {name: getattr(self, name) for name in ("ids", *_NAMES)}
+        return Crystals(**arrays, columns={**self.columns, **columns})
+
+    @cached_property
+    def nsites(self) -> NDArray[np.int64]:
+        """(n,) sites in each cell."""
+        return np.diff(self.site_ptr)
+
+    @cached_property
+    def site_crystal(self) -> NDArray[np.int64]:
+        """(S,) crystal that owns each site."""
+        return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.site_ptr))
+
+    @cached_property
+    def species_site(self) -> NDArray[np.int64]:
+        """(K,) site that holds each species."""
+        return np.repeat(np.arange(len(self.frac)), np.diff(self.species_ptr))
+
+    @property
+    def _species_crystal(self) -> NDArray[np.int64]:
+        return self.site_crystal[self.species_site]
+
+    @cached_property
+    def site_occupancy(self) -> NDArray[np.float64]:
+        """(S,) total occupancy of each site, in (0, 1]."""
+        weights = self.occupancy.astype(np.float64)
+        return np.asarray(np.bincount(self.species_site, weights=weights, minlength=len(self.frac)), dtype=np.float64)
+
+    @cached_property
+    def is_ordered(self) -> NDArray[np.bool_]:
+        """(n,) True where every site holds one species at occupancy 1 (to 1e-5)."""
+        partial = self.occupancy < 1 - 1e-5
+        return np.asarray(np.bincount(self._species_crystal[partial], minlength=len(self)) == 0)
+
+    @cached_property
+    def volume(self) -> NDArray[np.float64]:
+        """(n,) cell volume in Å^3."""
+        return np.asarray(np.abs(np.linalg.det(self.lattice)))
+
+    def composition(self) -> NDArray[np.float64]:
+        """(n, 119) atoms of each atomic number in the cell, occupancy counted; column 0 is unused."""
+        width = MAX_ATOMIC_NUMBER + 1
+        flat = self._species_crystal * width + self.numbers
+        weights = np.round(self.occupancy.astype(np.float64), 5)
+        counts = np.bincount(flat, weights=weights, minlength=len(self) * width)
+        return np.asarray(counts.reshape(-1, width), dtype=np.float64)
+
+    def elements(self) -> NDArray[Any]:
+        """(n,) str, element set in alphabetical order, for example `Ag-Sn-Te`."""
+        present = self.composition() > 0
+        order = np.argsort(SYMBOLS)
+        return np.array(["-".join(SYMBOLS[z] for z in order if row[z]) for row in present], dtype=np.str_)
+
+    def formulas(self) -> NDArray[Any]:
+        """(n,) str, reduced formula, elements in alphabetical order, for example `Cu O4 La1.85 Sr0.15` joined."""
+        return np.array([reduced_formula(row) for row in self.composition()], dtype=np.str_)
+
+
+def reduced_formula(amounts: NDArray[np.float64]) -> str:
+    """Formula of one row of `Crystals.composition`, elements in alphabetical order (as in OPTIMADE).
+
+    Whole-number compositions are divided by their greatest common divisor; fractional ones by the smallest
+    whole-number amount that leaves every whole-number amount whole.
+
+    >>> amounts = np.zeros(119); amounts[[57, 38, 29, 8]] = 3.7, 0.3, 2, 8
+    >>> reduced_formula(amounts)
+    'CuLa1.85O4Sr0.15'
+    """
+    present = sorted(np.flatnonzero(amounts > 0), key=lambda z: SYMBOLS[z])
+    counts = amounts[present]
+    whole = np.abs(counts - np.round(counts)) < 1e-3
+    divisor = np.gcd.reduce(np.round(counts[whole]).astype(np.int64)) if whole.any() else 1
+    return "".join(SYMBOLS[z] + _amount(c / max(int(divisor), 1)) for z, c in zip(present, counts))
+
+
+def _amount(value: float) -> str:
+    text = f"{value:.4g}"
+    return "" if text == "1" else text
+
+
+def concat(parts: Iterable[Crystals]) -> Crystals:
+    """One batch of all parts in order; only columns that every part has are kept.
+
+    Raises:
+        ValueError: when there is no part.
+    """
+    parts = list(parts)
+    if not parts:
+        raise ValueError("nothing to concatenate: at least one batch is needed")
+    shared = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
+    joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _NAMES if not name.endswith("_ptr")}
+    return Crystals(
+        ids=np.concatenate([part.ids for part in parts]),
+        site_ptr=_join_pointers([part.site_ptr for part in parts]),
+        species_ptr=_join_pointers([part.species_ptr for part in parts]),
+        columns={name: np.concatenate([part.columns[name] for part in parts]) for name in shared},
+        **joined,
+    )
+
+
+def empty() -> Crystals:
+    """A batch of no crystals."""
+    zero = np.zeros(1, np.int64)
+    none = np.empty(0)
+    return Crystals(np.empty(0, np.str_), np.empty((0, 3, 3)), zero, np.empty((0, 3)), zero, none, none)  # type: ignore[arg-type]
+
+
+def wrap(frac: NDArray[Any]) -> NDArray[np.float64]:
+    """Fractional coordinates moved into [0, 1), also for tiny negative values that round to 1."""
+    wrapped = np.asarray(frac, dtype=np.float64) % 1.0
+    return np.where(wrapped >= 1.0, 0.0, wrapped)
+
+
+_LAYOUT: tuple[tuple[str, Any, tuple[int, ...]], ...] = (
+    ("lattice", np.float64, (-1, 3, 3)),
+    ("site_ptr", np.int64, (-1,)),
+    ("frac", np.float64, (-1, 3)),
+    ("species_ptr", np.int64, (-1,)),
+    ("numbers", np.uint8, (-1,)),
+    ("occupancy", np.float32, (-1,)),
+)
+_NAMES = tuple(name for name, _, _ in _LAYOUT)
+
+
+def _check_pointer(name: str, pointer: NDArray[np.int64], owners: int, items: int) -> None:
+    if len(pointer) != owners + 1 or pointer[0] != 0 or pointer[-1] != items:
+        ends = pointer[[0, -1]].tolist() if len(pointer) else []
+        raise ValueError(f"{name} has {len(pointer)} entries with ends {ends}, expected {owners + 1} from 0 to {items}")
+    if (np.diff(pointer) < 1).any():
+        raise ValueError(f"{name} must grow: entry {int(np.argmin(np.diff(pointer)))} owns nothing")
+
+
+def gather_ranges(pointer: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of all items owned by `rows`, and the pointer of the result."""
+    lengths = np.diff(pointer)[rows]
+    fresh = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return np.arange(fresh[-1]) + np.repeat(pointer[:-1][rows] - fresh[:-1], lengths), fresh
+
+
+def _join_pointers(pointers: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    lengths = np.concatenate([np.diff(pointer) for pointer in pointers])
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

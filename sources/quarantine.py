@@ -1,0 +1,65 @@
+"""Rows that cannot be used, and the closed list of reasons why.
+
+Enters: whatever a reader, featurizer or worker refuses. Leaves: `Quarantined` records, one per refused crystal.
+This module does not know how a record is stored (`sources.table`) or counted (`screening`).
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a crystal was refused. The list is closed: a new reason is a change of the quarantine schema."""
+
+    UNREADABLE = "unreadable"
+    """The file, page or table row could not be parsed at all."""
+    MALFORMED = "malformed"
+    """A required field is missing, or two fields contradict each other."""
+    PARTIAL_DATA = "partial_data"
+    """The server keeps a needed field behind a partial-data link."""
+    UNSUPPORTED = "unsupported"
+    """Valid, but outside what a crystal batch can hold: assemblies, implicit atoms, non-unit-cell coordinates."""
+    NOT_PERIODIC = "not_periodic"
+    """The structure is not periodic in three dimensions."""
+    UNKNOWN_SPECIES = "unknown_species"
+    """A species is not a chemical element with atomic number 1 to 118."""
+    BAD_OCCUPANCY = "bad_occupancy"
+    """An occupancy is outside (0, 1], or a site holds more than one atom in total."""
+    NON_FINITE = "non_finite"
+    """A coordinate, lattice vector or occupancy is NaN or infinite."""
+    BAD_LATTICE = "bad_lattice"
+    """The cell is singular, or its volume per atom is outside 1 to 1000 Å^3."""
+    TOO_LARGE = "too_large"
+    """More sites than the campaign accepts."""
+    ATOMS_TOO_CLOSE = "atoms_too_close"
+    """Two atoms are closer than any bond."""
+    FILTER_MISMATCH = "filter_mismatch"
+    """The server sent a row that its own filter excludes."""
+    SERVER_ERROR = "server_error"
+    """The server announced the row but could not deliver it."""
+    PREDICTION_FAILED = "prediction_failed"
+    """The featurizer or a network failed on this crystal alone."""
+    WORKER_DIED = "worker_died"
+    """The worker process died each time it met this crystal."""
+
+
+class Stage(StrEnum):
+    """Where in a campaign a crystal was refused."""
+
+    PULL = "pull"
+    FEATURIZE = "featurize"
+    PREDICT = "predict"
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """One refused crystal: who it was, where it came from, and why it was refused."""
+
+    id: str
+    """Identifier, `provider/id`; never used as a file name."""
+    origin: str
+    """URL or path the row came from."""
+    stage: Stage
+    reason: Reason
+    message: str
+    """One line for a person: the offending value and the accepted range."""
