@@ -1,0 +1,59 @@
+"""Element properties as numbers a network or a baseline can read.
+
+Enters: nothing. Leaves: a table by atomic number, 1 to 103. Heavier elements have no row: too few of their
+properties are measured.
+
+Sources: atomic mass, Pauling electronegativity, first ionisation energy (eV), electron affinity (eV), melting point
+(K), molar volume (cm^3/mol), atomic radius (Å, Slater) and Mendeleev number (Pettifor) as tabulated in pymatgen;
+covalent radius (Å) from Cordero et al., Dalton Trans. 2832 (2008), as tabulated in ASE; valence electrons are those
+outside the noble-gas core of the ground-state configuration (NIST).
+"""
+
+import csv
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+HEAVIEST = 103
+"""Largest atomic number with a row in the table."""
+
+_TABLE = Path(__file__).with_name("elements.csv")
+_SHELLS = {"s": 2, "p": 6, "d": 10, "f": 14}
+
+
+@cache
+def property_names() -> tuple[str, ...]:
+    """Names of the columns of `properties`, in order."""
+    with _TABLE.open() as file:
+        header = next(csv.reader(file))
+    tabulated = tuple(name for name in header if name != "symbol")
+    return (*tabulated, "valence_electrons", *(f"{shell}_holes" for shell in _SHELLS))
+
+
+@cache
+def properties() -> NDArray[np.float64]:
+    """(104, p) raw property values by atomic number; row 0 is NaN.
+
+    A value nobody has measured (atomic radius of a noble gas, say) is taken from the nearest atomic number with one.
+    """
+    raw = np.genfromtxt(_TABLE, delimiter=",", skip_header=1, dtype=np.float64)
+    raw = np.delete(raw, 1, axis=1)  # the symbol
+    numbers = np.arange(len(raw))
+    for column in raw.T:
+        known = np.flatnonzero(np.isfinite(column))
+        nearest = known[np.abs(numbers[:, None] - known).argmin(axis=1)]
+        column[:] = column[nearest]
+    shells = raw[:, -len(_SHELLS) :]
+    holes = np.where(shells > 0, np.array(list(_SHELLS.values())) - shells, 0)
+    table = np.column_stack([raw, shells.sum(axis=1), holes])
+    return np.vstack([np.full(table.shape[1], np.nan), table])
+
+
+@cache
+def standardised() -> NDArray[np.float32]:
+    """(104, p) properties with zero mean and unit deviation over the elements 1 to 103; row 0 is zero."""
+    table = properties()[1:]
+    scaled = (table - table.mean(axis=0)) / table.std(axis=0)
+    return np.vstack([np.zeros(table.shape[1]), scaled]).astype(np.float32)

@@ -1,0 +1,159 @@
+"""Crystal graphs: atoms as nodes, neighbours as directed edges, angles between edges as triplets.
+
+Enters: `Crystals` and a `GraphSpec`. Leaves: `Graphs`, ragged arrays over the whole batch.
+This module does not know networks, files or campaigns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurize import angles, atoms, neighbours
+
+if TYPE_CHECKING:
+    from sources.crystals import Crystals
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """Everything that changes a number in a graph. It is saved with every checkpoint."""
+
+    neighbours: Literal["nearest", "radius"] = "nearest"
+    """`nearest`: the k nearest atoms of every atom; `radius`: every atom within `cutoff`."""
+    k: int = 12
+    """Neighbours per atom for `nearest`; all atoms tied with the k-th are kept too."""
+    tolerance: float = 1e-6
+    """Å beyond the k-th distance that still counts as tied."""
+    cutoff: float = 8.0
+    """Å, for `radius`."""
+    angles: bool = False
+    """Whether the line graph is built."""
+    atom_features: str = "properties-v1"
+    """Name of the element table, a key of `featurize.atoms.TABLES`."""
+
+    def __post_init__(self) -> None:
+        if self.neighbours not in ("nearest", "radius"):
+            raise ValueError(f"neighbours is {self.neighbours!r}, expected 'nearest' or 'radius'")
+        if not 1 <= self.k <= 200:
+            raise ValueError(f"k is {self.k}, expected 1 to 200")
+        if not 0 <= self.tolerance <= 0.1:
+            raise ValueError(f"tolerance is {self.tolerance} Å, expected 0 to 0.1")
+        if not 0 < self.cutoff <= 20:
+            raise ValueError(f"cutoff is {self.cutoff} Å, expected above 0, at most 20")
+        if self.atom_features not in atoms.TABLES:
+            raise ValueError(f"atom_features is {self.atom_features!r}, expected one of {sorted(atoms.TABLES)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Graphs:
+    """Graphs of `n` crystals with `N` nodes, `E` directed edges and `T` triplets; edges ascend in target."""
+
+    spec: GraphSpec
+    """How the graphs were built."""
+    node_ptr: NDArray[np.int64]
+    """(n + 1,) nodes of crystal i are `node_ptr[i]:node_ptr[i + 1]`."""
+    species_ptr: NDArray[np.int64]
+    """(N + 1,) species on each node."""
+    numbers: NDArray[np.uint8]
+    """(K,) atomic numbers."""
+    occupancy: NDArray[np.float32]
+    """(K,) occupancies."""
+    edge_ptr: NDArray[np.int64]
+    """(n + 1,) edges of each crystal."""
+    source: NDArray[np.int32]
+    """(E,) node an edge comes from."""
+    target: NDArray[np.int32]
+    """(E,) node an edge goes to, ascending."""
+    vector: NDArray[np.float32]
+    """(E, 3) Å from target to source."""
+    distance: NDArray[np.float32]
+    """(E,) Å."""
+    triplet_ptr: NDArray[np.int64]
+    """(n + 1,) triplets of each crystal; all zero without angles."""
+    triplet_edge: NDArray[np.int32]
+    """(T,) edge that is updated, ascending."""
+    triplet_other: NDArray[np.int32]
+    """(T,) another edge into the same node."""
+    cosine: NDArray[np.float32]
+    """(T,) cosine of the angle between the two edges."""
+
+    def __len__(self) -> int:
+        return len(self.node_ptr) - 1
+
+    def features(self) -> NDArray[np.float32]:
+        """(N, p) occupancy-weighted node features named by `spec.atom_features`."""
+        return atoms.features(self.spec.atom_features, self.species_ptr, self.numbers, self.occupancy)
+
+    def shortest(self) -> NDArray[np.float32]:
+        """(n,) Å, shortest distance between two atoms of each crystal; infinity where it has no edge."""
+        out = np.full(len(self), np.inf, np.float32)
+        owned = np.diff(self.edge_ptr) > 0
+        if owned.any():
+            out[owned] = np.minimum.reduceat(self.distance, self.edge_ptr[:-1][owned])
+        return out
+
+    def select(self, rows: NDArray[Any]) -> Graphs:
+        """Graphs of the crystals at integer positions `rows`, renumbered; the angles are built anew."""
+        from sources.crystals import gather_ranges
+
+        nodes, node_ptr = gather_ranges(self.node_ptr, rows)
+        species, species_ptr = gather_ranges(self.species_ptr, nodes)
+        edges, edge_ptr = gather_ranges(self.edge_ptr, rows)
+        shift = np.repeat(node_ptr[:-1] - self.node_ptr[:-1][rows], np.diff(edge_ptr))
+        graphs = replace(
+            self,
+            node_ptr=node_ptr,
+            species_ptr=species_ptr,
+            numbers=self.numbers[species],
+            occupancy=self.occupancy[species],
+            edge_ptr=edge_ptr,
+            source=(self.source[edges] + shift).astype(np.int32),
+            target=(self.target[edges] + shift).astype(np.int32),
+            vector=self.vector[edges],
+            distance=self.distance[edges],
+            triplet_ptr=np.zeros(len(rows) + 1, np.int64),
+        )
+        return graphs.with_angles() if self.spec.angles else graphs
+
+    def with_angles(self) -> Graphs:
+        """The same graphs with the line graph of their edges."""
+        edge, other, cosine = angles.triplets(self.target, self.vector, int(self.node_ptr[-1]))
+        degree = np.bincount(self.target, minlength=int(self.node_ptr[-1]))
+        triplet_ptr = np.concatenate([[0], np.cumsum(degree * (degree - 1))])[self.node_ptr]
+        spec = replace(self.spec, angles=True)
+        return replace(self, spec=spec, triplet_ptr=triplet_ptr, triplet_edge=edge, triplet_other=other, cosine=cosine)
+
+
+def build(crystals: Crystals, spec: GraphSpec) -> Graphs:
+    """Build the graphs of a batch of crystals.
+
+    A crystal in `radius` mode may have nodes without edges. Two atoms at the same place make an edge of length zero,
+    whose angles are undefined: look at `Graphs.shortest` first, or build without angles and add them to what is sound.
+    """
+    cells = crystals.lattice, crystals.frac, crystals.site_ptr
+    if spec.neighbours == "nearest":
+        edge_ptr, source, target, vector, distance = neighbours.nearest(*cells, spec.k, spec.tolerance)
+    else:
+        edge_ptr, source, target, vector, distance = neighbours.within(*cells, spec.cutoff)
+    none = np.empty(0, np.int32)
+    graphs = Graphs(
+        spec=spec,
+        node_ptr=crystals.site_ptr,
+        species_ptr=crystals.species_ptr,
+        numbers=crystals.numbers,
+        occupancy=crystals.occupancy,
+        edge_ptr=edge_ptr,
+        source=source,
+        target=target,
+        vector=vector.astype(np.float32),
+        distance=distance.astype(np.float32),
+        triplet_ptr=np.zeros(len(crystals) + 1, np.int64),
+        triplet_edge=none,
+        triplet_other=none,
+        cosine=np.empty(0, np.float32),
+    )
+    return graphs.with_angles() if spec.angles else graphs

@@ -1,0 +1,137 @@
+"""A checkpoint is a folder that names its features: weights, `model.json`, a card. No pickle.
+
+Enters: a network and what it was made of. Leaves: the same network, with the same numbers.
+This module does not know ensembles or training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load, save
+from torch import nn
+
+from featurize import atoms
+from featurize.graphs import GraphSpec
+from models import registry
+from models.target import Property
+
+FORMAT = 1
+"""Version of the folder layout; older ones must still load."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One trained network and everything needed to feed it and read it."""
+
+    network: nn.Module
+    """In eval mode."""
+    name: str
+    """A key of `models.registry.MODELS`."""
+    sizes: dict[str, Any]
+    """Keyword arguments of the network."""
+    spec: GraphSpec
+    """The graphs it reads."""
+    properties: tuple[Property, ...]
+    """What it predicts, with unit and scaler."""
+    elements: tuple[str, ...]
+    """Symbols seen in training."""
+    facts: dict[str, Any]
+    """Data fingerprint, split, seed and metrics, for people."""
+    sha256: str = ""
+    """Of the weights file."""
+
+
+def write(checkpoint: Checkpoint, folder: Path) -> Path:
+    """Write the folder; `model.json` comes last, so its presence means the checkpoint is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = save({name: tensor.contiguous() for name, tensor in checkpoint.network.state_dict().items()})
+    described = {
+        "format": FORMAT,
+        "network": checkpoint.name,
+        "sizes": checkpoint.sizes,
+        "graph": asdict(checkpoint.spec),
+        "properties": [asdict(p) for p in checkpoint.properties],
+        "elements": list(checkpoint.elements),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        **checkpoint.facts,
+    }
+    write_whole(folder / "weights.safetensors", weights)
+    write_whole(folder / "README.md", _card(described).encode())
+    write_whole(folder / "model.json", to_json(described))
+    return folder
+
+
+def read(folder: Path) -> Checkpoint:
+    """Read a checkpoint folder and check its weights against the recorded hash.
+
+    Raises:
+        FileNotFoundError: when the folder or a file of it is missing.
+        ValueError: when the weights are not the ones `model.json` describes, or the layout is newer than this code.
+    """
+    described = read_json(folder / "model.json", "a checkpoint")
+    if described["format"] > FORMAT:
+        raise ValueError(f"{folder} has checkpoint format {described['format']}; this Assay reads up to {FORMAT}")
+    path = folder / "weights.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: copy the whole checkpoint folder again")
+    weights = path.read_bytes()
+    digest = hashlib.sha256(weights).hexdigest()
+    if digest != described["weights_sha256"]:
+        recorded = described["weights_sha256"]
+        raise ValueError(f"{path} is damaged or replaced: sha256 {digest[:12]}, model.json says {recorded[:12]}")
+    spec = GraphSpec(**described["graph"])
+    properties = tuple(Property(**p) for p in described["properties"])
+    names = [p.name for p in properties]
+    network = registry.create(described["network"], atoms.width(spec.atom_features), names, **described["sizes"])
+    network.load_state_dict(load(weights), strict=True)
+    return Checkpoint(
+        network=network.eval(),
+        name=described["network"],
+        sizes=described["sizes"],
+        spec=spec,
+        properties=properties,
+        elements=tuple(described["elements"]),
+        facts={k: v for k, v in described.items() if k not in _OWN_KEYS},
+        sha256=digest,
+    )
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """The JSON object in `path`, which makes its folder `what` it is."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.parent} is not {what}: it has no {path.name}; check the path, or train one")
+    try:
+        parsed: dict[str, Any] = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    return parsed
+
+
+def to_json(described: dict[str, Any]) -> bytes:
+    """Readable JSON, keys in the given order."""
+    return (json.dumps(described, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees all of it or none."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+_OWN_KEYS = frozenset({"format", "network", "sizes", "graph", "properties", "elements", "weights_sha256"})
+
+
+def _card(described: dict[str, Any]) -> str:
+    units = ", ".join(f"{p['name']} ({p['unit']})" for p in described["properties"])
+    facts = "\n".join(f"- {key}: {value}" for key, value in described.items() if key in ("data", "seed", "metrics"))
+    return f"# {described['network']}: {units}\n\nOne member of the ensemble described in `../README.md`.\n\n{facts}\n"

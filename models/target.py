@@ -1,0 +1,55 @@
+"""The predicted property: its name, its unit, and the scale on which a network learns it.
+
+Enters: values in the property's unit. Leaves: scaled values of order one, and back.
+This module does not know networks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+_FORWARD: dict[str, Any] = {"identity": lambda y: y, "arcsinh": np.arcsinh, "log1p": np.log1p}
+_BACKWARD: dict[str, Any] = {"identity": lambda z: z, "arcsinh": np.sinh, "log1p": np.expm1}
+
+
+@dataclass(frozen=True)
+class Property:
+    """A property and its scaler: z = (transform(y) - center) / scale."""
+
+    name: str
+    """Prefix of the prediction columns, for example `tc` in `tc_mean`."""
+    unit: str
+    """Unit of every value that leaves the room, for example `K` or `eV/atom`."""
+    transform: Literal["identity", "arcsinh", "log1p"] = "identity"
+    """Applied before scaling; for targets with a long tail."""
+    minimum: float | None = None
+    """Physical lower bound in the property's unit; predictions are clipped to it."""
+    center: float = 0.0
+    """Mean of the transformed training targets."""
+    scale: float = 1.0
+    """Standard deviation of the transformed training targets."""
+
+    def __post_init__(self) -> None:
+        if self.transform not in _FORWARD:
+            raise ValueError(f"transform is {self.transform!r}, expected one of {sorted(_FORWARD)}")
+        if not self.scale > 0:
+            raise ValueError(f"scale is {self.scale}, expected above 0: are all targets equal?")
+
+    def fit(self, values: NDArray[Any]) -> Property:
+        """The same property scaled to the finite training targets `values` (n,)."""
+        transformed = _FORWARD[self.transform](values[np.isfinite(values)].astype(np.float64))
+        return replace(self, center=float(transformed.mean()), scale=float(transformed.std()))
+
+    def encode(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """Targets in the unit -> scaled targets; NaN stays NaN."""
+        scaled = (_FORWARD[self.transform](values.astype(np.float64)) - self.center) / self.scale
+        return np.asarray(scaled, dtype=np.float32)
+
+    def decode(self, scaled: NDArray[Any]) -> NDArray[np.float64]:
+        """Scaled predictions -> values in the unit."""
+        values = _BACKWARD[self.transform](scaled.astype(np.float64) * self.scale + self.center)
+        return np.asarray(values if self.minimum is None else np.maximum(values, self.minimum), dtype=np.float64)

@@ -1,0 +1,180 @@
+"""Checkpoints and ensembles: same numbers after a round trip, damage is named, every crystal is accounted for."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from featurize import atoms
+from featurize.graphs import GraphSpec
+from models import calibration, checkpoint, ensemble, registry
+from models.calibration import Calibration
+from models.checkpoint import Checkpoint
+from models.ensemble import Ensemble
+from models.target import Property
+from sources import crystals as batches
+from sources.crystals import Crystals
+from sources.quarantine import Reason, Stage
+from tests.models.test_networks import SMALL
+
+TC = Property("tc", "K", "arcsinh", 0.0, 0.5, 1.4)
+
+
+def untrained(name: str, seed: int, elements: tuple[str, ...] = ("O", "Cu", "La", "Sr")) -> Checkpoint:
+    torch.manual_seed(seed)
+    spec = GraphSpec(angles=name in registry.NEEDS_ANGLES)
+    net = registry.create(name, atoms.width(spec.atom_features), ["tc"], **SMALL[name]).eval()
+    return Checkpoint(net, name, SMALL[name], spec, (TC,), elements, {"seed": seed})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for k, name in enumerate(["cgcnn", "cgcnn", "alignn"]):
+        checkpoint.write(untrained(name, k), tmp_path / f"member-{k}")
+    fitted = {"tc": Calibration(0.9, 2.0, 0.5, 100)}
+    ensemble.write(tmp_path, "test", [f"member-{k}" for k in range(3)], fitted, {"note": "untrained"})
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", registry.MODELS)
+def test_saved_and_loaded_predicts_the_same_bits(name: str, crystals: Crystals, tmp_path: Path) -> None:
+    before = untrained(name, 3)
+    checkpoint.write(before, tmp_path)
+    after = checkpoint.read(tmp_path)
+    assert (after.spec, after.properties, after.elements) == (before.spec, before.properties, before.elements)
+    for key, tensor in before.network.state_dict().items():
+        assert torch.equal(tensor, after.network.state_dict()[key])
+    assert not after.network.training
+
+
+@pytest.mark.parametrize("position", [200, 5000, -1])
+def test_one_flipped_bit_in_the_weights_is_refused(position: int, folder: Path) -> None:
+    path = folder / "member-1/weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="weights.safetensors is damaged or replaced"):
+        Ensemble.load(folder)
+
+
+def test_missing_folder_file_and_foreign_folder_are_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere is not a model ensemble: it has no ensemble\.json"):
+        Ensemble.load(tmp_path / "nowhere")
+    (folder / "member-2/weights.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="member-2/weights.safetensors is missing"):
+        Ensemble.load(folder)
+    shutil.rmtree(folder / "member-2")
+    with pytest.raises(FileNotFoundError, match="member-2 is not a checkpoint"):
+        Ensemble.load(folder)
+    (folder / "ensemble.json").write_text("{")
+    with pytest.raises(ValueError, match=r"ensemble\.json is not valid JSON"):
+        Ensemble.load(folder)
+
+
+def test_newer_format_is_refused(folder: Path) -> None:
+    path = folder / "member-0/model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
+    with pytest.raises(ValueError, match="format 99; this Assay reads up to"):
+        Ensemble.load(folder)
+
+
+def test_members_with_different_graphs_are_refused(folder: Path) -> None:
+    other = replace(untrained("cgcnn", 1), spec=GraphSpec(k=8))
+    checkpoint.write(other, folder / "member-1")
+    with pytest.raises(ValueError, match="read different graphs"):
+        Ensemble.load(folder)
+
+
+def test_mean_std_and_interval_follow_the_members(folder: Path, crystals: Crystals) -> None:
+    found, refused = Ensemble.load(folder).predict(crystals[:40])
+    tc = found.values["tc"]
+    assert refused == []
+    assert found.index.tolist() == list(range(40))
+    assert tc.members.shape == (40, 3)
+    np.testing.assert_allclose(tc.mean, tc.members.mean(axis=1))
+    np.testing.assert_allclose(tc.std, np.sqrt(((tc.members - tc.mean[:, None]) ** 2).sum(axis=1) / 2))
+    np.testing.assert_allclose(tc.hi, tc.mean + 2.0 * (tc.std + 0.5))
+    np.testing.assert_allclose(tc.lo, np.maximum(0.0, tc.mean - 2.0 * (tc.std + 0.5)))
+
+
+def test_each_member_equals_its_own_network(folder: Path, crystals: Crystals) -> None:
+    from featurize import graphs
+    from models import train
+
+    loaded = Ensemble.load(folder)
+    built = graphs.build(crystals[:40], loaded.spec)
+    found, _ = loaded.predict(crystals[:40])
+    for k, member in enumerate(loaded.members):
+        alone = train.predict(member.network, built, np.arange(40), TC, member.name in registry.NEEDS_ANGLES)
+        np.testing.assert_allclose(found.values["tc"].members[:, k], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_same_crystals_same_bits(folder: Path, crystals: Crystals) -> None:
+    first, _ = Ensemble.load(folder).predict(crystals)
+    second, _ = Ensemble.load(folder).predict(crystals)
+    assert first.values["tc"].members.tobytes() == second.values["tc"].members.tobytes()
+
+
+def test_unseen_elements_are_flagged(folder: Path, crystals: Crystals) -> None:
+    found, _ = Ensemble.load(folder).predict(crystals)
+    seen = {"O", "Cu", "La", "Sr"}
+    wanted = [not set(formula.split("-")) <= seen for formula in crystals.elements()]
+    assert found.ood.tolist() == wanted
+    assert any(wanted)
+
+
+def test_bad_crystals_are_refused_and_the_rest_is_equal(folder: Path, crystals: Crystals) -> None:
+    """Overlapping atoms and superheavy elements go to quarantine; nobody else's prediction moves."""
+    good = crystals[:10]
+    overlapping = Crystals(["x/overlap"], 4 * np.eye(3)[None], [0, 2], np.zeros((2, 3)), [0, 1, 2], [26, 26], [1, 1])
+    superheavy = Crystals(["x/og"], 4 * np.eye(3)[None], [0, 1], np.zeros((1, 3)), [0, 1], [118], [1])
+    loaded = Ensemble.load(folder)
+    plain, _ = loaded.predict(good)
+    found, refused = loaded.predict(batches.concat([good[:5], overlapping, superheavy, good[5:]]))
+    assert {(q.id, q.reason, q.stage) for q in refused} == {
+        ("x/overlap", Reason.ATOMS_TOO_CLOSE, Stage.FEATURIZE),
+        ("x/og", Reason.UNKNOWN_SPECIES, Stage.FEATURIZE),
+    }
+    assert found.index.tolist() == [0, 1, 2, 3, 4, 7, 8, 9, 10, 11]
+    assert found.values["tc"].members.tobytes() == plain.values["tc"].members.tobytes()
+
+
+class Allergic(torch.nn.Module):
+    """A network that fails on any batch with a given number of atoms in one crystal."""
+
+    def __init__(self, inner: torch.nn.Module, size: int) -> None:
+        super().__init__()
+        self.inner, self.size = inner, size
+
+    def forward(self, batch: object) -> object:
+        if (batch.size == self.size).any():  # type: ignore[attr-defined]
+            raise RuntimeError("no such size")
+        return self.inner(batch)
+
+
+def test_a_crystal_that_breaks_a_network_is_isolated(folder: Path, crystals: Crystals) -> None:
+    loaded = Ensemble.load(folder)
+    size = int(crystals.nsites[4])
+    guilty = set(crystals.ids[crystals.nsites == size].tolist())
+    broken = replace(loaded.members[0], network=Allergic(loaded.members[0].network, size))
+    found, refused = replace(loaded, members=(broken, *loaded.members[1:])).predict(crystals)
+    assert {q.id for q in refused} == guilty
+    assert {q.reason for q in refused} == {Reason.PREDICTION_FAILED}
+    assert set(crystals.ids[found.index].tolist()) | guilty == set(crystals.ids.tolist())
+
+
+def test_no_crystals_no_predictions(folder: Path) -> None:
+    found, refused = Ensemble.load(folder).predict(batches.empty())
+    assert len(found.index) == 0
+    assert found.values["tc"].members.shape == (0, 3)
+    assert refused == []
+
+
+def test_interval_is_read_not_refitted(folder: Path) -> None:
+    loaded = Ensemble.load(folder)
+    assert loaded.calibration == {"tc": calibration.Calibration(0.9, 2.0, 0.5, 100)}
+    assert loaded.facts == {"note": "untrained"}
