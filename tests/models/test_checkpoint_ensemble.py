@@ -57,7 +57,7 @@ def test_one_flipped_bit_in_the_weights_is_refused(position: int, folder: Path) 
     content = bytearray(path.read_bytes())
     content[position] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="weights.safetensors is damaged or replaced"):
+    with pytest.raises(ValueError, match=r"weights\.safetensors is damaged or replaced"):
         Ensemble.load(folder)
 
 
@@ -65,7 +65,7 @@ def test_missing_folder_file_and_foreign_folder_are_named(folder: Path, tmp_path
     with pytest.raises(FileNotFoundError, match=r"nowhere is not a model ensemble: it has no ensemble\.json"):
         Ensemble.load(tmp_path / "nowhere")
     (folder / "member-2/weights.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match="member-2/weights.safetensors is missing"):
+    with pytest.raises(FileNotFoundError, match=r"member-2/weights\.safetensors is missing"):
         Ensemble.load(folder)
     shutil.rmtree(folder / "member-2")
     with pytest.raises(FileNotFoundError, match="member-2 is not a checkpoint"):

@@ -91,5 +91,5 @@ def test_every_parameter_before_the_last_update_learns(name: str, crystals: Crys
 def test_unknown_network_and_size_are_named() -> None:
     with pytest.raises(ValueError, match="'resnet' is not one of"):
         registry.create("resnet", 3, ["tc"])
-    with pytest.raises(ValueError, match="'cgcnn' refuses its sizes.*depth"):
+    with pytest.raises(ValueError, match=r"'cgcnn' refuses its sizes.*depth"):
         registry.create("cgcnn", 3, ["tc"], depth=3)

@@ -1,0 +1,72 @@
+# Every target does its own set-up: a virtual environment in .venv, made once and renewed when pyproject.toml changes.
+# Variables of the environment reach the commands, ASSAY_DATA (the data packs, see docs/data.md) among them.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+ROOMS  := sources featurize models screening
+CODE   := $(ROOMS) tests benchmarks
+
+export OMP_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help screen install test lint types doctest unit bench clean
+
+help: ## Show the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+screen: $(VENV)/.core ## Screen a few thousand hypothetical superconductors, offline
+	$(BIN)/assay run configs/quickstart.yaml
+
+install: $(VENV)/.all ## Everything but the tools of development
+
+test: lint types doctest unit ## What continuous integration runs
+
+lint: $(VENV)/.dev ## Style, spelling, and the two rules of the house
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/codespell $(CODE) configs docs *.md pyproject.toml
+	$(BIN)/lint-imports
+
+types: $(VENV)/.dev ## mypy --strict on the four rooms
+	$(BIN)/mypy
+
+doctest: $(VENV)/.dev ## The examples in the docstrings
+	$(BIN)/python -m pytest -q --doctest-modules $(ROOMS)
+
+unit: $(VENV)/.dev ## The tests
+	$(BIN)/python -m pytest tests
+
+bench: $(VENV)/.bench ## Structures per second, beside alignn; needs ASSAY_DATA
+	$(BIN)/python benchmarks/throughput.py
+
+clean: ## Remove the environment and every cache
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "assay needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1 | head -n 1)." \
+	       "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 78; }
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp is written last, so that it stands for a finished installation.
+define install_as
+	$(BIN)/python -m pip install --quiet --editable $(1)
+	@touch $@
+endef
+
+$(VENV)/.core: pyproject.toml | $(BIN)/python
+	$(call install_as,.)
+
+$(VENV)/.all: pyproject.toml | $(BIN)/python
+	$(call install_as,'.[all]')
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(call install_as,'.[dev]')
+
+$(VENV)/.bench: pyproject.toml | $(BIN)/python
+	$(call install_as,'.[dev$(comma)bench]')
+
+comma := ,

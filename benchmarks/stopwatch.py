@@ -1,0 +1,88 @@
+"""The stopwatch of the benchmarks: process CPU time, contestants in turns, best of several rounds; tables and facts.
+
+Enters: functions without arguments. Leaves: rates, printed tables, and what they were measured on. It does not know
+what is measured.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+SHORTEST_ROUND = 0.2
+"""s; something quicker is repeated within a round, and its best repeat counts."""
+
+Contestant = Callable[[], Any]
+Rates = dict[str, dict[str, Any]]
+
+
+def race(contestants: dict[str, Contestant], crystals: int, repeat: int) -> Rates:
+    """Best CPU time of each contestant over interleaved rounds, after one warm-up each."""
+    best = dict.fromkeys(contestants, float("inf"))
+    for run in contestants.values():
+        run()
+    for _ in range(repeat):
+        for name, run in contestants.items():
+            best[name] = min([best[name], *timings(run)])
+    return {
+        name: {"us_per_crystal": 1e6 * seconds / crystals, "crystals_per_s": crystals / seconds}
+        for name, seconds in best.items()
+    }
+
+
+def timings(run: Contestant) -> Iterator[float]:
+    """CPU seconds of one call, or of several calls where one is very short."""
+    spent = 0.0
+    while spent < SHORTEST_ROUND:
+        start = time.process_time()
+        run()
+        spent += (lasted := time.process_time() - start)
+        yield lasted
+
+
+def row(name: str, rate: dict[str, Any]) -> list[str]:
+    """Name and both forms of the rate."""
+    return [name, f"{rate['us_per_crystal']:,.1f}", f"{rate['crystals_per_s']:,.0f}"]
+
+
+def show(title: str, header: list[str], rows: list[list[str]]) -> None:
+    """Print a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    view = Table(title=title, title_justify="left")
+    for position, name in enumerate(header):
+        view.add_column(name, justify="right" if position else "left")
+    for cells in rows:
+        view.add_row(*cells)
+    Console(width=max(120, Console().width)).print(view)
+
+
+def say(text: str) -> None:
+    """A line of plain text."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {"cpu": names[0] if names else platform.processor(), "cores": os.cpu_count(), "system": platform.system()}
+
+
+def versions() -> dict[str, str]:
+    """Python and every library that takes part."""
+    found = {"python": platform.python_version()}
+    for name in ("numpy", "numba", "torch", "pyarrow", "polars", "alignn", "dgl", "jarvis-tools"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,59 @@
+"""Every config in the repository loads, and names models, data and networks that exist."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from models.recipe import Recipe
+from screening import config, plan, yamlfile
+
+if TYPE_CHECKING:
+    from screening.config import Campaign
+
+ROOT = Path(__file__).resolve().parents[1]
+CAMPAIGNS = sorted(p for p in (ROOT / "configs").glob("*.yaml") if not p.name.startswith("train-"))
+RECIPES = sorted((ROOT / "configs").glob("train-*.yaml"))
+
+
+def stem(path: Path) -> str:
+    return path.stem
+
+
+def test_the_configs_of_the_readme_are_there() -> None:
+    assert {"quickstart", "superconductors", "stable-insulators"} <= {path.stem for path in CAMPAIGNS}
+    assert {"train-tc", "train-formation-energy"} <= {path.stem for path in RECIPES}
+
+
+@pytest.mark.parametrize("path", CAMPAIGNS, ids=stem)
+def test_a_campaign_loads_and_can_be_planned(path: Path, zoo: Path) -> None:
+    campaign: Campaign = config.load(path)
+    for model in campaign.models:
+        assert model.startswith("models/zoo/"), "a shipped config uses a shipped model"
+    here = campaign.model_copy(update={"models": [str(zoo / Path(model).name) for model in campaign.models]})
+    planned = plan.make(here)
+    assert planned.fingerprint
+    assert planned.target
+
+
+@pytest.mark.parametrize("path", CAMPAIGNS, ids=stem)
+def test_a_campaign_survives_being_written_out(path: Path, tmp_path: Path) -> None:
+    campaign = config.load(path)
+    resolved = tmp_path / "config.resolved.yaml"
+    resolved.write_text(config.dump(campaign))
+    assert config.load(resolved) == campaign
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=stem)
+def test_a_recipe_loads_and_names_what_exists(path: Path) -> None:
+    from models import registry
+    from sources.datasets import DATASETS
+
+    recipe = yamlfile.validate(Recipe, yamlfile.read(path), str(path))
+    assert recipe.dataset in DATASETS
+    assert len(recipe.members) >= 4
+    assert len({member.seed for member in recipe.members}) == len(recipe.members)
+    for member in recipe.members:
+        registry.create(member.network, 4, [recipe.property.name], **member.sizes)
