@@ -1,0 +1,251 @@
+"""The command `assay`: arguments in, exit code out.
+
+Enters: the command line. Leaves: data on standard output, everything else on standard error. Heavy imports wait inside
+the commands, so that `assay --help` is quick. It knows no science.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from screening.exits import Exit, Failure, explain
+
+if TYPE_CHECKING:
+    from screening.campaign import Outcome
+    from screening.config import Campaign
+    from screening.local import Runner
+    from screening.plan import Plan
+
+app = typer.Typer(
+    name="assay",
+    help="Screen crystals: pull structures, predict a property with an error bar, rank.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class On(StrEnum):
+    """Who runs the work."""
+
+    AUTO = "auto"
+    LOCAL = "local"
+    RAY = "ray"
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell more, tracebacks too.")] = False,
+) -> None:
+    if verbose:
+        logging.getLogger().setLevel(logging.DEBUG)
+
+
+ConfigFile = Annotated[Path, typer.Argument(help="Campaign config, for example configs/quickstart.yaml.")]
+Folder = Annotated[Path, typer.Argument(help="Campaign folder.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a config key; repeatable.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Campaign folder; default: output of the config.")]
+Where = Annotated[On, typer.Option("--on", help="auto: Ray inside a Ray job or with an address, else this process.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Ray worker actors; default: one per CPU of the cluster.")]
+Address = Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, then stop.")]
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    overrides: Set = None,
+    output: Output = None,
+    on: Where = On.AUTO,
+    workers: Workers = None,
+    address: Address = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Run a campaign, or go on with one that was stopped: pull, score, rank."""
+    _campaign(_load(config, overrides, output), on, workers, address, dry_run=dry_run)
+
+
+@app.command()
+def pull(
+    config: ConfigFile,
+    overrides: Set = None,
+    output: Output = None,
+    on: Where = On.AUTO,
+    address: Address = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Only pull the sources of a campaign into its snapshot; `assay run` goes on from there."""
+    _campaign(_load(config, overrides, output), on, None, address, dry_run=dry_run, pull_only=True)
+
+
+@app.command()
+def rank(folder: Folder, overrides: Set = None) -> None:
+    """Rank a scored campaign again, for example with --set rank.by=lower."""
+    from screening import campaign, plan
+
+    _finish(campaign.rerank(plan.make(_stored(folder, overrides))))
+
+
+@app.command()
+def report(folder: Folder) -> None:
+    """Write the outputs of a scored campaign again, report.html among them."""
+    from screening import campaign, plan
+
+    _finish(campaign.rerank(plan.make(_stored(folder, None))), table=False)
+    typer.echo(folder / "report.html")
+
+
+@app.command()
+def predict(
+    files: Annotated[list[Path], typer.Argument(help="CIF, POSCAR, extxyz, Parquet, optimade.jsonl, or folders.")],
+    model: Annotated[Path, typer.Option("--model", "-m", help="Ensemble folder.")] = Path("models/zoo/tc"),
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Parquet file for the predictions.")] = None,
+    max_bad: Annotated[float, typer.Option(min=0, max=1, help="Accepted fraction of refused crystals.")] = 0.05,
+) -> None:
+    """Predict the crystals in some files: mean ± std with its interval, and what to beware of."""
+    from screening import plan, predict as prediction
+
+    ensemble = plan.load_ensembles([str(model)])[0]
+    done = prediction.predict(files, ensemble)
+    shown = prediction.lines(done, ensemble, most=None if output is None else 20)
+    typer.echo("\n".join(shown))
+    for row in done.part.quarantined:
+        typer.echo(prediction.refusal(row), err=True)
+    if output is not None:
+        prediction.write(done, output)
+        typer.echo(f"{done.part.table.num_rows} predictions in {output}", err=True)
+    bad, good = len(done.part.quarantined), done.part.table.num_rows
+    if bad > max_bad * (bad + good):
+        raise Failure(Exit.TOO_MANY_BAD, f"{bad} of {bad + good} crystals could not be predicted, more than --max-bad "
+                      f"{max_bad:g}; the reasons are above")  # fmt: skip
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="Training recipe, for example configs/train-tc.yaml.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the trained ensemble.")],
+    overrides: Set = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped training.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Members that learn at once.")] = 1,
+) -> None:
+    """Train an ensemble by a recipe, calibrate it, and write its card."""
+    from screening import yamlfile
+
+    content = yamlfile.override(yamlfile.read(recipe), overrides or [])
+    if not resume and output.is_dir() and any(output.iterdir()):
+        raise Failure(Exit.CONFIG, f"{output} is not empty; add --resume to go on with its training, or choose another "
+                      "--output")  # fmt: skip
+    from models import fit
+    from models.recipe import Recipe
+
+    logging.getLogger().setLevel(logging.INFO)
+    settings = "".join(f" --set {text}" for text in overrides or [])
+    command = f"assay train {recipe} --output {output}{settings}"
+    fit.run(yamlfile.validate(Recipe, content, str(recipe)), output, workers=workers, command=command)
+
+
+def main() -> NoReturn:
+    """Run the command; a failure the user can act on is one line, anything else keeps its traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        _die(Failure(Exit.STOPPED, "interrupted; everything committed is kept, run again to go on"))
+    except Exception as error:  # the last frame of the program: nothing is swallowed
+        failure = explain(error)
+        if failure is None:
+            raise
+        logging.getLogger(__name__).debug("the whole story", exc_info=error)
+        _die(failure)
+    sys.exit(Exit.DONE)
+
+
+def _die(failure: Failure) -> NoReturn:
+    typer.echo(f"assay: {failure}", err=True)
+    sys.exit(int(failure.code))
+
+
+def _load(config: Path, overrides: list[str] | None, output: Path | None) -> Campaign:
+    from screening import config as settings
+
+    campaign = settings.load(config, overrides or [])
+    return campaign if output is None else campaign.model_copy(update={"output": str(output)})
+
+
+def _stored(folder: Path, overrides: list[str] | None) -> Campaign:
+    if not (folder / "config.resolved.yaml").is_file():
+        raise Failure(Exit.CONFIG, f"{folder} is no campaign folder: it holds no config.resolved.yaml; "
+                      "start a campaign with: assay run")  # fmt: skip
+    return _load(folder / "config.resolved.yaml", overrides, folder)
+
+
+def _campaign(
+    settings: Campaign,
+    on: On,
+    workers: int | None,
+    address: str | None,
+    *,
+    dry_run: bool,
+    pull_only: bool = False,
+) -> None:
+    from screening import campaign, plan
+
+    planned = plan.make(settings)
+    if dry_run:
+        typer.echo("\n".join(plan.describe(planned)))
+        return
+    runner = _runner(planned, on, workers, address)
+    try:
+        outcome = campaign.run(planned, runner, _listen(), pull_only=pull_only)  # Ray sets handlers too: ours come last
+    finally:
+        runner.close()
+    _finish(outcome, table=not pull_only)
+
+
+def _runner(planned: Plan, on: On, workers: int | None, address: str | None) -> Runner:
+    from functools import partial
+
+    from screening import local, worker
+
+    use_ray = on is On.RAY or (on is On.AUTO and bool(address or os.environ.get("RAY_ADDRESS")))
+    if not use_ray:
+        return local.LocalRunner(lambda: worker.Scorer(planned.ensembles))
+    from screening import cluster
+
+    return cluster.ClusterRunner(
+        partial(worker.Scorer.load, planned.models, threads=1), workers=workers, address=address
+    )
+
+
+def _listen() -> Callable[[], bool]:
+    """Turn SIGTERM and the first Ctrl-C into a request to stop after the running chunk."""
+    asked: list[int] = []
+
+    def note(number: int, _frame: Any) -> None:
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    signal.signal(signal.SIGTERM, note)
+    signal.signal(signal.SIGINT, note)
+    return lambda: bool(asked)
+
+
+def _finish(outcome: Outcome, *, table: bool = True) -> None:
+    from screening import outputs
+
+    if table and outcome.summary is not None:
+        typer.echo("\n".join(outputs.table_text(outcome.folder, outcome.summary)))
+    counts = ", ".join(f"{n:,} {name}" for name, n in vars(outcome.accounts).items() if n or name == "ranked")
+    typer.echo(f"{counts} -> {outcome.folder}", err=True)
+    if outcome.code is not Exit.DONE:
+        raise Failure(outcome.code, outcome.note)

@@ -1,0 +1,192 @@
+"""Campaign configs: YAML -> a validated, frozen `Campaign`.
+
+Enters: a YAML file and `a.b=c` overrides. Leaves: `Campaign`, or one line about the first wrong key
+(`screening.yamlfile`). This module opens no source and no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from screening import yamlfile
+
+Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the config: unknown keys and silent type changes are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+class OptimadeSource(Section):
+    """Crystals of one OPTIMADE server."""
+
+    kind: Literal["optimade"]
+    provider: str
+    """Provider id (mp, oqmd, alexandria, ...) or the base URL of any OPTIMADE server."""
+    filter: str = ""
+    """OPTIMADE filter; validated before the first request."""
+    max_entries: Count | None = None
+    """Stop after this many entries; unset: all that match."""
+    page_limit: Count | None = None
+    """Entries per page; unset: what suits the provider."""
+    name: Slug | None = None
+    """Folder under snapshot/; unset: the provider id."""
+    when_down: Literal["stop", "skip"] = "stop"
+    """A dead server stops the campaign (exit 69, resumable), or is skipped and marks it incomplete (exit 3)."""
+
+
+class FileSource(Section):
+    """Crystals in files: CIF, POSCAR, extxyz, Parquet, optimade.jsonl[.gz], or folders of them."""
+
+    kind: Literal["files"]
+    paths: Annotated[list[str], Field(min_length=1)]
+    """Files and folders, relative to the current folder."""
+    name: Slug | None = None
+
+
+class PrototypeSource(Section):
+    """Hypothetical crystals: decorated prototypes, computed on the spot."""
+
+    kind: Literal["prototypes"]
+    n: Count
+    """How many crystals."""
+    seed: int = 0
+    prototypes: list[str] | None = None
+    """Prototype names; unset: all."""
+    elements: list[str] | None = None
+    """Element symbols that may decorate; unset: all that suit."""
+    name: Slug | None = None
+
+
+Source = Annotated[OptimadeSource | FileSource | PrototypeSource, Field(discriminator="kind")]
+
+
+class Range(Section):
+    """A closed interval; an unset end is open. A missing (NaN) value is outside every range."""
+
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Range:
+        if self.min is None and self.max is None:
+            raise ValueError("needs min, max or both")
+        if self.min is not None and self.max is not None and not self.min <= self.max:
+            raise ValueError(f"min {self.min} must not be above max {self.max}")
+        return self
+
+
+class Elements(Section):
+    """Which elements a crystal must, must not, or may hold."""
+
+    include: list[str] = []
+    """Every one of these must be present."""
+    exclude: list[str] = []
+    """None of these may be present."""
+    only: list[str] = []
+    """Nothing but these; empty: no limit."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Elements:
+        from sources.elements import NUMBERS
+
+        for symbol in [*self.include, *self.exclude, *self.only]:
+            if symbol not in NUMBERS:
+                raise ValueError(f"{symbol!r} is not an element symbol (H to Og)")
+        return self
+
+
+class Filters(Section):
+    """Which crystals are scored; the others are counted as filtered."""
+
+    formula: list[str] = []
+    """Reduced formulas, elements in any order (MgB2, LaFeAsO); empty: no limit."""
+    elements: Elements = Elements()
+    nsites: Range | None = None
+    """Sites in the cell."""
+    reported: dict[str, Range] = {}
+    """Reported property -> range, for example energy_above_hull: {max: 0.1} in eV/atom."""
+
+
+class Rank(Section):
+    """How scored crystals are put in order."""
+
+    model: str | None = None
+    """Name of the ensemble folder that ranks; unset: the first model."""
+    property: str | None = None
+    """Predicted property that ranks; unset: the first of that model."""
+    by: Literal["mean", "lower", "upper", "probability"] = "mean"
+    """mean, an end of the calibrated interval, or the probability of lying beyond `threshold`."""
+    threshold: float | None = None
+    """In the unit of the property; beyond = above when descending, below when ascending."""
+    order: Literal["descending", "ascending"] = "descending"
+    """Which end of the property is wanted."""
+    top: Count = 50
+    """Rows shown in the report; candidates.parquet holds every ranked crystal."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Rank:
+        if (self.by == "probability") != (self.threshold is not None):
+            raise ValueError(f"threshold goes with by: probability and nothing else (by is {self.by!r}, "
+                             f"threshold {self.threshold!r})")  # fmt: skip
+        return self
+
+
+class Campaign(Section):
+    """Everything `assay run` needs to know."""
+
+    name: Slug
+    sources: Annotated[list[Source], Field(min_length=1)]
+    models: Annotated[list[str], Field(min_length=1)]
+    """Ensemble folders, relative to the current folder."""
+    rank: Rank = Rank()
+    filters: Filters = Filters()
+    chunk_size: Annotated[int, Field(ge=1, le=100_000)] = 512
+    """Crystals per unit of work; part of the fingerprint, because it fixes the micro-batches."""
+    max_bad: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Largest accepted fraction of quarantined crystals; above it the command ends with 65."""
+    output: str | None = None
+    """Campaign folder; unset: runs/<name>."""
+
+    def folder(self) -> Path:
+        """The campaign folder, absolute."""
+        return Path(self.output or f"runs/{self.name}").absolute()
+
+    def named_sources(self) -> dict[str, OptimadeSource | FileSource | PrototypeSource]:
+        """Folder name under snapshot/ -> source, in config order; equal names get -2, -3, ..."""
+        named: dict[str, OptimadeSource | FileSource | PrototypeSource] = {}
+        for source in self.sources:
+            name = stem = source.name or _stem(source)
+            count = 1
+            while name in named:
+                count += 1
+                name = f"{stem}-{count}"
+            named[name] = source
+        return named
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Campaign:
+    """Read, override and validate a campaign config."""
+    return yamlfile.validate(Campaign, yamlfile.override(yamlfile.read(path), overrides), str(path))
+
+
+def dump(campaign: Campaign) -> str:
+    """The resolved config as YAML, every default written out."""
+    return yaml.safe_dump(campaign.model_dump(mode="json"), sort_keys=False)  # ASCII: U+0085 does not survive unescaped
+
+
+def _stem(source: OptimadeSource | FileSource | PrototypeSource) -> str:
+    if not isinstance(source, OptimadeSource):
+        return source.kind
+    if "://" not in source.provider:
+        return source.provider
+    host = source.provider.partition("://")[2]
+    return "".join(char if char.isalnum() else "-" for char in host).strip("-")[:60] or "optimade"

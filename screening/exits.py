@@ -1,0 +1,60 @@
+"""How a command ends: the exit codes, and the one exception that carries a code and a sentence for the user.
+
+Enters: any exception. Leaves: an exit code and one line that says what, why and what to do.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of every command; the list is part of the interface."""
+
+    DONE = 0
+    USAGE = 2
+    INCOMPLETE = 3
+    """Done, but a source delivered less than it announced."""
+    TOO_MANY_BAD = 65
+    """More bad rows than `max_bad`."""
+    SOURCE_DOWN = 69
+    IDENTITY_BROKEN = 70
+    """The accounting identity does not hold: rows were lost or doubled."""
+    LOCKED = 73
+    DISK = 74
+    """The disk is full, read-only, or holds something else than was written."""
+    CONFIG = 78
+    """Config, schema or fingerprint mismatch."""
+    STOPPED = 85
+    """Stopped by SIGTERM or Ctrl-C after the running chunk was committed; run again to go on."""
+
+
+class Failure(Exception):
+    """A failure the user can act on: exit code, and one line with what, why and what to do."""
+
+    def __init__(self, code: Exit, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def explain(error: BaseException) -> Failure | None:
+    """The failure behind an exception, or None when it is a defect that deserves its traceback."""
+    if isinstance(error, Failure):
+        return error
+    text = one_line(error)
+    if isinstance(error, ConnectionError | TimeoutError):
+        return Failure(Exit.SOURCE_DOWN, f"source down: {text}; run again later, finished sources are kept")
+    if isinstance(error, FileNotFoundError):
+        return Failure(
+            Exit.CONFIG, text if "check" in text else f"{text}; check the path, relative to the current folder"
+        )
+    if isinstance(error, OSError):
+        advice = "free space, fix permissions or choose another --output, and run again: what is committed is kept"
+        return Failure(Exit.DISK, f"{text}; {advice}")
+    return Failure(Exit.CONFIG, text) if isinstance(error, ValueError) else None
+
+
+def one_line(error: object) -> str:
+    """The text of an error on a single line, without control characters."""
+    text = " ".join(str(error).split())
+    return "".join(char for char in text if char.isprintable()) or type(error).__name__

@@ -1,0 +1,124 @@
+"""What a campaign leaves for people: candidates, quarantine, summary, report.
+
+Enters: a plan and the ledger of its folder. Leaves: `candidates.parquet`, `unrankable.parquet`, `quarantine.parquet`,
+`report.html` and, last, `summary.json`. All are functions of the ledger and the rank rule: no dates, no machine names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from screening import accounts, durable, rank, report, snapshot
+from screening.accounts import Accounts
+from screening.ledger import Ledger
+from screening.plan import Plan
+from screening.rank import Ranked
+from sources.quarantine import Quarantined
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def write(plan: Plan, book: Ledger) -> tuple[dict[str, Any], Accounts]:
+    """Rank the parts, check the identity, and write the files."""
+    from sources import table
+
+    ranked = rank.rank(_scored(plan, book), plan.campaign.rank, plan.target, plan.units)
+    bad = quarantined(book)
+    counted = accounts.take(book, ranked.candidates.num_rows, ranked.unrankable.num_rows)
+    files = {
+        "candidates.parquet": table.write(ranked.candidates, plan.folder / "candidates.parquet"),
+        "unrankable.parquet": table.write(ranked.unrankable, plan.folder / "unrankable.parquet"),
+        "quarantine.parquet": table.write(table.quarantine_table(bad), plan.folder / "quarantine.parquet"),
+    }
+    summary = summarise(plan, book, counted, bad, files)
+    durable.write(plan.folder / "report.html", report.render(summary, top_rows(ranked, plan), bad, ranked))
+    durable.write(plan.folder / "summary.json", durable.canonical(summary))
+    return summary, counted
+
+
+def quarantined(book: Ledger) -> list[Quarantined]:
+    """Every quarantined crystal of a sealed campaign, by id."""
+    from sources import table
+
+    rows: list[Quarantined] = []
+    sealed = book.find("chunks", "all")
+    if sealed is not None:
+        rows += table.quarantine_rows(book.read(sealed, snapshot.QUARANTINE))
+    for chunk in snapshot.chunks(book):
+        part = book.find("part", chunk.name)
+        for path in part.files if part else ():
+            if path.startswith("quarantine/"):
+                rows += table.quarantine_rows(book.read(part, path))  # type: ignore[arg-type]
+    return sorted(rows, key=lambda row: (row.id, row.origin, row.message))
+
+
+def summarise(
+    plan: Plan, book: Ledger, counted: Accounts, bad: list[Quarantined], files: dict[str, str]
+) -> dict[str, Any]:
+    """Content of `summary.json`."""
+    sources = accounts.sources(book, plan.campaign)
+    target, rule = plan.target, plan.campaign.rank
+    return {
+        "campaign": plan.campaign.name,
+        "complete": all(row["complete"] for row in sources),
+        "accounting": dict(vars(counted)),
+        "quarantine": accounts.reasons(bad),
+        "sources": sources,
+        "models": [_model(ensemble) for ensemble in plan.ensembles],
+        "rank": {**rule.model_dump(mode="json"), "model": target.model, "property": target.name, "unit": target.unit,
+                 "level": target.level},
+        "max_bad": plan.campaign.max_bad,
+        "fingerprint": plan.fingerprint,
+        "sha256": files,
+    }  # fmt: skip
+
+
+def top_rows(ranked: Ranked, plan: Plan) -> list[dict[str, Any]]:
+    """The best rows as plain values."""
+    rows: list[dict[str, Any]] = ranked.candidates.slice(0, plan.campaign.rank.top).to_pylist()
+    return rows
+
+
+def table_text(folder: Path, summary: dict[str, Any], most: int = 10) -> list[str]:
+    """The best candidates as aligned text."""
+    from sources import table
+
+    name, unit = summary["rank"]["property"], summary["rank"]["unit"]
+    parts = [f"{name}_{part}" for part in ("mean", "std", "lo", "hi")]
+    rows = (
+        table.read(folder / "candidates.parquet", ["rank", "id", "formula", "ood", *parts]).slice(0, most).to_pylist()
+    )
+    lines = [f"{'rank':>4}  {'formula':<24}{f'{name} ({unit})':>20}  {'interval':<20}  id"]
+    for row in rows:
+        mean, std, lo, hi = (row[part] for part in parts)
+        mark = "  (new element)" if row["ood"] else ""
+        lines.append(f"{row['rank']:>4}  {row['formula']:<24}{f'{mean:.4g} ± {std:.2g}':>20}  "
+                     f"{f'[{lo:.4g}, {hi:.4g}]':<20}  {row['id']}{mark}")  # fmt: skip
+    return lines
+
+
+def _model(ensemble: Any) -> dict[str, Any]:
+    return {
+        "name": ensemble.name,
+        "members": [member.name for member in ensemble.members],
+        "sha256": list(ensemble.sha256),
+        "properties": [{"name": item.name, "unit": item.unit} for item in ensemble.properties],
+        "elements": len(ensemble.elements),
+        "facts": ensemble.facts,
+    }
+
+
+def _scored(plan: Plan, book: Ledger) -> pa.Table:
+    import pyarrow as pa
+
+    from screening import worker
+    from sources.crystals import empty
+
+    tables = []
+    for chunk in snapshot.chunks(book):
+        part = book.find("part", chunk.name)
+        if part is not None:
+            tables.append(book.read(part, f"parts/{chunk.name}.parquet"))
+    return pa.concat_tables(tables) if tables else worker.score(empty(), plan.ensembles).table

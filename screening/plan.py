@@ -1,0 +1,201 @@
+"""Config -> plan: everything that can be known, or refused, before the first request.
+
+Enters: a `Campaign`. Leaves: a `Plan` with the loaded ensembles, the property that ranks and the fingerprint of
+everything that changes a number. Worker count, paths and log level are not in the fingerprint.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from screening import filters
+from screening.config import Campaign, FileSource, OptimadeSource, PrototypeSource, Rank
+from screening.exits import Exit, Failure
+from screening.rank import Target
+
+if TYPE_CHECKING:
+    from models.ensemble import Ensemble
+
+FORMAT = "1"
+"""Layout of the campaign folder."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A campaign that is fit to run."""
+
+    campaign: Campaign
+    folder: Path
+    """Campaign folder, absolute."""
+    ensembles: list[Ensemble]
+    target: Target
+    """What ranks."""
+    fingerprint: dict[str, str]
+
+    @property
+    def models(self) -> list[str]:
+        """Ensemble folders, absolute: a worker may stand in another folder."""
+        return [str(ensemble.folder.absolute()) for ensemble in self.ensembles]
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Predicted property -> unit."""
+        return {item.name: item.unit for ensemble in self.ensembles for item in ensemble.properties}
+
+
+def make(campaign: Campaign) -> Plan:
+    """Check everything a config can get wrong, and load the ensembles."""
+    for formula in campaign.filters.formula:
+        filters.canonical_formula(formula)
+    for name, source in campaign.named_sources().items():
+        _check_source(name, source)
+    ensembles = load_ensembles(campaign.models)
+    target = find_target(ensembles, campaign.rank)
+    return Plan(campaign, campaign.folder(), ensembles, target, fingerprint(campaign, ensembles))
+
+
+def load_ensembles(folders: Sequence[str]) -> list[Ensemble]:
+    """Load the ensemble folders; two must not predict the same property, their columns would collide."""
+    from models.ensemble import Ensemble
+
+    ensembles: list[Ensemble] = []
+    owner: dict[str, str] = {}
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise Failure(Exit.CONFIG, f"model folder {folder} not found; give an ensemble folder such as "
+                          "models/zoo/tc, or train one: assay train configs/train-tc.yaml --output FOLDER")  # fmt: skip
+        ensembles.append(Ensemble.load(Path(folder)))
+        for item in ensembles[-1].properties:
+            if item.name in owner:
+                raise Failure(
+                    Exit.CONFIG, f"models {owner[item.name]} and {folder} both predict {item.name!r}; keep one"
+                )
+            owner[item.name] = folder
+    return ensembles
+
+
+def find_target(ensembles: Sequence[Ensemble], rule: Rank) -> Target:
+    """The ensemble and property that rank."""
+    ensemble = ensembles[0]
+    if rule.model is not None:
+        names = {Path(e.folder).name: e for e in ensembles} | {e.name: e for e in ensembles}
+        ensemble = names[_known("rank.model", rule.model, list(names))]
+    elif rule.property is not None:
+        owners = [e for e in ensembles if rule.property in {item.name for item in e.properties}]
+        ensemble = owners[0] if owners else ensemble
+    items = {item.name: item for item in ensemble.properties}
+    chosen = _known("rank.property", rule.property or next(iter(items)), list(items))
+    return Target(ensemble.name, chosen, items[chosen].unit, ensemble.calibration[chosen].level)
+
+
+def _known(key: str, value: str, names: Sequence[str]) -> str:
+    if value in names:
+        return value
+    near = difflib.get_close_matches(value, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there is: {', '.join(names)}"
+    raise Failure(Exit.CONFIG, f"{key}: {value!r} is not among the models of this campaign; {hint}")
+
+
+def _check_source(name: str, source: OptimadeSource | FileSource | PrototypeSource) -> None:
+    try:
+        if isinstance(source, OptimadeSource):
+            from sources import optimade, providers
+
+            providers.resolve(source.provider)
+            if source.filter:
+                optimade.validate_filter(source.filter)
+        elif isinstance(source, FileSource):
+            missing = [path for path in source.paths if not Path(path).exists()]
+            if missing:
+                raise ValueError(f"{missing[0]} does not exist; check the path, relative to the current folder")
+        else:
+            _check_prototypes(source)
+    except ValueError as error:
+        raise Failure(Exit.CONFIG, f"source {name}: {error}") from None
+
+
+def _check_prototypes(source: PrototypeSource) -> None:
+    from sources import prototypes
+    from sources.elements import NUMBERS
+
+    for symbol in source.elements or []:
+        if symbol not in NUMBERS:
+            raise ValueError(f"elements: {symbol!r} is not an element symbol (H to Og)")
+    for chosen in source.prototypes or []:
+        _known("prototypes", chosen, [*prototypes.PROTOTYPES])
+
+
+def fingerprint(campaign: Campaign, ensembles: Sequence[Ensemble]) -> dict[str, str]:
+    """Everything that changes a number, flat, so that a difference can be shown."""
+    import torch
+
+    stamp = {
+        "format": FORMAT,
+        "assay": version(),
+        "torch": torch.__version__,
+        "chunk_size": str(campaign.chunk_size),
+        "filters": campaign.filters.model_dump_json(),
+        "models": ",".join(ensemble.name for ensemble in ensembles),
+    }
+    for name, source in campaign.named_sources().items():
+        stamp[f"sources.{name}"] = _source_stamp(source)
+    for ensemble in ensembles:
+        properties = [[item.name, item.unit] for item in ensemble.properties]
+        stamp[f"models.{ensemble.name}.weights"] = ",".join(digest[:16] for digest in ensemble.sha256)
+        stamp[f"models.{ensemble.name}.graph"] = repr(ensemble.spec)
+        stamp[f"models.{ensemble.name}.properties"] = json.dumps(properties)
+        stamp[f"models.{ensemble.name}.calibration"] = repr(sorted(ensemble.calibration.items()))
+    return stamp
+
+
+def _source_stamp(source: OptimadeSource | FileSource | PrototypeSource) -> str:
+    content: dict[str, Any] = source.model_dump(mode="json", exclude={"name", "when_down", "page_limit"})
+    if isinstance(source, FileSource):
+        content["paths"] = [Path(path).name for path in source.paths]
+    return json.dumps(content, sort_keys=True)
+
+
+def describe(plan: Plan) -> list[str]:
+    """What a run would do, for --dry-run: asks the servers for their counts, pulls nothing."""
+    from screening import pull, snapshot
+    from screening.ledger import Ledger
+
+    book = Ledger(plan.folder)
+    lines = [f"campaign {plan.campaign.name} in {plan.folder}"]
+    for name, source in plan.campaign.named_sources().items():
+        done = book.find("source", name)
+        if done is not None:
+            lines.append(
+                f"source {name}: pulled already, {done.counts['received']:,} rows in {done.counts['pages']} pages"
+            )
+        elif isinstance(source, OptimadeSource):
+            count = pull.announced(source)
+            limit = f", at most {source.max_entries:,} taken" if source.max_entries else ""
+            lines.append(f"source {name}: {'unknown' if count is None else f'{count:,}'} rows announced{limit}")
+        elif isinstance(source, FileSource):
+            lines.append(f"source {name}: {', '.join(source.paths)}")
+        else:
+            lines.append(f"source {name}: {source.n:,} hypothetical crystals")
+    chunks = snapshot.chunks(book)
+    scored = sum(1 for chunk in chunks if book.find("part", chunk.name))
+    known = f"{len(chunks)} chunks, {scored} scored already" if chunks else "chunks are known after the pull"
+    names = ", ".join(ensemble.name for ensemble in plan.ensembles)
+    lines.append(f"score with {names}: {known} (chunk_size {plan.campaign.chunk_size})")
+    lines.append(
+        f"rank by {plan.campaign.rank.by} of {plan.target.name} ({plan.target.unit}), {plan.campaign.rank.order}"
+    )
+    return lines
+
+
+def version() -> str:
+    """Version of the installed distribution."""
+    try:
+        return metadata.version("assay")
+    except metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,129 @@
+"""Files -> predictions, without a campaign.
+
+Enters: paths of crystals and one ensemble. Leaves: one row per crystal in input order, and quarantine records for the
+rest. It does not know the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from screening.worker import Part, bind_threads, prediction_columns
+from sources.crystals import Crystals
+from sources.elements import SYMBOLS
+from sources.quarantine import Quarantined, Reason
+
+if TYPE_CHECKING:
+    from models.ensemble import Ensemble
+
+BLOCK = 512
+"""Crystals predicted at once."""
+
+REMEDIES = {
+    Reason.UNREADABLE: "check that the file is complete, and open it with the program that wrote it",
+    Reason.MALFORMED: "complete the missing or contradicting field",
+    Reason.NON_FINITE: "replace the NaN or infinite number in the file",
+    Reason.BAD_LATTICE: "check cell lengths, angles and their unit (Å)",
+    Reason.BAD_OCCUPANCY: "occupancies of a site must lie in (0, 1] and sum to at most 1",
+    Reason.UNKNOWN_SPECIES: "use element symbols that the model knows",
+    Reason.ATOMS_TOO_CLOSE: "check for a site listed twice, or for wrong symmetry",
+    Reason.TOO_LARGE: "use the primitive cell",
+    Reason.NOT_PERIODIC: "give a cell that repeats in three dimensions",
+}
+"""What a person can do about a refused crystal."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The outcome for a set of files."""
+
+    crystals: Crystals
+    """The predicted crystals, in input order."""
+    part: Part
+    """Their rows, and everything that was refused."""
+
+
+def predict(paths: Sequence[Path], ensemble: Ensemble) -> Prediction:
+    """Predict every crystal in the files."""
+    import pyarrow as pa
+
+    from sources import files
+
+    bind_threads()
+    crystals, refused = files.read_many(paths)
+    blocks, rows = [], []
+    for start in range(0, max(len(crystals), 1), BLOCK):
+        predicted, bad = ensemble.predict(crystals[start : start + BLOCK])
+        refused += bad
+        rows.append(start + predicted.index)
+        every = np.arange(len(predicted.index))
+        columns = prediction_columns(predicted, every) | {"ood": predicted.ood}
+        ids = pa.array(crystals.ids[rows[-1]].astype(object), pa.string())
+        blocks.append(pa.table({"id": ids, **columns}))
+    return Prediction(crystals.select(np.concatenate(rows)), Part(pa.concat_tables(blocks), refused))
+
+
+def lines(prediction: Prediction, ensemble: Ensemble, most: int | None = None) -> list[str]:
+    """One line for each of the first `most` crystals: formula, mean ± std with the interval, what to beware of."""
+    found = []
+    table = prediction.part.table
+    for position, row in enumerate(table.slice(0, most).to_pylist()):
+        crystal = prediction.crystals[position : position + 1]
+        values = "  ".join(_value(row, item.name, item.unit) for item in ensemble.properties)
+        notes = [*disorder(crystal), *_unseen(crystal, ensemble)]
+        tail = f"  ({'; '.join(notes)})" if notes else ""
+        found.append(f"{row['id']}  {crystal.formulas()[0]}  {values}{tail}")
+    left = table.num_rows - len(found)
+    return [*found, f"... and {left} more"] if left else found
+
+
+def write(prediction: Prediction, path: Path) -> None:
+    """Write the predictions, and beside them the refused crystals if there are any."""
+    from sources import table
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.write(prediction.part.table, path)
+    if prediction.part.quarantined:
+        table.write(table.quarantine_table(prediction.part.quarantined), path.with_suffix(".quarantine.parquet"))
+
+
+def refusal(row: Quarantined) -> str:
+    """One line about a refused crystal: what, why, and what to do."""
+    remedy = REMEDIES.get(row.reason, "")
+    return f"{row.id}: {row.reason}: {row.message}{'; ' + remedy if remedy else ''}"
+
+
+def disorder(crystal: Crystals) -> list[str]:
+    """What is disordered in a batch of one: `disordered: La/Sr 0.925/0.075 on 2 of 7 sites`."""
+    kinds: dict[str, int] = {}
+    for site in range(len(crystal.frac)):
+        species = slice(crystal.species_ptr[site], crystal.species_ptr[site + 1])
+        shares = crystal.occupancy[species]
+        if len(shares) > 1 or shares[0] < 1 - 1e-5:
+            order = np.argsort(-shares, kind="stable")
+            names = [SYMBOLS[z] for z in crystal.numbers[species][order]]
+            amounts = [f"{share:.4g}" for share in shares[order]]
+            vacant = 1 - float(shares.sum())
+            if vacant > 1e-4:
+                names, amounts = [*names, "vacant"], [*amounts, f"{vacant:.3g}"]
+            text = f"{'/'.join(names)} {'/'.join(amounts)}"
+            kinds[text] = kinds.get(text, 0) + 1
+    if not kinds:
+        return []
+    total = len(crystal.frac)
+    return ["disordered: " + ", ".join(f"{text} on {n} of {total} sites" for text, n in kinds.items())]
+
+
+def _unseen(crystal: Crystals, ensemble: Ensemble) -> list[str]:
+    unseen = sorted({SYMBOLS[z] for z in crystal.numbers} - ensemble.elements)
+    return [f"outside coverage: no training crystal held {', '.join(unseen)}"] if unseen else []
+
+
+def _value(row: dict[str, Any], name: str, unit: str) -> str:
+    mean, std, lo, hi = (row[f"{name}_{part}"] for part in ("mean", "std", "lo", "hi"))
+    return f"{name} {mean:.4g} ± {std:.2g} [{lo:.4g}, {hi:.4g}] {unit}".rstrip()

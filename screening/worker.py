@@ -1,0 +1,139 @@
+"""Chunk -> part: the one function that both runners call.
+
+Enters: a chunk of crystals. Leaves: one row per scored crystal, and a quarantine record for every other one.
+A function of the chunk and the weights alone; it does not know Ray, folders of campaigns or other chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from screening.exits import Exit, Failure
+from sources.crystals import Crystals
+from sources.quarantine import Quarantined
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from models.ensemble import Ensemble, Predictions
+
+RESERVED = ("rank", "score", "ood")
+"""Columns that later steps add."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What became of a chunk."""
+
+    table: pa.Table
+    """One row per scored crystal, in chunk order: identity, reported columns, predictions, `ood`."""
+    quarantined: list[Quarantined]
+
+
+class Scorer:
+    """Ensembles held in memory; call it with a chunk."""
+
+    def __init__(self, ensembles: Sequence[Ensemble]) -> None:
+        bind_threads()
+        self.ensembles = list(ensembles)
+
+    @classmethod
+    def load(cls, folders: Sequence[str | Path], threads: int) -> Scorer:
+        """Load the ensembles in a worker process that may use so many threads."""
+        import numba
+        import pyarrow as pa
+
+        from models.ensemble import Ensemble
+
+        numba.set_num_threads(min(threads, numba.get_num_threads()))
+        pa.set_cpu_count(threads)
+        return cls([Ensemble.load(Path(folder)) for folder in folders])
+
+    def __call__(self, chunk: pa.Table) -> Part:
+        """Score the crystals of one chunk table."""
+        from sources import table
+
+        crystals, refused = table.from_table(chunk, "chunk")
+        part = score(crystals, self.ensembles)
+        return Part(part.table, [*refused, *part.quarantined])
+
+
+def bind_threads() -> None:
+    """One torch thread, always: the last bits of a matrix product depend on how many threads share it."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def score(crystals: Crystals, ensembles: Sequence[Ensemble]) -> Part:
+    """Predict every crystal with every ensemble; one that any ensemble refuses is quarantined."""
+    import pyarrow as pa
+
+    predictions = []
+    refused: dict[str, Quarantined] = {}
+    good = np.arange(len(crystals))
+    for ensemble in ensembles:
+        predicted, quarantined = ensemble.predict(crystals)
+        predictions.append(predicted)
+        good = np.intersect1d(good, predicted.index)
+        for row in quarantined:
+            refused.setdefault(row.id, row)
+    values: dict[str, NDArray[Any]] = {}
+    ood = np.zeros(len(good), dtype=bool)
+    for predicted in predictions:
+        rows = np.searchsorted(predicted.index, good)
+        values |= prediction_columns(predicted, rows)
+        ood |= predicted.ood[rows]
+    columns = _describe(crystals.select(good), values) | values | {"ood": ood}
+    bad = np.setdiff1d(np.arange(len(crystals)), good)
+    quarantined = [_with_origin(refused, crystals, row) for row in bad]
+    return Part(pa.table({name: _array(values) for name, values in columns.items()}), quarantined)
+
+
+def prediction_columns(predicted: Predictions, rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """`<property>_mean, _std, _lo, _hi, _member_<k>`, each (m,) in the unit of the property."""
+    columns = {}
+    for name, value in predicted.values.items():
+        for part in ("mean", "std", "lo", "hi"):
+            columns[f"{name}_{part}"] = getattr(value, part)[rows]
+        for k in range(value.members.shape[1]):
+            columns[f"{name}_member_{k}"] = value.members[rows, k]
+    return columns
+
+
+def _describe(crystals: Crystals, taken: Container[str]) -> dict[str, NDArray[Any]]:
+    """Identity and reported columns; a reported name that means something else here gets the prefix `reported_`."""
+    columns: dict[str, NDArray[Any]] = {
+        "id": crystals.ids,
+        "formula": crystals.formulas(),
+        "elements": crystals.elements(),
+        "nsites": crystals.nsites.astype(np.int32),
+        "ordered": crystals.is_ordered,
+    }
+    for name, column in crystals.columns.items():
+        if column.ndim == 1:
+            clash = name in columns or name in RESERVED or name in taken
+            columns[f"reported_{name}" if clash else name] = column
+    return columns
+
+
+def _with_origin(refused: dict[str, Quarantined], crystals: Crystals, row: int) -> Quarantined:
+    record = refused.get(str(crystals.ids[row]))
+    if record is None:
+        raise Failure(Exit.IDENTITY_BROKEN, f"a model neither predicted nor quarantined {crystals.ids[row]!r}; "
+                      "report this as a defect")  # fmt: skip
+    if record.origin or "origin" not in crystals.columns:
+        return record
+    return replace(record, origin=str(crystals.columns["origin"][row]))
+
+
+def _array(values: NDArray[Any]) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.array(values.astype(object), pa.string()) if values.dtype.kind in "UO" else pa.array(values)

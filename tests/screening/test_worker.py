@@ -1,0 +1,73 @@
+"""The worker function: every crystal becomes one row or one record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.ensemble import Ensemble
+from screening import worker
+from screening.worker import Scorer
+from sources import table
+from sources.crystals import Crystals, concat, empty
+from sources.quarantine import Reason, Stage
+
+
+@pytest.fixture(scope="module")
+def ensemble(model: Path) -> Ensemble:
+    return Ensemble.load(model)
+
+
+def test_every_crystal_is_scored_or_quarantined(ensemble: Ensemble, real: Crystals) -> None:
+    crystals = real[:20].with_columns(origin=np.array([f"http://here/{k}" for k in range(20)]))
+    frac = crystals.frac.copy()
+    first = crystals.site_ptr[3]
+    frac[first + 1] = frac[first]  # two atoms on one place
+    broken = Crystals(crystals.ids, crystals.lattice, crystals.site_ptr, frac, crystals.species_ptr, crystals.numbers,
+                      crystals.occupancy, crystals.columns)  # fmt: skip
+    part = worker.score(broken, [ensemble])
+    assert part.table["id"].to_pylist() == [str(i) for k, i in enumerate(broken.ids) if k != 3]
+    (record,) = part.quarantined
+    assert (record.id, record.reason, record.stage) == (str(broken.ids[3]), Reason.ATOMS_TOO_CLOSE, Stage.FEATURIZE)
+    assert record.origin == "http://here/3"
+
+
+def test_the_row_holds_identity_reported_and_predicted_columns(ensemble: Ensemble, real: Crystals) -> None:
+    (item,) = ensemble.properties
+    renamed = real[:4].with_columns(**{f"{item.name}_mean": np.arange(4.0), "score": np.arange(4.0)})
+    columns = worker.score(renamed, [ensemble]).table
+    members = [f"{item.name}_member_{k}" for k in range(len(ensemble.members))]
+    assert columns.column_names[:5] == ["id", "formula", "elements", "nsites", "ordered"]
+    assert {"band_gap", f"reported_{item.name}_mean", "reported_score"} <= set(columns.column_names)
+    assert columns.column_names[-len(members) - 1 :] == [*members, "ood"]
+    values = np.stack([columns[name].to_numpy() for name in members])
+    assert columns[f"{item.name}_mean"].to_numpy() == pytest.approx(values.mean(axis=0))
+    assert columns[f"{item.name}_std"].to_numpy() == pytest.approx(values.std(axis=0, ddof=1))
+
+
+def test_a_scorer_in_another_process_would_give_the_same_bytes(model: Path, ensemble: Ensemble, real: Crystals) -> None:
+    chunk = table.to_table(real[:60])
+    assert Scorer.load([model], threads=2)(chunk).table.equals(Scorer([ensemble])(chunk).table)
+
+
+def test_a_chunk_without_crystals_gives_the_same_columns(ensemble: Ensemble, real: Crystals) -> None:
+    none = worker.score(empty(), [ensemble])
+    assert none.table.num_rows == 0
+    assert none.quarantined == []
+    full = worker.score(real[:1], [ensemble]).table
+    assert set(none.table.column_names) == set(full.column_names) - set(real.columns)
+
+
+def test_a_lost_crystal_is_an_error(ensemble: Ensemble, real: Crystals) -> None:
+    class Forgetful:
+        """An ensemble that loses its last crystal."""
+
+        properties, members = ensemble.properties, ensemble.members
+
+        def predict(self, crystals: Crystals) -> object:
+            return ensemble.predict(crystals[: len(crystals) - 1])
+
+    with pytest.raises(Exception, match="neither predicted nor quarantined"):
+        worker.score(concat([real[:3]]), [Forgetful()])  # type: ignore[list-item]
