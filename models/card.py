@@ -16,8 +16,15 @@ def write(folder: Path, command: str) -> None:
     facts = read_json(folder / "ensemble.json", "a model ensemble")
     members = [read_json(folder / name / "model.json", "a checkpoint") for name in facts["members"]]
     sections = [_head(facts, members), _data(facts), _scores(facts), _error_bars(facts), _members(facts, members)]
-    sections.append(f"## Make it again\n\n```\n{command or 'assay train <recipe.yaml> --output <folder>'}\n```\n")
+    sections.append(_again(command or "assay train RECIPE --output FOLDER"))
     write_whole(folder / "README.md", "\n".join(sections).encode())
+
+
+def _again(command: str) -> str:
+    return (
+        f"## Make it again\n\n```\n{command}\n```\n\ntrains it anew. With `--resume` the weights in the output "
+        "folder are kept, and only the numbers above are measured again.\n"
+    )
 
 
 def _head(facts: dict[str, Any], members: list[dict[str, Any]]) -> str:
@@ -31,14 +38,12 @@ def _head(facts: dict[str, Any], members: list[dict[str, Any]]) -> str:
 
 def _data(facts: dict[str, Any]) -> str:
     data, rows, split = facts["data"], facts["rows"], facts["recipe"]["split"]
-    elements = facts.get("elements", [])
-    seen = f"Elements seen by every member: {len(elements)}.\n" if elements else ""
     return (
         f"## Data\n\n{data['origin']}. Licence {data['licence']}. File sha256 `{data['sha256'][:16]}`, "
         f"{data['refused']} rows refused (no sound crystal or no value).\n\n"
         f"Split by element set (seed {split['seed']}): no element set stands on two sides. {rows['development']} rows "
         f"for training, in {split['folds']} folds (member k stops early on fold k), {rows['calibration']} for the "
-        f"error bars, {rows['test']} for the numbers below.\n{seen}"
+        f"error bars, {rows['test']} for the numbers below.\n"
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from featurize import graphs as crystal_graphs
-from models import baselines, calibration, card, ensemble, metrics, split, train
+from models import baselines, calibration, card, checkpoint, ensemble, metrics, split, train
 from models.calibration import Calibration
 from models.checkpoint import Checkpoint
 from models.ensemble import SHORTEST_BOND, Ensemble, PropertyPrediction
@@ -93,14 +93,14 @@ def _assemble(recipe: Recipe, prepared: Prepared, output: Path, workers: int, co
     """Calibrate on the calibration rows, measure on the test rows, write `ensemble.json` and the card."""
     data, rows, name = prepared.dataset, prepared.split, recipe.property.name
     folders = [f"member-{k}" for k in range(len(recipe.members))]
-    unmeasured = Calibration(recipe.level, float("inf"), 0.0, 0)
-    ensemble.write(output, recipe.name, folders, {name: unmeasured}, {})
-    held = _predict(Ensemble.load(output), data, rows.calibration, name)
+    members = tuple(checkpoint.read(output / folder) for folder in folders)
+    uncalibrated = Calibration(recipe.level, 1.0, 0.0, 0)
+    draft = Ensemble(recipe.name, output, members, {name: uncalibrated}, {})
+    held = _predict(draft, data, rows.calibration, name)
     fitted = calibration.fit(
         data.target[rows.calibration], held.mean, held.std, recipe.level, data.weight[rows.calibration]
     )
-    ensemble.write(output, recipe.name, folders, {name: fitted}, {})
-    tested = _predict(Ensemble.load(output), data, rows.test, name)
+    tested = _predict(replace(draft, calibration={name: fitted}), data, rows.test, name)
     facts = {
         "data": {**asdict(data.spec), "name": data.name, "sha256": data.sha256, "refused": data.refused},
         "rows": {"development": len(rows.development()), "calibration": len(rows.calibration), "test": len(rows.test)},

@@ -102,9 +102,9 @@ def _merge(ledger: Ledger, names: Sequence[str]) -> tuple[pa.Table, list[Quarant
                 if path.endswith(".quarantine.parquet"):
                     bad += table.quarantine_rows(content)
                 else:
-                    names = ["reported_source" if column == "source" else column for column in content.column_names]
+                    columns = ["reported_source" if column == "source" else column for column in content.column_names]
                     source = pa.array([name] * content.num_rows, pa.string())
-                    tables.append(content.rename_columns(names).append_column("source", source))
+                    tables.append(content.rename_columns(columns).append_column("source", source))
     if not tables:
         return table.to_table(empty()), bad
     try:

@@ -195,18 +195,27 @@ class Crystals:
 def reduced_formula(amounts: NDArray[np.float64]) -> str:
     """Formula of one row of `Crystals.composition`, elements in alphabetical order (as in OPTIMADE).
 
-    Whole-number compositions are divided by their greatest common divisor; fractional ones by the smallest
-    whole-number amount that leaves every whole-number amount whole.
+    The divisor is the greatest common one of the whole amounts. Fractional amounts that add up to a whole number share
+    a site, and count as that number.
 
     >>> amounts = np.zeros(119); amounts[[57, 38, 29, 8]] = 3.7, 0.3, 2, 8
     >>> reduced_formula(amounts)
     'CuLa1.85O4Sr0.15'
+    >>> amounts = np.zeros(119); amounts[[13, 67, 22]] = 2, 0.8, 0.2
+    >>> reduced_formula(amounts)
+    'Al2Ho0.8Ti0.2'
     """
     present = sorted(np.flatnonzero(amounts > 0), key=lambda z: SYMBOLS[z])
     counts = amounts[present]
-    whole = np.abs(counts - np.round(counts)) < 1e-3
-    divisor = np.gcd.reduce(np.round(counts[whole]).astype(np.int64)) if whole.any() else 1
+    whole = _is_whole(counts)
+    shared = counts[~whole].sum()
+    units = np.append(counts[whole], shared if _is_whole(shared) else 0)
+    divisor = np.gcd.reduce(np.round(units).astype(np.int64))
     return "".join(SYMBOLS[z] + _amount(c / max(int(divisor), 1)) for z, c in zip(present, counts))
+
+
+def _is_whole(amount: Any) -> Any:
+    return np.abs(amount - np.round(amount)) < 1e-3
 
 
 def _amount(value: float) -> str:
