@@ -37,8 +37,11 @@ class Split:
     """Row numbers of each part; a group lies in exactly one."""
 
     test: NDArray[np.int64]
+    """(t,) ascending."""
     calibration: NDArray[np.int64]
+    """(c,) ascending."""
     folds: tuple[NDArray[np.int64], ...]
+    """One (f,) array per fold, ascending."""
 
     def train(self, member: int) -> NDArray[np.int64]:
         """Rows member `member` learns from: every fold but its own, in ascending order."""

@@ -48,9 +48,9 @@ class Material:
     weight: NDArray[np.float64]
     """(n,) of each row in the loss and in the validation error."""
     train: NDArray[np.int64]
-    """Rows to learn from."""
+    """(t,) rows to learn from."""
     validation: NDArray[np.int64]
-    """Rows to stop on."""
+    """(v,) rows to stop on."""
 
 
 def member(recipe: Recipe, spec: MemberSpec, material: Material, folder: Path, facts: dict[str, Any]) -> Checkpoint:

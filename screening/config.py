@@ -126,7 +126,7 @@ class Rank(Section):
     by: Literal["mean", "lower", "upper", "probability"] = "mean"
     """mean, an end of the calibrated interval, or the probability of lying beyond `threshold`."""
     threshold: float | None = None
-    """In the unit of the property; beyond = above when descending, below when ascending."""
+    """In the unit of the property; beyond = above when descending, below when ascending. Read by `probability` only."""
     order: Literal["descending", "ascending"] = "descending"
     """Which end of the property is wanted."""
     top: Count = 50
@@ -134,9 +134,8 @@ class Rank(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Rank:
-        if (self.by == "probability") != (self.threshold is not None):
-            raise ValueError(f"threshold goes with by: probability and nothing else (by is {self.by!r}, "
-                             f"threshold {self.threshold!r})")  # fmt: skip
+        if self.by == "probability" and self.threshold is None:
+            raise ValueError("by: probability needs a threshold, in the unit of the property")
         return self
 
 

@@ -107,9 +107,9 @@ def _check_source(name: str, source: OptimadeSource | FileSource | PrototypeSour
         if isinstance(source, OptimadeSource):
             from sources import optimade, providers
 
-            providers.resolve(source.provider)
-            if source.filter:
-                optimade.validate_filter(source.filter)
+            provider = providers.resolve(source.provider)
+            optimade.validate_filter(source.filter)
+            optimade.check_dialect(provider, source.filter)
         elif isinstance(source, FileSource):
             missing = [path for path in source.paths if not Path(path).exists()]
             if missing:
