@@ -18,7 +18,7 @@ def triplets(
 
     Args:
         target: (E,) atom at which each edge ends, ascending.
-        vector: (E, 3) Å, from target to source; none may be zero.
+        vector: (E, 3) Å, from target to source; a zero vector has no angles, its cosines mean nothing.
         n_nodes: number of atoms.
 
     Returns:
@@ -31,7 +31,7 @@ def triplets(
     return edge, other, cosine
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _fill(start, vector, edge, other, cosine):  # type: ignore[no-untyped-def]
     unit = np.empty((3, len(vector)))
     for e in range(len(vector)):

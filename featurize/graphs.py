@@ -7,15 +7,13 @@ This module does not know networks, files or campaigns.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurize import angles, atoms, neighbours
-
-if TYPE_CHECKING:
-    from sources.crystals import Crystals
+from sources.crystals import Crystals, gather_ranges
 
 
 @dataclass(frozen=True)
@@ -98,8 +96,6 @@ class Graphs:
 
     def select(self, rows: NDArray[Any]) -> Graphs:
         """Graphs of the crystals at integer positions `rows`, renumbered; the angles are built anew."""
-        from sources.crystals import gather_ranges
-
         nodes, node_ptr = gather_ranges(self.node_ptr, rows)
         species, species_ptr = gather_ranges(self.species_ptr, nodes)
         edges, edge_ptr = gather_ranges(self.edge_ptr, rows)
@@ -132,7 +128,7 @@ def build(crystals: Crystals, spec: GraphSpec) -> Graphs:
     """Build the graphs of a batch of crystals.
 
     A crystal in `radius` mode may have nodes without edges. Two atoms at the same place make an edge of length zero,
-    whose angles are undefined: look at `Graphs.shortest` first, or build without angles and add them to what is sound.
+    whose angles mean nothing: ask `Graphs.shortest` before a crystal goes to a network.
     """
     cells = crystals.lattice, crystals.frac, crystals.site_ptr
     if spec.neighbours == "nearest":
