@@ -30,9 +30,15 @@ def _again(command: str) -> str:
 def _head(facts: dict[str, Any], members: list[dict[str, Any]]) -> str:
     prop = members[0]["properties"][0]
     networks = sorted({member["network"] for member in members})
+    disordered = facts["data"]["disordered"]
+    kind = (
+        f"{disordered} of the crystals behind it have partial occupancy or vacancies."
+        if disordered
+        else "It has seen ordered crystals only: for partial occupancy its numbers and intervals are untested."
+    )
     return (
         f"# {facts['name']}\n\nPredicts `{prop['name']}` in {prop['unit']} ({facts['data']['functional']}) from a "
-        f"crystal structure, ordered or with partial occupancy: {len(members)} networks ({', '.join(networks)}).\n"
+        f"crystal structure: {len(members)} networks ({', '.join(networks)}). {kind}\n"
     )
 
 
@@ -52,14 +58,25 @@ def _scores(facts: dict[str, Any]) -> str:
     table = [f"| on the test rows | MAE ({unit}) | RMSE ({unit}) | R2 |", "|---|---|---|---|"]
     table.append(_row("**this ensemble**", facts["test"]))
     table += [_row(f"{name}, composition only", scores) for name, scores in facts["baselines"].items()]
-    best = min(scores["mae"] for scores in facts["baselines"].values())
-    ratio = 1 - facts["test"]["mae"] / best
-    verdict = (
-        f"MAE is {ratio:.0%} below the best baseline."
-        if ratio > 0
-        else f"It does **not** beat the best baseline: its MAE is {-ratio:.0%} above."
-    )
-    return "## Measured on the grouped test split\n\n" + "\n".join(table) + f"\n\n{verdict} {_weights(facts)}\n"
+    return "## Measured on the grouped test split\n\n" + "\n".join(table) + f"\n\n{_verdict(facts)} {_weights(facts)}\n"
+
+
+def _verdict(facts: dict[str, Any]) -> str:
+    """In words: better, worse or undecided by MAE, and whether RMSE agrees."""
+    compared, unit = facts["versus_best_baseline"], facts["data"]["unit"]
+    name, other = compared["name"], facts["baselines"][compared["name"]]
+    change = facts["test"]["mae"] / other["mae"] - 1
+    told = f"Against {name} the MAE differs by {change:+.1%} ({compared['difference']:+.3g} {unit}, 95 % interval "
+    told += f"{compared['low']:+.3g} to {compared['high']:+.3g} over resampled element sets): "
+    if compared["high"] < 0:
+        told += "it **beats** the best baseline."
+    elif compared["low"] > 0:
+        told += "it does **not** beat the best baseline."
+    else:
+        told += "a **tie** within the noise of this split."
+    if facts["test"]["rmse"] > other["rmse"]:
+        told += f" By RMSE and R2, {name} is better."
+    return told
 
 
 def _weights(facts: dict[str, Any]) -> str:

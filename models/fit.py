@@ -101,11 +101,12 @@ def _assemble(recipe: Recipe, prepared: Prepared, output: Path, workers: int, co
         data.target[rows.calibration], held.mean, held.std, recipe.level, data.weight[rows.calibration]
     )
     tested = _predict(replace(draft, calibration={name: fitted}), data, rows.test, name)
+    origin = {**asdict(data.spec), "name": data.name, "sha256": data.sha256, "refused": data.refused}
     facts = {
-        "data": {**asdict(data.spec), "name": data.name, "sha256": data.sha256, "refused": data.refused},
+        "data": {**origin, "disordered": int((~data.crystals.is_ordered).sum())},
         "rows": {"development": len(rows.development()), "calibration": len(rows.calibration), "test": len(rows.test)},
         "test": _scores(prepared, tested),
-        "baselines": _baseline_scores(recipe, prepared, workers),
+        **_beside_baselines(recipe, prepared, tested, workers),
         "recipe": asdict(recipe),
     }
     ensemble.write(output, recipe.name, folders, {name: fitted}, facts)
@@ -133,10 +134,15 @@ def _scores(prepared: Prepared, predicted: PropertyPrediction) -> dict[str, Any]
     }
 
 
-def _baseline_scores(recipe: Recipe, prepared: Prepared, workers: int) -> dict[str, Any]:
+def _beside_baselines(recipe: Recipe, prepared: Prepared, tested: PropertyPrediction, workers: int) -> dict[str, Any]:
+    """Scores of the baselines on the test rows, and how sure the difference to the best of them is."""
     data, rows = prepared.dataset, prepared.split
     predicted = baselines.predict(
         data.crystals, data.target, data.weight, rows.development(), rows.test, recipe.property, workers
     )
     truth, weight = data.target[rows.test], data.weight[rows.test]
-    return {name: metrics.regression(truth, values, weight) for name, values in predicted.items()}
+    scores = {name: metrics.regression(truth, values, weight) for name, values in predicted.items()}
+    best = min(scores, key=lambda name: scores[name]["mae"])
+    errors = tested.mean - truth, predicted[best] - truth
+    compared = metrics.mae_difference(errors, weight, data.groups[rows.test])
+    return {"baselines": scores, "versus_best_baseline": {"name": best, **compared}}

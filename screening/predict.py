@@ -75,7 +75,7 @@ def lines(prediction: Prediction, ensemble: Ensemble, most: int | None = None) -
     for position, row in enumerate(table.slice(0, most).to_pylist()):
         crystal = prediction.crystals[position : position + 1]
         values = "  ".join(_value(row, item.name, item.unit) for item in ensemble.properties)
-        notes = [*disorder(crystal), *_unseen(crystal, ensemble)]
+        notes = [*disorder(crystal), *_untested(crystal, ensemble), *_unseen(crystal, ensemble)]
         tail = f"  ({'; '.join(notes)})" if notes else ""
         found.append(f"{row['id']}  {crystal.formulas()[0]}  {values}{tail}")
     left = table.num_rows - len(found)
@@ -117,6 +117,11 @@ def disorder(crystal: Crystals) -> list[str]:
         return []
     total = len(crystal.frac)
     return ["disordered: " + ", ".join(f"{text} on {n} of {total} sites" for text, n in kinds.items())]
+
+
+def _untested(crystal: Crystals, ensemble: Ensemble) -> list[str]:
+    ordered_only = ensemble.facts.get("data", {}).get("disordered") == 0
+    return ["the model was trained on ordered crystals only"] if ordered_only and not crystal.is_ordered[0] else []
 
 
 def _unseen(crystal: Crystals, ensemble: Ensemble) -> list[str]:

@@ -79,3 +79,18 @@ def test_spearman_handles_ties() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 5, 100), rng.integers(0, 5, 100)
     assert metrics.spearman(a, b) == pytest.approx(spearmanr(a, b).statistic)
+
+
+def test_mae_difference_resamples_whole_groups() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(200), 5)
+    first, second = rng.normal(size=1000), 1.3 * rng.normal(size=1000)
+    found = metrics.mae_difference((first, second), np.ones(1000), groups)
+    assert found["difference"] == pytest.approx(np.abs(first).mean() - np.abs(second).mean())
+    assert found["low"] < found["difference"] < found["high"] < 0
+    same = metrics.mae_difference(
+        (np.repeat(rng.normal(size=200), 5), np.repeat(rng.normal(size=200), 5)), np.ones(1000), groups
+    )
+    alone = metrics.mae_difference((first, second[::-1]), np.ones(1000), np.arange(1000))
+    assert same["low"] < 0 < same["high"]
+    assert same["high"] - same["low"] > 1.5 * (alone["high"] - alone["low"])  # 200 independent groups, not 1000 rows

@@ -30,9 +30,13 @@ def test_weights_are_small_enough_for_git(zoo: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_card_says_whether_baselines_are_beaten(name: str, zoo: Path) -> None:
     facts = Ensemble.load(zoo / name).facts
+    compared, card = facts["versus_best_baseline"], (zoo / name / "README.md").read_text()
     best = min(scores["mae"] for scores in facts["baselines"].values())
-    said = "does **not** beat" not in (zoo / name / "README.md").read_text()
-    assert said == (facts["test"]["mae"] < best)
+    assert compared["difference"] == pytest.approx(facts["test"]["mae"] - best, abs=1e-9)
+    assert ("it **beats**" in card) == (compared["high"] < 0)
+    assert ("does **not** beat" in card) == (compared["low"] > 0)
+    by_rmse = facts["test"]["rmse"] > facts["baselines"][compared["name"]]["rmse"]
+    assert ("By RMSE and R2" in card) == by_rmse
 
 
 @pytest.mark.parametrize("name", NAMES)
