@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from featurize import atoms
 from featurize.graphs import GraphSpec
 from models import registry
 from models.target import Property
+from sources.durable import whole
 
 FORMAT = 1
 """Version of the folder layout; older ones must still load."""
@@ -120,12 +120,8 @@ def to_json(described: dict[str, Any]) -> bytes:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees all of it or none."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
+    with whole(path) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 _OWN_KEYS = frozenset({"format", "network", "sizes", "graph", "properties", "elements", "weights_sha256"})

@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from models.batch import Batch
 from models.checkpoint import Checkpoint
 from models.recipe import MemberSpec, Recipe, Schedule
 from models.target import Property
+from sources.durable import whole
 from sources.elements import SYMBOLS
 
 _STATE = "state.pt"
@@ -146,12 +146,8 @@ class _Run:
             "best_weights": self.best_weights,
             "progress": {"epoch": self.epoch, "stale": self.stale, "best": self.best, "history": self.history},
         }
-        temporary = folder / f".{_STATE}.{os.getpid()}"
-        with temporary.open("wb") as file:
+        with whole(folder / _STATE) as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / _STATE)
         log = "".join(json.dumps(row) + "\n" for row in self.history)
         checkpoint.write_whole(folder / "history.jsonl", log.encode())
 
@@ -172,6 +168,9 @@ class _Run:
 
     def finish(self, facts: dict[str, Any]) -> Checkpoint:
         """The best weights as a checkpoint."""
+        if not self.best_weights:
+            rate = self.recipe.schedule.learning_rate
+            raise ValueError(f"no epoch had a finite validation error; lower schedule.learning_rate (now {rate})")
         self.network.load_state_dict(self.best_weights)
         rows = self.material.train
         seen = np.unique(self.material.graphs.select(rows).numbers)

@@ -1,6 +1,6 @@
 """Small files that are either whole or absent, even after a crash.
 
-Enters: a path and text. Leaves: the file, durable on disk. Tables are written the same way by `sources.table.write`.
+Enters: a path and text. Leaves: the file, durable on disk (`sources.durable` says how).
 """
 
 from __future__ import annotations
@@ -11,45 +11,25 @@ import os
 from pathlib import Path
 from typing import Any
 
+from sources.durable import sync_folder, whole
+
 
 def write(path: Path, text: str) -> None:
-    """Replace `path`: temporary name in the same folder, fsync, rename, fsync of the folder."""
-    temporary = _temporary(path, text.encode("utf-8"))
-    os.replace(temporary, path)
-    sync_folder(path.parent)
+    """Replace `path`, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as file:
+        file.write(text.encode("utf-8"))
 
 
 def put_if_absent(path: Path, text: str) -> None:
     """Create `path`; FileExistsError when somebody else was first."""
-    temporary = _temporary(path, text.encode("utf-8"))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    write(temporary, text)
     try:
         os.link(temporary, path)
     finally:
         temporary.unlink()
     sync_folder(path.parent)
-
-
-def _temporary(path: Path, content: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    return temporary
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def canonical(content: Any) -> str:

@@ -1,7 +1,7 @@
 """The batch of crystals: ragged arrays, never lists of objects.
 
 Enters: arrays. Leaves: `Crystals`, checked once at construction.
-This module does not know files, servers, graphs or units other than Å and K-free fractions.
+This module does not know files, servers or graphs. Lengths are in Å.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ class Crystals:
         return np.array(["-".join(SYMBOLS[z] for z in order if row[z]) for row in present], dtype=np.str_)
 
     def formulas(self) -> NDArray[Any]:
-        """(n,) str, reduced formula, elements in alphabetical order, for example `Cu O4 La1.85 Sr0.15` joined."""
+        """(n,) str, reduced formula, elements in alphabetical order, for example `CuLa1.85O4Sr0.15`."""
         return np.array([reduced_formula(row) for row in self.composition()], dtype=np.str_)
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import secrets
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 
 from sources.assemble import MAX_TEXT
 from sources.crystals import Crystals
+from sources.durable import whole
 from sources.quarantine import Quarantined, Reason, Stage
 from sources.sift import MAX_SITES, Unchecked, pointer, sift
 
@@ -116,30 +115,12 @@ def write(table: pa.Table, path: Path) -> str:
     readers that trust them would skip rows after a single flipped bit.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            pq.write_table(
-                table.combine_chunks(),
-                file,
-                compression="zstd",
-                write_page_checksum=True,
-                write_statistics=False,
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        with open(temporary, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-    return digest
+    with whole(path) as file:
+        pq.write_table(
+            table.combine_chunks(), file, compression="zstd", write_page_checksum=True, write_statistics=False
+        )
+    with path.open("rb") as written:
+        return hashlib.file_digest(written, "sha256").hexdigest()
 
 
 def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -256,8 +256,10 @@ def test_a_full_disk_is_74_and_nothing_is_lost(
         done = assay("run", config, "--output", disk / "out")
         assert done.returncode == 74, done.stderr
         assert "No space left on device" in last_line(done.stderr)
+        assert str(disk / "out") in last_line(done.stderr)  # which file
         assert "run again" in last_line(done.stderr)
         assert "Traceback" not in done.stderr
+        assert not list(disk.rglob("*.tmp"))
         subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
         done = assay("run", config, "--output", disk / "out")
         assert done.returncode == 0, done.stderr
