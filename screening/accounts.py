@@ -9,8 +9,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from screening import snapshot
-from screening.config import Campaign
+from screening import readers, snapshot
+from screening.config import Campaign, DatabaseSource, PrototypeSource, Source
 from screening.exits import Exit, Failure
 from screening.ledger import Ledger
 
@@ -23,7 +23,7 @@ class Accounts:
     """Rows the sources sent."""
     unique: int
     duplicate: int
-    """Rows whose exact id had come before."""
+    """Rows whose id had come before, or that another row stands for because both are the same crystal."""
     scored: int
     quarantined: int
     filtered: int
@@ -54,38 +54,46 @@ class Accounts:
 
 def take(ledger: Ledger, ranked: int | None = None, unrankable: int = 0) -> Accounts:
     """Count a campaign as its ledger stands; before ranking, all scored rows count as ranked."""
-    pages = [page for name in _names(ledger) for page in snapshot.pages(ledger, name)]
-    received = sum(page.counts["received"] for page in pages)
-    sealed = ledger.find("chunks", "all")
+    counts = dict.fromkeys(("received", "unique", "duplicate", "quarantined", "filtered", "scored", "pending"), 0)
+    for source in [record.key for record in ledger.all("plan")]:
+        shards = snapshot.finished(ledger, source)
+        for shard in range(shards + 1):
+            for name, count in _shard(ledger, source, shard).items():
+                counts[name] += count
+    scored = counts["scored"]
+    return Accounts(**counts, ranked=scored if ranked is None else ranked, unrankable=unrankable).check()
+
+
+def _shard(ledger: Ledger, source: str, shard: int) -> dict[str, int]:
+    """What became of the rows of one shard so far."""
+    sealed = ledger.find("chunks", snapshot.shard_key(source, shard))
     if sealed is None:
+        pages = snapshot.pages(ledger, source, shard)
+        received = sum(page.counts["received"] for page in pages)
         bad = sum(page.counts["quarantined"] for page in pages)
-        return Accounts(received, received, 0, 0, bad, 0, received - bad, 0, 0).check()
-    chunks = snapshot.chunks(ledger)
-    parts = [part for part in (ledger.find("part", chunk.name) for chunk in chunks) if part is not None]
-    scored = sum(part.counts["scored"] for part in parts)
-    todo = sum(chunk.rows for chunk in chunks if ledger.find("part", chunk.name) is None)
-    return Accounts(
-        received=received,
-        unique=sealed.counts["unique"],
-        duplicate=sealed.counts["duplicate"],
-        scored=scored,
-        quarantined=sealed.counts["quarantined"] + sum(part.counts["quarantined"] for part in parts),
-        filtered=sealed.counts["filtered"],
-        pending=todo,
-        ranked=scored if ranked is None else ranked,
-        unrankable=unrankable,
-    ).check()
+        return {"received": received, "unique": received, "quarantined": bad, "pending": received - bad}
+    counts = {name: sealed.counts[name] for name in ("received", "unique", "duplicate", "quarantined", "filtered")}
+    counts |= {"scored": 0, "pending": 0}
+    for chunk in sealed.detail["chunks"]:
+        part = ledger.find("part", chunk["name"])
+        counts["pending"] += chunk["rows"] if part is None else 0
+        counts["scored"] += part.counts["scored"] if part else 0
+        counts["quarantined"] += part.counts["quarantined"] if part else 0
+    return counts
 
 
 def sources(ledger: Ledger, campaign: Campaign) -> list[dict[str, Any]]:
     """One row per source: what it is, what it announced, what it sent."""
     rows = []
     for name, source in campaign.named_sources().items():
-        done, pages = ledger.find("source", name), snapshot.pages(ledger, name)
+        done = ledger.find("source", name)
         detail = done.detail if done else {}
+        shards = snapshot.finished(ledger, name)
+        pages = [page for shard in range(shards + 1) for page in snapshot.pages(ledger, name, shard)]
         rows.append({
             "name": name,
             "kind": source.kind,
+            "shards": shards,
             "received": sum(page.counts["received"] for page in pages),
             "quarantined": sum(page.counts["quarantined"] for page in pages),
             "expected": detail.get("expected"),
@@ -102,20 +110,11 @@ def reasons(rows: list[Any]) -> dict[str, int]:
     return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _provenance(source: Any) -> dict[str, str]:
-    if source.kind != "optimade":
-        title = "hypothetical crystals (decorated prototypes)" if source.kind == "prototypes" else "own files"
-        return {
-            "title": title,
-            "licence": "none needed" if source.kind == "prototypes" else "unknown",
-            "functional": "",
-        }
-    from sources import providers
-
-    provider = providers.resolve(source.provider)
+def _provenance(source: Source) -> dict[str, str]:
+    if not isinstance(source, DatabaseSource):
+        hypothetical = isinstance(source, PrototypeSource)
+        title = "hypothetical crystals (decorated prototypes)" if hypothetical else "own files"
+        return {"title": title, "licence": "none needed" if hypothetical else "unknown", "functional": ""}
+    provider = readers.provider(source)
     functionals = sorted({item.functional for item in provider.properties if item.functional})
     return {"title": provider.title, "licence": provider.licence, "functional": ", ".join(functionals)}
-
-
-def _names(ledger: Ledger) -> list[str]:
-    return sorted({page.key.rpartition("/")[0] for page in ledger.all("page")})

@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from screening import accounts, durable, ledger, lock, outputs, progress, pull, snapshot
+from screening import accounts, durable, ledger, lock, outputs, progress, snapshot
 from screening.accounts import Accounts
+from screening.attempts import Attempts
 from screening.config import dump
 from screening.exits import Exit, Failure
+from screening.flow import Flow
 from screening.ledger import Ledger
-from screening.local import Runner
 from screening.plan import Plan
-from screening.pull import Page
-from screening.snapshot import Chunk
-from screening.worker import Part
+from screening.runner import Runner
 
 log = logging.getLogger(__name__)
 
@@ -43,87 +42,50 @@ def run(plan: Plan, runner: Runner, stopped: Callable[[], bool], *, pull_only: b
     """Run a campaign, or go on with one: finished work is never redone.
 
     Raises:
-        Failure: locked, other fingerprint, source down, disk full, identity broken, stopped.
+        Failure: locked, other fingerprint, source down, disk full, damaged files, identity broken, stopped.
     """
-    with lock.held(plan.folder):
-        ledger.check_fingerprint(plan.folder, plan.fingerprint)
-        durable.write(plan.folder / "config.resolved.yaml", dump(plan.campaign))
-        book = Ledger(plan.folder)
-        pull_all(plan, book, runner, stopped)
-        snapshot.seal(book, plan.campaign)
+    with lock.held(plan.folder) as hold:
+        book = _open(plan)
+        with progress.board() as board, Attempts(plan.folder / "attempts.log") as attempts:
+            flow = Flow(plan.campaign, book, board, attempts, pull_only=pull_only)
+            for happened in runner.work(flow.jobs, flow.tasks, stopped):
+                if hold.lost():
+                    raise Failure(Exit.LOCKED, f"{plan.folder} was taken over by another process (this one was silent "
+                                  "for too long); nothing is lost, the other one goes on")  # fmt: skip
+                flow.take(happened)
+        if not flow.finished():
+            raise _unfinished(plan, flow, stopped())
         if pull_only:
             return _judge(plan, book, accounts.take(book), None)
-        score_all(plan, book, runner, stopped)
         return rank_all(plan, book)
 
 
 def rerank(plan: Plan) -> Outcome:
     """Rank a scored campaign folder again, for instance by another rule."""
     with lock.held(plan.folder):
-        book = Ledger(plan.folder)
-        if book.find("chunks", "all") is None:
+        book = _open(plan)
+        if not snapshot.sealed(book, plan.campaign):
             raise Failure(Exit.CONFIG, f"{plan.folder} holds no scored campaign yet; start it with: assay run")
-        ledger.check_fingerprint(plan.folder, plan.fingerprint)
-        durable.write(plan.folder / "config.resolved.yaml", dump(plan.campaign))
         return rank_all(plan, book)
 
 
-def pull_all(plan: Plan, book: Ledger, runner: Runner, stopped: Callable[[], bool]) -> None:
-    """Pull every unfinished source into the snapshot."""
-    todo = pull.jobs(book, plan.campaign)
-    if not todo:
-        return
-    journal = pull.Journal(book, todo)
-    down: Failure | None = None
-    with progress.track("pull", None, accounts.take(book).received) as advance:
-        for name, event in runner.pull(todo):
-            if isinstance(event, Page):
-                journal.page(name, event)
-                advance(event.received)
-            else:
-                try:
-                    journal.end(name, event)
-                except Failure as failure:
-                    down = down or failure  # the other sources are pulled before this one ends the campaign
-            _stop_if(stopped, plan.folder)
-    if down is not None:
-        raise down
-    unfinished = [job.name for job in pull.jobs(book, plan.campaign)]
-    if unfinished:
-        raise Failure(Exit.SOURCE_DOWN, f"sources not pulled to their end: {', '.join(unfinished)}; run again to go on")
+def _open(plan: Plan) -> Ledger:
+    """The ledger of the plan's folder, after everything that an earlier run left there was looked at."""
+    ledger.check_fingerprint(plan.folder, plan.fingerprint)
+    durable.write(plan.folder / "config.resolved.yaml", dump(plan.campaign))
+    durable.sweep(plan.folder)
+    book = Ledger(plan.folder)
+    files = book.check()
+    log.info("%d records and %d files of earlier runs are intact", len(book), files)
+    return book
 
 
-def score_all(plan: Plan, book: Ledger, runner: Runner, stopped: Callable[[], bool]) -> None:
-    """Score every chunk that has no part yet."""
-    every = snapshot.chunks(book)
-    todo = [chunk for chunk in every if book.find("part", chunk.name) is None]
-    sealed = book.find("chunks", "all")
-    assert sealed is not None
-    before = sum(chunk.rows for chunk in every) - sum(chunk.rows for chunk in todo)
-
-    def read(chunk: Chunk) -> Any:
-        return book.read(sealed, chunk.path)
-
-    with progress.track("score", sum(chunk.rows for chunk in every), before) as advance:
-        for chunk, part in runner.score(todo, read, stopped):
-            commit_part(book, chunk, part)
-            advance(chunk.rows)
-    if any(book.find("part", chunk.name) is None for chunk in every):
-        _stop_if(lambda: True, plan.folder)
-
-
-def commit_part(book: Ledger, chunk: Chunk, part: Part) -> None:
-    """Commit what became of one chunk, after counting it."""
-    from sources import table
-
-    scored, quarantined = part.table.num_rows, len(part.quarantined)
-    if scored + quarantined != chunk.rows:
-        raise Failure(Exit.IDENTITY_BROKEN, f"chunk {chunk.name}: {chunk.rows} crystals became {scored} scored and "
-                      f"{quarantined} quarantined; report this as a defect")  # fmt: skip
-    tables = {f"parts/{chunk.name}.parquet": part.table}
-    if part.quarantined:
-        tables[f"quarantine/{chunk.name}.parquet"] = table.quarantine_table(part.quarantined)
-    book.commit("part", chunk.name, tables, {"scored": scored, "quarantined": quarantined})
+def _unfinished(plan: Plan, flow: Flow, stopped: bool) -> Failure:
+    if stopped:
+        return Failure(Exit.STOPPED, f"stopped; everything finished is committed in {plan.folder}, run again to go on")
+    if flow.down:
+        return flow.down[0]
+    return Failure(Exit.SOURCE_DOWN, f"{plan.folder} could not be finished; run again to go on")
 
 
 def rank_all(plan: Plan, book: Ledger) -> Outcome:
@@ -143,8 +105,3 @@ def _judge(plan: Plan, book: Ledger, counted: Accounts, summary: dict[str, Any] 
     elif short:
         code, note = Exit.INCOMPLETE, f"incomplete: {', '.join(short)} delivered less than announced; see report.html"
     return Outcome(code, counted, plan.folder, note, summary)
-
-
-def _stop_if(stopped: Callable[[], bool], folder: Path) -> None:
-    if stopped():
-        raise Failure(Exit.STOPPED, f"stopped; everything finished is committed in {folder}, run again to go on")

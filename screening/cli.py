@@ -6,11 +6,12 @@ the commands, so that `assay --help` is quick. It knows no science.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -22,8 +23,8 @@ from screening.exits import Exit, Failure, explain
 if TYPE_CHECKING:
     from screening.campaign import Outcome
     from screening.config import Campaign
-    from screening.local import Runner
     from screening.plan import Plan
+    from screening.runner import Runner
 
 app = typer.Typer(
     name="assay",
@@ -42,6 +43,14 @@ class On(StrEnum):
     RAY = "ray"
 
 
+class By(StrEnum):
+    """What refused crystals are grouped by."""
+
+    REASON = "reason"
+    SOURCE = "source"
+    STAGE = "stage"
+
+
 @app.callback()
 def _options(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell more, tracebacks too.")] = False,
@@ -57,6 +66,7 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="Campaign fo
 Where = Annotated[On, typer.Option("--on", help="auto: Ray inside a Ray job or with an address, else this process.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Ray worker actors; default: one per CPU of the cluster.")]
 Address = Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, then stop.")]
 
 
@@ -102,6 +112,49 @@ def report(folder: Folder) -> None:
 
     _finish(campaign.rerank(plan.make(_stored(folder, None))), table=False)
     typer.echo(folder / "report.html")
+
+
+@app.command()
+def status(folder: Folder, as_json: AsJson = False) -> None:
+    """Tell how a campaign stands, also while it runs: sources, chunks, accounts, who works on it."""
+    from screening import status as state
+
+    _show(state.read(folder), state.lines, as_json=as_json)
+
+
+@app.command()
+def verify(folder: Folder) -> None:
+    """Read everything in a campaign folder again, and list all that is damaged, lost or changed."""
+    from screening import verify as audit
+
+    report = audit.check(folder)
+    typer.echo("\n".join(audit.lines(report)))
+    if report.code is not Exit.DONE:
+        raise Failure(report.code, f"{folder} is not intact: {audit.count(report)}, listed above")
+
+
+@app.command()
+def unlock(
+    folder: Folder,
+    force: Annotated[bool, typer.Option("--force", help="Also when the holder seems to be alive.")] = False,
+) -> None:
+    """Remove the lock that a process left behind which is gone."""
+    from screening import lock
+
+    holder = lock.unlock(folder, force=force)
+    typer.echo(f"{folder} is free; it was held by {holder.describe()}")
+
+
+@app.command()
+def errors(
+    folder: Folder,
+    by: Annotated[By, typer.Option(help="What the refused crystals are grouped by.")] = By.REASON,
+    as_json: AsJson = False,
+) -> None:
+    """Tell which crystals of a campaign were refused: counts, one example each, and what to do."""
+    from screening import errors as refused
+
+    _show(refused.read(folder, by.value), refused.lines, as_json=as_json)
 
 
 @app.command()
@@ -188,6 +241,10 @@ def _stored(folder: Path, overrides: list[str] | None) -> Campaign:
     return _load(folder / "config.resolved.yaml", overrides, folder)
 
 
+def _show(found: dict[str, Any], lines: Callable[[dict[str, Any]], Iterable[str]], *, as_json: bool) -> None:
+    typer.echo(json.dumps(found, ensure_ascii=False) if as_json else "\n".join(lines(found)))
+
+
 def _campaign(
     settings: Campaign,
     on: On,
@@ -203,9 +260,12 @@ def _campaign(
     if dry_run:
         typer.echo("\n".join(plan.describe(planned)))
         return
+    asked: list[int] = []
+    _listen(asked)  # before Ray starts, which takes seconds
     runner = _runner(planned, on, workers, address)
+    _listen(asked)  # and again, because Ray sets handlers of its own
     try:
-        outcome = campaign.run(planned, runner, _listen(), pull_only=pull_only)  # Ray sets handlers too: ours come last
+        outcome = campaign.run(planned, runner, lambda: bool(asked), pull_only=pull_only)
     finally:
         runner.close()
     _finish(outcome, table=not pull_only)
@@ -216,19 +276,19 @@ def _runner(planned: Plan, on: On, workers: int | None, address: str | None) -> 
 
     from screening import local, worker
 
-    use_ray = on is On.RAY or (on is On.AUTO and bool(address or os.environ.get("RAY_ADDRESS")))
-    if not use_ray:
-        return local.LocalRunner(lambda: worker.Scorer(planned.ensembles))
+    settings = planned.campaign.ray
+    make = partial(worker.loaded, planned.models, settings.threads)
+    if not (on is On.RAY or (on is On.AUTO and bool(address or os.environ.get("RAY_ADDRESS")))):
+        return local.LocalRunner(worker.Worker(lambda: planned.ensembles), make)
     from screening import cluster
 
-    return cluster.ClusterRunner(
-        partial(worker.Scorer.load, planned.models, threads=1), workers=workers, address=address
-    )
+    if workers is not None:
+        settings = settings.model_copy(update={"workers": workers})
+    return cluster.ClusterRunner(make, settings, address=address)
 
 
-def _listen() -> Callable[[], bool]:
+def _listen(asked: list[int]) -> None:
     """Turn SIGTERM and the first Ctrl-C into a request to stop after the running chunk."""
-    asked: list[int] = []
 
     def note(number: int, _frame: Any) -> None:
         if asked and number == signal.SIGINT:
@@ -237,7 +297,6 @@ def _listen() -> Callable[[], bool]:
 
     signal.signal(signal.SIGTERM, note)
     signal.signal(signal.SIGINT, note)
-    return lambda: bool(asked)
 
 
 def _finish(outcome: Outcome, *, table: bool = True) -> None:

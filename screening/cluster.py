@@ -1,209 +1,302 @@
-"""The Ray runner: source actors that pull, worker actors that hold the ensembles and score. Only this file knows Ray.
+"""The Ray runner: source actors that pull, worker actors that hold the ensembles. Only this file knows Ray.
 
-Enters: jobs and chunks. Leaves: the same events and parts, in the same form, as `screening.local`. Only tables cross
-the boundary, one chunk is in flight per worker, and this driver owns every retry: Ray's own would repeat a poisonous
-chunk for ever. Actors take no CPU from Ray (CPU-holding actors deadlock small machines); the pool size bounds them.
+Enters: jobs and tasks. Leaves: the same steps and results, in the same form, as `screening.local`. Only tables and
+plain data cross the boundary, one task is in flight per worker and one page per host, and this driver owns every retry:
+Ray's own would repeat a poisonous chunk for ever. Secrets cross as references. Unless the config asks for CPUs, actors
+take none from Ray (CPU-holding actors deadlock small machines); the size of the pool bounds them.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, redirect_stdout, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from screening import pull
-from screening.local import ScoreChunk
-from screening.pull import Down, Job, Page
-from screening.snapshot import Chunk
-from screening.worker import Part
-from sources.quarantine import Quarantined, Reason, Stage
+from screening.config import DatabaseSource, Ray
+from screening.local import POLL_S
+from screening.pool import Died, Pulls, Workers
+from screening.pull import Job, Step
+from screening.rescue import STALL_S
+from screening.runner import Do, Done, Task
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger(__name__)
-OBJECT_STORE_BYTES = 256 << 20
-STALL_S = 900.0
-"""A worker that is silent for so long counts as dead."""
+_Jobs = Callable[[], list[Job]]
+STORE_BYTES = 256 << 20
+"""Object store of a cluster that is started here; it holds the tables on their way."""
+LOOK_S = 2.0
+"""How often the size of the cluster and silent processes are looked at."""
+NAMESPACE = "assay"
+"""Where the pace of a host is found by every campaign of a cluster."""
+PACE_ANSWER_S = 60.0
+"""How long the pace may take to answer."""
+PACE_TRIES = 12
+"""How often it is looked for or made again, over about a minute."""
+
+
+class PaceActor:
+    """The `sources.pace.HostPace` of one host, for every campaign on the cluster; ends with the one that made it.
+
+    It does not know what the one before it allowed: in its first interval nobody gets a slot.
+    """
+
+    def __init__(self) -> None:
+        from sources.pace import HostPace
+
+        self._pace = HostPace()
+        self._born = time.monotonic()
+
+    def call(self, method: str, *arguments: float) -> float | None:
+        """Call a method of the pace."""
+        early = self._born + self._pace.interval_s - time.monotonic()
+        if method == "wait" and early > 0:
+            return early
+        return getattr(self._pace, method)(*arguments)  # type: ignore[no-any-return]
+
+
+class SharedPace:
+    """A `sources.pace.Pace` that asks the actor of its host, and makes one where there is none (any more)."""
+
+    def __init__(self, host: str) -> None:
+        self._name = f"assay-pace-{quote(host, safe='', errors='backslashreplace')}"
+        self._actor: Any = None
+        self._interval_s = 0.0
+        self.heard = time.monotonic()
+        """When a request was made, answered, or had to wait."""
+
+    def wait(self) -> float:
+        """Take the next slot and return 0, or return the s to sleep before asking again."""
+        return float(self._call("wait"))
+
+    def good(self) -> None:
+        """Tell that an attempt was answered."""
+        self._call("good")
+
+    def bad(self, pause_s: float) -> None:
+        """Tell that an attempt failed; the server asked for this pause in s (0 if it did not)."""
+        self._call("bad", pause_s)
+
+    def slow_down(self, interval_s: float) -> None:
+        """Keep at least this interval in s between requests from now on."""
+        self._interval_s = max(self._interval_s, interval_s)
+        self._call("slow_down", interval_s)
+
+    def _call(self, method: str, *arguments: float) -> Any:
+        import ray
+
+        for attempt in range(PACE_TRIES):
+            self.heard = time.monotonic()
+            try:
+                self._actor = self._actor or self._find(ray)
+                return ray.get(self._actor.call.remote(method, *arguments), timeout=PACE_ANSWER_S)
+            except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError, ValueError) as error:
+                log.warning("%s is gone (%s); another takes its place", self._name, type(error).__name__)
+            with suppress(ray.exceptions.RayError, AttributeError):
+                ray.kill(self._actor)  # so that its name is free; Ray may take a while to know that a node is gone
+            self._actor = None
+            time.sleep(min(10.0, 0.1 * 2**attempt))
+        raise ConnectionError(f"{self._name} cannot be reached; look into the logs of Ray")
+
+    def _find(self, ray: Any) -> Any:
+        actor = ray.remote(PaceActor).options(
+            name=self._name, namespace=NAMESPACE, get_if_exists=True, num_cpus=0
+        ).remote()  # fmt: skip
+        actor.call.remote("slow_down", self._interval_s)  # in order: it comes before what is asked next
+        return actor
 
 
 class SourceActor:
-    """Pulls the sources of one host, one page per call."""
+    """Pulls the sources of one host, one step per call."""
 
-    def __init__(self, jobs: list[Job]) -> None:
-        self._events = pull.events(jobs)
+    def __init__(self, jobs: list[Job], folder: str) -> None:
+        """`folder` is where relative paths begin."""
+        self._jobs, self._folder = jobs, folder
+        self._pace = SharedPace(jobs[0].host)
+        self._steps: Iterator[Step] | None = None
+        self._remote = isinstance(jobs[0].source, DatabaseSource)
 
-    def next(self) -> tuple[str, Page | Down | None] | None:
-        """The next event; None after the last."""
-        return next(self._events, None)
+    def next(self) -> Step | None:
+        """The next step; None after the last."""
+        self._pace.heard = time.monotonic()
+        if self._steps is None:  # not before: an error in a constructor looks like a death
+            if Path(self._folder).is_dir():
+                os.chdir(self._folder)
+            self._steps = pull.events(self._jobs, self._pace)
+        return next(self._steps, None)
+
+    def silent_s(self) -> float:
+        """For how many s no request was made or answered; 0 where none are made."""
+        return time.monotonic() - self._pace.heard if self._remote else 0.0
 
 
 class WorkerActor:
-    """Holds the loaded ensembles and scores one chunk per call."""
+    """Holds the worker function, and with it the loaded ensembles; does one task per call."""
 
-    def __init__(self, load: Callable[[], ScoreChunk]) -> None:
-        self._load = load
-        self._score: ScoreChunk | None = None
+    def __init__(self, make: Callable[[], Do]) -> None:
+        self._make = make
+        self._do: Do | None = None
 
-    def ready(self) -> int:
-        """Load the ensembles; the process id."""
-        self._score = self._score or self._load()
-        return os.getpid()
+    def ready(self) -> str:
+        """Make the worker function; the id of the node."""
+        import ray
 
-    def score(self, chunk: pa.Table) -> Part:
-        """Score one chunk."""
-        self.ready()
-        assert self._score is not None
-        return self._score(chunk)
+        self._do = self._do or self._make()
+        return str(ray.get_runtime_context().get_node_id())
+
+    def do(self, kind: str, table: pa.Table) -> Any:
+        """Do one task."""
+        assert self._do is not None
+        return self._do(kind, table)
 
 
 class ClusterRunner:
     """Runs the work on Ray: a cluster by address, the one around this job, or one started in this process."""
 
     def __init__(
-        self,
-        load: Callable[[], ScoreChunk],
-        *,
-        workers: int | None = None,
-        address: str | None = None,
-        stall_s: float = STALL_S,
+        self, make: Callable[[], Do], settings: Ray, *, address: str | None = None, stall_s: float = STALL_S
     ) -> None:
+        """`make` makes the worker function in each worker; who is silent for `stall_s` counts as dead."""
         address = address or os.environ.get("RAY_ADDRESS")
         self._ray = _import_ray(local=address is None)
-        self._owned = _connect(self._ray, address, workers)
-        self._load = load
-        self._workers = workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
-        self._stall_s = stall_s
-        self._spare: Any = None
+        self._owned = _connect(self._ray, address, None if settings.cpus else settings.workers)
+        self._cluster = _Cluster(self._ray, make, settings)
+        self._settings, self._stall_s = settings, stall_s
 
     def close(self) -> None:
         """Leave the cluster; a cluster that was started here ends."""
         if self._owned:
             self._ray.shutdown()
 
-    def pull(self, jobs: Iterable[Job]) -> Iterator[tuple[str, Page | Down | None]]:
-        """One actor per host; each fetches its next page while the driver commits the one before."""
-        flying = {}
-        for _, found in groupby(sorted(jobs, key=lambda job: job.host), key=lambda job: job.host):
-            group = list(found)
-            actor = self._actor(SourceActor, group)
-            flying[actor.next.remote()] = (actor, deque(group))
-        while flying:
-            done, _ = self._ray.wait(list(flying), num_returns=1)
-            actor, left = flying.pop(done[0])
-            try:
-                event = self._get(done[0])
-            except self._deaths() as error:
-                log.warning("the process that pulls %s died: %s", left[0].host, str(error).splitlines()[0])
-                yield from ((job.name, Down("the process that pulls it died")) for job in left)
-                continue
-            if event is None:
-                continue
-            if not isinstance(event[1], Page):
-                left.popleft()
-            flying[actor.next.remote()] = (actor, left)
-            yield event
+    def work(self, jobs: _Jobs, tasks: deque[Task], stopped: Callable[[], bool]) -> Iterator[Step | Done]:
+        """Steps and results as they arrive; once stopped, only what workers have begun."""
+        workers = Workers(self._cluster, self._settings, self._stall_s)
+        pulls = Pulls(self._cluster, jobs, stopped, self._stall_s)
+        look = 0.0
+        with ExitStack() as stack:
+            stack.callback(pulls.close)
+            stack.callback(workers.close)
+            stack.enter_context(redirect_stdout(sys.stderr))  # Ray tells deaths on standard output, which is for data
+            while True:
+                stop = stopped()
+                if not stop:
+                    workers.begin(tasks)
+                if not workers.flying and (stop or not (pulls.flying or tasks or workers.urgent)):
+                    return
+                for ref in self._cluster.arrived([*pulls.flying, *workers.flying, *workers.starting], POLL_S):
+                    yield from pulls.take(ref) if ref in pulls.flying else workers.take(ref)
+                if time.monotonic() > look:
+                    pulls.watch()
+                    workers.watch(len(tasks))
+                    look = time.monotonic() + LOOK_S
 
-    def score(
-        self, chunks: Iterable[Chunk], read: Callable[[Chunk], pa.Table], stopped: Callable[[], bool]
-    ) -> Iterator[tuple[Chunk, Part]]:
-        """Chunks in order of completion, one in flight per worker."""
-        todo = deque(chunks)
-        idle = [self._worker() for _ in range(min(self._workers, len(todo)))]
-        flying: dict[Any, tuple[Any, Chunk]] = {}
-        while flying or (todo and not stopped()):
-            while idle and todo and not stopped():
-                actor, chunk = idle.pop(), todo.popleft()
-                flying[actor.score.remote(read(chunk))] = (actor, chunk)
-            done, _ = self._ray.wait(list(flying), num_returns=1, timeout=self._stall_s)
-            if not done:
-                log.warning("no worker finished a chunk in %.0f s: ending %d workers", self._stall_s, len(flying))
-                for actor, _chunk in flying.values():
-                    self._ray.kill(actor)
-                continue
-            actor, chunk = flying.pop(done[0])
-            try:
-                part = self._get(done[0])
-            except self._deaths() as error:
-                log.warning("a worker died on chunk %s: %s", chunk.name, str(error).splitlines()[0])
-                part = self._rescue(read(chunk))
-                actor, self._spare = self._spare, None  # the one that succeeded last
-            idle.append(actor)
-            yield chunk, part
 
-    def _rescue(self, table: pa.Table) -> Part:
-        """Score a chunk whose worker died: once more alone, then without the crystals that kill workers."""
-        part = self._attempt(table)
-        if part is not None:
-            return part
-        guilty = self._guilty(table, list(range(table.num_rows)))
-        if not guilty:
-            return self._halves(table)
-        ids = table["id"].to_pylist()
-        log.warning("quarantined crystals that kill workers: %s", ", ".join(ids[row] for row in guilty))
-        rest = [row for row in range(table.num_rows) if row not in set(guilty)]
-        part = self._rescue(table.take(rest))  # all innocents in one batch: their bits depend on the data alone
-        return Part(part.table, [*(_died(table, row) for row in guilty), *part.quarantined])
+class _Cluster:
+    """Ray, as far as this runner needs it."""
 
-    def _guilty(self, table: pa.Table, rows: list[int]) -> list[int]:
-        """Rows that kill a worker on their own, found by bisection among rows that killed one together."""
-        if len(rows) == 1:
-            return rows
-        halves = rows[: len(rows) // 2], rows[len(rows) // 2 :]
-        return [row for half in halves if self._attempt(table.take(half)) is None for row in self._guilty(table, half)]
+    def __init__(self, ray: Any, make: Callable[[], Do], settings: Ray) -> None:
+        self._ray, self._make, self._settings = ray, make, settings
+        kinds = ray.exceptions
+        self._elsewhere = kinds.NodeDiedError, kinds.ObjectLostError, kinds.ActorUnavailableError
+        self._deaths = (*self._elsewhere, kinds.RayActorError, kinds.WorkerCrashedError, kinds.OutOfMemoryError,
+                        kinds.ActorUnschedulableError, kinds.RuntimeEnvSetupError)  # fmt: skip
+        once = {"max_restarts": 0, "max_task_retries": 0}
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        threads |= {name: str(settings.threads) for name in ("NUMBA_NUM_THREADS", "POLARS_MAX_THREADS")}
+        self._cpus: dict[str, float] = {}  # node -> its CPUs, when they were last asked for
+        asked = {"num_cpus": settings.cpus, "num_gpus": settings.gpus, "scheduling_strategy": "SPREAD"}
+        environment = {"env_vars": threads}  # anybody on the cluster can read it: no secrets
+        self._workers = ray.remote(runtime_env=environment, **asked, **once)(WorkerActor)
+        self._sources = ray.remote(num_cpus=0, concurrency_groups={"watch": 1}, **once)(SourceActor)
 
-    def _halves(self, table: pa.Table) -> Part:
-        """Score in two steps what no worker survives in one, though each half is harmless: memory."""
-        import pyarrow as pa
+    def worker(self, present: Mapping[str, int]) -> tuple[Any, str]:
+        """Ask for another worker and return at once; what asks for nothing goes to the node with the fewest per CPU.
 
-        middle = table.num_rows // 2
-        parts = [self._rescue(table.slice(0, middle)), self._rescue(table.slice(middle))]
-        return Part(pa.concat_tables([p.table for p in parts]), [q for p in parts for q in p.quarantined])
+        Ray would put such workers anywhere, and all on one node if chance has it.
+        """
+        self._look()
+        if self._settings.cpus or self._settings.gpus:
+            return self._workers.remote(self._make), ""
+        usable = {node: cpus for node, cpus in self._cpus.items() if cpus} or dict.fromkeys(self._cpus, 1.0)
+        node = min(usable, key=lambda node: ((present.get(node, 0) + 1) / usable[node], node))
+        return self._workers.options(scheduling_strategy=_at(node)).remote(self._make), node
 
-    def _attempt(self, table: pa.Table) -> Part | None:
-        """Score on a worker that has nothing else to do; None when it died or stayed silent."""
-        actor, self._spare = self._spare or self._worker(), None
+    def _look(self) -> None:
+        self._cpus = {node["NodeID"]: node["Resources"].get("CPU", 0.0) for node in self._ray.nodes() if node["Alive"]}
+
+    def source(self, jobs: list[Job], *, remote: bool) -> Any:
+        """Ask for another process that pulls; files are read on the node of the driver, which has them."""
+        where: Any = "SPREAD" if remote else _at(self._ray.get_runtime_context().get_node_id())
+        return self._sources.options(scheduling_strategy=where).remote(jobs, str(Path.cwd()))
+
+    def call(self, actor: Any, method: str, *arguments: Any) -> Any:
+        """Begin a call; the reference of what it will give."""
+        group = {"concurrency_group": "watch"} if method == "silent_s" else {}
+        return getattr(actor, method).options(**group).remote(*arguments)
+
+    def arrived(self, refs: list[Any], wait_s: float) -> list[Any]:
+        """Which calls are finished, after waiting so long for the first of them."""
+        if not refs:
+            time.sleep(wait_s)
+            return []
+        first = self._ray.wait(refs, timeout=wait_s)[0]
+        return self._ray.wait(refs, num_returns=len(refs), timeout=0)[0] if first else first  # type: ignore[no-any-return]
+
+    def get(self, ref: Any, node: str = "") -> Any:
+        """The value; what a worker function raised is raised as itself, as in the local runner."""
         try:
-            part: Part = self._get(actor.score.remote(table), timeout=self._stall_s)
-        except (*self._deaths(), self._ray.exceptions.GetTimeoutError):
-            self._ray.kill(actor)
-            return None
-        self._spare = actor
-        return part
-
-    def _worker(self) -> Any:
-        return self._actor(WorkerActor, self._load)
-
-    def _actor(self, kind: type, *arguments: Any) -> Any:
-        remote = self._ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(kind)
-        return remote.remote(*arguments)
-
-    def _get(self, reference: Any, timeout: float | None = None) -> Any:
-        """The value; an exception of the worker function is raised as itself, as in the local runner."""
-        try:
-            return self._ray.get(reference, timeout=timeout)
+            return self._ray.get(ref)
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from error
+        except self._deaths as error:
+            gone = isinstance(error, self._elsewhere) or "node has died" in str(error)
+            told = str(error).partition("Some common causes")[0][:600]  # then comes a page for every death alike
+            self._look()
+            raise Died(told, with_node=gone or (bool(node) and node not in self._cpus)) from error
 
-    def _deaths(self) -> tuple[type[Exception], ...]:
-        kinds = self._ray.exceptions
-        return (kinds.RayActorError, kinds.WorkerCrashedError, kinds.OutOfMemoryError, kinds.ObjectLostError)
+    def end(self, actor: Any) -> None:
+        """End an actor, started or not."""
+        self._ray.kill(actor)
+
+    def room(self, node: str | None = None) -> float:
+        """How many workers the cluster, or one node, can hold; one per CPU if they ask for nothing."""
+        ask = self._settings
+        if node is not None:
+            return float("inf") if ask.cpus or ask.gpus else max(1.0, self._cpus.get(node, 1.0))
+        have = self._ray.cluster_resources()
+        shares = [have.get("CPU", 0.0) / (ask.cpus or 1.0)]
+        if ask.gpus:
+            shares.append(have.get("GPU", 0.0) / ask.gpus)
+        return max(1, int(min(shares)))
+
+    def describe(self) -> str:
+        """What the cluster has."""
+        self._look()
+        have = self._ray.cluster_resources()
+        return f"{len(self._cpus)} nodes, {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs"
 
 
-def _died(table: pa.Table, row: int) -> Quarantined:
-    origin = table["origin"][row].as_py() if "origin" in table.column_names else ""
-    message = "the worker process died each time it met this crystal, also alone"
-    return Quarantined(table["id"][row].as_py(), origin, Stage.PREDICT, Reason.WORKER_DIED, message)
+def _at(node: str) -> Any:
+    """On this node, or on another one if it is gone."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node, soft=True)
 
 
 def _import_ray(*, local: bool) -> Any:
     # before the import: no uv environment for workers, no usage reports, and nobody without the token runs code here
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if local:
+    if local and "ray" not in sys.modules:  # once it is loaded, this process and its cluster would disagree
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
 
@@ -220,13 +313,7 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> bool:
         return True
     before = os.umask(0o077)  # the token file must not be readable by others
     try:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            num_cpus=workers,
-            object_store_memory=OBJECT_STORE_BYTES,
-            **quiet,
-        )
+        ray.init(address="local", include_dashboard=False, num_cpus=workers, object_store_memory=STORE_BYTES, **quiet)
     finally:
         os.umask(before)
     return True

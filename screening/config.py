@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from screening import yamlfile
+from screening.secrets import Secret
 
 Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Count = Annotated[int, Field(ge=1)]
@@ -25,14 +26,9 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
-class OptimadeSource(Section):
-    """Crystals of one OPTIMADE server."""
+class DatabaseSource(Section):
+    """What every source behind a network has."""
 
-    kind: Literal["optimade"]
-    provider: str
-    """Provider id (mp, oqmd, alexandria, ...) or the base URL of any OPTIMADE server."""
-    filter: str = ""
-    """OPTIMADE filter; validated before the first request."""
     max_entries: Count | None = None
     """Stop after this many entries; unset: all that match."""
     page_limit: Count | None = None
@@ -41,6 +37,44 @@ class OptimadeSource(Section):
     """Folder under snapshot/; unset: the provider id."""
     when_down: Literal["stop", "skip"] = "stop"
     """A dead server stops the campaign (exit 69, resumable), or is skipped and marks it incomplete (exit 3)."""
+    patience_s: Annotated[float, Field(ge=0)] = 300.0
+    """s a source that has delivered before may stay silent before it counts as down."""
+
+
+class OptimadeSource(DatabaseSource):
+    """Crystals of one OPTIMADE server."""
+
+    kind: Literal["optimade"]
+    provider: str
+    """Provider id (mp, oqmd, alexandria, ...) or the base URL of any OPTIMADE server."""
+    filter: str = ""
+    """OPTIMADE filter; validated before the first request."""
+    shard_size: Annotated[int, Field(ge=10, le=100_000)] = 4000
+    """Entries per shard: the database is pulled in disjoint parts of at most so many entries, where it can be cut."""
+    headers: dict[str, Secret] = {}
+    """HTTP headers by reference, for example X-API-KEY: {env: MY_KEY}; sent to this server only."""
+
+
+class AfluxSource(DatabaseSource):
+    """Crystals of AFLOW over its own search language, which works when its OPTIMADE server does not."""
+
+    kind: Literal["aflux"]
+    matchbook: str
+    """AFLUX matchbook without directives, for example species(Nb,Sn),nspecies(2)."""
+    endpoint: str | None = None
+    """Another server that speaks the same dialect; unset: aflow.org."""
+
+
+class MaterialsProjectSource(DatabaseSource):
+    """Crystals of the Materials Project over its own API, which serves more than OPTIMADE (band gap, is_stable)."""
+
+    kind: Literal["materials-project"]
+    criteria: Annotated[dict[str, Any], Field(min_length=1)]
+    """What to ask for, in the words of mp-api: band_gap: [0.5, 2.0], is_stable: true, elements: [Nb, Sn]."""
+    key: Secret = Secret(env="MP_API_KEY")
+    """The API key by reference."""
+    endpoint: str | None = None
+    """Another server that speaks the same dialect; unset: the Materials Project."""
 
 
 class FileSource(Section):
@@ -66,7 +100,8 @@ class PrototypeSource(Section):
     name: Slug | None = None
 
 
-Source = Annotated[OptimadeSource | FileSource | PrototypeSource, Field(discriminator="kind")]
+Source = OptimadeSource | AfluxSource | MaterialsProjectSource | FileSource | PrototypeSource
+AnySource = Annotated[Source, Field(discriminator="kind")]
 
 
 class Range(Section):
@@ -139,15 +174,35 @@ class Rank(Section):
         return self
 
 
+class Ray(Section):
+    """What the work asks of a Ray cluster; no number depends on it."""
+
+    workers: Count | None = None
+    """Most worker actors; unset: as many as fit, one per CPU, or per `cpus` and `gpus` asked for."""
+    min_workers: Count = 1
+    """Worker actors kept while there is little to do, once there was a first task."""
+    cpus: Annotated[float, Field(ge=0)] = 0.0
+    """CPUs that each worker reserves; above 0 a cluster that can grow will grow."""
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs that each worker reserves."""
+    threads: Count = 1
+    """Threads of each worker's numba and Arrow code (torch keeps one: its last bits depend on it)."""
+
+
 class Campaign(Section):
     """Everything `assay run` needs to know."""
 
     name: Slug
-    sources: Annotated[list[Source], Field(min_length=1)]
+    sources: Annotated[list[AnySource], Field(min_length=1)]
     models: Annotated[list[str], Field(min_length=1)]
     """Ensemble folders, relative to the current folder."""
     rank: Rank = Rank()
     filters: Filters = Filters()
+    licences: Annotated[list[str], Field(min_length=1)] = ["CC-BY-4.0", "CC0-1.0"]
+    """SPDX licences accepted from databases; rows under another one are filtered. `unknown` accepts what has none."""
+    identity: bool | None = None
+    """Score the same crystal of several sources once; unset: when there is more than one source."""
+    ray: Ray = Ray()
     chunk_size: Annotated[int, Field(ge=1, le=100_000)] = 512
     """Crystals per unit of work; part of the fingerprint, because it fixes the micro-batches."""
     max_bad: Annotated[float, Field(ge=0, le=1)] = 0.05
@@ -159,9 +214,13 @@ class Campaign(Section):
         """The campaign folder, absolute."""
         return Path(self.output or f"runs/{self.name}").absolute()
 
-    def named_sources(self) -> dict[str, OptimadeSource | FileSource | PrototypeSource]:
+    def merges(self) -> bool:
+        """Whether the same crystal of several sources is looked for."""
+        return len(self.sources) > 1 if self.identity is None else self.identity
+
+    def named_sources(self) -> dict[str, Source]:
         """Folder name under snapshot/ -> source, in config order; equal names get -2, -3, ..."""
-        named: dict[str, OptimadeSource | FileSource | PrototypeSource] = {}
+        named: dict[str, Source] = {}
         for source in self.sources:
             name = stem = source.name or _stem(source)
             count = 1
@@ -182,7 +241,9 @@ def dump(campaign: Campaign) -> str:
     return yaml.safe_dump(campaign.model_dump(mode="json"), sort_keys=False)  # ASCII: U+0085 does not survive unescaped
 
 
-def _stem(source: OptimadeSource | FileSource | PrototypeSource) -> str:
+def _stem(source: Source) -> str:
+    if isinstance(source, AfluxSource | MaterialsProjectSource):
+        return "aflow" if isinstance(source, AfluxSource) else "mp"
     if not isinstance(source, OptimadeSource):
         return source.kind
     if "://" not in source.provider:

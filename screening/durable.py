@@ -7,29 +7,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from sources.durable import sync_folder, whole
+from sources.durable import make_folder, whole
 
 
 def write(path: Path, text: str) -> None:
     """Replace `path`, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with whole(path) as file:
         file.write(text.encode("utf-8"))
 
 
 def put_if_absent(path: Path, text: str) -> None:
     """Create `path`; FileExistsError when somebody else was first."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    write(temporary, text)
-    try:
-        os.link(temporary, path)
-    finally:
-        temporary.unlink()
-    sync_folder(path.parent)
+    make_folder(path.parent)
+    with whole(path, absent=True) as file:
+        file.write(text.encode("utf-8"))
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed left half written; the caller holds the lock of the folder."""
+    for path in folder.rglob(".*.tmp"):
+        if not path.name.startswith(".LOCK"):  # of somebody who is trying to get the lock
+            path.unlink(missing_ok=True)
 
 
 def canonical(content: Any) -> str:

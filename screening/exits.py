@@ -36,6 +36,10 @@ class Failure(Exception):
         super().__init__(message)
         self.code = code
 
+    def __reduce__(self) -> tuple[type[Failure], tuple[Exit, str]]:
+        """Keep the code where another process raised it."""
+        return Failure, (self.code, str(self))
+
 
 def explain(error: BaseException) -> Failure | None:
     """The failure behind an exception, or None when it is a defect that deserves its traceback."""

@@ -6,11 +6,13 @@ Enters: crystals and the `filters` section of the config. Leaves: a mask; what i
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from screening.config import Filters, Range
+from screening import readers
+from screening.config import DatabaseSource, Filters, Range, Source
 from sources.crystals import Crystals, reduced_formula
 from sources.elements import NUMBERS
 
@@ -26,6 +28,14 @@ def keep(crystals: Crystals, filters: Filters) -> NDArray[np.bool_]:
     for name, limits in filters.reported.items():
         mask &= _inside(_reported(crystals, name), limits)
     return mask
+
+
+def licensed(crystals: Crystals, source: Source, licences: Sequence[str]) -> NDArray[np.bool_]:
+    """(n,) True where the licence of a row is accepted; what is read from files or an own server needs none."""
+    own = not isinstance(source, DatabaseSource) or readers.provider(source).local
+    if own or "licence" not in crystals.columns:
+        return np.ones(len(crystals), dtype=bool)
+    return np.isin(crystals.columns["licence"], list(licences))
 
 
 def canonical_formula(text: str) -> str:

@@ -1,15 +1,16 @@
 """The ledger: what a campaign folder holds for certain.
 
-Enters: tables and counts to commit. Leaves: records in `log/`, each naming its files with sha256 and chained to the
-record before it. Readers read only what the log names; a file the log does not name is litter of a crash. It does
-not know what the tables mean.
+Enters: tables and counts to commit. Leaves: records in `log/`, each naming its files with sha256, chained to the
+record before it and closed by a digest of itself. Readers read only what the log names; a file the log does not name
+is litter of a crash. It does not know what the tables mean.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ class Record:
     prev_sha256: str
     """Hex digest of the record file before this one; empty for the first."""
     kind: str
-    """What was committed: page, source, chunks or part."""
+    """What was committed: plan, page, shard, source, labels, matches, identity, chunks, part or ranked."""
     key: str
     """Which one: a later record of the same kind and key replaces an earlier one."""
     files: dict[str, str]
@@ -40,32 +41,52 @@ class Record:
 
 
 class Ledger:
-    """The log of one campaign folder; one writer at a time (`screening.lock`)."""
+    """The log of one campaign folder; one writer at a time (`screening.lock`), and any number of readers.
 
-    def __init__(self, folder: Path) -> None:
+    Raises:
+        Failure: when a record is damaged, missing or out of order (exit 74). With `complain` it is told instead, and
+            what cannot be read is left out: for an audit that wants to know everything.
+    """
+
+    def __init__(self, folder: Path, complain: Callable[[Failure], None] | None = None) -> None:
         self.folder = folder
-        self._records: dict[tuple[str, str], Record] = {}
+        self.replaced: list[Record] = []
+        """Records that a later one of the same kind and key replaced."""
+        self._records: dict[str, dict[str, Record]] = defaultdict(dict)
         self._next = 0
         self._tip = ""
-        self._load()
+        self._load(complain or _refuse)
 
-    def _load(self) -> None:
-        paths = sorted((self.folder / "log").glob("[0-9]*.json"))
-        for sequence, path in enumerate(paths):
+    def __len__(self) -> int:
+        """Records in the log, replaced ones included."""
+        return self._next
+
+    def _load(self, complain: Callable[[Failure], None]) -> None:
+        known = True  # the digest of the record before
+        for path in _listed(self.folder / "log"):
             content = path.read_bytes()
+            place = int(path.stem)
+            if place != self._next:
+                complain(damaged(path, f"stands at position {self._next} of the log: a record is missing"))
+                known = False
             try:
-                record = Record(**json.loads(content))
-            except (ValueError, TypeError) as error:
-                raise _damaged(path, f"is not a log record ({error})") from None
-            if record.sequence != sequence or path.stem != f"{sequence:08d}":
-                raise _damaged(path, f"stands at position {sequence} of the log: a record is missing")
-            if record.prev_sha256 != self._tip:
-                raise _damaged(path, "does not follow the record before it: the log was changed")
+                record = _parse(path, content)
+            except Failure as failure:
+                complain(failure)
+                self._next, known = place + 1, False
+                continue
+            if record.sequence != place:
+                complain(damaged(path, f"holds record {record.sequence}: the log was changed"))
+            elif known and record.prev_sha256 != self._tip:
+                complain(damaged(path, "does not follow the record before it: the log was changed"))
             self._remember(record, content)
+            self._next, known = place + 1, True
 
     def _remember(self, record: Record, content: bytes) -> None:
-        self._records.pop((record.kind, record.key), None)
-        self._records[record.kind, record.key] = record
+        kind = self._records[record.kind]
+        if record.key in kind:
+            self.replaced.append(kind.pop(record.key))
+        kind[record.key] = record
         self._next = record.sequence + 1
         self._tip = hashlib.sha256(content).hexdigest()
 
@@ -77,16 +98,25 @@ class Ledger:
         counts: Mapping[str, int],
         detail: Mapping[str, Any] | None = None,
     ) -> Record:
-        """Write the tables durably, then append the record that names them; committing twice is harmless."""
-        from sources import table
+        """Write the tables durably, then append the record that names them; committing twice is harmless.
 
-        files = {}
-        for name, content in tables.items():
-            path = self.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            files[name] = table.write(content, path)
-        record = Record(self._next, self._tip, kind, key, files, dict(counts), dict(detail or {}))
-        text = durable.canonical(asdict(record))
+        `{sha}` in the name of a table becomes the start of its digest: writers that do not know of each other then
+        never write different content under one name.
+        """
+        files = dict(self._put(name, content) for name, content in tables.items())
+        return self.record(kind, key, files, counts, detail)
+
+    def record(
+        self,
+        kind: str,
+        key: str,
+        files: Mapping[str, str],
+        counts: Mapping[str, int],
+        detail: Mapping[str, Any] | None = None,
+    ) -> Record:
+        """Append a record about files that stand already."""
+        record = Record(self._next, self._tip, kind, key, dict(files), dict(counts), dict(detail or {}))
+        text = _text(record)
         try:
             durable.put_if_absent(self.folder / "log" / f"{record.sequence:08d}.json", text)
         except FileExistsError:
@@ -96,50 +126,156 @@ class Ledger:
         self._remember(record, text.encode("utf-8"))
         return record
 
+    def _put(self, name: str, content: pa.Table) -> tuple[str, str]:
+        from sources import table
+        from sources.durable import make_folder, whole
+
+        data = table.encode(content)
+        digest = hashlib.sha256(data).hexdigest()
+        path = self.folder / name.replace("{sha}", digest[:12])
+        make_folder(path.parent)
+        with whole(path) as file:
+            file.write(data)
+        return str(path.relative_to(self.folder)), digest
+
     def find(self, kind: str, key: str) -> Record | None:
         """The newest record of a kind and key."""
-        return self._records.get((kind, key))
+        return self._records[kind].get(key)
 
     def all(self, kind: str) -> list[Record]:
-        """The newest record of every key of a kind, in key order."""
-        found = [record for record in self._records.values() if record.kind == kind]
-        return sorted(found, key=lambda record: record.key)
+        """The newest record of every key of a kind, in the order they were committed."""
+        return list(self._records[kind].values())
 
-    def read(self, record: Record, name: str) -> pa.Table:
+    def read(self, record: Record, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """A committed table, its sha256 checked against the record."""
         from sources import table
 
-        path = self.folder / name
+        wrong = self.wrong(name, record.files[name])
+        if wrong:
+            raise damaged(self.folder / name, wrong)
+        return table.read(self.folder / name, columns)
+
+    def wrong(self, name: str, digest: str) -> str:
+        """What is wrong with a committed file; empty when it is as it was written."""
         try:
-            found = durable.sha256(path)
+            found = durable.sha256(self.folder / name)
         except FileNotFoundError:
-            raise _damaged(path, "is named by the log but is gone") from None
-        if found != record.files[name]:
-            raise _damaged(path, f"has sha256 {found[:12]}, the log says {record.files[name][:12]}")
-        return table.read(path)
+            return "is named by the log but is gone"
+        return "" if found == digest else f"has sha256 {found[:12]}, the log says {digest[:12]}"
+
+    def files(self) -> Iterator[tuple[Record, str]]:
+        """Every committed file that later steps may read; what a ranking wrote is left out, it can be made again."""
+        for kind, records in list(self._records.items()):
+            if kind != "ranked":
+                for record in records.values():
+                    for name in record.files:
+                        yield record, name
+
+    def check(self) -> int:
+        """Compare every committed file with its digest, and return how many there are.
+
+        Raises:
+            Failure: at the first that differs or is gone (exit 74).
+        """
+        count = 0
+        for record, name in self.files():
+            wrong = self.wrong(name, record.files[name])
+            if wrong:
+                raise damaged(self.folder / name, wrong)
+            count += 1
+        return count
 
 
-def _damaged(path: Path, what: str) -> Failure:
+def _text(record: Record) -> str:
+    """What stands in the log for a record: its fields, and `sha256`, the digest of the text without that line."""
+    fields = asdict(record)
+    digest = hashlib.sha256(durable.canonical(fields).encode("utf-8")).hexdigest()
+    return durable.canonical({**fields, "sha256": digest})
+
+
+def _listed(log: Path) -> list[Path]:
+    """The records in order, also while another process adds some.
+
+    A listing may then lack one that stands before its last; the next listing, made when all of these stood, does not.
+    """
+    pattern = f"{'[0-9]' * 8}.json"
+    last = max((path.name for path in log.glob(pattern)), default="")
+    return sorted(path for path in log.glob(pattern) if path.name <= last)
+
+
+def _refuse(failure: Failure) -> None:
+    raise failure
+
+
+def _parse(path: Path, content: bytes) -> Record:
+    try:
+        fields = json.loads(content)
+        fields.pop("sha256")
+        record = Record(**fields)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise damaged(path, f"is not a log record ({error!r:.200})") from None
+    if _text(record).encode("utf-8") != content:
+        raise damaged(path, "does not match its own digest")
+    return record
+
+
+def damaged(path: Path, what: str) -> Failure:
+    """The failure for a file that is not as it was written."""
     return Failure(Exit.DISK, f"{path} {what}; restore the file from a backup, or start again in a new --output folder")
+
+
+def expect(folder: Path) -> None:
+    """Refuse a folder that no campaign was started in, or one of another version (exit 78)."""
+    from screening.plan import FORMAT
+
+    path = folder / "fingerprint.json"
+    if not path.exists() and not _listed(folder / "log"):
+        what = "is no campaign folder: it holds no fingerprint.json" if folder.exists() else "does not exist"
+        raise Failure(Exit.CONFIG, f"{folder} {what}; start a campaign with: assay run")
+    try:
+        found = read_fingerprint(folder).get("format")
+    except Failure:
+        return  # a damaged fingerprint says nothing about the layout
+    if found != FORMAT:
+        raise Failure(Exit.CONFIG, f"{folder} has the folder layout {found}, this Assay reads {FORMAT}; use the "
+                      "version that made it")  # fmt: skip
 
 
 def check_fingerprint(folder: Path, current: Mapping[str, str]) -> None:
     """Stamp a new campaign folder; refuse one that was made with something else, old and new side by side."""
     path = folder / "fingerprint.json"
-    if not path.exists():
+    if not path.exists() and not _listed(folder / "log"):
         durable.write(path, durable.canonical(dict(current)))
         return
-    try:
-        before: dict[str, str] = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise _damaged(path, f"is not JSON ({error})") from None
-    changed = [name for name in sorted({*before, *current}) if before.get(name) != current.get(name)]
+    changed = changes(read_fingerprint(folder), current)
     if changed:
-        pairs = "; ".join(f"{n}: was {_short(before.get(n))}, now {_short(current.get(n))}" for n in changed)
-        raise Failure(
-            Exit.CONFIG,
-            f"{folder} holds another campaign ({pairs}); restore the old setting or choose a new --output folder",
-        )
+        raise Failure(Exit.CONFIG, f"{folder} holds another campaign ({'; '.join(changed)}); restore the old setting "
+                      "or choose a new --output folder")  # fmt: skip
+
+
+def read_fingerprint(folder: Path) -> dict[str, str]:
+    """What a campaign folder was made with.
+
+    Raises:
+        Failure: when the file is gone or damaged (exit 74): it was there before the first record was.
+    """
+    path = folder / "fingerprint.json"
+    try:
+        content = path.read_bytes()
+        found: dict[str, str] = json.loads(content)
+    except FileNotFoundError:
+        raise damaged(path, "is gone") from None
+    except ValueError as error:
+        raise damaged(path, f"is not JSON ({error})") from None
+    if not isinstance(found, dict) or durable.canonical(found).encode("utf-8") != content:
+        raise damaged(path, "is not as it was written")
+    return found
+
+
+def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What differs between two fingerprints, old and new side by side."""
+    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    return [f"{name}: was {_short(before.get(name))}, now {_short(now.get(name))}" for name in names]
 
 
 def _short(value: str | None) -> str:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from screening import accounts, durable, rank, report, snapshot
+from screening import accounts, durable, identify, rank, report, snapshot
 from screening.accounts import Accounts
 from screening.ledger import Ledger
 from screening.plan import Plan
-from screening.rank import Ranked
 from sources.quarantine import Quarantined
 
 if TYPE_CHECKING:
@@ -27,14 +26,21 @@ def write(plan: Plan, book: Ledger) -> tuple[dict[str, Any], Accounts]:
     ranked = rank.rank(_scored(plan, book), plan.campaign.rank, plan.target, plan.units)
     bad = quarantined(book)
     counted = accounts.take(book, ranked.candidates.num_rows, ranked.unrankable.num_rows)
+    candidates = identify.fan_out(ranked.candidates, book)
     files = {
-        "candidates.parquet": table.write(ranked.candidates, plan.folder / "candidates.parquet"),
+        "candidates.parquet": table.write(candidates, plan.folder / "candidates.parquet"),
         "unrankable.parquet": table.write(ranked.unrankable, plan.folder / "unrankable.parquet"),
         "quarantine.parquet": table.write(table.quarantine_table(bad), plan.folder / "quarantine.parquet"),
     }
     summary = summarise(plan, book, counted, bad, files)
-    durable.write(plan.folder / "report.html", report.render(summary, top_rows(ranked, plan), bad, ranked))
+    top = candidates.slice(0, plan.campaign.rank.top).to_pylist()
+    durable.write(plan.folder / "report.html", report.render(summary, top, bad, ranked))
     durable.write(plan.folder / "summary.json", durable.canonical(summary))
+    for name in ("report.html", "summary.json"):
+        files[name] = durable.sha256(plan.folder / name)
+    before = book.find("ranked", "all")
+    if before is None or before.files != files:
+        book.record("ranked", "all", files, {"ranked": counted.ranked, "unrankable": counted.unrankable})
     return summary, counted
 
 
@@ -42,15 +48,11 @@ def quarantined(book: Ledger) -> list[Quarantined]:
     """Every quarantined crystal of a sealed campaign, by id."""
     from sources import table
 
-    rows: list[Quarantined] = []
-    sealed = book.find("chunks", "all")
-    if sealed is not None:
-        rows += table.quarantine_rows(book.read(sealed, snapshot.QUARANTINE))
-    for chunk in snapshot.chunks(book):
-        part = book.find("part", chunk.name)
-        for path in part.files if part else ():
+    rows = snapshot.quarantined(book)
+    for part in book.all("part"):
+        for path in part.files:
             if path.startswith("quarantine/"):
-                rows += table.quarantine_rows(book.read(part, path))  # type: ignore[arg-type]
+                rows += table.quarantine_rows(book.read(part, path))
     return sorted(rows, key=lambda row: (row.id, row.origin, row.message))
 
 
@@ -64,6 +66,7 @@ def summarise(
         "campaign": plan.campaign.name,
         "complete": all(row["complete"] for row in sources),
         "accounting": dict(vars(counted)),
+        "identity": identify.counts(book),
         "quarantine": accounts.reasons(bad),
         "sources": sources,
         "models": [_model(ensemble) for ensemble in plan.ensembles],
@@ -73,12 +76,6 @@ def summarise(
         "fingerprint": plan.fingerprint,
         "sha256": files,
     }  # fmt: skip
-
-
-def top_rows(ranked: Ranked, plan: Plan) -> list[dict[str, Any]]:
-    """The best rows as plain values."""
-    rows: list[dict[str, Any]] = ranked.candidates.slice(0, plan.campaign.rank.top).to_pylist()
-    return rows
 
 
 def table_text(folder: Path, summary: dict[str, Any], most: int = 10) -> list[str]:
@@ -121,4 +118,6 @@ def _scored(plan: Plan, book: Ledger) -> pa.Table:
         part = book.find("part", chunk.name)
         if part is not None:
             tables.append(book.read(part, f"parts/{chunk.name}.parquet"))
-    return pa.concat_tables(tables) if tables else worker.score(empty(), plan.ensembles).table
+    if not tables:
+        return worker.score(empty(), plan.ensembles).table
+    return pa.concat_tables(tables, promote_options="permissive")  # sources report different columns

@@ -7,6 +7,7 @@ everything that changes a number. Worker count, paths and log level are not in t
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,15 +15,24 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from screening import filters
-from screening.config import Campaign, FileSource, OptimadeSource, PrototypeSource, Rank
-from screening.exits import Exit, Failure
+from screening import filters, readers
+from screening.config import (
+    AfluxSource,
+    Campaign,
+    DatabaseSource,
+    FileSource,
+    MaterialsProjectSource,
+    OptimadeSource,
+    Rank,
+    Source,
+)
+from screening.exits import Exit, Failure, one_line
 from screening.rank import Target
 
 if TYPE_CHECKING:
     from models.ensemble import Ensemble
 
-FORMAT = "1"
+FORMAT = "2"
 """Layout of the campaign folder."""
 
 
@@ -54,7 +64,7 @@ def make(campaign: Campaign) -> Plan:
     for formula in campaign.filters.formula:
         filters.canonical_formula(formula)
     for name, source in campaign.named_sources().items():
-        _check_source(name, source)
+        _check_source(name, source, campaign)
     ensembles = load_ensembles(campaign.models)
     target = find_target(ensembles, campaign.rank)
     return Plan(campaign, campaign.folder(), ensembles, target, fingerprint(campaign, ensembles))
@@ -70,7 +80,11 @@ def load_ensembles(folders: Sequence[str]) -> list[Ensemble]:
         if not Path(folder).is_dir():
             raise Failure(Exit.CONFIG, f"model folder {folder} not found; give an ensemble folder such as "
                           "models/zoo/tc, or train one: assay train configs/train-tc.yaml --output FOLDER")  # fmt: skip
-        ensembles.append(Ensemble.load(Path(folder)))
+        try:
+            ensembles.append(Ensemble.load(Path(folder)))
+        except (LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
+            raise Failure(Exit.CONFIG, f"model folder {folder} is damaged ({type(error).__name__}: {one_line(error)}); "
+                          "copy the whole folder again") from error  # fmt: skip
         for item in ensembles[-1].properties:
             if item.name in owner:
                 raise Failure(
@@ -102,17 +116,14 @@ def _known(key: str, value: str, names: Sequence[str]) -> str:
     raise Failure(Exit.CONFIG, f"{key}: {value!r} is not among the models of this campaign; {hint}")
 
 
-def _check_source(name: str, source: OptimadeSource | FileSource | PrototypeSource) -> None:
+def _check_source(name: str, source: Source, campaign: Campaign) -> None:
     try:
-        if isinstance(source, OptimadeSource):
-            from sources import optimade, providers
-
-            provider = providers.resolve(source.provider)
-            optimade.validate_filter(source.filter)
-            optimade.check_dialect(provider, source.filter)
+        if isinstance(source, DatabaseSource):
+            _check_database(source, campaign.licences)
         elif isinstance(source, FileSource):
             missing = [path for path in source.paths if not Path(path).exists()]
-            if missing:
+            begun = (campaign.folder() / "log").is_dir()  # what is pulled already needs its files no more
+            if missing and not begun:
                 raise ValueError(f"{missing[0]} does not exist; check the path, relative to the current folder")
         else:
             _check_prototypes(source)
@@ -120,7 +131,27 @@ def _check_source(name: str, source: OptimadeSource | FileSource | PrototypeSour
         raise Failure(Exit.CONFIG, f"source {name}: {error}") from None
 
 
-def _check_prototypes(source: PrototypeSource) -> None:
+def _check_database(source: DatabaseSource, licences: Sequence[str]) -> None:
+    provider = readers.provider(source)
+    if isinstance(source, OptimadeSource):
+        from sources import optimade
+
+        optimade.validate_filter(source.filter)
+        optimade.check_dialect(provider, source.filter)
+    elif isinstance(source, AfluxSource):
+        from sources.aflux import AfluxQuery
+
+        AfluxQuery(source.matchbook)
+    elif isinstance(source, MaterialsProjectSource):
+        from sources.mp_query import MPQuery
+
+        MPQuery(source.criteria)
+    if provider.licence not in licences and not provider.local:
+        raise ValueError(f"{provider.title} is under the licence {provider.licence!r}, which `licences` of this config "
+                         f"does not accept ({', '.join(licences)}); add it there if you may use it")  # fmt: skip
+
+
+def _check_prototypes(source: Any) -> None:
     from sources import prototypes
     from sources.elements import NUMBERS
 
@@ -141,6 +172,8 @@ def fingerprint(campaign: Campaign, ensembles: Sequence[Ensemble]) -> dict[str, 
         "torch": torch.__version__,
         "chunk_size": str(campaign.chunk_size),
         "filters": campaign.filters.model_dump_json(),
+        "licences": ",".join(sorted(campaign.licences)),
+        "identity": _identity(campaign),
         "models": ",".join(ensemble.name for ensemble in ensembles),
     }
     for name, source in campaign.named_sources().items():
@@ -148,14 +181,33 @@ def fingerprint(campaign: Campaign, ensembles: Sequence[Ensemble]) -> dict[str, 
     for ensemble in ensembles:
         properties = [[item.name, item.unit] for item in ensemble.properties]
         stamp[f"models.{ensemble.name}.weights"] = ",".join(digest[:16] for digest in ensemble.sha256)
+        stamp[f"models.{ensemble.name}.files"] = _described(ensemble.folder)[:16]
         stamp[f"models.{ensemble.name}.graph"] = repr(ensemble.spec)
         stamp[f"models.{ensemble.name}.properties"] = json.dumps(properties)
         stamp[f"models.{ensemble.name}.calibration"] = repr(sorted(ensemble.calibration.items()))
     return stamp
 
 
-def _source_stamp(source: OptimadeSource | FileSource | PrototypeSource) -> str:
-    content: dict[str, Any] = source.model_dump(mode="json", exclude={"name", "when_down", "page_limit"})
+def _described(folder: Path) -> str:
+    """Digest of the JSON files of an ensemble: they hold scalers, calibration, and the facts that a report tells."""
+    content = (folder / "ensemble.json").read_bytes()
+    digest = hashlib.sha256(content)
+    for member in json.loads(content)["members"]:
+        digest.update((folder / member / "model.json").read_bytes())
+    return digest.hexdigest()
+
+
+def _identity(campaign: Campaign) -> str:
+    if not campaign.merges():
+        return "off"
+    from sources import identity
+
+    return identity.stamp()
+
+
+def _source_stamp(source: Source) -> str:
+    aside = {"name", "when_down", "page_limit", "patience_s", "headers", "key"}
+    content: dict[str, Any] = source.model_dump(mode="json", exclude=aside)
     if isinstance(source, FileSource):
         content["paths"] = [Path(path).name for path in source.paths]
     return json.dumps(content, sort_keys=True)
@@ -163,7 +215,7 @@ def _source_stamp(source: OptimadeSource | FileSource | PrototypeSource) -> str:
 
 def describe(plan: Plan) -> list[str]:
     """What a run would do, for --dry-run: asks the servers for their counts, pulls nothing."""
-    from screening import pull, snapshot
+    from screening import snapshot
     from screening.ledger import Ledger
 
     book = Ledger(plan.folder)
@@ -174,10 +226,14 @@ def describe(plan: Plan) -> list[str]:
             lines.append(
                 f"source {name}: pulled already, {done.counts['received']:,} rows in {done.counts['pages']} pages"
             )
-        elif isinstance(source, OptimadeSource):
-            count = pull.announced(source)
+        elif isinstance(source, DatabaseSource):
+            with readers.connect(source) as reader:
+                count = reader.announced()
             limit = f", at most {source.max_entries:,} taken" if source.max_entries else ""
             lines.append(f"source {name}: {'unknown' if count is None else f'{count:,}'} rows announced{limit}")
+            caveat = readers.provider(source).caveat
+            if caveat:
+                lines.append(f"source {name}: note that {caveat}")
         elif isinstance(source, FileSource):
             lines.append(f"source {name}: {', '.join(source.paths)}")
         else:

@@ -34,6 +34,12 @@ REMEDIES = {
     Reason.ATOMS_TOO_CLOSE: "check for a site listed twice, or for wrong symmetry",
     Reason.TOO_LARGE: "use the primitive cell",
     Reason.NOT_PERIODIC: "give a cell that repeats in three dimensions",
+    Reason.PARTIAL_DATA: "the server keeps it elsewhere; take the entry from the provider's bulk files",
+    Reason.UNSUPPORTED: "give independent sites of one unit cell, without attached atoms or assemblies",
+    Reason.FILTER_MISMATCH: "nothing to do: the server sent what was not asked for",
+    Reason.SERVER_ERROR: "tell the provider, or ask for this entry alone later",
+    Reason.PREDICTION_FAILED: "report this as a defect, with the crystal",
+    Reason.WORKER_DIED: "look at the cell: it may be enormous; with more memory per worker it may pass",
 }
 """What a person can do about a refused crystal."""
 

@@ -1,4 +1,4 @@
-"""How far, how fast, how long still: a bar on a terminal, one line every 30 seconds elsewhere.
+"""How far, how fast, how long still: bars on a terminal, one line every 30 seconds elsewhere.
 
 Enters: amounts done. Leaves: text on standard error. It knows nothing about what is counted.
 """
@@ -7,58 +7,68 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 LINE_INTERVAL_S = 30.0
 
 
+@dataclass
+class Board:
+    """Several counts, shown together."""
+
+    bars: Any = None
+    """rich.progress.Progress on a terminal."""
+    _counts: dict[str, _Count] = field(default_factory=dict)
+    _last: float = field(default_factory=time.monotonic)
+
+    def advance(self, label: str, amount: int, total: int | None = None, done: int = 0) -> None:
+        """Count some more of a label; `done` was finished by an earlier run and is heard the first time only."""
+        count = self._counts.setdefault(label, _Count(done))
+        count.fresh += amount
+        count.total = total if total is not None else count.total
+        if self.bars is not None:
+            if count.bar is None:
+                count.bar = self.bars.add_task(label, total=count.total, rate="")
+            self.bars.update(count.bar, completed=count.before + count.fresh, total=count.total,
+                             rate=f"{count.rate():,.0f}/s")  # fmt: skip
+        elif time.monotonic() - self._last >= LINE_INTERVAL_S:
+            self._last = time.monotonic()
+            sys.stderr.write(" · ".join(count.line(name) for name, count in self._counts.items()) + "\n")
+            sys.stderr.flush()
+
+
+@dataclass
+class _Count:
+    before: int
+    total: int | None = None
+    fresh: int = 0
+    bar: Any = None
+    start: float = field(default_factory=time.monotonic)
+
+    def rate(self) -> float:
+        return self.fresh / (time.monotonic() - self.start + 1e-9)
+
+    def line(self, label: str) -> str:
+        done = self.before + self.fresh
+        if self.total is None:
+            return f"{label} {done:,} ({self.rate():,.0f}/s)"
+        left = (self.total - done) / self.rate() if self.rate() > 0 else 0.0
+        return f"{label} {done:,} of {self.total:,} ({self.rate():,.0f}/s, {left:,.0f} s left)"
+
+
 @contextmanager
-def track(label: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """A function to call with every amount finished; `done` was finished by an earlier run."""
-    if sys.stderr.isatty():
-        yield from _bar(label, total, done)
-    else:
-        yield _lines(label, total, done)
-
-
-def _bar(label: str, total: int | None, done: int) -> Iterator[Callable[[int], None]]:
+def board() -> Iterator[Board]:
+    """A board for the length of a block."""
+    if not sys.stderr.isatty():
+        yield Board()
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description:<6}"), BarColumn(), MofNCompleteColumn(),
                TextColumn("{task.fields[rate]}"), TimeRemainingColumn())  # fmt: skip
-    start = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(label, total=total, completed=done, rate="")
-        fresh = 0
-
-        def advance(amount: int) -> None:
-            nonlocal fresh
-            fresh += amount
-            progress.update(task, advance=amount, rate=f"{fresh / (time.monotonic() - start + 1e-9):,.0f}/s")
-
-        yield advance
-
-
-def _lines(label: str, total: int | None, done: int) -> Callable[[int], None]:
-    start = last = time.monotonic()
-    fresh = 0
-
-    def advance(amount: int) -> None:
-        nonlocal fresh, last
-        fresh += amount
-        now = time.monotonic()
-        if now - last >= LINE_INTERVAL_S:
-            last = now
-            sys.stderr.write(_line(label, done + fresh, total, fresh / (now - start)) + "\n")
-            sys.stderr.flush()
-
-    return advance
-
-
-def _line(label: str, done: int, total: int | None, rate: float) -> str:
-    if total is None:
-        return f"{label} {done:,} ({rate:,.0f}/s)"
-    left = (total - done) / rate if rate > 0 else 0.0
-    return f"{label} {done:,} of {total:,} ({rate:,.0f}/s, {left:,.0f} s left)"
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        yield Board(bars)

@@ -1,212 +1,218 @@
-"""Sources -> pages -> the immutable snapshot.
+"""Sources -> shards -> pages: what the pull of one host does, and how the driver keeps it.
 
-Enters: a source of the config. Leaves: `Page`s, committed one by one under `snapshot/<source>/`. A pull that is run
-again keeps finished sources and begins the unfinished one anew: servers need not page the same way twice.
-It does not know Ray: both runners call `read`, and only the driver commits.
+Enters: sources of the config and what the ledger already holds of them. Leaves: steps (planned, page, shard, source),
+committed one by one under `snapshot/<source>/`. A pull that is run again goes on behind the last committed page.
+It does not know Ray: both runners call `events`, and only the driver commits.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from screening.config import Campaign, FileSource, OptimadeSource, PrototypeSource
+from screening import readers
+from screening.config import DatabaseSource, FileSource, PrototypeSource, Source
 from screening.exits import Exit, Failure, one_line
-from screening.ledger import Ledger
-from sources.crystals import Crystals
-from sources.quarantine import Quarantined
+from screening.readers import Expired, Piece, Shard
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from sources.optimade import Query
-    from sources.providers import Provider
+    from sources.pace import Pace
+    from sources.paging import Resume
 
 log = logging.getLogger(__name__)
-BLOCK = 4096
-"""Crystals per snapshot page where the source has no pages of its own."""
+MAX_WALKS = 3
+"""Times a shard may begin again because its server forgot the way."""
+COOL_DOWN_S = 20.0
+"""First pause before a source that stopped answering is asked again; it doubles up to ten minutes."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A source was cut into shards, once and for good."""
+
+    source: str
+    shards: list[Shard]
+    """Empty where the shards show only as they are read (files, prototypes)."""
+    stamp: str = ""
+    """What the source read, by content; a pull that goes on must read the same."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """What one step of a source delivered."""
+    """What one request, or one block of a file, delivered."""
 
-    crystals: pa.Table
-    quarantined: list[Quarantined]
-    received: int
-    """Rows the source sent: crystals and refused rows."""
-    announced: int | None = None
-    """Rows the source says match, where it says so."""
-    shortfall: str = ""
-    """On the last page: what is missing from what was announced."""
-    detail: dict[str, Any] = field(default_factory=dict)
-    """Provenance: url and sha256 of the reply."""
+    source: str
+    shard: int
+    walk: int
+    """Counts the walks through this shard: a walk that has to begin again replaces the pages of the one before."""
+    number: int
+    """Position in the walk, from 0."""
+    piece: Piece
+
+
+@dataclass(frozen=True)
+class ShardEnd:
+    """Every page of a shard has been delivered."""
+
+    source: str
+    shard: int
+    announced: int | None
+    shortfall: str
+    """What is missing from what was announced; empty when nothing is."""
+
+
+@dataclass(frozen=True)
+class SourceEnd:
+    """Every shard of a source has been delivered."""
+
+    source: str
+    shards: int
 
 
 @dataclass(frozen=True)
 class Down:
     """The source stopped answering."""
 
+    source: str
     message: str
+
+
+Step = Planned | Page | ShardEnd | SourceEnd | Down
 
 
 @dataclass(frozen=True)
 class Job:
-    """One source that is not finished."""
+    """One source that is not finished, and how far it is."""
 
     name: str
-    source: OptimadeSource | FileSource | PrototypeSource
+    source: Source
     host: str
     """Jobs of one host run one after the other: the host's rate limit is never multiplied."""
+    plan: Planned | None = None
+    done: int = 0
+    """Shards delivered whole; they are the first ones."""
+    kept: Kept | None = None
+    """Pages of the shard after these."""
+    delivered: bool = False
+    """Some page has arrived: a later silence is an outage to wait out, not a wrong address."""
 
 
-def jobs(ledger: Ledger, campaign: Campaign) -> list[Job]:
-    """The sources that are not finished yet."""
-    todo = {n: s for n, s in campaign.named_sources().items() if ledger.find("source", n) is None}
-    return [Job(n, s, s.provider if isinstance(s, OptimadeSource) else n) for n, s in todo.items()]
+@dataclass
+class Kept:
+    """The pages of an unfinished shard that are kept already."""
+
+    walk: int = 0
+    announced: int | None = None
+    shortfall: str = ""
+    cursors: list[dict[str, Any] | None] = field(default_factory=list)
+    """Where the walk went on after each page; None after its last one."""
+    seen: list[str] = field(default_factory=list)
+    """Ids of every row, good or refused."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the last page is among them."""
+        return bool(self.cursors) and self.cursors[-1] is None
+
+    def resume(self) -> Resume | None:
+        """What the reader needs to go on; None at the start."""
+        from sources.paging import Resume
+
+        cursors = [cursor for cursor in self.cursors if cursor is not None]
+        return Resume.after(cursors, set(self.seen)) if cursors else None
+
+    def add(self, piece: Piece) -> None:
+        """Remember one more page."""
+        ids = [*piece.crystals["id"].to_pylist(), *(row.id for row in piece.quarantined)]
+        self.restore({"cursor": piece.cursor, "announced": piece.announced, "shortfall": piece.shortfall}, ids)
+
+    def restore(self, detail: dict[str, Any], ids: list[str]) -> None:
+        """Remember one more page as the ledger keeps it."""
+        self.cursors.append(detail["cursor"])
+        self.announced = detail["announced"] if detail["announced"] is not None else self.announced
+        self.shortfall = detail["shortfall"]
+        self.seen += ids
 
 
-def read(job: Job) -> Iterator[Page]:
-    """The pages of one source.
-
-    Raises:
-        ConnectionError: when the source is down or refuses.
-    """
-    if isinstance(job.source, OptimadeSource):
-        yield from _read_optimade(job.source)
-    elif isinstance(job.source, FileSource):
-        yield from _read_files(job.source)
-    else:
-        yield from _read_prototypes(job.source)
-
-
-def events(todo: Iterable[Job]) -> Iterator[tuple[str, Page | Down | None]]:
-    """(source, page) for every page, then (source, None), or (source, Down) where it stopped answering."""
-    for job in todo:
-        end: Down | None = None
+def events(jobs: Iterable[Job], pace: Pace | None = None) -> Iterator[Step]:
+    """The steps of some sources of one host, one source after the other; `pace` is the host's."""
+    for job in jobs:
         try:
-            for page in read(job):
-                yield job.name, page
+            source = job.source
+            yield from _remote(job, source, pace) if isinstance(source, DatabaseSource) else _local(job, source)
         except ConnectionError as error:
-            end = Down(one_line(error))
-        yield job.name, end
+            yield Down(job.name, one_line(error))
 
 
-class Journal:
-    """Commits what `events` yields, source by source."""
-
-    def __init__(self, ledger: Ledger, todo: list[Job]) -> None:
-        self._ledger = ledger
-        self._jobs = {job.name: job for job in todo}
-        self._pages = dict.fromkeys(self._jobs, 0)
-        self._received = dict.fromkeys(self._jobs, 0)
-        self._announced: dict[str, int | None] = dict.fromkeys(self._jobs)
-        self._shortfall = dict.fromkeys(self._jobs, "")
-
-    def page(self, name: str, page: Page) -> None:
-        """Commit one page; it replaces the page of the same number of an earlier, unfinished attempt."""
-        from sources import table
-
-        key = f"{name}/{self._pages[name]:06d}"
-        tables = {f"snapshot/{key}.parquet": page.crystals}
-        if page.quarantined:
-            tables[f"snapshot/{key}.quarantine.parquet"] = table.quarantine_table(page.quarantined)
-        counts = {"received": page.received, "quarantined": len(page.quarantined)}
-        pulled = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self._ledger.commit("page", key, tables, counts, {**page.detail, "pulled": pulled})
-        self._pages[name] += 1
-        self._received[name] += page.received
-        self._announced[name] = page.announced if page.announced is not None else self._announced[name]
-        self._shortfall[name] = page.shortfall
-
-    def end(self, name: str, down: Down | None = None) -> None:
-        """Close a source: finished, or down.
-
-        Raises:
-            Failure: when it is down and the config does not say to skip it.
-        """
-        source, received = self._jobs[name].source, self._received[name]
-        if down is not None and not (isinstance(source, OptimadeSource) and source.when_down == "skip"):
-            raise Failure(
-                Exit.SOURCE_DOWN,
-                f"source {name}: {down.message}; check the address and run again later (finished sources are kept), or "
-                "set when_down: skip on this source to go on without it",
-            )
-        missing = down.message if down else self._shortfall[name]
-        if missing:
-            log.warning("source %s is incomplete after %d rows: %s", name, received, missing)
-        detail = {"expected": self._expected(name), "complete": not missing, "error": missing}
-        self._ledger.commit("source", name, {}, {"pages": self._pages[name], "received": received}, detail)
-
-    def _expected(self, name: str) -> int | None:
-        announced, source = self._announced[name], self._jobs[name].source
-        limit = source.max_entries if isinstance(source, OptimadeSource) else None
-        return announced if announced is None or limit is None else min(announced, limit)
+def _remote(job: Job, source: DatabaseSource, pace: Pace | None) -> Iterator[Step]:
+    with readers.connect(source, pace) as reader:
+        plan = job.plan or Planned(job.name, reader.shards())
+        if job.plan is None:
+            yield plan
+        delivered = job.delivered
+        for number in range(job.done, len(plan.shards)):
+            kept = job.kept if job.kept is not None and number == job.done else Kept()
+            left_s = _patience(job) if delivered else 0.0
+            yield from _shard(job, number, reader, plan.shards[number], kept, left_s)
+            delivered = True
+        yield SourceEnd(job.name, len(plan.shards))
 
 
-def _read_files(source: FileSource) -> Iterator[Page]:
-    from sources import files
-
-    for path in source.paths:
-        crystals, quarantined = files.read(Path(path))
-        yield from _blocks(crystals, quarantined)
-
-
-def _read_prototypes(source: PrototypeSource) -> Iterator[Page]:
-    from sources import prototypes
-
-    crystals = prototypes.generate(source.n, source.seed, source.prototypes, source.elements)
-    if len(crystals) < source.n:
-        log.warning("only %d of %d hypothetical crystals exist for this choice", len(crystals), source.n)
-    yield from _blocks(crystals, [])
-
-
-def _blocks(crystals: Crystals, quarantined: list[Quarantined]) -> Iterator[Page]:
-    from sources import table
-
-    for start in range(0, max(len(crystals), 1), BLOCK):
-        block = crystals[start : start + BLOCK]
-        bad = quarantined if start == 0 else []
-        yield Page(table.to_table(block), bad, len(block) + len(bad))
-
-
-def _read_optimade(source: OptimadeSource) -> Iterator[Page]:
-    from sources import optimade, table
-
-    provider, query = resolve(source)
-    with optimade.connect(provider) as client:
-        for page in optimade.pages(client, query, provider):
-            shortfall = ""
-            if page.end is not None and not page.complete:
-                announced = "an unknown number of" if page.data_returned is None else page.data_returned
-                shortfall = f"{page.missing} of {announced} announced rows are missing ({page.end})"
-            yield Page(
-                table.to_table(page.crystals),
-                page.quarantined,
-                page.n_entries,
-                page.data_returned,
-                shortfall,
-                {"url": page.url, "sha256": page.sha256},
-            )
+def _shard(
+    job: Job, number: int, reader: readers.Reader, shard: Shard, kept: Kept, left_s: float
+) -> Iterator[Page | ShardEnd]:
+    """The rest of one shard. A source that falls silent is asked again after a pause, while `left_s` lasts."""
+    cool_down = COOL_DOWN_S
+    while not kept.whole:
+        try:
+            for piece in reader.pages(shard, kept.resume()):
+                yield Page(job.name, number, kept.walk, len(kept.cursors), piece)
+                kept.add(piece)
+                left_s, cool_down = _patience(job), COOL_DOWN_S
+        except Expired as error:
+            if kept.walk >= MAX_WALKS:
+                raise ConnectionError(one_line(error)) from None
+            log.warning("source %s, shard %d: %s; it begins again", job.name, number, one_line(error))
+            kept = Kept(walk=kept.walk + 1)
+        except ConnectionError as error:
+            if cool_down > left_s:
+                raise
+            log.warning("source %s: %s; asked again in %.0f s", job.name, one_line(error), cool_down)
+            time.sleep(cool_down)
+            left_s, cool_down = left_s - cool_down, min(2 * cool_down, 600.0)
+    yield ShardEnd(job.name, number, kept.announced, kept.shortfall)
 
 
-def resolve(source: OptimadeSource) -> tuple[Provider, Query]:
-    """The provider and the query that a source of the config stands for; `name:` of the source renames a bare URL."""
-    from sources import optimade, providers
-
-    renamed = source.name if "://" in source.provider else None
-    provider = providers.resolve(source.provider, id=renamed)
-    return provider, optimade.Query(source.filter, page_limit=source.page_limit, max_entries=source.max_entries)
+def _patience(job: Job) -> float:
+    return job.source.patience_s if isinstance(job.source, DatabaseSource) else 0.0
 
 
-def announced(source: OptimadeSource) -> int | None:
-    """How many rows a source says match, without pulling them."""
-    from sources import optimade
+def _local(job: Job, source: FileSource | PrototypeSource) -> Iterator[Step]:
+    """Files and prototypes: blocks in the order of the source; blocks that are kept already are passed over."""
+    plan = Planned(job.name, [], readers.stamp(source))
+    if job.plan is None:
+        yield plan
+    elif job.plan.stamp != plan.stamp:
+        raise Failure(
+            Exit.CONFIG,
+            f"source {job.name} is not what this campaign began with (content {job.plan.stamp[:12]}, now "
+            f"{plan.stamp[:12]}); put the old files back, or start again in a new --output folder",
+        )
+    number = -1
+    for number, piece in enumerate(readers.blocks(source)):
+        if number > job.done or (number == job.done and not (job.kept and job.kept.whole)):
+            yield Page(job.name, number, 0, 0, piece)
+        if number >= job.done:
+            yield ShardEnd(job.name, number, None, "")
+    yield SourceEnd(job.name, number + 1)
 
-    provider, query = resolve(source)
-    with optimade.connect(provider) as client:
-        return optimade.announced(client, query, provider)
+
+def hosts(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs grouped by host, in config order."""
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.host, []).append(job)
+    return list(groups.values())

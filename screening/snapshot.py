@@ -1,19 +1,18 @@
-"""Pulled pages -> chunks: the snapshot that everything after it works from.
+"""Pulled shards -> chunks: the snapshot that everything after it works from.
 
-Enters: committed pages of every source. Leaves: chunk files of fixed size, crystals sorted by id over all sources, each
-named by the hash of its content, so that a chunk depends on the data alone and not on page borders or arrival order.
-Memory holds the whole snapshot once; it does not know servers or models.
+Enters: committed pages, shard by shard in the order of the plan. Leaves: chunk files of fixed size, crystals sorted by
+id inside a shard, each named by the hash of its content, so that a chunk depends on the data alone and not on page
+borders or arrival. Memory holds one shard at a time and the ids of all; it does not know servers or models.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from screening import filters
 from screening.config import Campaign
@@ -24,8 +23,6 @@ from sources.quarantine import Quarantined
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-QUARANTINE = "snapshot/quarantine.parquet"
 
 
 @dataclass(frozen=True)
@@ -39,45 +36,159 @@ class Chunk:
     rows: int
 
 
-def seal(ledger: Ledger, campaign: Campaign) -> Record:
-    """Merge all pages into chunks, once; counts duplicates and filtered crystals."""
-    done = ledger.find("chunks", "all")
-    if done is not None:
-        return done
-    pulled, bad = _merge(ledger, list(campaign.named_sources()))
-    received = pulled.num_rows + len(bad)
-    crystals, refused = _unique(pulled)
-    bad = _unique_bad([*bad, *refused], crystals.ids)
-    kept = crystals.select(filters.keep(crystals, campaign.filters))
-    from sources import table
+@dataclass(frozen=True)
+class Unique:
+    """A shard without the rows whose id had come before."""
 
-    chunks, tables = [], {}
-    for part in _slices(kept, campaign.chunk_size):
-        chunk = Chunk(content_name(part), f"snapshot/chunks/{content_name(part)}.parquet", len(part))
-        chunks.append(chunk)
-        tables[chunk.path] = table.to_table(part)
-    tables[QUARANTINE] = table.quarantine_table(bad)
-    counts = {
-        "received": received,
-        "unique": len(crystals) + len(bad),
-        "duplicate": received - len(crystals) - len(bad),
-        "quarantined": len(bad),
-        "filtered": len(crystals) - len(kept),
-    }
-    return ledger.commit("chunks", "all", tables, counts, {"chunks": [vars(chunk) for chunk in chunks]})
+    crystals: Crystals
+    """Sorted by id, with the column `source`."""
+    quarantined: list[Quarantined]
+    duplicate: int
+
+    @property
+    def received(self) -> int:
+        """Rows the shard delivered."""
+        return len(self.crystals) + len(self.quarantined) + self.duplicate
+
+
+@dataclass
+class Taken:
+    """Ids of the shards before this one."""
+
+    good: set[str] = field(default_factory=set)
+    bad: set[str] = field(default_factory=set)
+
+
+def shard_key(source: str, shard: int) -> str:
+    """Ledger key of a shard."""
+    return f"{source}/{shard:06d}"
+
+
+def page_key(source: str, shard: int, number: int) -> str:
+    """Ledger key of a page."""
+    return f"{shard_key(source, shard)}/{number:06d}"
+
+
+def finished(ledger: Ledger, source: str) -> int:
+    """How many shards of a source are pulled whole."""
+    count = 0
+    while ledger.find("shard", shard_key(source, count)) is not None:
+        count += 1
+    return count
+
+
+def pages(ledger: Ledger, source: str, shard: int) -> list[Record]:
+    """The pages of one shard in order; those of a walk that was given up are left out."""
+    end = ledger.find("shard", shard_key(source, shard))
+    found: list[Record] = []
+    while end is None or len(found) < end.counts["pages"]:
+        record = ledger.find("page", page_key(source, shard, len(found)))
+        if record is None or (found and record.detail["walk"] != found[0].detail["walk"]):
+            break
+        found.append(record)
+    return found
+
+
+def plan_order(ledger: Ledger, campaign: Campaign) -> Iterator[tuple[str, int]]:
+    """(source, shard) of all shards pulled whole, as far as the ones before them are pulled too."""
+    for source in campaign.named_sources():
+        for shard in range(finished(ledger, source)):
+            yield source, shard
+        if ledger.find("source", source) is None:
+            return
+
+
+def pulled(ledger: Ledger, campaign: Campaign) -> bool:
+    """Whether every source is finished."""
+    return all(ledger.find("source", source) is not None for source in campaign.named_sources())
+
+
+def sealed(ledger: Ledger, campaign: Campaign) -> bool:
+    """Whether every shard of every source is cut into chunks."""
+    shards = list(plan_order(ledger, campaign))
+    return pulled(ledger, campaign) and all(ledger.find("chunks", shard_key(*shard)) is not None for shard in shards)
 
 
 def chunks(ledger: Ledger) -> list[Chunk]:
-    """The chunks of a sealed snapshot, in id order."""
-    record = ledger.find("chunks", "all")
-    return [] if record is None else [Chunk(**row) for row in record.detail["chunks"]]
+    """The chunks of the shards that are sealed, in plan order."""
+    return [Chunk(**row) for record in ledger.all("chunks") for row in record.detail["chunks"]]
 
 
-def pages(ledger: Ledger, name: str) -> list[Record]:
-    """The committed pages of one source, in page order; leftovers of an earlier attempt are left out."""
-    source = ledger.find("source", name)
-    found = [record for record in ledger.all("page") if record.key.rpartition("/")[0] == name]
-    return found if source is None else found[: source.counts["pages"]]
+def note(ledger: Ledger, source: str, shard: int, taken: Taken) -> None:
+    """Add the ids of a shard that was dealt with in an earlier run."""
+    for record in pages(ledger, source, shard):
+        for path in record.files:
+            ids = ledger.read(record, path, ["id"])["id"].to_pylist()
+            (taken.bad if path.endswith(".quarantine.parquet") else taken.good).update(ids)
+
+
+def unique(ledger: Ledger, source: str, shard: int, taken: Taken) -> Unique:
+    """One shard without duplicates, whose ids are added to `taken`: the first row of an id counts, good before bad."""
+    from sources import table
+
+    content, bad = _load(ledger, source, shard)
+    ids = np.array(content["id"].to_pylist(), dtype=object)
+    _, first = np.unique(ids.astype(np.str_), return_index=True)
+    fresh = np.array([row for row in first if ids[row] not in taken.good], dtype=np.int64)
+    crystals, refused = table.from_table(content.take(fresh), "snapshot")
+    taken.good.update(crystals.ids.tolist())
+    kept = []
+    for row in sorted([*bad, *refused], key=lambda row: (row.id, row.origin, row.message)):
+        if row.id == "" or not (row.id in taken.good or row.id in taken.bad):
+            kept.append(row)
+        taken.bad.add(row.id)
+    return Unique(crystals, kept, content.num_rows + len(bad) - len(crystals) - len(kept))
+
+
+def seal(
+    ledger: Ledger, campaign: Campaign, source: str, shard: int, found: Unique, same: Collection[str] = frozenset()
+) -> list[Chunk]:
+    """Cut a shard into chunks; `same` holds ids of crystals that another row stands for."""
+    from sources import table
+
+    wanted = keep(campaign, source, found.crystals)
+    kept = found.crystals.select(wanted)
+    alone = np.array([name not in same for name in kept.ids.tolist()], dtype=bool)
+    kept = kept.select(alone)
+    _check_columns(ledger, shard_key(source, shard), kept)
+    made, tables = [], {}
+    for part in _slices(kept, campaign.chunk_size):
+        name = content_name(part)
+        chunk = Chunk(name, f"snapshot/chunks/{name}.parquet", len(part))
+        made.append(chunk)
+        tables[chunk.path] = table.to_table(part)
+    if found.quarantined:
+        tables[f"snapshot/{source}/{shard:06d}.quarantine.parquet"] = table.quarantine_table(found.quarantined)
+    counts = {
+        "received": found.received,
+        "unique": len(wanted) - int((~alone).sum()) + len(found.quarantined),
+        "duplicate": found.duplicate + int((~alone).sum()),
+        "same_crystal": int((~alone).sum()),
+        "quarantined": len(found.quarantined),
+        "filtered": int((~wanted).sum()),
+    }
+    detail = {"chunks": [vars(chunk) for chunk in made], "columns": _kinds(kept)}
+    ledger.commit("chunks", shard_key(source, shard), tables, counts, detail)
+    return made
+
+
+def keep(campaign: Campaign, source: str, crystals: Crystals) -> Any:
+    """(n,) True for crystals that the campaign scores: every filter passed, and a licence it accepts."""
+    licensed = filters.licensed(crystals, campaign.named_sources()[source], campaign.licences)
+    return filters.keep(crystals, campaign.filters) & licensed
+
+
+def quarantined(ledger: Ledger) -> list[Quarantined]:
+    """The refused rows of the shards that are sealed."""
+    from sources import table
+
+    return [
+        row
+        for record in ledger.all("chunks")
+        for path in record.files
+        if path.endswith(".quarantine.parquet")
+        for row in table.quarantine_rows(ledger.read(record, path))
+    ]
 
 
 def content_name(crystals: Crystals) -> str:
@@ -89,50 +200,42 @@ def content_name(crystals: Crystals) -> str:
     return digest.hexdigest()[:16]
 
 
-def _merge(ledger: Ledger, names: Sequence[str]) -> tuple[pa.Table, list[Quarantined]]:
+def _load(ledger: Ledger, source: str, shard: int) -> tuple[pa.Table, list[Quarantined]]:
     import pyarrow as pa
 
     from sources import table
 
     tables, bad = [], []
-    for name in names:
-        for record in pages(ledger, name):
-            for path in sorted(record.files):
-                content = ledger.read(record, path)
-                if path.endswith(".quarantine.parquet"):
-                    bad += table.quarantine_rows(content)
-                else:
-                    columns = ["reported_source" if column == "source" else column for column in content.column_names]
-                    source = pa.array([name] * content.num_rows, pa.string())
-                    tables.append(content.rename_columns(columns).append_column("source", source))
+    for record in pages(ledger, source, shard):
+        for path in record.files:
+            content = ledger.read(record, path)
+            if path.endswith(".quarantine.parquet"):
+                bad += table.quarantine_rows(content)
+            else:
+                columns = ["reported_source" if column == "source" else column for column in content.column_names]
+                origin = pa.array([source] * content.num_rows, pa.string())
+                tables.append(content.rename_columns(columns).append_column("source", origin))
     if not tables:
         return table.to_table(empty()), bad
-    try:
-        return pa.concat_tables(tables, promote_options="permissive"), bad
-    except pa.ArrowException as error:
-        raise Failure(Exit.CONFIG, f"two sources report the same column with different types: {error}") from None
+    return pa.concat_tables(tables, promote_options="permissive"), bad
 
 
-def _unique(pulled: pa.Table) -> tuple[Crystals, list[Quarantined]]:
-    """The first row of every id in source order, sorted by id."""
-    from sources import table
-
-    ids = np.array(pulled["id"].to_pylist(), dtype=np.str_)
-    _, first = np.unique(ids, return_index=True)
-    return table.from_table(pulled.take(first), "snapshot")
-
-
-def _unique_bad(bad: Sequence[Quarantined], good: NDArray[Any]) -> list[Quarantined]:
-    """Refused rows that are no duplicate: a good row of the same id wins, then the first; rows without id all stay."""
-    seen = set(good.tolist())
-    kept = []
-    for row in bad:
-        if row.id == "" or row.id not in seen:
-            kept.append(row)
-        seen.add(row.id)
-    return sorted(kept, key=lambda row: (row.id, row.origin, row.message))
+def _check_columns(ledger: Ledger, key: str, crystals: Crystals) -> None:
+    """Refuse, before anything is scored, columns that could not be put into one table."""
+    mine = _kinds(crystals)
+    for record in ledger.all("chunks"):
+        for name, kind in record.detail["columns"].items():
+            if mine.get(name, kind) != kind:
+                raise Failure(Exit.CONFIG, f"two sources report {name!r} with different types: {kind} in {record.key}, "
+                              f"{mine[name]} in {key}; leave one of them out")  # fmt: skip
 
 
-def _slices(crystals: Crystals, size: int) -> Iterator[Crystals]:
-    for start in range(0, len(crystals), size):
-        yield crystals[start : start + size]
+def _kinds(crystals: Crystals) -> dict[str, str]:
+    if len(crystals) == 0:
+        return {}
+    kinds = {"f": "number", "i": "number", "u": "number", "b": "flag"}
+    return {name: kinds.get(column.dtype.kind, "text") for name, column in crystals.columns.items()}
+
+
+def _slices(crystals: Crystals, size: int) -> Sequence[Crystals]:
+    return [crystals[start : start + size] for start in range(0, len(crystals), size)]

@@ -1,12 +1,13 @@
 """Chunk -> part: the one function that both runners call.
 
-Enters: a chunk of crystals. Leaves: one row per scored crystal, and a quarantine record for every other one.
-A function of the chunk and the weights alone; it does not know Ray, folders of campaigns or other chunks.
+Enters: a chunk of crystals. Leaves: one row per scored crystal, and a quarantine record for every other one; or labels
+and pairs, when the same crystal is looked for in several sources.
+A function of the crystals and the weights alone; it does not know Ray, folders of campaigns or other chunks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,32 +37,64 @@ class Part:
     quarantined: list[Quarantined]
 
 
-class Scorer:
-    """Ensembles held in memory; call it with a chunk."""
+class Worker:
+    """The worker function with its ensembles in memory: (kind of task, crystals) -> result."""
 
-    def __init__(self, ensembles: Sequence[Ensemble]) -> None:
-        bind_threads()
-        self.ensembles = list(ensembles)
+    def __init__(self, load: Callable[[], Sequence[Ensemble]]) -> None:
+        """`load` is called when the first crystal is scored; other kinds of tasks need no ensemble."""
+        self._load = load
+        self._ensembles: Sequence[Ensemble] | None = None
 
-    @classmethod
-    def load(cls, folders: Sequence[str | Path], threads: int) -> Scorer:
-        """Load the ensembles in a worker process that may use so many threads."""
-        import numba
-        import pyarrow as pa
+    def __call__(self, kind: str, table: pa.Table) -> Any:
+        """Do one task: `Part` of a score, a table of a label or match."""
+        return {"score": self.score, "label": self.label, "match": self.match}[kind](table)
 
-        from models.ensemble import Ensemble
-
-        numba.set_num_threads(min(threads, numba.get_num_threads()))
-        pa.set_cpu_count(threads)
-        return cls([Ensemble.load(Path(folder)) for folder in folders])
-
-    def __call__(self, chunk: pa.Table) -> Part:
-        """Score the crystals of one chunk table."""
+    def score(self, chunk: pa.Table) -> Part:
+        """Score the crystals of one chunk."""
         from sources import table
 
+        if self._ensembles is None:
+            bind_threads()
+            self._ensembles = self._load()
         crystals, refused = table.from_table(chunk, "chunk")
-        part = score(crystals, self.ensembles)
+        part = score(crystals, self._ensembles)
         return Part(part.table, [*refused, *part.quarantined])
+
+    def label(self, piece: pa.Table) -> pa.Table:
+        """What two rows of the same crystal have in common (`sources.identity.labels`)."""
+        from sources import identity, table
+
+        return identity.labels(table.from_table(piece, "label")[0])
+
+    def match(self, piece: pa.Table) -> pa.Table:
+        """Pairs (a, b) of ids that are the same crystal, among rows of one `block`."""
+        import pyarrow as pa
+
+        from sources import identity, table
+
+        crystals, _ = table.from_table(piece, "match")
+        pairs = identity.confirm(crystals, crystals.columns["block"].astype(np.int64))
+        ids = crystals.ids.astype(object)
+        return pa.table({side: pa.array(ids[pairs[:, k]], pa.string()) for k, side in enumerate("ab")})
+
+
+def loaded(folders: Sequence[str | Path], threads: int) -> Worker:
+    """A worker whose ensembles are in memory already: who dies while it loads them accuses no crystal."""
+    bind_threads()
+    ensembles = load(folders, threads)
+    return Worker(lambda: ensembles)
+
+
+def load(folders: Sequence[str | Path], threads: int) -> list[Ensemble]:
+    """The ensembles, in a worker process that may use so many threads."""
+    import numba
+    import pyarrow as pa
+
+    from models.ensemble import Ensemble
+
+    numba.set_num_threads(min(threads, numba.get_num_threads()))
+    pa.set_cpu_count(threads)
+    return [Ensemble.load(Path(folder)) for folder in folders]
 
 
 def bind_threads() -> None:

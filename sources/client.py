@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from sources.pace import Clock, HostPace, Pace
 from sources.trust import (
     MAX_BYTES,
     MAX_RATIO,
@@ -46,6 +47,8 @@ log = logging.getLogger(__name__)
 
 USER_AGENT = "assay (crystal screening; OPTIMADE client)"
 MEDIA_TYPES = "application/vnd.api+json, application/json"
+NAP_S = 60.0
+"""s; a longer wait is slept in pieces: meanwhile somebody else may find the host well again."""
 _DEFAULT_PORT = {"http": 80, "https": 443}
 _SECRET_KEYS = ("key", "token", "secret", "password", "auth")
 
@@ -67,6 +70,7 @@ class Reply:
 class Client:
     """A polite HTTP client bound to one origin; make one per provider and use it from one thread.
 
+    Clients of one host share a `pace`; without one, a client keeps its own.
     Credentials in `headers` go to that origin only and appear in no repr, log line or exception.
     Private and loopback addresses are refused unless `local`; the check is made on the address really connected to.
 
@@ -88,6 +92,8 @@ class Client:
         min_interval_s: float = 0.0,
         backoff_s: float = 1.0,
         user_agent: str = USER_AGENT,
+        pace: Pace | None = None,
+        clock: Clock = time,
     ) -> None:
         """Limits: `retries` further attempts per request, `deadline_s` for all of them, `timeout_s` per silence."""
         import httpx2
@@ -96,9 +102,11 @@ class Client:
         self.base_url, self.local = base_url.rstrip("/"), local
         self.max_bytes, self.max_ratio = max_bytes, max_ratio
         self.retries, self.deadline_s, self.timeout_s = retries, deadline_s, timeout_s
-        self.min_interval_s, self.backoff_s = min_interval_s, backoff_s
+        self.backoff_s = backoff_s
+        self.pace: Pace = pace or HostPace(clock=clock)
+        self.pace.slow_down(min_interval_s)
+        self._clock = clock
         self._dice = np.random.default_rng()
-        self._last_request = -float("inf")
         self._stream: Any = None  # network stream of the open connection, for the watchdog
         if headers and self._url.scheme != "https" and not local:
             raise ValueError(f"credentials would travel unencrypted to {base_url!r}; use https")
@@ -127,35 +135,41 @@ class Client:
         """Close the connection."""
         self._http.close()
 
-    def slow_down(self, seconds: float) -> None:
-        """Keep at least this interval (s, at most 60) between requests from now on."""
-        if seconds > 0:
-            self.min_interval_s = max(self.min_interval_s, min(seconds, 60.0))
-
-    def get_json(self, url: str, params: Mapping[str, Any] | None = None) -> Reply:
+    def get_json(self, url: str, params: Mapping[str, Any] | None = None, *, retries: int | None = None) -> Reply:
         """Fetch the JSON document at a URL of this origin; relative URLs are taken from the base URL.
 
+        `retries` replaces the client's for this request.
+
         Raises:
-            SourceDown: retries or deadline exhausted.
+            SourceDown: retries or deadline exhausted; `status` is that of the last answer.
             SourceRefused: a final status such as 400, 401, 403, 404, 501.
             UnsafeReply: another origin, a redirect, a private address, too many bytes, too deep a document.
         """
         target = self.same_origin(url)
         if params:
             target = target.copy_merge_params(dict(params))
-        deadline = time.monotonic() + self.deadline_s
-        failure = ""
-        for attempt in range(self.retries + 1):
-            self._wait(self.min_interval_s - (time.monotonic() - self._last_request), deadline, target, failure)
+        retries = self.retries if retries is None else retries
+        deadline = self._clock.monotonic() + self.deadline_s
+        failure = Passing("no time left")
+        for attempt in range(retries + 1):
+            while (pause := self.pace.wait()) > 0:
+                self._sleep(pause, deadline, target, failure)
             try:
-                return self._attempt(target, deadline)
+                reply = self._attempt(target, deadline)
             except Passing as passing:
-                failure = str(passing)
+                failure = passing
+                self.pace.bad(min(passing.pause, MAX_RETRY_AFTER))
                 log.info("attempt %d at %s: %s", attempt + 1, shown(target), failure)
-                jitter = self._dice.uniform(0, min(60.0, self.backoff_s * 2**attempt))
-                if attempt < self.retries:
-                    self._wait(min(passing.pause, MAX_RETRY_AFTER) + jitter, deadline, target, failure)
-        raise SourceDown(f"{shown(target)} failed {self.retries + 1} times; last: {failure}")
+                if attempt < retries:
+                    jitter = self._dice.uniform(0, min(60.0, self.backoff_s * 2**attempt))
+                    self._sleep(jitter, deadline, target, failure)
+            except SourceError:
+                self.pace.good()
+                raise
+            else:
+                self.pace.good()
+                return reply
+        raise SourceDown(f"{shown(target)} failed {retries + 1} times; last: {failure}", failure.status)
 
     def same_origin(self, url: str) -> httpx2.URL:
         """Resolve the absolute URL to contact, its scheme upgraded to that of the base URL.
@@ -175,18 +189,16 @@ class Client:
             raise UnsafeReply(f"link to {shown(target)} leaves the origin {shown(self._url)}; not followed")
         return target.copy_with(fragment=None)
 
-    def _wait(self, seconds: float, deadline: float, target: httpx2.URL, failure: str) -> None:
-        if time.monotonic() + max(seconds, 0) >= deadline:
-            cause = failure or "no time left"
-            raise SourceDown(f"{shown(target)} gave no answer within {self.deadline_s:g} s; last: {cause}")
-        if seconds > 0:
-            time.sleep(seconds)
+    def _sleep(self, seconds: float, deadline: float, target: httpx2.URL, failure: Passing) -> None:
+        if self._clock.monotonic() + seconds >= deadline:
+            told = f"{shown(target)} gave no answer within {self.deadline_s:g} s; last: {failure}"
+            raise SourceDown(told, failure.status)
+        self._clock.sleep(min(seconds, NAP_S))
 
     def _attempt(self, target: httpx2.URL, deadline: float) -> Reply:
         import httpx2
 
-        left = deadline - time.monotonic()
-        self._last_request = time.monotonic()
+        left = deadline - self._clock.monotonic()
         # A server that drips one byte per silence limit never times out by itself: the watchdog closes its socket.
         watchdog = threading.Timer(left, self._hang_up)
         watchdog.daemon = True
@@ -238,7 +250,7 @@ class Client:
             body += piece
             if len(body) > self.max_bytes:
                 raise ReplyTooLarge(f"body above {self.max_bytes} bytes; ask for smaller pages")
-            if time.monotonic() > deadline:
+            if self._clock.monotonic() > deadline:
                 raise Passing(f"body incomplete after {self.deadline_s:g} s")
         return bytes(body)
 
@@ -251,7 +263,7 @@ class Client:
         if status != 200:
             told = f"status {status}{detail(body)}"
             if status in (408, 425, 429) or (status >= 500 and status not in (501, 505, 553)):
-                raise Passing(told, retry_after(response.headers.get("retry-after", "")))
+                raise Passing(told, retry_after(response.headers.get("retry-after", "")), status)
             raise SourceRefused(f"{where} refused: {told}", status)
         try:
             document = json.loads(body)

@@ -15,10 +15,13 @@ from typing import BinaryIO
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[BinaryIO]:
+def whole(path: Path, *, absent: bool = False) -> Iterator[BinaryIO]:
     """Replace `path`: temporary name in the same folder, fsync, rename, fsync of the folder.
 
+    With `absent` nothing is replaced: the first of several writers creates the file, the others are told.
+
     Raises:
+        FileExistsError: with `absent`, when somebody else was first.
         OSError: naming `path`, with nothing left behind; what stood there before still does.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
@@ -27,13 +30,26 @@ def whole(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        if absent:
+            os.link(temporary, path)
+            temporary.unlink()
+        else:
+            temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # write and fsync do not say which file the disk had no room for
         raise
     sync_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its missing parents, each durable before anything is put into it."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -8,22 +8,18 @@ This module does not know how pages are stored, nor HTTP beyond the client.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sources.client import Client, Reply, ReplyTooLarge, SourceRefused, UnsafeReply
+from sources.client import Client, Reply, ReplyTooLarge, SourceDown, SourceError, SourceRefused, UnsafeReply, shown
 from sources.crystals import Crystals
-from sources.elements import SYMBOLS
 from sources.optimade_entries import (
     MAX_SITES,
     NEWER_FIELDS,
@@ -32,31 +28,26 @@ from sources.optimade_entries import (
     entries_to_crystals,
     entry_id,
 )
-from sources.optimade_filter import Checker
+from sources.optimade_filter import Checker, contradictions
+from sources.pace import Pace
+from sources.paging import CursorExpired, End, Page, Resume, Walk
+from sources.poison import MAX_POISONED, Part, salvage
 from sources.providers import Provider, resolve
 from sources.quarantine import Quarantined, Reason, Stage
+
+__all__ = [
+    "CursorExpired", "End", "FilterIgnored", "Page", "Query", "Resume",
+    "announced", "check_dialect", "connect", "pages", "validate_filter",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
 MAX_FILTER = 10_000
 """Longest accepted filter, in characters."""
-MAX_PAGES = 100_000
-"""Pages after which a server is taken to be endless, whatever it announces."""
-SPARE_PAGES = 5
-"""Pages accepted beyond what `data_returned` needs."""
 MAX_MISSES = 0.01
 """Share of rows on the first page that may contradict the filter before the source is given up."""
-
-
-class End(StrEnum):
-    """Why a page was the last one."""
-
-    NO_NEXT = "no next page"
-    EMPTY = "empty page"
-    NOTHING_NEW = "page without new ids"
-    VISITED = "next page was visited before"
-    TOO_MANY = "more pages than announced"
-    ASKED = "max_entries reached"
+FEW_MISSES = 2
+"""Rows that may do so however small the page is; more than half of them may not."""
 
 
 class FilterIgnored(SourceRefused):
@@ -73,6 +64,8 @@ class Query:
 
     filter: str = ""
     """OPTIMADE filter; empty asks for everything."""
+    part: str = ""
+    """A filter sent in its place, that cuts one part out of it; rows are judged by `filter` alone."""
     response_fields: tuple[str, ...] = ()
     """Further numeric properties to carry as float columns of the same names."""
     page_limit: int | None = None
@@ -84,39 +77,14 @@ class Query:
 
     def __post_init__(self) -> None:
         validate_filter(self.filter)
+        validate_filter(self.part)
         for name in ("page_limit", "max_entries", "max_sites"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, at least 1 accepted")
         for name in self.response_fields:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-                raise ValueError(
-                    f"response field {name!r:.80} is not a property name: letters, digits and '_' accepted"
-                )
-
-
-@dataclass(frozen=True)
-class Page:
-    """One page: every entry is in `crystals` or in `quarantined`, never in both or neither."""
-
-    crystals: Crystals
-    quarantined: list[Quarantined]
-    url: str
-    """Address of the page, secrets removed."""
-    sha256: str
-    """Hex digest of the body."""
-    n_entries: int
-    """Entries taken from the page; repeated ids count."""
-    next_url: str | None
-    """Where the next page is; None on the last page of this pull."""
-    data_returned: int | None
-    """Entries the server says match the filter, if it says so."""
-    end: End | None = None
-    """Why this page is the last one; None while more follow."""
-    missing: int = 0
-    """On the last page: entries announced but never sent."""
-    complete: bool = False
-    """On the last page: everything announced, or asked for, was received."""
+                raise ValueError(f"response field {name!r:.80} is no property name: letters, digits and '_' accepted")
 
 
 def validate_filter(text: str) -> Any:
@@ -149,84 +117,159 @@ def _parser() -> Any:
     return LarkParser().lark
 
 
-def connect(provider: Provider, headers: Mapping[str, str] | None = None, **limits: Any) -> Client:
-    """Open a client with the pace and patience the provider needs; `limits` go to `Client`."""
-    pace = {"min_interval_s": provider.min_interval_s, "timeout_s": provider.timeout_s}
-    return Client(provider.base_url, headers=headers, local=provider.local, **{**pace, **limits})
+def connect(
+    provider: Provider, headers: Mapping[str, str] | None = None, pace: Pace | None = None, **limits: Any
+) -> Client:
+    """Open a client with the interval and patience the provider needs; `limits` go to `Client`.
+
+    Clients of one host share a `pace`.
+    """
+    own = {"min_interval_s": provider.min_interval_s, "timeout_s": provider.timeout_s}
+    return Client(provider.base_url, headers=headers, local=provider.local, pace=pace, **{**own, **limits})
 
 
 def announced(client: Client, query: Query, provider: Provider | None = None) -> int | None:
     """Ask how many entries match, without fetching them; None when the server does not say."""
     provider = provider or resolve(client.base_url)
     check_dialect(provider, query.filter)
-    reply = client.get_json(_first_url(client, query.filter, ("nelements",), 1))
+    url = _first_url(client, query.filter, ("nelements",), 1)
+    try:
+        reply = client.get_json(url)
+    except SourceDown as error:
+        if error.status < 500:
+            raise
+        reply = client.get_json(_with(url, "page_offset", 1), retries=1)  # the first entry may be the broken one
     _entries(reply)
     return _count(reply.json, "data_returned")
 
 
-def pages(client: Client, query: Query, provider: Provider | None = None) -> Iterator[Page]:
+def pages(
+    client: Client, query: Query, provider: Provider | None = None, resume: Resume | None = None
+) -> Iterator[Page]:
     """Yield every page of a query, as it arrives; the last one carries `end`, `missing` and `complete`.
+
+    With `resume`, the pages behind those already kept: the same ones that an unbroken walk would have yielded.
+    Entries that the server cannot deliver are quarantined where it pages by offset.
 
     Raises:
         ValueError: for a filter that this provider is known to answer wrongly.
-        FilterIgnored: when more than 1 % of the first page contradicts the filter.
+        FilterIgnored: when more than 1 % of the first page, and more than two rows, contradict the filter.
+        CursorExpired: when the server refuses to go on after `resume`; start again without it.
         SourceError: what `Client.get_json` raises; pages yielded before stay good.
     """
-    pull = _Pull(client, query, provider or resolve(client.base_url))
-    url: str | None = pull.first
-    while url is not None:
+    pull = _Pull(client, query, provider or resolve(client.base_url), resume)
+    url = pull.walk.next or pull.first
+    while url:
         page = pull.page(url)
         yield page
-        url = page.next_url
+        url = page.next_url or ""
 
 
 class _Pull:
-    """What one walk through the pages remembers."""
+    """One walk through the pages: what is asked for, and how hard."""
 
-    def __init__(self, client: Client, query: Query, provider: Provider) -> None:
+    def __init__(self, client: Client, query: Query, provider: Provider, resume: Resume | None) -> None:
         check_dialect(provider, query.filter)
         self.client, self.query, self.provider = client, query, provider
         self.checker = Checker(validate_filter(query.filter), provider.unjudged)
-        own = [path[0] for known in provider.properties for path in known.paths]
-        asked = (*STRUCTURE_FIELDS, *NEWER_FIELDS, *own, *self.checker.properties, *query.response_fields)
-        self.fields = tuple(dict.fromkeys(name for name in asked if name not in ("id", "type")))
-        self.limit = query.page_limit or provider.page_limit
-        if query.max_entries is not None:
-            self.limit = min(self.limit, query.max_entries)
-        self.first = _first_url(client, query.filter, self.fields, self.limit)
-        self.seen: set[str] = set()
-        self.visited: set[str] = set()
-        self.n_pages = self.taken = 0
-        self.most_pages = MAX_PAGES
-        self.data_returned: int | None = None
+        self.walk = Walk(provider.id, query.max_entries, resume)
+        state = resume.cursor if resume else {}
+        self.older = not state.get("newer", True)  # whether the server is too old for NEWER_FIELDS
+        self.fields = self._asked_fields()
+        limit = query.page_limit or provider.page_limit
+        self.limit = int(state.get("limit") or min(limit, query.max_entries or limit))
+        self.full = int(state.get("full") or self.limit)  # the limit, were no entry too large
+        self.poisoned = int(state.get("poisoned") or 0)
+        self.announced: int | None = None
+        self.resumed = resume is not None  # until the first page is there
+        self.url = self.first = _first_url(client, query.part or query.filter, self.fields, self.limit)
 
     def page(self, url: str) -> Page:
         """Fetch one page and decide whether it is the last."""
-        reply = self._fetch(url)
-        entries = _entries(reply)
-        if self.n_pages == 0:
-            self.data_returned = _count(reply.json, "data_returned")
-            if self.data_returned is not None and entries:
-                self.most_pages = min(MAX_PAGES, math.ceil(self.data_returned / len(entries)) + SPARE_PAGES)
-        self.n_pages += 1
-        self.client.slow_down(float(_count(reply.json, "request_delay") or 0))
-        if self.query.max_entries is not None:
-            entries = entries[: self.query.max_entries - self.taken]
-        self.taken += len(entries)
-        origin = _brief(reply.url)
+        try:
+            reply = self._fetch(url)
+        except (SourceDown, ReplyTooLarge) as error:
+            window = self._window(error)
+            if not window:
+                raise
+            self.limit = self.full  # it was halved for the sake of one entry
+            return self._salvaged(window, error)
+        except SourceRefused as error:
+            if self.resumed and 400 <= error.status < 500:
+                raise CursorExpired(
+                    f"{self.provider.id} does not go on where the walk broke off: {error}", error.status
+                ) from None
+            raise
+        entries = self._entries(reply)[: self.walk.room]
+        return self._page(entries, reply.url, reply.sha256, self._next(reply.json, self.url))
+
+    def _page(
+        self,
+        entries: list[Any],
+        url: str,
+        sha256: str,
+        following: str | None,
+        poisoned: Mapping[int, str] | None = None,
+    ) -> Page:
+        origin = _brief(url)
         crystals, quarantined = self._convert(entries, origin)
-        names = {entry_id(entry, self.provider, origin, place) for place, entry in enumerate(entries)}
-        fresh = len(names - self.seen)
-        self.seen |= names
-        following = self._next(reply.json, url)
-        page = Page(crystals, quarantined, reply.url, reply.sha256, len(entries), following, self.data_returned)
-        end = self._end(len(entries), fresh, following)
-        return self._last(page, end) if end else page
+        lost = [
+            Quarantined(f"{self.provider.id}/?{offset}@{origin}", origin, Stage.PULL, Reason.SERVER_ERROR, _brief(told))
+            for offset, told in (poisoned or {}).items()
+        ]
+        self.resumed = False
+        return self.walk.page(
+            crystals,
+            quarantined + lost,
+            self._names(entries, origin) + [row.id for row in lost],
+            url=url,
+            sha256=sha256,
+            following=following,
+            announced=self.announced,
+            state={"limit": self.limit, "full": self.full, "newer": not self.older, "poisoned": self.poisoned},
+        )
+
+    def _names(self, entries: Sequence[Any], origin: str) -> list[str]:
+        return [entry_id(entry, self.provider, origin, place) for place, entry in enumerate(entries)]
+
+    def _entries(self, reply: Reply) -> list[Any]:
+        """Entries of a reply; what it says beside them is heeded."""
+        entries = _entries(reply)
+        self.client.pace.slow_down(_number(reply.json, "request_delay") or 0.0)
+        self.announced = _count(reply.json, "data_returned")
+        return entries
+
+    def _window(self, error: SourceDown | ReplyTooLarge) -> range:
+        """Offsets of the entries on a page that the server answers but cannot deliver; empty where nobody knows."""
+        asked = dict(parse_qsl(urlsplit(self.url).query))
+        offset = asked.get("page_offset", "" if self.walk.n_pages else "0")
+        broken = isinstance(error, ReplyTooLarge) or error.status >= 500
+        if not broken or not offset.isdecimal():
+            return range(0)
+        return range(int(offset), int(offset) + min(self.limit, self.walk.room or self.limit))
+
+    def _salvaged(self, window: range, error: SourceError) -> Page:
+        """Put a page together from what the server can deliver of it."""
+        saved = salvage(self._part, window, error, self.walk.seen, MAX_POISONED - self.poisoned)
+        self.poisoned += len(saved.poisoned)
+        url = _with(_with(self.url, "page_offset", window.start), "page_limit", len(window))
+        behind = _with(_with(self.url, "page_offset", window.stop), "page_limit", self.limit)
+        entries = [entry for part in saved.parts for entry in part.entries]
+        digest = hashlib.sha256("".join(part.sha256 for part in saved.parts).encode()).hexdigest()
+        return self._page(entries, shown(url), digest, None if saved.ended else behind, saved.poisoned)
+
+    def _part(self, offset: int, limit: int, retries: int | None) -> Part:
+        url = _with(_with(self.url, "page_offset", offset), "page_limit", limit)
+        reply = self.client.get_json(url, retries=retries)
+        entries = self._entries(reply)
+        more = self._next(reply.json, url) is not None
+        return Part(entries, self._names(entries, _brief(reply.url)), reply.sha256, more=more)
 
     def _fetch(self, url: str) -> Reply:
         """Get a page, asking for less where the server or the size limit refuses."""
         while True:
-            self.visited.add(_bare(url))
+            self.walk.visit(url)
+            self.url = url
             try:
                 return self.client.get_json(url)
             except (ReplyTooLarge, SourceRefused) as error:
@@ -237,17 +280,26 @@ class _Pull:
                 if self.limit <= floor or (isinstance(error, SourceRefused) and error.status != 403):
                     raise
                 self.limit //= 2
+                self.full = self.limit if isinstance(error, SourceRefused) else self.full
+                self.walk.shrink(self.limit)
                 log.warning("%s; trying page_limit %d", error, self.limit)
-                url = _with_limit(url, self.limit)
+                url = _with(url, "page_limit", self.limit)
 
     def _drop_newer_fields(self, error: Exception) -> bool:
         """Give up properties that an older server does not know; one that knows them must show them."""
         newer = set(NEWER_FIELDS) & set(self.fields) - set(self.checker.properties)
-        if self.n_pages or not newer or not isinstance(error, SourceRefused) or error.status != 400:
+        if self.walk.n_pages or not newer or not isinstance(error, SourceRefused) or error.status != 400:
             return False
-        self.fields = tuple(name for name in self.fields if name not in newer)
-        self.first = _first_url(self.client, self.query.filter, self.fields, self.limit)
+        self.older = True
+        self.fields = self._asked_fields()
+        self.first = _first_url(self.client, self.query.part or self.query.filter, self.fields, self.limit)
         return True
+
+    def _asked_fields(self) -> tuple[str, ...]:
+        own = [path[0] for known in self.provider.properties for path in known.paths]
+        newer = () if self.older else NEWER_FIELDS
+        asked = (*STRUCTURE_FIELDS, *newer, *own, *self.checker.properties, *self.query.response_fields)
+        return tuple(dict.fromkeys(name for name in asked if name not in ("id", "type")))
 
     def _next(self, document: Any, url: str) -> str | None:
         """Absolute address of the next page, not yet trusted: the client judges it when it is asked for."""
@@ -265,28 +317,6 @@ class _Pull:
             target += ("&" if "?" in target else "?") + urlencode({"response_fields": ",".join(self.fields)})
         return target
 
-    def _end(self, count: int, fresh: int, following: str | None) -> End | None:
-        if self.query.max_entries is not None and self.taken >= self.query.max_entries:
-            return End.ASKED
-        if following is None:
-            return End.NO_NEXT
-        if count == 0:
-            return End.EMPTY
-        if fresh == 0:
-            return End.NOTHING_NEW
-        if _bare(following) in self.visited:
-            return End.VISITED
-        return End.TOO_MANY if self.n_pages >= self.most_pages else None
-
-    def _last(self, page: Page, end: End) -> Page:
-        missing = 0 if end is End.ASKED else max(0, (self.data_returned or 0) - len(self.seen))
-        counted = self.data_returned is not None and missing == 0 and end is not End.TOO_MANY
-        complete = end is End.ASKED or counted or (end is End.NO_NEXT and missing == 0)
-        if not complete:
-            told = f"{missing} of {self.data_returned} announced entries missing" if missing else "the end is unsure"
-            log.warning("%s ended after %d entries (%s): %s", self.provider.id, len(self.seen), end, told)
-        return replace(page, next_url=None, end=end, missing=missing, complete=complete)
-
     def _convert(self, entries: list[Any], origin: str) -> tuple[Crystals, list[Quarantined]]:
         crystals, quarantined = entries_to_crystals(
             entries,
@@ -295,9 +325,15 @@ class _Pull:
             extra=self.query.response_fields,
             max_sites=self.query.max_sites,
         )
-        liars = self._liars(crystals, entries, origin)
-        if self.n_pages == 1:
-            if liars.sum() > MAX_MISSES * len(crystals):
+        attributes = {
+            name: entry["attributes"]
+            for name, entry in zip(self._names(entries, origin), entries, strict=True)
+            if isinstance(entry, dict) and isinstance(entry.get("attributes"), dict)
+        }
+        liars = contradictions(self.checker, crystals, attributes)
+        if not self.walk.n_pages:
+            n = len(crystals)
+            if liars.sum() > min(max(MAX_MISSES * n, FEW_MISSES), n / 2):
                 example = crystals.ids[liars][0]
                 raise FilterIgnored(
                     f"{self.provider.id} ignores the filter {self.query.filter!r:.200}: {liars.sum()} of "
@@ -310,25 +346,6 @@ class _Pull:
             Quarantined(str(name), origin, Stage.PULL, Reason.FILTER_MISMATCH, told) for name in crystals.ids[liars]
         ]
         return (crystals.select(~liars) if liars.any() else crystals), quarantined
-
-    def _liars(self, crystals: Crystals, entries: list[Any], origin: str) -> NDArray[np.bool_]:
-        """(n,) True where a row contradicts the filter. Elements are those on the sites, whatever the entry claims."""
-        if not self.checker.properties:
-            return np.zeros(len(crystals), dtype=np.bool_)
-        attributes = {
-            entry_id(entry, self.provider, origin, place): entry["attributes"]
-            for place, entry in enumerate(entries)
-            if isinstance(entry, dict) and isinstance(entry.get("attributes"), dict)
-        }
-        skip = len(self.provider.id) + 1
-        present = crystals.composition() > 0
-        verdicts = []
-        for name, sites, row in zip(crystals.ids.tolist(), crystals.nsites.tolist(), present, strict=True):
-            elements = [SYMBOLS[z] for z in np.flatnonzero(row)]
-            facts = {"nsites": sites, **attributes[name], "id": name[skip:]}
-            facts.update(elements=elements, nelements=len(elements))
-            verdicts.append(self.checker(facts) is False)
-        return np.array(verdicts, dtype=np.bool_)
 
 
 def check_dialect(provider: Provider, text: str) -> None:
@@ -352,19 +369,15 @@ def _first_url(client: Client, text: str, fields: Sequence[str], limit: int) -> 
     return f"{root}/structures?{urlencode(asked, quote_via=quote)}"
 
 
-def _with_limit(url: str, limit: int) -> str:
-    if re.search(r"[?&]page_limit=", url):
-        return re.sub(r"([?&]page_limit=)[^&#]*", rf"\g<1>{limit}", url)
-    return url + ("&" if "?" in url else "?") + f"page_limit={limit}"
+def _with(url: str, name: str, value: int) -> str:
+    if re.search(rf"[?&]{name}=", url):
+        return re.sub(rf"([?&]{name}=)[^&#]*", rf"\g<1>{value}", url)
+    return url + ("&" if "?" in url else "?") + f"{name}={value}"
 
 
 def _brief(url: str) -> str:
     """Page address as provenance: every row carries it, so the long list of fields is left out."""
-    return re.sub(r"([?&])response_fields=[^&]*&?", r"\1", url).rstrip("?&")
-
-
-def _bare(url: str) -> str:
-    return url.partition("://")[2].partition("#")[0]
+    return re.sub(r"([?&])response_fields=[^&\s]*&?", r"\1", url).rstrip("?&")
 
 
 def _entries(reply: Reply) -> list[Any]:
@@ -375,7 +388,12 @@ def _entries(reply: Reply) -> list[Any]:
 
 
 def _count(document: Any, name: str) -> int | None:
+    value = _number(document, name)
+    return None if value is None else math.ceil(value)
+
+
+def _number(document: Any, name: str) -> float | None:
     meta = document.get("meta")
     value = meta.get(name) if isinstance(meta, dict) else None
     usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12
-    return math.ceil(value) if usable else None  # type: ignore[arg-type]
+    return value if usable else None

@@ -1,7 +1,7 @@
 """Judges rows against an OPTIMADE filter again, after the server did: a server may lie, or ignore the filter.
 
 Enters: the parse tree of a filter (any object with `data` and `children`, as lark makes them) and the properties of
-one row. Leaves: True, False, or None where this module cannot tell; only a definite False convicts a row.
+rows. Leaves: True, False, or None where this module cannot tell; only a definite False convicts a row.
 This module knows neither the parser nor HTTP.
 """
 
@@ -9,6 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sources.crystals import Crystals
+from sources.elements import SYMBOLS
 
 Judgement: TypeAlias = bool | None
 """None: the row cannot be judged."""
@@ -88,6 +94,25 @@ class Checker:
             return test(value)
 
         return judge
+
+
+def contradictions(
+    checker: Checker, crystals: Crystals, attributes: Mapping[str, Mapping[str, Any]]
+) -> NDArray[np.bool_]:
+    """(n,) True where a crystal contradicts the filter; `attributes` holds what the server says of it, by id.
+
+    Elements are those on the sites, whatever the entry claims.
+    """
+    if not checker.properties:
+        return np.zeros(len(crystals), dtype=np.bool_)
+    present = crystals.composition() > 0
+    verdicts = []
+    for name, sites, row in zip(crystals.ids.tolist(), crystals.nsites.tolist(), present, strict=True):
+        elements = [SYMBOLS[z] for z in np.flatnonzero(row)]
+        facts = {"nsites": sites, **attributes[name], "id": name.partition("/")[2]}
+        facts.update(elements=elements, nelements=len(elements))
+        verdicts.append(checker(facts) is False)
+    return np.array(verdicts, dtype=np.bool_)
 
 
 def properties(tree: Any) -> list[str]:

@@ -318,8 +318,8 @@ def _build(
 def _cells(prototype: Prototype, radii: NDArray[np.float64]) -> NDArray[np.float64]:
     """(m, 3, 3) primitive cells in Å."""
     sizes = np.concatenate([np.ones((len(radii), 1)), radii], axis=1)
-    a = sizes @ np.array(prototype.a)
-    c = sizes @ np.array(prototype.c) if prototype.c else a
+    a = (sizes * np.array(prototype.a)).sum(axis=1)  # not @, whose last bits depend on the number of rows
+    c = (sizes * np.array(prototype.c)).sum(axis=1) if prototype.c else a
     shape = np.zeros((len(radii), 3, 3))
     shape[:, 0, 0], shape[:, 1, 1], shape[:, 2, 2] = a, a, c
     if prototype.system == "hexagonal":

@@ -108,19 +108,23 @@ def from_table(table: pa.Table, name: str, max_sites: int = MAX_SITES) -> tuple[
     return crystals, [Quarantined(id, name, Stage.PULL, reason, message) for id, reason, message in refused]
 
 
-def write(table: pa.Table, path: Path) -> str:
-    """Write one Parquet file so that it is there whole or not at all, and return its sha256 in hex.
+def encode(table: pa.Table) -> pa.Buffer:
+    """The bytes of a Parquet file; the same table gives the same bytes.
 
-    The same table gives the same bytes. Pages carry checksums. Statistics are left out: no checksum guards them, and
-    readers that trust them would skip rows after a single flipped bit.
+    Pages carry checksums. Statistics are left out: no checksum guards them, and readers that trust them would skip
+    rows after a single flipped bit.
     """
-    path = Path(path)
-    with whole(path) as file:
-        pq.write_table(
-            table.combine_chunks(), file, compression="zstd", write_page_checksum=True, write_statistics=False
-        )
-    with path.open("rb") as written:
-        return hashlib.file_digest(written, "sha256").hexdigest()
+    stream = pa.BufferOutputStream()
+    pq.write_table(table.combine_chunks(), stream, compression="zstd", write_page_checksum=True, write_statistics=False)
+    return stream.getvalue()
+
+
+def write(table: pa.Table, path: Path) -> str:
+    """Write one Parquet file so that it is there whole or not at all, and return its sha256 in hex."""
+    content = encode(table)
+    with whole(Path(path)) as file:
+        file.write(content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

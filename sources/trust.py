@@ -28,6 +28,11 @@ class SourceError(ConnectionError):
 class SourceDown(SourceError):
     """The server could not be reached, or kept failing until retries or the deadline ran out."""
 
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+        """HTTP status of the last answer, 0 when there was none or it could not be read."""
+
 
 class SourceRefused(SourceError):
     """The server understood and said no: asking again would not help."""
@@ -47,11 +52,11 @@ class ReplyTooLarge(UnsafeReply):
 
 
 class Passing(Exception):
-    """A failure worth another attempt; `pause` is what the server asked for, in s."""
+    """A failure worth another attempt; `pause` is what the server asked for in s, `status` its HTTP status or 0."""
 
-    def __init__(self, message: str, pause: float = 0.0) -> None:
+    def __init__(self, message: str, pause: float = 0.0, status: int = 0) -> None:
         super().__init__(message)
-        self.pause = pause
+        self.pause, self.status = pause, status
 
 
 def is_public(address: str) -> bool:

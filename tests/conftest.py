@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS"):
     os.environ.setdefault(_name, "1")  # before the first library reads it; child processes inherit it
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # likewise: some test may load Ray before screening.cluster does
 
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402

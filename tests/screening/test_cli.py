@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
@@ -13,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from screening import lock
 from sources import table
 from sources.crystals import Crystals
+from tests.screening import small_campaign
 from tests.screening.conftest import ROOT, Command, last_line
 
 CIFS = ROOT / "tests" / "data"
@@ -28,7 +31,7 @@ def test_help_comes_in_half_a_second() -> None:
                               env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    for command in ("run", "pull", "train", "predict", "rank", "report"):
+    for command in ("run", "pull", "train", "predict", "rank", "report", "status", "verify", "unlock", "errors"):
         assert command in done.stdout
     assert min(times) < 0.5  # processor time: the machine may be busy
 
@@ -51,8 +54,13 @@ def test_help_imports_nothing_heavy() -> None:
         (["run", "{config}", "--set", "filters.formula=[mgb2]"], 78, "'mgb2' is not a formula"),
         (["run", "{config}", "--set", "sources.0.paths=[gone.cif]"], 78, "gone.cif does not exist"),
         (["run", "{config}", "--set", "nonsense"], 2, "is not of the form a.b=c"),
-        (["run", "{config}", "--output", "{config}"], 74, "File exists"),
+        (["run", "{config}", "--output", "{config}"], 74, "Not a directory"),
         (["rank", "."], 78, "no campaign folder"),
+        (["status", "."], 78, "no campaign folder"),
+        (["verify", "."], 78, "no campaign folder"),
+        (["errors", "."], 78, "no campaign folder"),
+        (["status", "gone"], 78, "gone does not exist"),
+        (["unlock", "."], 2, "is not locked"),
         (["predict", "gone.cif", "--model", "{model}"], 78, "gone.cif"),
         (["predict", "{config}", "--model", "{model}"], 78, "test.yaml"),
         (["predict", "x.cif", "--model", "no/such"], 78, "model folder no/such not found"),
@@ -176,3 +184,48 @@ def test_columns_that_are_not_numbers_cannot_be_ranged(
     done = assay("run", config, "--output", "out")
     assert done.returncode == 78
     assert "filters.reported.label" in last_line(done.stderr)
+
+
+@pytest.fixture
+def campaign(real: Crystals, model: Path, assay: Command) -> Path:
+    """The folder of a small finished campaign."""
+    return small_campaign.finish(assay.folder, real, model).folder
+
+
+def test_a_campaign_is_looked_at_checked_and_freed(assay: Command, campaign: Path) -> None:
+    looked = assay("status", campaign)
+    assert (looked.returncode, looked.stderr) == (0, "")
+    assert looked.stdout.startswith("ranked ")
+    assert json.loads(assay("status", campaign, "--json").stdout)["state"] == "ranked"
+    told = assay("errors", campaign, "--by", "source")
+    assert (told.returncode, told.stdout.split()[:2]) == (0, ["1", "b"])
+    assert json.loads(assay("errors", campaign, "--json").stdout)["groups"][0]["reason"] == "malformed"
+    assert assay("errors", campaign, "--by", "colour").returncode == 2
+    intact = assay("verify", campaign)
+    assert (intact.returncode, intact.stderr) == (0, "")
+    assert intact.stdout.startswith("intact: ")
+    part = min((campaign / "parts").iterdir())
+    small_campaign.flip(part)
+    small_campaign.flip(campaign / "report.html")
+    damaged = assay("verify", campaign)
+    assert damaged.returncode == 74
+    assert [path in damaged.stdout for path in (str(part), "report.html")] == [True, True]
+    assert "2 problems" in last_line(damaged.stderr)
+    assert assay("status", campaign).returncode == 0
+    small_campaign.flip(campaign / "log" / "00000001.json", 30)
+    assert assay("status", campaign).returncode == 74
+
+
+def test_only_a_dead_lock_is_removed_unless_forced(assay: Command, campaign: Path) -> None:
+    with lock.held(campaign):
+        refused = assay("unlock", campaign)
+        assert refused.returncode == 73
+        assert f"assay unlock {campaign} --force" in last_line(refused.stderr)
+        mine = json.loads((campaign / "LOCK").read_text())
+    (campaign / "LOCK").write_text(json.dumps(mine | {"process_start": "1"}))
+    freed = assay("unlock", campaign)
+    assert freed.returncode == 0
+    assert f"{campaign} is free; it was held by pid {os.getpid()}" in freed.stdout
+    with lock.held(campaign):
+        assert assay("unlock", campaign, "--force").returncode == 0
+        assert not (campaign / "LOCK").exists()

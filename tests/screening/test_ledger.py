@@ -37,7 +37,29 @@ def test_a_later_record_replaces_the_earlier_one_of_its_key(tmp_path: Path) -> N
     found = Ledger(tmp_path).find("part", "1")
     assert found is not None
     assert found.counts == {"scored": 9}
-    assert len(Ledger(tmp_path).all("part")) == 3
+    assert [record.key for record in Ledger(tmp_path).all("part")] == ["0", "2", "1"]  # in the order of commits
+
+
+def test_files_named_by_their_content_never_collide(tmp_path: Path) -> None:
+    first, second = Ledger(tmp_path), Ledger(tmp_path)
+    kept = first.commit("page", "a", {"pages/0-{sha}.parquet": TABLE}, {})
+    with pytest.raises(Failure, match="another process"):
+        second.commit("page", "a", {"pages/0-{sha}.parquet": pa.table({"x": [9]})}, {})
+    (name,) = kept.files
+    assert first.read(kept, name).equals(TABLE)
+    assert first.check() == 1
+
+
+def test_check_finds_what_is_changed_or_gone(tmp_path: Path) -> None:
+    book = filled(tmp_path)
+    assert book.check() == 3
+    path = tmp_path / "parts" / "2.parquet"
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(Failure, match=r"2\.parquet has sha256"):
+        book.check()
+    path.unlink()
+    with pytest.raises(Failure, match="gone"):
+        book.check()
 
 
 def test_litter_of_a_crash_is_ignored(tmp_path: Path) -> None:
@@ -55,7 +77,7 @@ def test_two_writers_cannot_take_the_same_place(tmp_path: Path) -> None:
     assert caught.value.code is Exit.LOCKED
 
 
-@pytest.mark.parametrize("damage", ["edit", "remove", "torn", "swap"])
+@pytest.mark.parametrize("damage", ["edit", "space", "last", "remove", "torn", "swap"])
 def test_a_changed_log_is_refused(tmp_path: Path, damage: str) -> None:
     filled(tmp_path)
     victim = tmp_path / "log" / "00000001.json"
@@ -63,6 +85,11 @@ def test_a_changed_log_is_refused(tmp_path: Path, damage: str) -> None:
         content = json.loads(victim.read_text())
         content["counts"]["scored"] = 4
         victim.write_text(durable.canonical(content))
+    elif damage == "space":
+        victim.write_bytes(victim.read_bytes().replace(b"\n", b" ", 1))
+    elif damage == "last":  # nothing comes after it: only its own digest can tell
+        victim = tmp_path / "log" / "00000002.json"
+        victim.write_bytes(victim.read_bytes().replace(b'"scored": 3', b'"scored": 4'))
     elif damage == "remove":
         victim.unlink()
     elif damage == "torn":

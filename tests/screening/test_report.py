@@ -35,6 +35,7 @@ def content(text: str) -> tuple[dict[str, Any], list[dict[str, Any]], list[Quara
         "campaign": "c",
         "complete": False,
         "accounting": dict.fromkeys(names, 1),
+        "identity": {"rows": 5, "clusters": 4},
         "quarantine": {"malformed": 1},
         "sources": [{"name": text, "title": text, "received": 1, "expected": None, "complete": False, "error": text,
                      "licence": text, "functional": text}],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from models.ensemble import Ensemble
 from screening import worker
-from screening.worker import Scorer
+from screening.worker import Worker
 from sources import table
 from sources.crystals import Crystals, concat, empty
 from sources.quarantine import Reason, Stage
@@ -47,9 +48,21 @@ def test_the_row_holds_identity_reported_and_predicted_columns(ensemble: Ensembl
     assert columns[f"{item.name}_std"].to_numpy() == pytest.approx(values.std(axis=0, ddof=1))
 
 
-def test_a_scorer_in_another_process_would_give_the_same_bytes(model: Path, ensemble: Ensemble, real: Crystals) -> None:
+def test_a_worker_in_another_process_would_give_the_same_bytes(model: Path, ensemble: Ensemble, real: Crystals) -> None:
     chunk = table.to_table(real[:60])
-    assert Scorer.load([model], threads=2)(chunk).table.equals(Scorer([ensemble])(chunk).table)
+    there, here = Worker(lambda: worker.load([model], threads=2)), Worker(lambda: [ensemble])
+    assert there("score", chunk).table.equals(here("score", chunk).table)
+
+
+def test_pairs_of_the_same_crystal_are_found_by_label_and_match(real: Crystals) -> None:
+    twins = concat([real[:20], replace(real[:20], ids=np.array([f"other/{k}" for k in range(20)]))])
+    work = Worker(list)
+    labels = work("label", table.to_table(twins))
+    assert labels["id"].to_pylist() == twins.ids.tolist()
+    block = np.unique(labels["label"].to_pylist(), return_inverse=True)[1]
+    pairs = work("match", table.to_table(twins.with_columns(block=block.astype(np.int64))))
+    found = {frozenset((row["a"], row["b"])) for row in pairs.to_pylist()}
+    assert found >= {frozenset((str(real.ids[k]), f"other/{k}")) for k in range(20)}
 
 
 def test_a_chunk_without_crystals_gives_the_same_columns(ensemble: Ensemble, real: Crystals) -> None:

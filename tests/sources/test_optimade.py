@@ -13,6 +13,7 @@ from sources.client import Client, SourceDown, SourceRefused, UnsafeReply
 from sources.crystals import Crystals, concat
 from sources.optimade import End, FilterIgnored, Page, Query, announced, connect, pages, validate_filter
 from sources.optimade_filter import Checker
+from sources.pace import HostPace
 from sources.providers import Provider, resolve
 from sources.quarantine import Reason
 from tests.servers import Entry, FaultServer, entries_from_crystals, materials_project, reference_server
@@ -166,7 +167,8 @@ def test_a_query_checks_its_values(options: dict[str, Any]) -> None:
 
 
 def test_a_server_that_ignores_the_filter_is_given_up(entries: list[Entry]) -> None:
-    with FaultServer(entries) as server, pytest.raises(FilterIgnored, match=r"ignores the filter.*\d+ of 100 rows"):
+    server = FaultServer(entries, faults=["ignore-filter"])
+    with server, pytest.raises(FilterIgnored, match=r"ignores the filter.*\d+ of 100 rows"):
         pull(server.url, Query('elements HAS "Nb"', page_limit=100))
 
 
@@ -175,11 +177,31 @@ def test_a_lie_on_a_later_page_goes_to_quarantine(entries: list[Entry]) -> None:
     liar = next(entry for entry in entries if "O" not in entry["attributes"]["elements"])
     forged = copy.deepcopy(liar)
     forged["attributes"]["elements"] = ["O"]  # what the entry claims does not count, its sites do
-    with FaultServer([*honest, liar, {**forged, "id": "forged"}]) as server:
+    with FaultServer([*honest, liar, {**forged, "id": "forged"}], faults=["ignore-filter"]) as server:
         found = pull(server.url, Query('elements HAS "O"', page_limit=100))
     assert len(ids(found)) == 200
     assert {row.id for row in found[-1].quarantined} == {f"local/{liar['id']}", "local/forged"}
     assert {row.reason for row in found[-1].quarantined} == {Reason.FILTER_MISMATCH}
+
+
+def test_one_lie_on_a_small_first_page_does_not_condemn_the_server(entries: list[Entry]) -> None:
+    honest = [entry for entry in entries if "O" in entry["attributes"]["elements"]][:12]
+    liar = next(entry for entry in entries if "O" not in entry["attributes"]["elements"])
+    with FaultServer([liar, *honest], faults=["ignore-filter"]) as server:
+        (page,) = pull(server.url, Query('elements HAS "O"'))
+    assert len(page.crystals) == 12
+    assert [row.reason for row in page.quarantined] == [Reason.FILTER_MISMATCH]
+    with FaultServer([liar], faults=["ignore-filter"]) as server, pytest.raises(FilterIgnored):
+        pull(server.url, Query('elements HAS "O"'))
+
+
+def test_a_broken_first_entry_does_not_hide_the_count(entries: list[Entry]) -> None:
+    with (
+        FaultServer(entries[:30], faults=["500#0"]) as server,
+        Client(server.url, local=True, backoff_s=0.01) as client,
+    ):
+        assert announced(client, Query()) == 30
+        assert len(server.requests) == 6
 
 
 def test_what_was_not_checked_is_said_once(entries: list[Entry], caplog: pytest.LogCaptureFixture) -> None:
@@ -251,7 +273,7 @@ def test_a_server_that_dies_keeps_what_came_before(entries: list[Entry]) -> None
     with FaultServer(entries[:60], script=["ok", "ok", "503"]) as server:
         with Client(server.url, local=True, backoff_s=0.01) as client, pytest.raises(SourceDown):
             received.extend(page.n_entries for page in pages(client, Query(page_limit=10)))
-        assert len(server.requests) == 7
+        assert len(server.requests) == 2 + 5 + 3 * 2  # the page, then entries that would tell it from a dead server
     assert received == [10, 10]
 
 
@@ -294,4 +316,11 @@ def test_not_a_number_costs_one_row(entries: list[Entry]) -> None:
 def test_the_delay_a_server_asks_for_is_kept(entries: list[Entry]) -> None:
     with FaultServer(entries[:9], faults=["delay:2"]) as server, Client(server.url, local=True) as client:
         list(pages(client, Query(), resolve(server.url)))
-        assert client.min_interval_s == 2
+        assert "interval_s=2," in repr(client.pace)
+
+
+def test_clients_of_one_host_share_a_pace_that_keeps_the_longest_interval() -> None:
+    pace = HostPace()
+    with connect(resolve("oqmd"), pace=pace) as first, connect(resolve("oqmd"), pace=pace) as second:
+        assert first.pace is second.pace is pace
+    assert pace.interval_s == resolve("oqmd").min_interval_s

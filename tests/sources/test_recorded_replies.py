@@ -3,16 +3,21 @@
 import gzip
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from sources import aflux, optimade
+from sources.client import Client
 from sources.optimade_entries import entries_of, entries_to_crystals
+from sources.paging import End
 from sources.providers import PROVIDERS
 from sources.quarantine import Reason
-from sources.trust import SourceRefused
+from sources.trust import SourceRefused, UnsafeReply
+from tests.loopback import Answer, Loopback
 
 
 def reply(path: Path) -> Any:
@@ -101,3 +106,86 @@ def test_error_bodies_say_what_went_wrong(data: Path, name: str, told: str) -> N
 def test_other_documents_are_no_replies(document: Any) -> None:
     with pytest.raises(SourceRefused):
         entries_of(document)
+
+
+class Recorded(Loopback):
+    """Serves recorded documents, one per request; the last one is repeated."""
+
+    def __init__(self, *documents: Any) -> None:
+        super().__init__()
+        self.documents = documents
+
+    def answer(self, path: str, headers: Any) -> Answer:
+        return 200, self.documents[min(len(self.requests), len(self.documents)) - 1]
+
+
+def test_no_recorded_file_is_left_unread(data: Path) -> None:
+    folder = data / "optimade"
+    rows = set((folder / "aflow_recorded").glob("*"))  # tests/sources/test_aflux.py
+    told = {folder / "oqmd_qmpy" / f"optimade_{name}.json" for name in ("info", "info_structures", "links")}
+    other = {folder / "hea_recorded" / "_query.json", folder / "optimade_gateway" / "README.md"}
+    assert {path for path in folder.rglob("*") if path.is_file()} == {*recorded(data), *rows, *told, *other}
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("optimade_gateway/index_mcloud.json", 6),
+        ("optimade_gateway/providers_optimade.json", 9),
+        ("oqmd_qmpy/optimade_links.json", 2),
+    ],
+)
+def test_links_are_no_crystals(name: str, count: int, data: Path) -> None:
+    entries = entries_of(reply(data / "optimade" / name))
+    crystals, quarantined = entries_to_crystals(entries, "links", "recorded")
+    assert len(crystals) == 0
+    assert [row.reason for row in quarantined] == [Reason.UNSUPPORTED] * len(entries)
+    assert len(entries) == count
+
+
+@pytest.mark.parametrize("name", ["optimade_materialsproject_org", "aiida_materialscloud_org_mc3d_optimade"])
+def test_sites_without_species_are_not_guessed(name: str, data: Path) -> None:
+    entries = entries_of(reply(data / f"optimade/hea_recorded/{name}.json"))
+    crystals, quarantined = entries_to_crystals(entries, "mp", "recorded")
+    assert len(crystals) == 0
+    assert {row.reason for row in quarantined} == {Reason.MALFORMED}
+    assert len(quarantined) == len(entries) > 1
+
+
+def test_the_recorded_next_page_of_oqmd_is_upgraded_and_lies_in_the_middle(data: Path) -> None:
+    document = reply(data / "optimade/hea_recorded/oqmd_org_optimade.json.gz")
+    following = document["links"]["next"]
+    assert following.startswith("http://")
+    with Client(PROVIDERS["oqmd"].base_url) as client:
+        assert str(client.same_origin(following)).startswith("https://oqmd.org/optimade/v1/structures?filter=")
+    elsewhere = reply(data / "optimade/optimade_gateway/mc2d.json")["links"]["next"]
+    with Client(PROVIDERS["mc2d"].base_url) as client, pytest.raises(UnsafeReply, match="leaves the origin"):
+        client.same_origin(elsewhere)
+
+
+def test_a_recorded_page_walks_like_a_live_one(data: Path) -> None:
+    document = reply(data / "optimade/hea_recorded/oqmd_org_optimade.json.gz")
+    document["links"]["next"] = "/v1/structures?page_offset=1000"
+    asked = json.loads((data / "optimade/hea_recorded/_query.json").read_text())["filter"]
+    with Recorded(document) as server:
+        mirror = replace(PROVIDERS["oqmd"], base_url=server.url, local=True, min_interval_s=0.0)
+        with optimade.connect(mirror, min_interval_s=0.0) as client:
+            query = optimade.Query(" ".join(asked.split()))
+            first, second = optimade.pages(client, query, mirror)
+    assert (first.n_entries, first.data_returned, len(first.quarantined)) == (1000, 7784, 1000)
+    assert (second.end, second.missing, second.complete) == (End.NOTHING_NEW, 6784, False)
+
+
+def test_recorded_pages_of_aflux_are_counted_and_their_rows_kept(data: Path) -> None:
+    folder = data / "optimade/aflow_recorded"
+    first, second = (json.loads((folder / f"data{page}.json").read_text()) for page in (0, 1))
+    with Recorded({"1 of 912": first["1 of 912"]}, first, second, {}) as server:
+        mirror = replace(aflux.PROVIDER, base_url=server.url, local=True)
+        with aflux.connect(mirror, min_interval_s=0.0) as client:
+            found = list(aflux.pages(client, aflux.AfluxQuery("agl_thermal_conductivity_300K,Egap(6*)", page_limit=20)))
+    assert [page.n_entries for page in found] == [20, 20, 0]
+    refused = [row for page in found for row in page.quarantined]  # the recorded query did not ask for geometry
+    assert {(row.reason, row.message) for row in refused} == {(Reason.MALFORMED, "lattice_vectors is missing")}
+    assert refused[0].id == "aflow/aflow:db1f17a6f945c29b"
+    last = found[-1]
+    assert (last.data_returned, last.missing, last.complete) == (912, 912 - 40, False)

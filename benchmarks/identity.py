@@ -1,0 +1,275 @@
+"""Is the same crystal found, are others left apart, and what does it cost beside StructureMatcher and spglib?
+
+Enters: real crystals of the data packs. Leaves: one table on the terminal and one JSON file. Known pairs are rows of
+two packs with one Materials Project id and geometries from different releases; known strangers are Materials Project
+ids of one formula. One thread, process CPU time, contestants in turns.
+
+    python benchmarks/identity.py --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+import warnings
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stopwatch import Contestant, Rates, machine, race, say, show, versions
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sources.crystals import Crystals
+
+ROOT = Path(__file__).resolve().parents[1]
+MP = ("mp/mp_labelled_le40", "mp/mp_unlabelled_le40")
+WITH_MP_ID = (
+    *("3dsc_mp/3dsc_mp", "transfer/matbench_mp_e_form", "transfer/matbench_log_gvrh"),
+    *("transfer/dielectric_constant", "transfer/piezoelectric_tensor"),
+)
+LARGEST = 60
+"""Sites of the largest crystal among the known pairs."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print and write."""
+    options = _options(arguments)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ[name] = "1"
+    sys.path.insert(0, str(ROOT))  # the rooms of this checkout, whatever is installed
+    warnings.simplefilter("ignore")  # pymatgen remarks on its own deprecations
+    from sources.crystals import concat
+
+    mp = concat([_pack(options.data, name) for name in MP])
+    found: dict[str, Any] = {
+        "copies": copies(options.data, options.crystals),
+        "known pairs": known_pairs(options.data, mp, options.pairs),
+        "strangers": strangers(mp, options.families),
+        "overlap": overlap(mp, _pack(options.data, "oqmd/oqmd_perovskites")),
+        "cost": cost(options.data, options.crystals, options.repeat),
+        "cost of whole search": search(mp, options.families // 5, options.repeat),
+    }
+    show("identity", ["question", "answer"], [[name, line] for name in found for line in _lines(found[name])])
+    libraries = {name: metadata.version(name) for name in ("moyopy", "pymatgen", "spglib")}
+    report = {"machine": machine(), "versions": versions() | libraries, **found}
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(report, indent=1) + "\n")
+    say(f"written to {options.output}")
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    data = os.environ.get("ASSAY_DATA")
+    parser.add_argument(
+        "--data", type=Path, default=data, required=data is None, help="data packs; default: ASSAY_DATA"
+    )
+    parser.add_argument("--crystals", type=int, default=300, help="crystals disturbed and timed (default: 300)")
+    parser.add_argument("--pairs", type=int, default=1500, help="known pairs of each pack, at most (default: 1500)")
+    parser.add_argument("--families", type=int, default=1500, help="formulas with strangers (default: 1500)")
+    parser.add_argument("--repeat", type=int, default=3, help="rounds of the clock (default: 3)")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/identity.json")
+    options = parser.parse_args(arguments)
+    options.data = Path(options.data)
+    return options
+
+
+# What is measured.
+
+
+def copies(data: Path, n: int) -> dict[str, Any]:
+    """Crystals and three disturbed copies of each: copies that were not found, originals that were merged."""
+    import numpy as np
+
+    from sources.crystals import concat
+    from tests import crystal_copies
+
+    ordered, doped = _spread(_pack(data, "mp/mp_labelled_le40"), n), _pack(data, "3dsc_mp/3dsc_mp")
+    doped = _spread(doped.select(~doped.is_ordered & (doped.nsites <= 80)), n)
+    report = {}
+    for name, batch in (("ordered", ordered), ("disordered", doped)):
+        for shear in (0.0, 0.001, 0.002, 0.004):
+            parts = [batch, *(crystal_copies.copies(batch, seed, shear) for seed in range(3))]
+            cluster = _search(concat(parts))
+            size = len(batch)
+            report[f"{name}, shear {shear:g}"] = {
+                "copies": 3 * size,
+                "missed": int(np.sum(cluster[size:] != np.tile(cluster[:size], 3))),
+                "originals_merged": size - len(set(cluster[:size].tolist())),
+            }
+    return report
+
+
+def known_pairs(data: Path, mp: Crystals, most: int) -> dict[str, Any]:
+    """Rows of another pack and of `mp` with one Materials Project id: how many are not found to be the same."""
+    from sources.crystals import concat
+
+    row = {str(id): position for position, id in enumerate(mp.ids)}
+    report = {}
+    for name in WITH_MP_ID:
+        pack = _pack(data, name)
+        ids = pack.columns["mp_id"].tolist()
+        doped = pack.columns.get("synth_doped", [False] * len(pack))
+        small = pack.is_ordered & (pack.nsites <= LARGEST)
+        chosen = [i for i, id in enumerate(ids) if id in row and small[i] and not doped[i]][:most]
+        others = mp.select([row[ids[i]] for i in chosen])
+        missed = _unmatched(pack.select(chosen), others, concat)
+        report[name.partition("/")[2]] = {"pairs": len(chosen), "missed": missed}
+    return report
+
+
+def strangers(mp: Crystals, families: int) -> dict[str, Any]:
+    """Formulas with several Materials Project ids: how many pairs are called the same."""
+    batch, pairs = _families(mp, families)
+    cluster = _search(batch)
+    merged = len(batch) - len(set(cluster.tolist()))
+    return {"all": {"crystals": len(batch), "pairs_of_one_formula": pairs, "crystals_merged": merged}}
+
+
+def overlap(mp: Crystals, oqmd: Crystals) -> dict[str, Any]:
+    """How many Materials Project crystals occur among the perovskites of OQMD."""
+    import numpy as np
+
+    from sources.crystals import concat
+
+    shared = np.isin(mp.formulas(), oqmd.formulas())
+    part = mp.select(shared)
+    cluster = _search(concat([part, oqmd]))
+    ours, theirs = cluster[: len(part)], cluster[len(part) :]
+    return {
+        "mp with a formula of oqmd": int(shared.sum()),
+        "mp found in oqmd": int(np.isin(ours, theirs).sum()),
+        "oqmd found in mp": int(np.isin(theirs, ours).sum()),
+        "oqmd found in oqmd": len(theirs) - len(set(theirs.tolist())),
+    }
+
+
+def cost(data: Path, n: int, repeat: int) -> Rates:
+    """Labels per crystal beside pymatgen's two routes, and one comparison beside StructureMatcher's."""
+    from pymatgen.analysis import prototypes
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    from sources import convert, identity
+    from tests import crystal_copies
+
+    batch = _spread(_pack(data, "mp/mp_labelled_le40"), n)
+    other = crystal_copies.copies(batch, 0)
+    matcher, fit = StructureMatcher(0.2, 0.3, 5), identity._matcher()  # noqa: SLF001
+
+    def reduced(crystals: Crystals) -> list[Any]:
+        return [identity._reduced_cell(cell) for cell in identity._cells(crystals)]  # noqa: SLF001
+
+    mine, theirs = reduced(batch), reduced(other)
+    labelling: dict[str, Contestant] = {
+        "labels, both tolerances": lambda: identity.labels(batch),
+        "pymatgen via moyopy, both tolerances": lambda: [
+            prototypes.get_protostructure_label_from_moyopy(one, symprec=symprec)
+            for symprec in (0.1, 0.01)
+            for one in convert.to_pymatgen(batch)
+        ],
+        "pymatgen via spglib, one tolerance": lambda: [
+            prototypes.get_protostructure_label_from_spglib(one) for one in convert.to_pymatgen(batch)
+        ],
+        "reduced cell": lambda: reduced(batch),
+        "comparison of reduced cells, same crystal": lambda: [fit(a, b) for a, b in zip(mine, theirs)],
+        "StructureMatcher, same crystal": lambda: [
+            matcher.fit(a, b) for a, b in zip(convert.to_pymatgen(batch), convert.to_pymatgen(other))
+        ],
+    }
+    return race(labelling, len(batch), repeat)
+
+
+def search(mp: Crystals, families: int, repeat: int) -> Rates:
+    """All crystals of some formulas, clustered by us and by StructureMatcher on formula blocks alone."""
+    import numpy as np
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    from sources import convert
+
+    batch, _ = _families(mp, families)
+    formula = batch.formulas()
+
+    def matcher() -> int:
+        groups = 0
+        for name in np.unique(formula):
+            block = convert.to_pymatgen(batch.select(formula == name))
+            groups += len(StructureMatcher(0.2, 0.3, 5).group_structures(block))
+        return groups
+
+    contestants: dict[str, Contestant] = {
+        "labels, blocks, confirm": lambda: _search(batch),
+        "StructureMatcher on formula blocks": matcher,
+    }
+    rates = race(contestants, len(batch), repeat)
+    rates["labels, blocks, confirm"] |= {"crystals": len(batch), "clusters": len(set(_search(batch).tolist()))}
+    rates["StructureMatcher on formula blocks"] |= {"crystals": len(batch), "clusters": matcher()}
+    return rates
+
+
+# Crystals, and the search.
+
+
+def _search(crystals: Crystals) -> NDArray[Any]:
+    from sources import identity
+
+    block = identity.blocks(identity.labels(crystals))
+    return identity.clusters(len(crystals), identity.confirm(crystals, block))
+
+
+def _unmatched(one: Crystals, other: Crystals, concat: Any) -> int:
+    """Rows of `one` that are not the same as the row of `other` beside them, each pair judged alone."""
+    import numpy as np
+
+    from sources import identity
+
+    n = len(one)
+    both = concat([one, other])
+    block = identity.blocks(identity.labels(both))
+    alike = np.flatnonzero(block[:n] == block[n:])
+    pairs = both.select(np.concatenate([alike, alike + n]))
+    found = identity.confirm(pairs, np.tile(np.arange(len(alike)), 2))
+    return n - len(found)
+
+
+def _families(mp: Crystals, families: int) -> tuple[Crystals, int]:
+    """All crystals of formulas with 2 to 20 of them, evenly spread, and the number of pairs of one formula."""
+    import numpy as np
+
+    _, inverse, counts = np.unique(mp.formulas(), return_inverse=True, return_counts=True)
+    several = np.flatnonzero((counts > 1) & (counts <= 20))
+    chosen = several[np.unique(np.linspace(0, len(several) - 1, families).astype(np.int64))]
+    pairs = int(np.sum(counts[chosen] * (counts[chosen] - 1) // 2))
+    return mp.select(np.isin(inverse, chosen)), pairs
+
+
+def _pack(data: Path, name: str) -> Crystals:
+    from sources import table
+
+    return table.from_table(table.read(data / f"{name}.parquet"), name)[0]
+
+
+def _spread(crystals: Crystals, n: int) -> Crystals:
+    import numpy as np
+
+    return crystals.select(np.unique(np.linspace(0, len(crystals) - 1, n).astype(np.int64)))
+
+
+def _lines(answer: dict[str, Any]) -> list[str]:
+    lines = []
+    for name, value in answer.items():
+        if isinstance(value, dict):
+            text = ", ".join(f"{v:,.4g} {k}" if isinstance(v, float) else f"{v:,} {k}" for k, v in value.items())
+            lines.append(f"{name}: {text}")
+        else:
+            lines.append(f"{name}: {value:,}")
+    return lines
+
+
+if __name__ == "__main__":
+    started = time.perf_counter()
+    main()
+    say(f"{time.perf_counter() - started:.0f} s")

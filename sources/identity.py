@@ -1,0 +1,309 @@
+"""Which crystals are the same crystal, wherever they come from.
+
+Enters: `Crystals`. Leaves: one label of symmetry and composition each, blocks of rows that may be the same, pairs that
+are, and the clusters these form. Labels are cheap and each is made alone, so that any process may make any part of
+them; geometry is compared inside a block only. The result depends on the crystals and their ids, not on their order.
+This module does not know sources, properties, or which row of a cluster speaks for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib import metadata
+from string import ascii_lowercase, ascii_uppercase
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sources.crystals import Crystals
+from sources.elements import SYMBOLS
+from sources.occupants import occupants, shares
+
+if TYPE_CHECKING:
+    from moyopy import MoyoDataset
+    from pymatgen.core.structure import Structure
+
+log = logging.getLogger(__name__)
+
+COARSE, FINE = 0.1, 0.01
+"""Å, tolerances of the symmetry search."""
+LARGEST_BLOCK = 200
+"""Rows compared with each other; a larger block is cut, see `confirm`."""
+LENGTH, DISPLACEMENT, ANGLE = 0.1, 0.15, 5.0
+"""How far cells may differ in relative length (after scaling to one volume) and degrees, sites in (V / sites)^(1/3)."""
+VOLUME = 1.2
+"""Largest ratio of the volumes per site: what functionals, pseudopotentials and magnetic states leave open."""
+OCCUPANCY = 0.001
+"""Largest difference of an occupancy; samples of one doping series are often 0.005 apart, and superconduct apart."""
+MOST_POINTS = 100_000
+"""Lattice points within reach of the longest vector; beyond it (a very flat cell) a comparison is not affordable."""
+
+LABELS = pa.schema(
+    [
+        pa.field("id", pa.string(), metadata={"unit": "", "meaning": "id of the crystal"}),
+        pa.field("formula", pa.string(), metadata={"unit": "", "meaning": "reduced formula, elements in order"}),
+        pa.field("spacegroup", pa.int16(), metadata={"unit": "", "meaning": "number at 0.1 Å; 0: not found"}),
+        pa.field("label", pa.string(), metadata={"unit": "", "meaning": "protostructure at 0.1 Å; empty: not found"}),
+        pa.field("label_fine", pa.string(), metadata={"unit": "", "meaning": "the same at 0.01 Å"}),
+    ]
+)
+"""One row per crystal."""
+
+
+def stamp() -> str:
+    """What decides which crystals are the same: library versions and tolerances.
+
+    Raises:
+        ValueError: when a library is missing.
+    """
+    try:
+        versions = [f"{name} {metadata.version(name)}" for name in ("moyopy", "pymatgen")]
+    except metadata.PackageNotFoundError as error:
+        raise ValueError(f"finding the same crystal in two sources needs {error.name}; install assay[structures], or "
+                         "set identity: false") from None  # fmt: skip
+    bounds = (COARSE, FINE, LENGTH, DISPLACEMENT, ANGLE, VOLUME, OCCUPANCY, LARGEST_BLOCK)
+    return ", ".join([*versions, *map(str, bounds)])
+
+
+def labels(crystals: Crystals) -> pa.Table:
+    """One row of `LABELS` per crystal, in order.
+
+    The label is pymatgen's protostructure label, the same text for an ordered crystal: `AB_cF8_225_a_b:Cl-Na` is
+    site ratio, Pearson symbol, space group, Wyckoff letters, occupants. Sites of one composition (to 0.01) count as one
+    occupant, written `La0.92Sr0.08`. So the label holds the composition, whatever the size of the cell. A crystal that
+    the symmetry search at 0.1 Å cannot read gets empty labels and space group 0.
+    """
+    groups, coarse, fine = [], [], []
+    for cell in _cells(crystals):
+        group, label = _label(cell, COARSE)
+        groups.append(group)
+        coarse.append(label)
+        fine.append(_label(cell, FINE)[1] if label else "")
+    columns = [crystals.ids.astype(object), crystals.formulas().astype(object), groups, coarse, fine]
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, LABELS)]
+    return pa.Table.from_arrays(arrays, schema=LABELS)
+
+
+def blocks(labels: pa.Table) -> NDArray[np.int64]:
+    """(n,) block of each row: the smallest row index in it. Rows that share either label are in one block.
+
+    Rows of one block may be the same crystal; rows of two blocks are not taken for it. A row without label is alone.
+    """
+    pairs = []
+    for name in ("label", "label_fine"):
+        first: dict[str, int] = {}
+        pairs += [(first.setdefault(text, row), row) for row, text in enumerate(labels[name].to_pylist()) if text]
+    return clusters(len(labels), np.array(pairs, dtype=np.int64).reshape(-1, 2))
+
+
+def confirm(crystals: Crystals, block: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(m, 2) pairs of rows, the representative first, that are the same crystal.
+
+    `block` is (n,), from `blocks`; whole blocks may be confirmed apart from each other. Inside a block crystals come in
+    the order of their ids. Each is compared with the representatives found so far, the nearest volume first, is paired
+    with the first that fits, and else becomes a representative. Two fit if the space group at 0.1 Å and the occupants
+    are equal, occupancies, volumes and cells within the tolerances above, and pymatgen's `StructureMatcher` maps the
+    sites on each other. A block of more than `LARGEST_BLOCK` rows is cut, in the order of volume per site, into equal
+    parts below that, with a warning: two equal crystals on both sides of a cut stay apart.
+
+    Raises:
+        ValueError: when `block` has not one number per crystal.
+    """
+    block = np.asarray(block, dtype=np.int64)
+    if block.shape != (len(crystals),):
+        raise ValueError(f"block has shape {block.shape}, expected ({len(crystals)},)")
+    pairs: list[tuple[int, int]] = []
+    for rows in _parts(crystals, block):
+        pairs += [(int(rows[one]), int(rows[other])) for one, other in _leaders(crystals.select(rows))]
+    return np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
+
+
+def clusters(n: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n,) cluster of each row, the smallest row index in it, when the rows of each pair (m, 2) are joined.
+
+    Raises:
+        ValueError: when a pair names a row outside 0 to n - 1.
+    """
+    pairs = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
+    if len(pairs) and not (pairs.min() >= 0 and pairs.max() < n):
+        raise ValueError(f"pairs name rows {pairs.min()} to {pairs.max()}, expected 0 to {n - 1}")
+    parent = list(range(n))
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = row = parent[parent[row]]
+        return row
+
+    for one, other in pairs.tolist():
+        a, b = root(one), root(other)
+        parent[max(a, b)] = min(a, b)
+    return np.array([root(row) for row in range(n)], dtype=np.int64)
+
+
+# Symmetry.
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One crystal as the symmetry search reads it: lists, and for the composition of each site a stand-in number."""
+
+    basis: list[list[float]]
+    positions: list[list[float]]
+    kinds: list[str]
+    """Distinct site compositions in order: an element, or a text such as `La0.92Sr0.08`."""
+    numbers: list[int]
+    """One per site: 1 + position in `kinds`."""
+    shares: NDArray[np.float64]
+    """Occupancies behind `kinds`, see `sources.occupants.shares`."""
+
+    def dataset(self, symprec: float) -> MoyoDataset | None:
+        """What moyo finds at this tolerance (Å); None where it fails."""
+        import moyopy
+
+        try:
+            return moyopy.MoyoDataset(moyopy.Cell(self.basis, self.positions, self.numbers), symprec=symprec)
+        except ValueError as error:
+            reason = str(error)
+        except BaseException as error:  # a panic in moyo's Rust; its class is no Exception and cannot be imported
+            if type(error).__name__ != "PanicException":
+                raise
+            reason = str(error)
+        log.info("no symmetry at %s Å for a cell of %d sites: %s", symprec, len(self.numbers), reason)
+        return None
+
+
+def _cells(crystals: Crystals) -> Iterator[_Cell]:
+    logging.getLogger("moyo").setLevel(logging.CRITICAL)  # it warns about every supercell
+    texts = occupants(crystals)
+    lattice, frac, ends = crystals.lattice.tolist(), crystals.frac.tolist(), crystals.site_ptr.tolist()
+    for start, stop, basis, share in zip(ends[:-1], ends[1:], lattice, shares(crystals, texts)):
+        kinds = sorted(set(texts[start:stop]))
+        number = {kind: position for position, kind in enumerate(kinds, 1)}
+        yield _Cell(basis, frac[start:stop], kinds, [number[text] for text in texts[start:stop]], share)
+
+
+def _label(cell: _Cell, symprec: float) -> tuple[int, str]:
+    """Space group and label; 0 and empty where moyo fails or contradicts the composition."""
+    from pymatgen.analysis.prototypes import WYCKOFF_MULTIPLICITY_DICT  # type: ignore[attr-defined]  # no __all__
+
+    dataset = cell.dataset(symprec)
+    if dataset is None:
+        return 0, ""
+    group, letters = dataset.number, dataset.wyckoffs
+    orbits: list[Counter[str]] = [Counter() for _ in cell.kinds]
+    for site in set(dataset.orbits):
+        orbits[cell.numbers[site] - 1][letters[site]] += 1
+    multiplicity = WYCKOFF_MULTIPLICITY_DICT[str(group)]
+    ratio = _reduced([cell.numbers.count(number) for number in range(1, len(cell.kinds) + 1)])
+    if ratio != _reduced([sum(multiplicity[letter] * n for letter, n in orbit.items()) for orbit in orbits]):
+        return 0, ""
+    wyckoff = _canonical("_".join("".join(f"{n}{a}" for a, n in sorted(orbit.items())) for orbit in orbits), group)
+    ratios = "".join(f"{letter}{n if n > 1 else ''}" for letter, n in zip(ascii_uppercase + ascii_lowercase, ratio))
+    return group, f"{ratios}_{dataset.pearson_symbol}_{group}_{wyckoff}:{'-'.join(cell.kinds)}"
+
+
+def _reduced(counts: Sequence[int]) -> list[int]:
+    divisor = math.gcd(*counts)
+    return [count // divisor for count in counts]
+
+
+@lru_cache(maxsize=1 << 16)
+def _canonical(wyckoffs: str, group: int) -> str:
+    """The Wyckoff letters under the choice of origin and axes that pymatgen prefers."""
+    from pymatgen.analysis.prototypes import canonicalize_element_wyckoffs
+
+    return canonicalize_element_wyckoffs(wyckoffs, group)
+
+
+# Geometry.
+
+
+@dataclass(frozen=True)
+class _Reduced:
+    """The primitive cell of one crystal, symmetrised at 0.1 Å and Niggli-reduced, and what is compared before it."""
+
+    key: tuple[int, int, tuple[str, ...]]
+    """Space group, sites, kinds: equal in crystals that are the same."""
+    shares: NDArray[np.float64]
+    volume: float
+    """Å^3 per site."""
+    structure: Structure
+    """Its elements stand for `kinds`."""
+
+
+def _reduced_cell(cell: _Cell) -> _Reduced | None:
+    import moyopy
+    from pymatgen.core.lattice import Lattice
+    from pymatgen.core.structure import Structure
+
+    dataset = cell.dataset(COARSE)
+    if dataset is None or len(cell.kinds) >= len(SYMBOLS):
+        return None
+    primitive = dataset.prim_std_cell
+    basis = np.array(moyopy.niggli_reduce(primitive.basis)[0])
+    volume, longest = abs(float(np.linalg.det(basis))), float(np.linalg.norm(basis, axis=1).max())
+    if 4.19 * ((1 + LENGTH) * longest) ** 3 > MOST_POINTS * volume:
+        log.warning("a cell of %.4g Å^3 with a vector of %.4g Å is too flat to be compared", volume, longest)
+        return None
+    order = np.argsort(primitive.numbers, kind="stable")
+    positions = (np.array(primitive.positions) @ np.array(primitive.basis) @ np.linalg.inv(basis))[order]
+    stand_ins = [SYMBOLS[primitive.numbers[site]] for site in order]
+    structure = Structure(Lattice(basis), stand_ins, positions)
+    return _Reduced((dataset.number, len(order), tuple(cell.kinds)), cell.shares, volume / len(order), structure)
+
+
+@cache
+def _matcher() -> Callable[[_Reduced, _Reduced], bool]:
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    matcher = StructureMatcher(LENGTH, DISPLACEMENT, ANGLE, primitive_cell=False, scale=True)
+
+    def fit(one: _Reduced, other: _Reduced) -> bool:
+        if one.key != other.key or not 1 / VOLUME < one.volume / other.volume < VOLUME:
+            return False
+        if np.abs(one.shares - other.shares).max() > OCCUPANCY + 1e-9:
+            return False
+        try:
+            return matcher.fit(one.structure, other.structure, skip_structure_reduction=True)
+        except (ValueError, ArithmeticError) as error:
+            log.warning("a comparison failed, the crystals stay apart: %s", error)
+            return False
+
+    return fit
+
+
+def _leaders(crystals: Crystals) -> Iterator[tuple[int, int]]:
+    """Pairs of a representative and a row that is the same crystal; rows are in the order of their ids."""
+    fit = _matcher()
+    leaders: list[tuple[int, _Reduced]] = []
+    for row, cell in enumerate(_cells(crystals)):
+        reduced = _reduced_cell(cell)
+        if reduced is None:
+            continue
+        near = sorted(leaders, key=lambda leader: abs(math.log(leader[1].volume / reduced.volume)))
+        same = next((leader for leader, known in near if fit(known, reduced)), None)
+        if same is None:
+            leaders.append((row, reduced))
+        else:
+            yield same, row
+
+
+def _parts(crystals: Crystals, block: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Rows to compare with each other, two or more, in the order of their ids."""
+    volume = crystals.volume / crystals.nsites
+    order = np.lexsort((crystals.ids, block))
+    for rows in np.split(order, np.flatnonzero(np.diff(block[order])) + 1):
+        if len(rows) <= LARGEST_BLOCK:
+            parts = [rows]
+        else:
+            parts = np.array_split(rows[np.argsort(volume[rows], kind="stable")], -(-len(rows) // LARGEST_BLOCK))
+            size, id = len(rows), crystals.ids[rows[0]]
+            log.warning("%d crystals may be the same as %s: compared in %d parts by volume", size, id, len(parts))
+        yield from (part[np.argsort(crystals.ids[part], kind="stable")] for part in parts if len(part) > 1)

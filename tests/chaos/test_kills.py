@@ -1,0 +1,80 @@
+"""A campaign that is killed at random instants and run again leaves the bytes of an undisturbed one.
+
+`python -m tests.chaos` runs ten times as many; a failing test names the folder whose plan its `--again` repeats.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import kills
+from tests.chaos.campaigns import Peace, Scenario
+from tests.chaos.processes import Tree, alive, family
+
+KILLS = [("local", "a", 5), ("local", "b", 5), ("pulled", "a", 5), ("overlapping", "a", 4), ("ray", "a", 2)]
+
+
+@pytest.mark.parametrize(("name", "seed", "number"), KILLS)
+def test_killed_at_random_instants_and_run_again(
+    stage: dict[str, Scenario], peace: Peace, place: Path, name: str, seed: str, number: int
+) -> None:
+    trials = kills.kill(stage[name], peace(name), place, seed, number)
+    assert [(trial.folder, trial.faults) for trial in trials if trial.faults] == []
+    assert kills.counted(trials) == number
+    blows = [blow for trial in trials for blow in trial.blows if blow.counts]
+    assert all(0 < blow.committed < blow.total for blow in blows)
+    assert all(blow.processes >= (5 if name == "ray" else 1) for blow in blows)
+
+
+def test_continuous_integration_kills_at_least_twenty_times() -> None:
+    assert sum(number for _, _, number in KILLS) >= 20
+
+
+@pytest.mark.parametrize("name", ["local", "pulled"])
+def test_sigterm_ends_with_85_leaves_nothing_half_done_and_the_rest_is_done_later(
+    stage: dict[str, Scenario], peace: Peace, place: Path, name: str
+) -> None:
+    trials = kills.terminate(stage[name], peace(name), place, "a", 1)
+    assert [(trial.folder, trial.faults) for trial in trials if trial.faults] == []
+    assert kills.counted(trials) == 1
+
+
+def test_the_campaigns_have_enough_to_lose(stage: dict[str, Scenario], peace: Peace, place: Path) -> None:
+    assert peace("local").totals["part"] == 15
+    assert peace("pulled").totals["page"] >= 8
+    assert peace("pulled").totals["part"] == 12
+    assert peace("overlapping").total > 15
+    counted = json.loads((place / "overlapping-undisturbed" / "summary.json").read_text())["accounting"]
+    assert counted["received"] == 144
+    assert counted["unique"] < counted["received"]
+
+
+SLEEPER = "import time; time.sleep(600)"
+FAMILY = f"""
+import os, subprocess, sys, time
+sleep = [sys.executable, "-c", {SLEEPER!r}]
+subprocess.Popen(sleep)
+subprocess.Popen(sleep, start_new_session=True, env={{}})  # known by its parent alone
+if os.fork() == 0:
+    os.setsid()
+    subprocess.Popen(sleep)  # an orphan in another session, known by its mark alone
+    open("ready", "w").close()
+    os._exit(0)
+time.sleep(600)
+"""
+
+
+def test_a_kill_takes_every_process_and_no_other(tmp_path: Path) -> None:
+    tree = Tree([], tmp_path, program=("-c", FAMILY))
+    while not (tmp_path / "ready").exists():
+        assert tree.running()
+    pids = [pid for pid in family(tree.root.pid, tree.mark) if alive(pid)]
+    assert len(pids) == 4
+    assert os.getpid() not in pids
+    assert tree.kill(random.Random(0)) >= 4
+    assert [pid for pid in pids if alive(pid)] == []

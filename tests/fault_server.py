@@ -1,0 +1,368 @@
+"""An OPTIMADE server on loopback that answers filters rightly and misbehaves on command, over real HTTP.
+
+What it does to a request depends on the request's address and on how often that address was asked, never on the clock:
+a pull that is broken off and resumed meets the same server as an unbroken one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import random
+import re
+import socket
+import struct
+import threading
+import time
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import formatdate
+from functools import cache, lru_cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self, cast
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
+
+Entry = dict[str, Any]
+
+LOOPS = {"self-next", "loop-next", "endless"}
+SPOILERS = LOOPS | {
+    "href-next", "relative-next", "foreign-next", "cursor-next", "forget-fields",
+    "ignore-limit", "refuse-limit", "ignore-filter", "ignore-offset", "old-version",
+    "wrong-count", "no-count", "no-available", "more-lies", "shrink", "lost", "doubled", "errors", "delay",
+    "nan", "int-ids", "no-species", "disorder", "vacancy", "unknown", "fat",
+}  # fmt: skip
+"""Faults that spoil documents; every other fault takes the place of the answer to a request."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A fault of single requests: `KIND[:DETAIL][@OFFSET | #ENTRY][*TIMES]`.
+
+    `@OFFSET` meets requests from this offset on, `#ENTRY` those whose window holds this entry (a place in the list of
+    all entries), without either all; `*TIMES` only the first times that an address is asked.
+    """
+
+    fault: str
+    offset: int | None
+    entry: int | None
+    times: float
+
+    @classmethod
+    def parse(cls, text: str) -> Placed:
+        found = re.fullmatch(r"(.+?)(?:@(\d+)|#(\d+))?(?:\*(\d+))?", text)
+        assert found is not None
+        fault, offset, entry, times = found.groups()
+        return cls(fault, int(offset) if offset else None, int(entry) if entry else None, float(times or "inf"))
+
+
+class FaultServer:
+    """Serves entries, and faults.
+
+    `script` lists one fault per request in order ("ok" for none), the last one is repeated. `faults` are kept for all
+    requests; with a `seed`, faults of single requests without a place are dealt out: every address meets none to two of
+    them, in an order that only the seed and the address decide, and answers rightly from then on.
+
+    Of single requests: 429, 429-after:S, 429-date:S, any other status such as 503 or 400, hang, drip, truncated,
+    short-gzip, html, bomb, big:N, deep, redirect:URL, close, reset; see `Placed` for where they strike.
+    Of links: href-next, relative-next, foreign-next:URL, cursor-next (opaque; see `forget_cursors`), self-next,
+    loop-next, endless, forget-fields. (Every link is http, as those of OQMD are.)
+    Of counts: wrong-count:N, no-count, no-available, more-lies, shrink:N (less on every later page).
+    Of pages: lost:N and doubled:N (rows between two pages), ignore-limit:N, refuse-limit:N, ignore-filter,
+    ignore-offset, old-version (refuses fields of OPTIMADE 1.3), errors (in a good reply), delay:S.
+    Of entries (K is a place in the list, or several as in 3,7): nan:K, no-species:K, disorder:K, vacancy:K,
+    unknown:K (no nelements, nsites nor elements), fat:K (2 MB), int-ids.
+    """
+
+    def __init__(
+        self,
+        entries: Iterable[Entry] = (),
+        *,
+        page_limit: int = 100,
+        script: Sequence[str] = ("ok",),
+        faults: Sequence[str] = (),
+        gzipped: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        spoilers = {name: detail for name, _, detail in (fault.partition(":") for fault in faults) if name in SPOILERS}
+        self.faults: dict[str, str] = spoilers
+        self.entries = [self._entry(entry, place) for place, entry in enumerate(entries)]
+        self.page_limit, self.script, self.gzipped = page_limit, list(script), gzipped
+        placed = [Placed.parse(fault) for fault in faults if fault.partition(":")[0] not in SPOILERS]
+        self.loose = [each for each in placed if seed is not None and each.offset is None and each.entry is None]
+        self.placed = [each for each in placed if each not in self.loose]
+        self.seed = seed
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        """Path with query and headers (lower-case names) of every request so far."""
+        self.stopped = threading.Event()
+        self.matching = lru_cache(256)(self._matching)
+        self._cursors: dict[str, int] = {}
+        self._times: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._http = _FaultHTTPServer(("127.0.0.1", 0), _Handler)
+        self._http.owner = self
+
+    @property
+    def url(self) -> str:
+        """Base URL, without the version."""
+        return f"http://127.0.0.1:{self._http.server_port}"
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stopped.set()
+        self._http.shutdown()
+        self._http.server_close()
+
+    def forget_cursors(self) -> None:
+        """Expire every link given out under cursor-next: asking for it is a 400 from now on."""
+        self._cursors.clear()
+
+    def note(self, path: str, headers: dict[str, str]) -> str:
+        """Remember a request and say which fault it meets."""
+        with self._lock:
+            scripted = self.script[min(len(self.requests), len(self.script) - 1)]
+            self.requests.append((path, headers))
+            time_before = self._times[path]
+            self._times[path] += 1
+        if scripted != "ok":
+            return scripted
+        asked = self._asked(path)
+        start = self._start(asked)
+        window = self.matching(asked.get("filter", ""))[start : start + self._limit(asked)]
+        for each in self.placed:
+            here = each.offset in (None, start) and (each.entry is None or each.entry in window)
+            if here and time_before < each.times:
+                return each.fault
+        return self._dealt(path)[time_before] if time_before < len(self._dealt(path)) else "ok"
+
+    def _dealt(self, path: str) -> list[str]:
+        dice = random.Random(f"{self.seed} {path}")
+        return [dice.choice(self.loose).fault for _ in range(dice.choice([0, 0, 1, 2]))] if self.loose else []
+
+    def document(self, path: str) -> tuple[int, Any]:
+        """Status and body of a request for structures."""
+        asked = self._asked(path)
+        told = self._refusal(asked)
+        if told:
+            return told
+        start, limit = self._start(asked), self._limit(asked)
+        slip = int(self.faults.get("lost") or 0) - int(self.faults.get("doubled") or 0) if start else 0
+        places = self.matching(asked.get("filter", ""))
+        window = places[max(0, start + slip) : start + slip + limit]
+        data = [self._shown(place, asked) for place in window]
+        if "endless" in self.faults:
+            data = [{**entry, "id": f"{start}-{place}"} for place, entry in enumerate(self.entries[:limit])]
+        following = self._next(path, asked, start + limit, len(places))
+        meta: dict[str, Any] = {
+            "data_returned": int(self.faults.get("wrong-count", len(places))),
+            "data_available": len(self.entries),
+            "more_data_available": "more-lies" in self.faults or following is not None,
+        }
+        meta["data_returned"] -= int(self.faults.get("shrink", 0)) * (start // max(1, limit))
+        for fault, name in (("no-count", "data_returned"), ("no-available", "data_available")):
+            if fault in self.faults:
+                del meta[name]
+        if "delay" in self.faults:
+            meta["request_delay"] = float(self.faults["delay"])
+        if "errors" in self.faults:
+            return 200, {"errors": [{"status": "500", "detail": "database is asleep"}], "meta": meta}
+        return 200, {"data": data, "meta": meta, "links": {"next": following}}
+
+    def _refusal(self, asked: Mapping[str, str]) -> tuple[int, Any] | None:
+        limit = int(asked.get("page_limit", self.page_limit))
+        if "refuse-limit" in self.faults and limit > int(self.faults["refuse-limit"]):
+            return 403, {"errors": [{"detail": f"page_limit {limit} is above {self.faults['refuse-limit']}"}]}
+        if "old-version" in self.faults and "site_coordinate_span" in asked.get("response_fields", ""):
+            return 400, {"errors": [{"detail": "unknown property site_coordinate_span"}]}
+        if asked.get("page_cursor", "") not in {"", *self._cursors}:
+            return 400, {"errors": [{"detail": "this cursor has expired"}]}
+        return None
+
+    def _asked(self, path: str) -> dict[str, str]:
+        return {name: values[0] for name, values in parse_qs(urlsplit(path).query).items()}
+
+    def _start(self, asked: Mapping[str, str]) -> int:
+        if "page_cursor" in asked:
+            return self._cursors.get(asked["page_cursor"], 0)
+        return 0 if "ignore-offset" in self.faults else int(asked.get("page_offset", 0))
+
+    def _limit(self, asked: Mapping[str, str]) -> int:
+        limit = min(int(asked.get("page_limit", self.page_limit)), self.page_limit)
+        return int(self.faults.get("ignore-limit", limit))
+
+    def _matching(self, text: str) -> list[int]:
+        """Places of the entries that the filter lets through."""
+        from sources.optimade import validate_filter
+        from sources.optimade_filter import Checker
+
+        if not text or "ignore-filter" in self.faults:
+            return list(range(len(self.entries)))
+        # the checker leaves IS KNOWN to servers, so here it becomes a number that the checker compares
+        asked = re.findall(r"(\w+) IS (?:UN)?KNOWN", text)
+        text = re.sub(r"(\w+) IS KNOWN", r"_known_\1=1", re.sub(r"(\w+) IS UNKNOWN", r"_known_\1=0", text))
+        check = Checker(validate_filter(text))
+        known = [{f"_known_{name}": int(each["attributes"].get(name) is not None) for name in asked}
+                 for each in self.entries]  # fmt: skip
+        rows = [{"id": each["id"], **each["attributes"], **extra}
+                for each, extra in zip(self.entries, known, strict=True)]  # fmt: skip
+        return [place for place, row in enumerate(rows) if check(row)]
+
+    def _entry(self, entry: Entry, place: int) -> Entry:
+        """The entry with what is wrong with it."""
+        attributes = dict(entry["attributes"])
+        wrong = {name for name, detail in self.faults.items() if str(place) in (detail or "0").split(",")}
+        if "nan" in wrong:
+            attributes["cartesian_site_positions"] = [[float("nan")] * 3 for _ in attributes["species_at_sites"]]
+        if "no-species" in wrong:
+            attributes["species"] = None
+        if "unknown" in wrong:
+            attributes.update(nelements=None, nsites=None, elements=None)
+        for name, partner in (("disorder", "Xe"), ("vacancy", "vacancy")):
+            if name in wrong:
+                first = attributes["species"][0]
+                mixed = {**first, "chemical_symbols": [first["chemical_symbols"][0], partner]}
+                attributes["species"] = [{**mixed, "concentration": [0.75, 0.25]}, *attributes["species"][1:]]
+        identifier = place + 1 if "int-ids" in self.faults else entry["id"]
+        fat = {"meta": {"padding": "x" * 2_000_000}} if "fat" in wrong else {}
+        return {**entry, **fat, "id": identifier, "attributes": attributes}
+
+    def _shown(self, place: int, asked: Mapping[str, str]) -> Entry:
+        entry = self.entries[place]
+        wanted = asked.get("response_fields", "id" if "forget-fields" in self.faults else "")
+        if not wanted:
+            return entry
+        shown = {name: value for name, value in entry["attributes"].items() if name in wanted.split(",")}
+        return {**entry, "attributes": shown}
+
+    def _next(self, path: str, asked: Mapping[str, str], start: int, count: int) -> Any:
+        if start >= count and not self.faults.keys() & LOOPS:
+            return None
+        if "self-next" in self.faults:
+            return self.url + path
+        if "loop-next" in self.faults and start >= count:
+            start = 0
+        forgotten = {"response_fields"} if "forget-fields" in self.faults else set()
+        query = {name: value for name, value in asked.items() if name not in forgotten}
+        if "cursor-next" in self.faults:
+            token = f"c{zlib.crc32((asked.get('filter', '') + str(start)).encode()):08x}"
+            self._cursors[token] = start
+            query["page_cursor"] = token
+        else:
+            query["page_offset"] = str(start)
+        target = f"{urlsplit(path).path}?{urlencode(query, quote_via=quote)}"
+        if "foreign-next" in self.faults:
+            return self.faults["foreign-next"] + target
+        if "relative-next" in self.faults:
+            return target
+        return {"href": self.url + target} if "href-next" in self.faults else self.url + target
+
+
+@cache
+def bomb() -> bytes:
+    """200 MiB of zeros in 200 kB, packed piece by piece."""
+    packer = zlib.compressobj(9, wbits=31)
+    return b"".join(packer.compress(bytes(2**20)) for _ in range(200)) + packer.flush()
+
+
+class _FaultHTTPServer(ThreadingHTTPServer):
+    daemon_threads = True
+    owner: FaultServer
+
+    def handle_error(self, *_: object) -> None:
+        """A client that hangs up is part of the tests."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    @property
+    def owner(self) -> FaultServer:
+        return cast("_FaultHTTPServer", self.server).owner
+
+    def do_GET(self) -> None:
+        fault = self.owner.note(self.path, {name.lower(): value for name, value in self.headers.items()})
+        with contextlib.suppress(ConnectionError):
+            self._answer(fault)
+
+    def _answer(self, fault: str) -> None:
+        kind, _, detail = fault.partition(":")
+        special = getattr(self, "fault_" + kind.replace("-", "_"), None)
+        if special is not None:
+            special(detail)
+        elif kind.startswith("429"):
+            pause = formatdate(time.time() + float(detail), usegmt=True) if kind == "429-date" else detail
+            self.send(429, b"slow down", {"Retry-After": pause} if pause else {})
+        elif kind.isdigit():
+            self.send(int(kind), json.dumps({"errors": [{"detail": f"scripted {kind}"}]}).encode())
+        else:
+            status, document = self.owner.document(self.path)
+            body = json.dumps(document).encode()
+            if self.owner.gzipped:
+                self.send(status, gzip.compress(body, 1), {"Content-Encoding": "gzip"})
+            else:
+                self.send(status, body)
+
+    def send(
+        self, status: int, body: bytes, headers: Mapping[str, str] | None = None, length: int | None = None
+    ) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/vnd.api+json", **(headers or {})}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep quiet."""
+
+    def _whole(self) -> bytes:
+        return json.dumps(self.owner.document(self.path)[1]).encode()
+
+    def fault_hang(self, _: str) -> None:
+        self.owner.stopped.wait(60)
+        self.close_connection = True
+
+    def fault_drip(self, _: str) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        while not self.owner.stopped.wait(0.05):
+            self.wfile.write(b"a")
+            self.wfile.flush()
+
+    def fault_truncated(self, _: str) -> None:
+        whole = self._whole()
+        self.send(200, whole[: len(whole) // 2])
+
+    def fault_short_gzip(self, _: str) -> None:
+        whole = gzip.compress(self._whole())
+        self.send(200, whole[: len(whole) // 2], {"Content-Encoding": "gzip"})
+
+    def fault_close(self, _: str) -> None:
+        self.send(200, self._whole()[:10], length=10_000)
+        self.close_connection = True
+
+    def fault_reset(self, _: str) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+        self.connection.close()
+
+    def fault_bomb(self, _: str) -> None:
+        self.send(200, bomb(), {"Content-Encoding": "gzip"})
+
+    def fault_big(self, size: str) -> None:
+        self.send(200, b'{"data": []}' + b" " * int(size))
+
+    def fault_html(self, _: str) -> None:
+        self.send(200, b"<html>maintenance</html>")
+
+    def fault_deep(self, _: str) -> None:
+        self.send(200, b"[" * 200_000)
+
+    def fault_redirect(self, url: str) -> None:
+        self.send(302, b"", {"Location": url})

@@ -1,0 +1,80 @@
+"""A campaign small enough to be run hundreds of times in this process: 60 crystals, two sources, a few in both."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import yaml
+
+from screening import campaign, config, local, plan, worker
+from screening.campaign import Outcome
+from screening.plan import Plan
+from sources import table
+from sources.crystals import Crystals
+
+if TYPE_CHECKING:
+    from models.ensemble import Ensemble
+
+SIZE, SHARED, BAD, CHUNK = 60, 12, 1, 16
+"""Different crystals; those of them that the second source has too; refused rows; crystals per chunk."""
+OUTPUTS = ("candidates.parquet", "unrankable.parquet", "quarantine.parquet", "report.html", "summary.json")
+
+
+def write_sources(folder: Path, crystals: Crystals) -> None:
+    """Two files: `a` and `b`, which has the last crystals of `a` under other ids, and one row that is no crystal."""
+    half = (SIZE + SHARED) // 2
+    table.write(table.to_table(crystals[:half]), folder / "a.parquet")
+    rest = crystals[half - SHARED : SIZE]
+    names = [f"other/{row:03d}" for row in range(len(rest))]
+    content = table.to_table(rest).set_column(0, "id", pa.array(names, pa.string()))
+    sites = content["nsites"].to_pylist()
+    sites[-1] = 99
+    table.write(content.set_column(1, "nsites", pa.array(sites, pa.int32())), folder / "b.parquet")
+
+
+def write_config(folder: Path, model: Path, **keys: Any) -> Path:
+    """Config of a campaign over these files; its folder is `out`, and the config is named for it."""
+    sources = [{"kind": "files", "paths": [str(folder / f"{name}.parquet")], "name": name} for name in "ab"]
+    content = {"name": "small", "sources": sources, "models": [str(model)], "chunk_size": CHUNK}
+    content |= {"output": str(folder / "out")} | keys
+    path = folder / f"{Path(content['output']).name}.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def make(path: Path, ensembles: list[Ensemble] | None = None) -> Plan:
+    """The plan of a config; with ensembles that are loaded already it takes a few milliseconds."""
+    settings = config.load(path)
+    if ensembles is None:
+        return plan.make(settings)
+    target = plan.find_target(ensembles, settings.rank)
+    return Plan(settings, settings.folder(), ensembles, target, plan.fingerprint(settings, ensembles))
+
+
+def run(planned: Plan, stopped: Callable[[], bool] = lambda: False) -> Outcome:
+    """Run it here."""
+    return campaign.run(planned, local.LocalRunner(worker.Worker(lambda: planned.ensembles)), stopped)
+
+
+def finish(folder: Path, crystals: Crystals, model: Path) -> Plan:
+    """A whole campaign from nothing; its folder is `out`."""
+    write_sources(folder, crystals)
+    planned = make(write_config(folder, model))
+    run(planned)
+    return planned
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """sha256 of everything that a campaign leaves for people."""
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in OUTPUTS}
+
+
+def flip(path: Path, position: int = -9, bit: int = 3) -> None:
+    """Turn one bit of a file over."""
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1 << bit
+    path.write_bytes(content)
