@@ -1,7 +1,9 @@
 """Composition features for baselines: statistics of element properties, blind to structure.
 
 Enters: `Crystals.composition()`. Leaves: one row of numbers per crystal. Follows the recipe of Ward et al., npj Comput.
-Mater. 2, 16028 (2016) ("Magpie"): stoichiometry norms, and six statistics of every element property.
+Mater. 2, 16028 (2016) ("Magpie"): stoichiometry norms, six statistics of every element property, shares of the valence
+orbitals, ionic character. Beside them stands the share of every element, which Magpie lacks and trees profit from.
+Magpie's band gap, magnetic moment and space group of the pure elements are not tabulated here.
 """
 
 from __future__ import annotations
@@ -10,16 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurize import elements
+from sources.elements import SYMBOLS
 
 NORMS = (2, 3, 5, 7, 10)
 """Orders of the stoichiometry norms."""
+
+_SHELLS = ("s_electrons", "p_electrons", "d_electrons", "f_electrons")
 
 
 def names() -> list[str]:
     """Column names of `features`."""
     statistics = ("mean", "deviation", "minimum", "maximum", "range", "mode")
     of_elements = [f"{statistic} {name}" for statistic in statistics for name in elements.property_names()]
-    return ["number of elements", *(f"{p}-norm" for p in NORMS), *of_elements]
+    orbitals = [f"share of valence {shell[0]}" for shell in _SHELLS]
+    shares = [f"share of {symbol}" for symbol in SYMBOLS[1 : elements.HEAVIEST + 1]]
+    norms = [f"{p}-norm" for p in NORMS]
+    return ["number of elements", *norms, *of_elements, *orbitals, "mean ionic character", "largest ionic character",
+            *shares]  # fmt: skip
 
 
 def features(composition: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -42,5 +51,17 @@ def features(composition: NDArray[np.float64]) -> NDArray[np.float32]:
         high[:, p] = np.where(present, column, -np.inf).max(axis=1)
     mode = table[share.argmax(axis=1)]
     norms = [(share**p).sum(axis=1) ** (1 / p) for p in NORMS]
-    blocks = [present.sum(axis=1), *norms, mean, deviation, low, high, high - low, mode]
-    return np.column_stack(blocks).astype(np.float32)
+    named = elements.property_names()
+    valence = mean[:, [named.index(shell) for shell in _SHELLS]]
+    valence = valence / valence.sum(axis=1, keepdims=True)
+    affinity = named.index("electronegativity")
+    ionic = _ionic_character(table[:, affinity, None] - table[:, affinity])
+    largest = _ionic_character(high[:, affinity] - low[:, affinity])
+    between = np.einsum("ni,ij,nj->n", share, ionic, share, optimize=True)
+    blocks = [present.sum(axis=1), *norms, mean, deviation, low, high, high - low, mode, valence, between, largest]
+    return np.column_stack([*blocks, share]).astype(np.float32)
+
+
+def _ionic_character(difference: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ionic share of a bond, 0 to 1, from the difference of Pauling electronegativities (Pauling, 1932)."""
+    return np.asarray(1 - np.exp(-(difference**2) / 4), dtype=np.float64)

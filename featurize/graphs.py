@@ -6,6 +6,7 @@ This module does not know networks, files or campaigns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurize import angles, atoms, neighbours
-from sources.crystals import Crystals, gather_ranges
+from sources.crystals import Crystals, gather_ranges, join_pointers
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,18 @@ class GraphSpec:
             raise ValueError(f"cutoff is {self.cutoff} Å, expected above 0, at most 20")
         if self.atom_features not in atoms.TABLES:
             raise ValueError(f"atom_features is {self.atom_features!r}, expected one of {sorted(atoms.TABLES)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """How many equal ones each node, edge and triplet of a quotient graph stands for (featurize/quotient.py)."""
+
+    node: NDArray[np.float32]
+    """(N,) atoms of the crystal."""
+    edge: NDArray[np.float32]
+    """(E,) edges into the same node."""
+    triplet: NDArray[np.float32]
+    """(T,) triplets of the same edge."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +91,8 @@ class Graphs:
     """(T,) another edge into the same node."""
     cosine: NDArray[np.float32]
     """(T,) cosine of the angle between the two edges."""
+    weights: Weights | None = None
+    """Multiplicities in a quotient graph; None where every atom, edge and triplet stands for itself."""
 
     def __len__(self) -> int:
         return len(self.node_ptr) - 1
@@ -95,7 +110,7 @@ class Graphs:
         return out
 
     def select(self, rows: NDArray[Any]) -> Graphs:
-        """Graphs of the crystals at integer positions `rows`, renumbered; the angles are built anew."""
+        """Graphs of the crystals at integer positions `rows`, renumbered; a full graph's angles are built anew."""
         nodes, node_ptr = gather_ranges(self.node_ptr, rows)
         species, species_ptr = gather_ranges(self.species_ptr, nodes)
         edges, edge_ptr = gather_ranges(self.edge_ptr, rows)
@@ -112,16 +127,78 @@ class Graphs:
             vector=self.vector[edges],
             distance=self.distance[edges],
             triplet_ptr=np.zeros(len(rows) + 1, np.int64),
+            weights=None,
         )
-        return graphs.with_angles() if self.spec.angles else graphs
+        if self.weights is None:
+            return graphs.with_angles() if self.spec.angles else graphs
+        triplets, triplet_ptr = gather_ranges(self.triplet_ptr, rows)
+        moved = np.repeat(edge_ptr[:-1] - self.edge_ptr[:-1][rows], np.diff(triplet_ptr))
+        return replace(
+            graphs,
+            triplet_ptr=triplet_ptr,
+            triplet_edge=(self.triplet_edge[triplets] + moved).astype(np.int32),
+            triplet_other=(self.triplet_other[triplets] + moved).astype(np.int32),
+            cosine=self.cosine[triplets],
+            weights=Weights(self.weights.node[nodes], self.weights.edge[edges], self.weights.triplet[triplets]),
+        )
 
     def with_angles(self) -> Graphs:
-        """The same graphs with the line graph of their edges."""
+        """The same graphs with the line graph of their edges.
+
+        Raises:
+            ValueError: for a quotient graph, whose angles are merged when it is made.
+        """
+        if self.weights is not None:
+            if self.spec.angles:
+                return self
+            raise ValueError("this quotient was made without angles; build the graph with angles first")
         edge, other, cosine = angles.triplets(self.target, self.vector, int(self.node_ptr[-1]))
         degree = np.bincount(self.target, minlength=int(self.node_ptr[-1]))
         triplet_ptr = np.concatenate([[0], np.cumsum(degree * (degree - 1))])[self.node_ptr]
         spec = replace(self.spec, angles=True)
         return replace(self, spec=spec, triplet_ptr=triplet_ptr, triplet_edge=edge, triplet_other=other, cosine=cosine)
+
+
+def join(parts: Sequence[Graphs]) -> Graphs:
+    """One batch of all parts in order; they must share a spec, and all or none be quotients.
+
+    Raises:
+        ValueError: when there is no part, or the parts are of different kinds.
+    """
+    if not parts:
+        raise ValueError("no graphs to join")
+    first = parts[0]
+    if any(part.spec != first.spec or (part.weights is None) != (first.weights is None) for part in parts):
+        raise ValueError("graphs of different kinds cannot be joined")
+    nodes = np.cumsum([0, *(part.node_ptr[-1] for part in parts)])
+    edges = np.cumsum([0, *(part.edge_ptr[-1] for part in parts)])
+
+    def stack(name: str, offsets: NDArray[np.int64] | None = None) -> NDArray[Any]:
+        arrays = [getattr(part, name) for part in parts]
+        if offsets is not None:
+            arrays = [(array + shift).astype(array.dtype) for array, shift in zip(arrays, offsets, strict=False)]
+        return np.concatenate(arrays)
+
+    weights = [part.weights for part in parts if part.weights is not None]
+    return Graphs(
+        spec=first.spec,
+        node_ptr=join_pointers([part.node_ptr for part in parts]),
+        species_ptr=join_pointers([part.species_ptr for part in parts]),
+        numbers=stack("numbers"),
+        occupancy=stack("occupancy"),
+        edge_ptr=join_pointers([part.edge_ptr for part in parts]),
+        source=stack("source", nodes),
+        target=stack("target", nodes),
+        vector=stack("vector"),
+        distance=stack("distance"),
+        triplet_ptr=join_pointers([part.triplet_ptr for part in parts]),
+        triplet_edge=stack("triplet_edge", edges),
+        triplet_other=stack("triplet_other", edges),
+        cosine=stack("cosine"),
+        weights=Weights(*(np.concatenate([getattr(w, part) for w in weights]) for part in ("node", "edge", "triplet")))
+        if weights
+        else None,
+    )
 
 
 def build(crystals: Crystals, spec: GraphSpec) -> Graphs:

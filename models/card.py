@@ -15,7 +15,10 @@ def write(folder: Path, command: str) -> None:
     """Write the card of the ensemble in `folder`; `command` is how a reader reproduces it."""
     facts = read_json(folder / "ensemble.json", "a model ensemble")
     members = [read_json(folder / name / "model.json", "a checkpoint") for name in facts["members"]]
-    sections = [_head(facts, members), _data(facts), _scores(facts), _error_bars(facts), _members(facts, members)]
+    sections = [_head(facts, members)]
+    for name in facts["tasks"]:
+        sections += [_data(facts, name), _scores(facts, name), _error_bars(facts, name)]
+    sections.append(_members(facts, members))
     sections.append(_again(command or "assay train RECIPE --output FOLDER"))
     write_whole(folder / "README.md", "\n".join(sections).encode())
 
@@ -28,59 +31,86 @@ def _again(command: str) -> str:
 
 
 def _head(facts: dict[str, Any], members: list[dict[str, Any]]) -> str:
-    prop = members[0]["properties"][0]
     networks = sorted({member["network"] for member in members})
-    disordered = facts["data"]["disordered"]
-    kind = (
-        f"{disordered} of the crystals behind it have partial occupancy or vacancies."
-        if disordered
-        else "It has seen ordered crystals only: for partial occupancy its numbers and intervals are untested."
-    )
+    told = []
+    for name, task in facts["tasks"].items():
+        disordered = task["data"]["disordered"]
+        kind = (
+            f"{disordered} of the crystals behind it have partial occupancy or vacancies."
+            if disordered
+            else "It has seen ordered crystals only: for partial occupancy its numbers and intervals are untested."
+        )
+        told.append(f"`{name}` in {task['data']['unit']} ({task['data']['functional']}). {kind}")
+    head = f"# {facts['name']}\n\n{len(members)} networks ({', '.join(networks)}) predict, from a crystal structure, "
+    return head + "\n".join(told) + "\n"
+
+
+def _heading(facts: dict[str, Any], name: str, title: str) -> str:
+    return f"## {title}" if len(facts["tasks"]) == 1 else f"## {title}: {name}"
+
+
+def _data(facts: dict[str, Any], name: str) -> str:
+    data, rows = facts["tasks"][name]["data"], facts["tasks"][name]["rows"]
+    split = facts["recipe"]["split"]
     return (
-        f"# {facts['name']}\n\nPredicts `{prop['name']}` in {prop['unit']} ({facts['data']['functional']}) from a "
-        f"crystal structure: {len(members)} networks ({', '.join(networks)}). {kind}\n"
+        f"{_heading(facts, name, 'Data')}\n\n{data['origin']}. Licence {data['licence']}. File sha256 "
+        f"`{data['sha256'][:16]}`; rows left out: {_dropped(data)}.\n\n"
+        f"{_kind(split)} {rows['development']} rows for training, in {split['folds']} folds (member k stops early on "
+        f"fold k), {rows['calibration']} for the error bars, {rows['test']} for the numbers below; `split.json` lists "
+        "their ids.\n"
     )
 
 
-def _data(facts: dict[str, Any]) -> str:
-    data, rows, split = facts["data"], facts["rows"], facts["recipe"]["split"]
-    return (
-        f"## Data\n\n{data['origin']}. Licence {data['licence']}. File sha256 `{data['sha256'][:16]}`, "
-        f"{data['refused']} rows refused (no sound crystal or no value).\n\n"
-        f"Split by element set (seed {split['seed']}): no element set stands on two sides. {rows['development']} rows "
-        f"for training, in {split['folds']} folds (member k stops early on fold k), {rows['calibration']} for the "
-        f"error bars, {rows['test']} for the numbers below.\n"
-    )
+def _dropped(data: dict[str, Any]) -> str:
+    return ", ".join(f"{count} ({reason})" for reason, count in data["dropped"].items()) or "none"
 
 
-def _scores(facts: dict[str, Any]) -> str:
-    unit = facts["data"]["unit"]
+def _kind(split: dict[str, Any]) -> str:
+    """In words: what the split keeps apart."""
+    held = f"The test rows are the family {split['family']}, all of it. " if split.get("family") else ""
+    if split.get("kfold") is not None:
+        held = f"The test rows are part {split['kfold'] + 1} of {split['kfolds']}. "
+    if split["by"] == "row":
+        return held + (
+            f"Split at random, row by row (seed {split['seed']}): doping series and polymorphs stand on both sides, so "
+            "the numbers flatter."
+        )
+    unit = {"element-set": "element set", "formula": "formula"}[split["by"]]
+    among = "among the other rows " if split.get("family") else ""
+    return f"{held}Grouped split by {unit} (seed {split['seed']}): {among}no {unit} stands on two sides."
+
+
+def _scores(facts: dict[str, Any], name: str) -> str:
+    task = facts["tasks"][name]
+    unit = task["data"]["unit"]
     table = [f"| on the test rows | MAE ({unit}) | RMSE ({unit}) | R2 |", "|---|---|---|---|"]
-    table.append(_row("**this ensemble**", facts["test"]))
-    table += [_row(f"{name}, composition only", scores) for name, scores in facts["baselines"].items()]
-    return "## Measured on the grouped test split\n\n" + "\n".join(table) + f"\n\n{_verdict(facts)} {_weights(facts)}\n"
+    table.append(_row("**this ensemble**", task["test"]))
+    table += [_row(f"{other}, composition only", scores) for other, scores in task["baselines"].items()]
+    kind = "random" if facts["recipe"]["split"]["by"] == "row" else "grouped"
+    title = _heading(facts, name, f"Measured on the {kind} test split")
+    return f"{title}\n\n" + "\n".join(table) + f"\n\n{_verdict(task)} {_weights(task)}\n"
 
 
-def _verdict(facts: dict[str, Any]) -> str:
+def _verdict(task: dict[str, Any]) -> str:
     """In words: better, worse or undecided by MAE, and whether RMSE agrees."""
-    compared, unit = facts["versus_best_baseline"], facts["data"]["unit"]
-    name, other = compared["name"], facts["baselines"][compared["name"]]
-    change = facts["test"]["mae"] / other["mae"] - 1
+    compared, unit = task["versus_best_baseline"], task["data"]["unit"]
+    name, other = compared["name"], task["baselines"][compared["name"]]
+    change = task["test"]["mae"] / other["mae"] - 1
     told = f"Against {name} the MAE differs by {change:+.1%} ({compared['difference']:+.3g} {unit}, 95 % interval "
-    told += f"{compared['low']:+.3g} to {compared['high']:+.3g} over resampled element sets): "
+    told += f"{compared['low']:+.3g} to {compared['high']:+.3g} over resampled groups): "
     if compared["high"] < 0:
         told += "it **beats** the best baseline."
     elif compared["low"] > 0:
         told += "it does **not** beat the best baseline."
     else:
         told += "a **tie** within the noise of this split."
-    if facts["test"]["rmse"] > other["rmse"]:
+    if task["test"]["rmse"] > other["rmse"]:
         told += f" By RMSE and R2, {name} is better."
     return told
 
 
-def _weights(facts: dict[str, Any]) -> str:
-    if not facts["data"]["weight"]:
+def _weights(task: dict[str, Any]) -> str:
+    if not task["data"]["weight"]:
         return "Every row counts once."
     return "Rows are weighted so that every formula counts once, in the loss and in every number here."
 
@@ -89,24 +119,34 @@ def _row(name: str, scores: dict[str, float]) -> str:
     return f"| {name} | {scores['mae']:.4g} | {scores['rmse']:.4g} | {scores['r2']:.3f} |"
 
 
-def _error_bars(facts: dict[str, Any]) -> str:
-    test, unit = facts["test"], facts["data"]["unit"]
-    fitted = next(iter(facts["calibration"].values()))
+def _error_bars(facts: dict[str, Any], name: str) -> str:
+    task, fitted = facts["tasks"][name], facts["calibration"][name]
+    test, unit = task["test"], task["data"]["unit"]
     return (
-        f"## Error bars\n\n`_std` is the spread of the members (ddof 1). `_lo` to `_hi` is a split-conformal interval "
-        f"with nominal coverage {fitted['level']:.0%}: half width {fitted['quantile']:.3g} x (std + "
-        f"{fitted['floor']:.3g} {unit}). On the test rows it covers {test['coverage']:.1%} with a mean width of "
-        f"{test['mean_width']:.3g} {unit}; Spearman correlation of error and std {test['error_std_spearman']:.2f}.\n\n"
-        "The test crystals are new element sets of the same databases. For crystals of another kind (hypothetical, "
-        "under pressure, with elements flagged in `ood`) the interval is a guide, not a promise.\n"
+        f"{_heading(facts, name, 'Error bars')}\n\n`_std` estimates the error: {fitted['scale']:.3g} x (spread of the "
+        f"members + {fitted['floor']:.3g} {unit}). `_lo` to `_hi` is a split-conformal interval with nominal coverage "
+        f"{fitted['level']:.0%}: half width {fitted['quantile']:.3g} x (spread + {fitted['floor']:.3g} {unit}). On the "
+        f"test rows it covers {test['coverage']:.1%} with a mean width of {test['mean_width']:.3g} {unit}; Spearman "
+        f"correlation of error and std {test['error_std_spearman']:.2f}.\n\n"
+        "The test crystals come from the same databases. For crystals of another kind (hypothetical, under pressure, "
+        "with elements flagged in `ood`, with `ood_distance` above 1) the interval is a guide, not a promise.\n"
     )
 
 
 def _members(facts: dict[str, Any], members: list[dict[str, Any]]) -> str:
-    unit = facts["data"]["unit"]
-    table = [f"| member | network | sizes | seed | epochs | test MAE ({unit}) |", "|---|---|---|---|---|---|"]
-    for name, member, mae in zip(facts["members"], members, facts["test"]["member_mae"], strict=True):
-        sizes = ", ".join(f"{k} {v}" for k, v in member["sizes"].items())
+    tasks = facts["tasks"]
+    columns = [f"test MAE of {name} ({task['data']['unit']})" for name, task in tasks.items()]
+    table = ["| member | network | sizes | seed | epochs | " + " | ".join(columns) + " |"]
+    table.append("|---" * (5 + len(columns)) + "|")
+    for k, (name, member) in enumerate(zip(facts["members"], members, strict=True)):
+        sizes = ", ".join(f"{key} {value}" for key, value in member["sizes"].items())
+        errors = " | ".join(f"{task['test']['member_mae'][k]:.4g}" for task in tasks.values())
         epochs = member["metrics"]["epochs"]
-        table.append(f"| {name} | {member['network']} | {sizes} | {member['seed']} | {epochs} | {mae:.4g} |")
-    return "## Members\n\n" + "\n".join(table) + "\n"
+        table.append(f"| {name} | {member['network']} | {sizes} | {member['seed']} | {epochs} | {errors} |")
+    combined = [
+        f"Weights of the members for `{name}`: {', '.join(f'{share:.2f}' for share in shares)}."
+        for name, shares in facts.get("weights", {}).items()
+    ]
+    start = facts["recipe"]["start"]
+    began = [f"The trunks start from `{start['folder']}` (frozen: {start['freeze']})."] if start else []
+    return "## Members\n\n" + "\n".join([*table, *(["", *began, *combined] if began or combined else [])]) + "\n"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.batch import Batch, total
-from models.layers import GraphPool, PropertyHeads, RadialBasis
+from models.layers import BatchNorm, GraphNetwork, GraphPool, PropertyHeads, RadialBasis
 
 
 class GatedConvolution(nn.Module):
@@ -26,7 +26,7 @@ class GatedConvolution(nn.Module):
         self.source = nn.Linear(hidden, 2 * hidden, bias=False)
         self.target = nn.Linear(hidden, 2 * hidden)
         self.edge = nn.Linear(bins, 2 * hidden, bias=False)
-        self.norm = nn.BatchNorm1d(hidden)
+        self.norm = BatchNorm(hidden)
 
     def forward(self, x: Tensor, radial: Tensor, batch: Batch, degree: Tensor) -> Tensor:
         """Return the new node states (N, h)."""
@@ -35,10 +35,11 @@ class GatedConvolution(nn.Module):
         z = z + self.target(x).index_select(0, batch.target)
         gate, core = z.chunk(2, dim=1)
         message = torch.sigmoid(gate) * functional.silu(core)
-        return functional.silu(x + self.norm(total(message, batch.target, len(x)) / degree))
+        mean = total(message, batch.target, len(x), batch.edge_weight) / degree
+        return functional.silu(x + self.norm(mean, batch.node_weight))
 
 
-class CGCNN(nn.Module):
+class CGCNN(GraphNetwork):
     """Gated convolutions on the crystal graph, pooled over the crystal."""
 
     def __init__(
@@ -51,6 +52,7 @@ class CGCNN(nn.Module):
         bins: int = 40,
         cutoff: float = 8.0,
         dropout: float = 0.0,
+        variance: bool = False,
     ) -> None:
         """Make a network.
 
@@ -62,21 +64,25 @@ class CGCNN(nn.Module):
             bins: Gaussians of the distance expansion.
             cutoff: Å, centre of the last Gaussian.
             dropout: in the heads.
+            variance: whether the heads also predict the variance of their error.
         """
         super().__init__()
         self.embed = nn.Linear(features, hidden)
         self.radial = RadialBasis(0.0, cutoff, bins)
         self.layers = nn.ModuleList(GatedConvolution(hidden, bins) for _ in range(layers))
         self.pool = GraphPool()
-        self.heads = PropertyHeads(2 * hidden, hidden, properties, dropout)
+        self.heads = PropertyHeads(2 * hidden, hidden, properties, dropout, variance=variance)
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Scaled predictions (n,) per property."""
+    def encode(self, batch: Batch) -> Tensor:
+        """(n, 2 * hidden) state of each crystal."""
         x = functional.silu(self.embed(batch.x))
         radial = self.radial(batch.distance)
-        ones = torch.ones(len(batch.target), 1)
-        degree = total(ones.to(x), batch.target, len(x)).clamp(min=1)
+        degree = batch.degree
         for layer in self.layers:
             x = layer(x, radial, batch, degree)
-        out: dict[str, Tensor] = self.heads(self.pool(x, batch))
-        return out
+        pooled: Tensor = self.pool(x, batch)
+        return pooled
+
+    def stages(self) -> list[nn.Module]:
+        """The atom embedding, then the convolutions."""
+        return [self.embed, *self.layers]

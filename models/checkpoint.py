@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load, save
-from torch import nn
 
 from featurize import atoms
 from featurize.graphs import GraphSpec
 from models import registry
+from models.layers import GraphNetwork
 from models.target import Property
 from sources.durable import whole
 
@@ -29,7 +29,7 @@ FORMAT = 1
 class Checkpoint:
     """One trained network and everything needed to feed it and read it."""
 
-    network: nn.Module
+    network: GraphNetwork
     """In eval mode."""
     name: str
     """A key of `models.registry.MODELS`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +19,13 @@ from numpy.typing import NDArray
 from featurize import graphs as crystal_graphs
 from featurize.elements import HEAVIEST
 from featurize.graphs import Graphs, GraphSpec
-from models import checkpoint, registry
+from featurize.quotient import of_crystals
+from models import checkpoint, combine, registry
 from models.batch import Batch
 from models.calibration import Calibration
 from models.checkpoint import Checkpoint
+from models.layers import LOG_VARIANCE, GraphNetwork
+from models.novelty import Reference
 from models.target import Property
 from sources.elements import NUMBERS, SYMBOLS
 from sources.quarantine import Quarantined, Reason, Stage
@@ -45,15 +48,18 @@ class PropertyPrediction:
     """Predictions of one property for m crystals, all in the property's unit."""
 
     mean: NDArray[np.float64]
-    """(m,) mean of the members."""
+    """(m,) weighted mean of the members."""
     std: NDArray[np.float64]
-    """(m,) standard deviation of the members, ddof 1: what the members disagree on, not the error."""
+    """(m,) calibrated standard deviation: an estimate of the error. In ensembles calibrated before there was one, the
+    spread."""
     lo: NDArray[np.float64]
     """(m,) lower end of the calibrated interval, not below the property's physical minimum."""
     hi: NDArray[np.float64]
     """(m,) upper end of the calibrated interval."""
     members: NDArray[np.float64]
     """(m, k) prediction of each member."""
+    spread: NDArray[np.float64]
+    """(m,) standard deviation of the members, ddof 1, with the variance they predict if they do: not yet the error."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,9 @@ class Predictions:
     """By property name."""
     ood: NDArray[np.bool_]
     """(m,) True where a crystal holds an element no training crystal held."""
+    ood_distance: NDArray[np.float64] | None = None
+    """(m,) distance to the nearest training crystals, 1 where 95 % of the calibration crystals are nearer
+    (`models.novelty`); None where the ensemble has no reference."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +91,14 @@ class Ensemble:
     """By property name."""
     facts: dict[str, Any]
     """Everything else in `ensemble.json`: data, split, metrics, baselines."""
+    weights: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """By property name, one weight per member; a property that is not in it is predicted by the plain mean."""
+    reference: Reference | None = None
+    """Training crystals that tell how far a new one lies."""
 
     @classmethod
     def load(cls, folder: Path | str) -> Ensemble:
-        """Load an ensemble folder, checking every weights file.
+        """Load an ensemble folder, checking every weights file and the reference.
 
         Raises:
             FileNotFoundError: when the folder is missing or is not an ensemble.
@@ -95,18 +108,39 @@ class Ensemble:
         described = checkpoint.read_json(folder / "ensemble.json", "a model ensemble")
         members = tuple(checkpoint.read(folder / name) for name in described["members"])
         calibration = {name: Calibration(**fields) for name, fields in described["calibration"].items()}
-        own = ("name", "members", "calibration")
-        facts = {key: value for key, value in described.items() if key not in own}
-        return cls(described["name"], folder, members, calibration, facts)
+        weights = {name: tuple(shares) for name, shares in described.get("weights", {}).items()}
+        reference = None
+        if "novelty" in described:
+            reference = Reference.read(folder, described["novelty"])
+            if members[reference.member].sha256 != described["novelty"]["weights_sha256"]:
+                raise ValueError(f"the reference of {folder} was made with other weights of member {reference.member}")
+        facts = {key: value for key, value in described.items() if key not in _OWN_KEYS}
+        return cls(described["name"], folder, members, calibration, facts, weights, reference)
 
     def __post_init__(self) -> None:
         if len(self.members) < 2:
             raise ValueError(f"{self.folder} has {len(self.members)} member; an error bar needs at least 2")
+        if any("published" in member.facts for member in self.members):
+            raise ValueError(f"{self.folder} holds imported weights, right on the graphs of their own rule only; "
+                             "use them as the start of a recipe")  # fmt: skip
         for member in self.members[1:]:
             if replace(member.spec, angles=False) != self.spec:
                 raise ValueError(f"members of {self.folder} read different graphs: {member.spec} and {self.spec}")
             if [(p.name, p.unit) for p in member.properties] != [(p.name, p.unit) for p in self.properties]:
                 raise ValueError(f"members of {self.folder} predict different properties")
+        self._check_outputs()
+
+    def _check_outputs(self) -> None:
+        for name, shares in self.weights.items():
+            if len(shares) != len(self.members) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+                raise ValueError(f"weights of {name} in {self.folder} are {list(shares)}, expected "
+                                 f"{len(self.members)} numbers of at least 0 that sum to 1")  # fmt: skip
+        for member in self.members:
+            bent = [prop.transform for prop in member.properties if prop.transform != "identity"]
+            if bent and member.sizes.get("variance"):
+                raise ValueError(f"a member of {self.folder} predicts a variance of {bent[0]}, which has no unit")
+        if self.reference and not isinstance(self.members[self.reference.member].network, GraphNetwork):
+            raise ValueError(f"member {self.reference.member} of {self.folder} cannot embed crystals")
 
     @property
     def spec(self) -> GraphSpec:
@@ -139,13 +173,11 @@ class Ensemble:
         The micro-batches, and with them the last bits of each number, depend only on `crystals`.
         """
         rows, graphs, refused = self._featurize(crystals)
-        out = np.full((len(rows), len(self.members), len(self.properties)), np.nan)
-        failed = np.zeros(len(rows), bool)
+        out = _Outputs(len(rows), len(self.members), len(self.properties))
         with torch.inference_mode():
-            for batch in _micro_batches(graphs, angles=self.angles):
-                self._predict_rows(graphs, batch, out, failed, refused, crystals.ids[rows])
-        kept = rows[~failed]
-        return self._summarise(crystals, kept, out[~failed]), refused
+            for batch in _micro_batches(graphs):
+                self._predict_rows(graphs, batch, out, refused, crystals.ids[rows])
+        return self._summarise(crystals, rows, out), refused
 
     def _featurize(self, crystals: Crystals) -> tuple[NDArray[np.int64], Graphs, list[Quarantined]]:
         heavy = np.zeros(len(crystals), bool)
@@ -161,66 +193,102 @@ class Ensemble:
         for row, distance in zip(rows[close], shortest[close], strict=True):
             message = f"two atoms are {distance:.3f} Å apart, accepted is at least {SHORTEST_BOND} Å"
             refused.append(_refusal(crystals, row, Reason.ATOMS_TOO_CLOSE, message))
-        return rows[~close], graphs.select(np.flatnonzero(~close)), refused
+        merged = of_crystals(graphs.select(np.flatnonzero(~close)), angles=self.angles)
+        return rows[~close], merged, refused
 
     def _predict_rows(
         self,
         graphs: Graphs,
         batch: NDArray[np.int64],
-        out: NDArray[np.float64],
-        failed: NDArray[np.bool_],
+        out: _Outputs,
         refused: list[Quarantined],
         ids: NDArray[Any],
     ) -> None:
         """Fill `out` for the rows of `batch`; on failure halve the batch until the guilty crystal stands alone."""
         try:
-            out[batch] = self._forward(graphs.select(batch))
+            self._forward(graphs.select(batch), batch, out)
         except Exception as error:  # noqa: BLE001
             if len(batch) == 1:
-                failed[batch] = True
+                out.failed[batch] = True
                 message = f"{type(error).__name__}: {error}".splitlines()[0]
                 refused.append(Quarantined(str(ids[batch[0]]), "", Stage.PREDICT, Reason.PREDICTION_FAILED, message))
                 return
             _log.warning("a micro-batch of %d crystals failed and is halved: %s", len(batch), error)
             for half in np.array_split(batch, 2):
-                self._predict_rows(graphs, half, out, failed, refused, ids)
+                self._predict_rows(graphs, half, out, refused, ids)
 
-    def _forward(self, graphs: Graphs) -> NDArray[np.float64]:
-        """(m, members, properties) in the properties' units."""
-        batch = Batch.of(graphs.with_angles() if self.angles else graphs)
-        columns = []
-        for member in self.members:
-            scaled = member.network(batch)
-            columns.append(np.stack([p.decode(scaled[p.name].numpy()) for p in member.properties], axis=1))
-        return np.stack(columns, axis=1)
+    def _forward(self, graphs: Graphs, rows: NDArray[np.int64], out: _Outputs) -> None:
+        """Fill `out` at `rows`; every network runs once."""
+        batch = Batch.of(graphs)
+        for k, member in enumerate(self.members):
+            if self.reference and self.reference.member == k and isinstance(member.network, GraphNetwork):
+                embedding = member.network.encode(batch)
+                out.distance[rows] = self.reference.distance(embedding)
+                scaled = member.network.heads(embedding)
+            else:
+                scaled = member.network(batch)
+            for position, prop in enumerate(member.properties):
+                out.values[rows, k, position] = prop.decode(scaled[prop.name].numpy())
+                unsure = scaled.get(prop.name + LOG_VARIANCE)
+                if unsure is not None:
+                    out.variance[rows, k, position] = np.exp(unsure.numpy().astype(np.float64)) * prop.scale**2
 
-    def _summarise(self, crystals: Crystals, rows: NDArray[np.int64], out: NDArray[np.float64]) -> Predictions:
+    def _summarise(self, crystals: Crystals, rows: NDArray[np.int64], out: _Outputs) -> Predictions:
+        kept = ~out.failed
+        rows, every, variance = rows[kept], out.values[kept], out.variance[kept]
         values = {}
         for position, prop in enumerate(self.properties):
-            members = out[:, :, position]
-            mean, std = members.mean(axis=1), members.std(axis=1, ddof=1)
-            half = self.calibration[prop.name].half_width(std)
+            members, shares = every[:, :, position], self.weights.get(prop.name)
+            mean, spread = combine.mean_and_spread(members, shares, variance[:, :, position])
+            fitted = self.calibration[prop.name]
+            half = fitted.half_width(spread)
             low = mean - half if prop.minimum is None else np.maximum(mean - half, prop.minimum)
-            values[prop.name] = PropertyPrediction(mean, std, low, mean + half, members)
+            values[prop.name] = PropertyPrediction(mean, fitted.deviation(spread), low, mean + half, members, spread)
         known = np.zeros(len(SYMBOLS), bool)
         known[[NUMBERS[symbol] for symbol in self.elements]] = True
         unseen = crystals.site_crystal[crystals.species_site[~known[crystals.numbers]]]
         ood = np.zeros(len(crystals), bool)
         ood[unseen] = True
-        return Predictions(rows, values, ood[rows])
+        return Predictions(rows, values, ood[rows], None if self.reference is None else out.distance[kept])
+
+
+class _Outputs:
+    """What k members say about n crystals and p properties, filled micro-batch by micro-batch."""
+
+    def __init__(self, n: int, k: int, p: int) -> None:
+        self.values = np.full((n, k, p), np.nan)
+        """In the properties' units."""
+        self.variance = np.full((n, k, p), np.nan)
+        """In the units squared; NaN where a member does not predict it."""
+        self.distance = np.full(n, np.nan)
+        self.failed = np.zeros(n, bool)
 
 
 def write(
-    folder: Path, name: str, members: list[str], calibration: dict[str, Calibration], facts: dict[str, Any]
+    folder: Path,
+    name: str,
+    members: list[str],
+    calibration: dict[str, Calibration],
+    facts: dict[str, Any],
+    weights: dict[str, tuple[float, ...]] | None = None,
+    reference: Reference | None = None,
 ) -> None:
-    """Write `ensemble.json` beside the member folders."""
-    described = {
+    """Write `ensemble.json` beside the member folders, and the reference if there is one."""
+    described: dict[str, Any] = {
         "name": name,
         "members": members,
         "calibration": {prop: asdict(fitted) for prop, fitted in calibration.items()},
-        **facts,
     }
+    if weights:
+        described["weights"] = {prop: list(shares) for prop, shares in weights.items()}
+    if reference:
+        embedder = checkpoint.read_json(folder / members[reference.member] / "model.json", "a checkpoint")
+        described["novelty"] = {**reference.write(folder), "weights_sha256": embedder["weights_sha256"]}
+    described |= facts
     checkpoint.write_whole(folder / "ensemble.json", checkpoint.to_json(described))
+
+
+_OWN_KEYS = frozenset({"name", "members", "calibration", "weights", "novelty"})
 
 
 def _refusal(crystals: Crystals, row: Any, reason: Reason, message: str) -> Quarantined:
@@ -228,13 +296,10 @@ def _refusal(crystals: Crystals, row: Any, reason: Reason, message: str) -> Quar
     return Quarantined(str(crystals.ids[row]), origin, Stage.FEATURIZE, reason, message)
 
 
-def _micro_batches(graphs: Graphs, *, angles: bool) -> Iterator[NDArray[np.int64]]:
+def _micro_batches(graphs: Graphs) -> Iterator[NDArray[np.int64]]:
     """Rows of about equal work, crystals of like size together."""
-    edges = np.diff(graphs.edge_ptr).astype(np.float64)
-    atoms = np.maximum(np.diff(graphs.node_ptr), 1)
-    cost = edges / EDGES_PER_BATCH
-    if angles:
-        cost = np.maximum(cost, edges * (edges / atoms) / TRIPLETS_PER_BATCH)
+    cost = np.diff(graphs.edge_ptr) / EDGES_PER_BATCH
+    cost = np.maximum(cost, np.diff(graphs.triplet_ptr) / TRIPLETS_PER_BATCH)
     order = np.lexsort((np.arange(len(cost)), cost))
     start, used = 0, 0.0
     for stop, row in enumerate(order):

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,59 +20,74 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.func import functional_call
 
 from featurize import atoms
 from featurize.graphs import Graphs
-from models import checkpoint, metrics, registry
+from models import budget, checkpoint, lora, metrics, optimise, registry, start
 from models.batch import Batch
+from models.budget import Budget
 from models.checkpoint import Checkpoint
-from models.recipe import MemberSpec, Recipe, Schedule
+from models.recipe import MemberSpec, Recipe
 from models.target import Property
 from sources.durable import whole
 from sources.elements import SYMBOLS
 
 _STATE = "state.pt"
-_LOSSES: dict[str, Any] = {"l1": functional.l1_loss, "huber": functional.huber_loss, "mse": functional.mse_loss}
+_GUARD_EVERY = 50
+"""Steps between two looks at the free memory."""
 
 _log = logging.getLogger(__name__)
+
+Progress = Callable[[dict[str, float]], None]
+"""Called with the row of the log after every epoch; what it raises ends the training, which can be resumed."""
 
 
 @dataclass(frozen=True)
 class Material:
-    """Everything one member needs to learn: `n` crystals as graphs without angles, with targets and weights."""
+    """Everything one member needs to learn: `n` crystals as graphs, with targets and weights."""
 
     graphs: Graphs
-    """The crystals."""
+    """The crystals, full graphs or quotients; quotients with angles where the network reads them."""
     target: NDArray[np.float64]
-    """(n,) in the property's unit; NaN where unknown."""
+    """(n, p) one column per task of the recipe, in the property's unit; NaN where unknown."""
     weight: NDArray[np.float64]
     """(n,) of each row in the loss and in the validation error."""
     train: NDArray[np.int64]
-    """(t,) rows to learn from."""
+    """(t,) rows to learn from; a row may occur several times."""
     validation: NDArray[np.int64]
     """(v,) rows to stop on."""
 
 
-def member(recipe: Recipe, spec: MemberSpec, material: Material, folder: Path, facts: dict[str, Any]) -> Checkpoint:
-    """Train one member into `folder`, or go on where an interrupted run stopped, or return what is finished.
+def member(
+    recipe: Recipe,
+    number: int,
+    material: Material,
+    folder: Path,
+    facts: dict[str, Any],
+    progress: Progress | None = None,
+) -> Checkpoint:
+    """Train member `number` of the recipe into `folder`, or go on where it stopped, or return what is finished.
 
     After every epoch the whole state is on disk, and the best weights so far beside it.
 
     Raises:
-        ValueError: when `folder` holds a run of another recipe.
+        ValueError: when `folder` holds a run of another recipe, or no epoch had a finite validation error.
     """
-    fingerprint = _fingerprint(recipe, spec, material)
+    source = start.find(recipe.start, recipe.members[number], recipe.graph, number) if recipe.start else None
+    fingerprint = _fingerprint(recipe, recipe.members[number], material, source)
     if (folder / "model.json").is_file():
         found = checkpoint.read(folder)
         _same_run(str(found.facts.get("fingerprint")), fingerprint, folder)
         return found
-    run = _Run(recipe, spec, material, fingerprint)
+    run = _Run(recipe, recipe.members[number], material, fingerprint, source)
     run.restore(folder)
-    while run.epoch < recipe.schedule.epochs and run.stale < recipe.schedule.patience:
+    while run.epoch < run.schedule.epochs and run.stale < run.schedule.patience:
         run.learn()
         run.validate()
         run.save(folder)
+        if progress is not None:
+            progress(run.history[-1])
     finished = run.finish(facts)
     checkpoint.write(finished, folder)
     (folder / _STATE).unlink(missing_ok=True)
@@ -81,70 +97,105 @@ def member(recipe: Recipe, spec: MemberSpec, material: Material, folder: Path, f
 class _Run:
     """The state of one training run between two epochs."""
 
-    def __init__(self, recipe: Recipe, spec: MemberSpec, material: Material, fingerprint: str) -> None:
+    def __init__(
+        self, recipe: Recipe, spec: MemberSpec, material: Material, fingerprint: str, source: Checkpoint | None
+    ) -> None:
         self.recipe, self.spec, self.material, self.fingerprint = recipe, spec, material, fingerprint
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.property: Property = recipe.property.fit(material.target[material.train])
+        self.schedule = schedule = recipe.schedule_of(spec)
+        columns = material.target[material.train].T
+        self.properties = tuple(task.property.fit(column) for task, column in zip(recipe.tasks, columns, strict=True))
         torch.manual_seed(spec.seed)
         width = atoms.width(recipe.graph.atom_features)
-        self.network = registry.create(spec.network, width, [self.property.name], **spec.sizes).to(self.device)
-        schedule = recipe.schedule
+        self.sizes = {**spec.sizes, "variance": True} if schedule.loss == "nll" else spec.sizes
+        self.network = registry.create(spec.network, width, [p.name for p in self.properties], **self.sizes)
+        if recipe.start and source:
+            start.begin(self.network, recipe.start, source)
+        self.network.to(self.device)
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
+            start.groups(self.network, recipe.start, schedule.learning_rate, schedule.weight_decay)
         )
-        self.epoch, self.stale, self.best = 0, 0, math.inf
+        self.average = optimise.MovingAverage(self.network.state_dict(), schedule.ema) if schedule.ema else None
+        self.epoch, self.stale, self.best, self.lowered = 0, 0, math.inf, 1.0
         self.best_weights: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
-        self.steps = math.ceil(len(material.train) / schedule.batch_size)
+        self.cost = budget.work(material.graphs, self._angles)
+        self.budget: Budget | None = None
 
     def learn(self) -> None:
         """One pass over the training rows, in an order that depends on the seed and the epoch alone."""
         started, total_loss = time.perf_counter(), 0.0
-        schedule, material = self.recipe.schedule, self.material
-        rows = np.random.default_rng([self.spec.seed, self.epoch]).permutation(material.train)
+        adapted = self.recipe.start is not None and self.recipe.start.lora is not None
+        schedule, material = self.schedule, self.material
+        rows = _order(material, np.random.default_rng([self.spec.seed, self.epoch]))
+        steps = math.ceil(len(rows) / schedule.batch_size)
         self.network.train()
-        for step, batch_rows in enumerate(np.array_split(rows, self.steps)):
-            rate = learning_rate(schedule, self.epoch * self.steps + step, schedule.epochs * self.steps)
+        lora.rest(self.network)
+        if self.budget is None:
+            every = np.unique(material.train)
+            self.budget = budget.probe(self.network, self._work(every), self.cost[every], schedule.batch_size)
+        for step, chosen in enumerate(np.array_split(rows, steps)):
+            factor = optimise.rate_factor(schedule, self.epoch * steps + step, schedule.epochs * steps)
             for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            loss = self._loss(self._predict(batch_rows), batch_rows)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+                group["lr"] = group["peak"] * factor * self.lowered
+            total_loss += budget.in_parts(self.network, self.budget, self.cost[chosen], self._work(chosen))
+            if adapted and self.epoch == step == 0:
+                lora.check_gradients(self.network)
+            if self.device.type == "cpu" and step % _GUARD_EVERY == 0:
+                self.budget.guard(self.cost[chosen])
             nn.utils.clip_grad_norm_(self.network.parameters(), schedule.clip)
             self.optimizer.step()
-            total_loss += loss.item()
+            if self.average is not None:
+                self.average.update(self.network.state_dict())
         self.epoch += 1
         seconds = time.perf_counter() - started
-        self.history.append({"epoch": self.epoch, "loss": total_loss / self.steps, "seconds": round(seconds, 2)})
+        row = {"epoch": self.epoch, "loss": total_loss / steps, "seconds": round(seconds, 2)}
+        self.history.append({**row, "structures_per_s": round(len(rows) / seconds, 1)})
 
     def validate(self) -> None:
         """Error on all validation rows; remember the weights when it is the smallest so far."""
-        material = self.material
-        predicted = predict(self.network, material.graphs, material.validation, self.property, self._angles)
-        truth, weight = material.target[material.validation], material.weight[material.validation]
-        known = np.isfinite(truth)
-        mae = metrics.regression(truth[known], predicted[known], weight[known])["mae"]
-        self.history[-1]["validation_mae"] = mae
+        material, weights = self.material, self.average.state if self.average else None
+        rows = material.validation
+        predicted = predict(self.network, material.graphs, rows, self.properties, self._angles, weights=weights)
+        errors = [
+            _mae(material.target[rows, k], predicted[:, k], material.weight[rows]) for k in range(len(self.properties))
+        ]
+        alone = len(errors) == 1
+        error = (
+            errors[0] if alone else float(np.mean([e / p.scale for e, p in zip(errors, self.properties, strict=True)]))
+        )
+        self.history[-1]["validation_mae"] = error
+        if not alone:
+            named = zip(self.properties, errors, strict=True)
+            self.history[-1].update({f"validation_mae_{p.name}": e for p, e in named})
         self.stale += 1
-        if mae < self.best:
-            self.best, self.stale = mae, 0
-            self.best_weights = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        if error < self.best:
+            self.best, self.stale = error, 0
+            kept = self.network.state_dict() if weights is None else weights
+            self.best_weights = {name: tensor.detach().clone() for name, tensor in kept.items()}
+        schedule = self.schedule
+        if schedule.kind == "plateau" and self.stale and self.stale % max(1, schedule.patience // 4) == 0:
+            self.lowered *= 0.5
         _log.info(
             "%s seed %d epoch %d/%d: loss %.4f, validation MAE %.4f %s (best %.4f), %.0f s",
-            *(self.spec.network, self.spec.seed, self.epoch, self.recipe.schedule.epochs, self.history[-1]["loss"]),
-            *(mae, self.property.unit, self.best, self.history[-1]["seconds"]),
+            *(self.spec.network, self.spec.seed, self.epoch, schedule.epochs, self.history[-1]["loss"]),
+            *(error, self.properties[0].unit if alone else "of a standard deviation", self.best),
+            self.history[-1]["seconds"],
         )
 
     def save(self, folder: Path) -> None:
         """Write the whole state as one file, whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
+        progress = ("epoch", "stale", "best", "lowered", "history")
         state = {
             "fingerprint": self.fingerprint,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "random": torch.get_rng_state(),
+            "average": (self.average.steps, self.average.state) if self.average else None,
             "best_weights": self.best_weights,
-            "progress": {"epoch": self.epoch, "stale": self.stale, "best": self.best, "history": self.history},
+            "budget": self.budget.to_state() if self.budget else None,
+            "progress": {name: getattr(self, name) for name in progress},
         }
         with whole(folder / _STATE) as file:
             torch.save(state, file)
@@ -161,7 +212,10 @@ class _Run:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"].cpu())
+        if self.average:
+            self.average.steps, self.average.state = state["average"]
         self.best_weights = state["best_weights"]
+        self.budget = Budget.from_state(state["budget"]) if state["budget"] else None
         for name, value in state["progress"].items():
             setattr(self, name, value)
         _log.info("resuming %s after epoch %d", folder, self.epoch)
@@ -169,17 +223,19 @@ class _Run:
     def finish(self, facts: dict[str, Any]) -> Checkpoint:
         """The best weights as a checkpoint."""
         if not self.best_weights:
-            rate = self.recipe.schedule.learning_rate
-            raise ValueError(f"no epoch had a finite validation error; lower schedule.learning_rate (now {rate})")
+            rates = sorted({group["peak"] for group in self.optimizer.param_groups})
+            raise ValueError(f"no epoch had a finite validation error; lower the learning rate (now {rates})")
         self.network.load_state_dict(self.best_weights)
-        rows = self.material.train
+        if self.recipe.start and self.recipe.start.lora:
+            lora.merge(self.network)
+        rows = np.unique(self.material.train)
         seen = np.unique(self.material.graphs.select(rows).numbers)
         return Checkpoint(
             network=self.network.cpu().eval(),
             name=self.spec.network,
-            sizes=self.spec.sizes,
+            sizes=self.sizes,
             spec=replace(self.recipe.graph, angles=self._angles),
-            properties=(self.property,),
+            properties=self.properties,
             elements=tuple(SYMBOLS[z] for z in seen),
             facts={
                 **facts,
@@ -187,6 +243,8 @@ class _Run:
                 "fingerprint": self.fingerprint,
                 "rows": {"train": len(rows), "validation": len(self.material.validation)},
                 "metrics": {"validation_mae": self.best, "epochs": self.epoch},
+                "budget": self.budget.to_state() if self.budget else None,
+                "seconds": round(sum(row["seconds"] for row in self.history), 1),
             },
         )
 
@@ -194,56 +252,90 @@ class _Run:
     def _angles(self) -> bool:
         return self.spec.network in registry.NEEDS_ANGLES
 
-    def _predict(self, rows: NDArray[np.int64]) -> Tensor:
-        graphs = self.material.graphs.select(rows)
-        batch = Batch.of(graphs.with_angles() if self._angles else graphs).to(self.device)
-        scaled: Tensor = self.network(batch)[self.property.name]
-        return scaled
-
-    def _loss(self, scaled: Tensor, rows: NDArray[np.int64]) -> Tensor:
-        truth = torch.from_numpy(self.property.encode(self.material.target[rows])).to(self.device)
+    def _work(self, rows: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], float]:
+        """What takes a part of a step on `rows` forward and backward, and returns its share of the loss."""
+        truth = {
+            p.name: torch.from_numpy(p.encode(self.material.target[rows, k])).to(self.device)
+            for k, p in enumerate(self.properties)
+        }
         weight = torch.from_numpy(self.material.weight[rows].astype(np.float32)).to(self.device)
-        return masked_loss(scaled, truth, weight, self.recipe.schedule.loss)
+        share = {name: (weight * torch.isfinite(values)).sum() for name, values in truth.items()}
+        kind = self.schedule.loss
 
+        def work(part: NDArray[np.int64]) -> float:
+            there = torch.from_numpy(part).to(self.device)
+            with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+                predicted = self.network(self._batch(rows[part]))
+            predicted = {name: values.float() for name, values in predicted.items()}
+            known = {name: values[there] for name, values in truth.items()}
+            loss = optimise.masked_loss(predicted, known, weight[there], share, kind)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return float(loss.item())
 
-def masked_loss(scaled: Tensor, truth: Tensor, weight: Tensor, kind: str) -> Tensor:
-    """Weighted mean loss over the rows whose target is known; zero, with a gradient, where none is."""
-    known = torch.isfinite(truth)
-    safe = torch.where(known, truth, torch.zeros_like(truth))  # 0 * NaN is NaN: a mask alone would poison the sum
-    per_row = _LOSSES[kind](scaled, safe, reduction="none")
-    weight = torch.where(known, weight, torch.zeros_like(weight))
-    mean: Tensor = (per_row * weight).sum() / weight.sum().clamp(min=1e-12)
-    return mean
+        return work
 
-
-def learning_rate(schedule: Schedule, step: int, steps: int) -> float:
-    """Linear warm-up to the peak, then half a cosine down to zero at the last step."""
-    warmup = schedule.warmup * steps
-    if step < warmup:
-        return schedule.learning_rate * (step + 1) / (warmup + 1)
-    done = (step - warmup) / max(1.0, steps - warmup)
-    return schedule.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    def _batch(self, rows: NDArray[np.int64]) -> Batch:
+        return _batch(self.material.graphs, rows, self._angles).to(self.device)
 
 
 def predict(
-    network: nn.Module, graphs: Graphs, rows: NDArray[np.int64], prop: Property, angles: bool, batch_size: int = 128
+    network: nn.Module,
+    graphs: Graphs,
+    rows: NDArray[np.int64],
+    properties: Sequence[Property],
+    angles: bool,
+    batch_size: int = 128,
+    weights: dict[str, Tensor] | None = None,
 ) -> NDArray[np.float64]:
-    """(len(rows),) predictions in the property's unit; the network stays in eval mode."""
+    """(len(rows), p) predictions in the properties' units; the network stays in eval mode.
+
+    With `weights`, the network predicts as if it had them.
+    """
     device = next(network.parameters()).device
     network.eval()
     out = []
     with torch.inference_mode():
         for part in np.array_split(rows, max(1, math.ceil(len(rows) / batch_size))):
-            chosen = graphs.select(part)
-            batch = Batch.of(chosen.with_angles() if angles else chosen).to(device)
-            out.append(network(batch)[prop.name].cpu().numpy())
-    return prop.decode(np.concatenate(out))
+            batch = _batch(graphs, part, angles).to(device)
+            scaled = network(batch) if weights is None else functional_call(network, weights, (batch,))
+            out.append(np.stack([p.decode(scaled[p.name].cpu().numpy()) for p in properties], axis=1))
+    return np.concatenate(out)
 
 
-def _fingerprint(recipe: Recipe, spec: MemberSpec, material: Material) -> str:
+def _batch(graphs: Graphs, rows: NDArray[np.int64], angles: bool) -> Batch:
+    chosen = graphs.select(rows)
+    return Batch.of(chosen.with_angles() if angles else chosen)
+
+
+def _order(material: Material, random: np.random.Generator) -> NDArray[np.int64]:
+    """The rows of one epoch: all training rows; of several tasks, the same number of rows each."""
+    known = np.isfinite(material.target[material.train])
+    if known.shape[1] == 1:
+        return random.permutation(material.train)
+    each = math.ceil(len(material.train) / known.shape[1])
+    drawn = []
+    for column in known.T:
+        rows = material.train[column]
+        passes = [random.permutation(rows) for _ in range(math.ceil(each / len(rows)))]
+        drawn.append(np.concatenate(passes)[:each])
+    return random.permutation(np.concatenate(drawn))
+
+
+def _mae(truth: NDArray[np.float64], predicted: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
+    known = np.isfinite(truth)
+    return metrics.regression(truth[known], predicted[known], weight[known])["mae"]
+
+
+def _fingerprint(recipe: Recipe, spec: MemberSpec, material: Material, source: Checkpoint | None) -> str:
     """Hash of everything that changes this member's weights."""
-    described = asdict(replace(recipe, members=(spec, spec)))
+    described = asdict(replace(recipe, members=(spec, spec), combine="mean", level=0.9))
+    if recipe.learn_from is None:
+        del described["learn_from"]  # runs from before there was one go on
+    for member_described in described["members"]:
+        if not member_described["schedule"]:
+            del member_described["schedule"]
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    digest.update((source.sha256 if source else "").encode())
     for array in (material.train, material.validation, material.target, material.weight):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]

@@ -188,22 +188,103 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the trained ensemble.")],
     overrides: Set = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped training.")] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Members that learn at once.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Members at once; unset: one, on Ray all that fit.")
+    ] = None,
+    on: Annotated[On, typer.Option(help="Where members learn; ray: on a cluster, one CPU each.")] = On.LOCAL,
+    gpus: Annotated[float, typer.Option(min=0, help="With --on ray: GPUs per member.")] = 0.0,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write events for TensorBoard too.")] = False,
 ) -> None:
     """Train an ensemble by a recipe, calibrate it, and write its card."""
-    from screening import yamlfile
+    from screening import recipes, training_progress
 
-    content = yamlfile.override(yamlfile.read(recipe), overrides or [])
+    plan = recipes.load(recipe, overrides or [])
     if not resume and output.is_dir() and any(output.iterdir()):
         raise Failure(Exit.CONFIG, f"{output} is not empty; add --resume to go on with its training, or choose another "
                       "--output")  # fmt: skip
     from models import fit
-    from models.recipe import Recipe
 
-    logging.getLogger().setLevel(logging.INFO)
+    pool = None
+    if on is On.RAY:
+        from screening import tuning
+
+        pool = tuning.ray_pool(workers=workers, gpus=gpus)
+        output = output.absolute()
     settings = "".join(f" --set {text}" for text in overrides or [])
     command = f"assay train {recipe} --output {output}{settings}"
-    fit.run(yamlfile.validate(Recipe, content, str(recipe)), output, workers=workers, command=command)
+    with training_progress.shown(plan, output, tensorboard=tensorboard):
+        fit.run(plan, output, workers=workers or 1, command=command, pool=pool)
+    typer.echo(str(output / "README.md"))
+
+
+@app.command()
+def evaluate(
+    ensemble: Annotated[Path, typer.Argument(help="Folder of a trained ensemble.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the evaluation.")],
+    against: Annotated[Path | None, typer.Option(help="A second ensemble, compared on the same rows.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Training set by name; unset: its own.")] = None,
+    part: Annotated[str, typer.Option(help="test, calibration, development or all.")] = "test",
+    threshold: Annotated[float | None, typer.Option(help="How well are values above this found?")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processors for the baselines.")] = 1,
+) -> None:
+    """Measure an ensemble on rows with known values, beside baselines: Markdown, JSON and figures."""
+    from models import evaluate as evaluation
+
+    evaluation.run(ensemble, output, against=against, dataset=dataset, part=part, threshold=threshold, workers=workers)
+    typer.echo(str(output / "evaluation.md"))
+
+
+@app.command()
+def study(
+    config: Annotated[Path, typer.Argument(help="Study, for example configs/study-tc.yaml.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the study; an interrupted one goes on.")],
+    workers: Annotated[int, typer.Option(min=1, help="Networks that learn at once.")] = 1,
+) -> None:
+    """Learn one property in several ways on the same rows, and write the table."""
+    from screening import study as studies
+
+    typer.echo(str(studies.run(config, output, workers=workers)))
+
+
+@app.command()
+def tune(
+    config: Annotated[Path, typer.Argument(help="Search, for example configs/tune-tc.yaml.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the search; an interrupted one goes on.")],
+    overrides: Set = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Trials that run at once; unset: as many as fit.")] = None,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs per trial.")] = 0.0,
+) -> None:
+    """Search the sizes and rates of a recipe with Ray Tune, on development rows only."""
+    from screening import search, trials, tuning
+
+    logging.getLogger().setLevel(logging.INFO)
+    plan = search.read(config, overrides or []).load()
+    found = tuning.tune(plan, output, workers=workers, gpus=gpus)
+    for line in trials.lines(plan, output, found):
+        typer.echo(line)
+
+
+model = typer.Typer(help="Checkpoints from elsewhere.", no_args_is_help=True)
+app.add_typer(model, name="model")
+
+
+@model.command("import")
+def import_model(
+    files: Annotated[list[Path], typer.Argument(help="Published ALIGNN models: archives or folders.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the checkpoints.")],
+    property_name: Annotated[str, typer.Option("--property", help="What it predicts, for example formation_energy.")],
+    unit: Annotated[str, typer.Option(help="Its unit, for example eV/atom.")],
+) -> None:
+    """Turn published ALIGNN models into checkpoints, for the start of a recipe."""
+    from models import published
+
+    for folder in published.import_models(files, output, property_name, unit):
+        typer.echo(str(folder))
+    typer.echo(
+        "These are starts for training (start.folder), not an ensemble: error bars must be calibrated on data, and the "
+        "published numbers hold on the published rule for graphs, not on Assay's.",
+        err=True,
+    )
 
 
 def main() -> NoReturn:

@@ -167,8 +167,8 @@ class ClusterRunner:
     ) -> None:
         """`make` makes the worker function in each worker; who is silent for `stall_s` counts as dead."""
         address = address or os.environ.get("RAY_ADDRESS")
-        self._ray = _import_ray(local=address is None)
-        self._owned = _connect(self._ray, address, None if settings.cpus else settings.workers)
+        self._ray = import_ray(local=address is None)
+        self._owned = connect(self._ray, address, None if settings.cpus else settings.workers)
         self._cluster = _Cluster(self._ray, make, settings)
         self._settings, self._stall_s = settings, stall_s
 
@@ -292,7 +292,8 @@ def _at(node: str) -> Any:
     return NodeAffinitySchedulingStrategy(node, soft=True)
 
 
-def _import_ray(*, local: bool) -> Any:
+def import_ray(*, local: bool) -> Any:
+    """The package ray, set up for a cluster of our own (`local`) or one that is there."""
     # before the import: no uv environment for workers, no usage reports, and nobody without the token runs code here
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -303,7 +304,7 @@ def _import_ray(*, local: bool) -> Any:
     return ray
 
 
-def _connect(ray: Any, address: str | None, workers: int | None) -> bool:
+def connect(ray: Any, address: str | None, workers: int | None) -> bool:
     """Join or start a cluster; True when leaving it is our task (which ends only a cluster that was started here)."""
     if ray.is_initialized():
         return False

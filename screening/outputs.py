@@ -71,7 +71,7 @@ def summarise(
         "sources": sources,
         "models": [_model(ensemble) for ensemble in plan.ensembles],
         "rank": {**rule.model_dump(mode="json"), "model": target.model, "property": target.name, "unit": target.unit,
-                 "level": target.level},
+                 "level": target.level, "calibrated": target.calibrated},
         "max_bad": plan.campaign.max_bad,
         "fingerprint": plan.fingerprint,
         "sha256": files,
@@ -84,13 +84,14 @@ def table_text(folder: Path, summary: dict[str, Any], most: int = 10) -> list[st
 
     name, unit = summary["rank"]["property"], summary["rank"]["unit"]
     parts = [f"{name}_{part}" for part in ("mean", "std", "lo", "hi")]
-    rows = (
-        table.read(folder / "candidates.parquet", ["rank", "id", "formula", "ood", *parts]).slice(0, most).to_pylist()
-    )
+    distance = ["ood_distance"] if any(model.get("reference") for model in summary["models"]) else []
+    columns = ["rank", "id", "formula", "ood", *distance, *parts]
+    rows = table.read(folder / "candidates.parquet", columns).slice(0, most).to_pylist()
     lines = [f"{'rank':>4}  {'formula':<24}{f'{name} ({unit})':>20}  {'interval':<20}  id"]
     for row in rows:
         mean, std, lo, hi = (row[part] for part in parts)
         mark = "  (new element)" if row["ood"] else ""
+        mark += "  (unlike training)" if row.get("ood_distance", 0.0) > 1 else ""
         lines.append(f"{row['rank']:>4}  {row['formula']:<24}{f'{mean:.4g} ± {std:.2g}':>20}  "
                      f"{f'[{lo:.4g}, {hi:.4g}]':<20}  {row['id']}{mark}")  # fmt: skip
     return lines
@@ -103,6 +104,7 @@ def _model(ensemble: Any) -> dict[str, Any]:
         "sha256": list(ensemble.sha256),
         "properties": [{"name": item.name, "unit": item.unit} for item in ensemble.properties],
         "elements": len(ensemble.elements),
+        "reference": 0 if ensemble.reference is None else len(ensemble.reference.points),
         "facts": ensemble.facts,
     }
 

@@ -105,7 +105,8 @@ def find_target(ensembles: Sequence[Ensemble], rule: Rank) -> Target:
         ensemble = owners[0] if owners else ensemble
     items = {item.name: item for item in ensemble.properties}
     chosen = _known("rank.property", rule.property or next(iter(items)), list(items))
-    return Target(ensemble.name, chosen, items[chosen].unit, ensemble.calibration[chosen].level)
+    fitted = ensemble.calibration[chosen]
+    return Target(ensemble.name, chosen, items[chosen].unit, fitted.level, fitted.scale is not None)
 
 
 def _known(key: str, value: str, names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from screening.worker import Part, bind_threads, prediction_columns
+from screening.worker import Part, bind_threads, novelty_columns, prediction_columns
 from sources.crystals import Crystals
 from sources.elements import SYMBOLS
 from sources.quarantine import Quarantined, Reason
@@ -68,7 +68,7 @@ def predict(paths: Sequence[Path], ensemble: Ensemble) -> Prediction:
         refused += bad
         rows.append(start + predicted.index)
         every = np.arange(len(predicted.index))
-        columns = prediction_columns(predicted, every) | {"ood": predicted.ood}
+        columns = prediction_columns(predicted, every) | novelty_columns([predicted], [every])
         ids = pa.array(crystals.ids[rows[-1]].astype(object), pa.string())
         blocks.append(pa.table({"id": ids, **columns}))
     return Prediction(crystals.select(np.concatenate(rows)), Part(pa.concat_tables(blocks), refused))
@@ -81,7 +81,7 @@ def lines(prediction: Prediction, ensemble: Ensemble, most: int | None = None) -
     for position, row in enumerate(table.slice(0, most).to_pylist()):
         crystal = prediction.crystals[position : position + 1]
         values = "  ".join(_value(row, item.name, item.unit) for item in ensemble.properties)
-        notes = [*disorder(crystal), *_untested(crystal, ensemble), *_unseen(crystal, ensemble)]
+        notes = [*disorder(crystal), *_untested(crystal, ensemble), *_unseen(crystal, ensemble), *_far(row)]
         tail = f"  ({'; '.join(notes)})" if notes else ""
         found.append(f"{row['id']}  {crystal.formulas()[0]}  {values}{tail}")
     left = table.num_rows - len(found)
@@ -133,6 +133,11 @@ def _untested(crystal: Crystals, ensemble: Ensemble) -> list[str]:
 def _unseen(crystal: Crystals, ensemble: Ensemble) -> list[str]:
     unseen = sorted({SYMBOLS[z] for z in crystal.numbers} - ensemble.elements)
     return [f"outside coverage: no training crystal held {', '.join(unseen)}"] if unseen else []
+
+
+def _far(row: dict[str, Any]) -> list[str]:
+    distance = row.get("ood_distance", 0.0)
+    return [f"unlike the training crystals: ood_distance {distance:.2g}"] if distance > 1 else []
 
 
 def _value(row: dict[str, Any], name: str, unit: str) -> str:

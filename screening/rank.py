@@ -31,6 +31,8 @@ class Target:
     unit: str
     level: float = 0.9
     """Nominal coverage of the interval `_lo` to `_hi`."""
+    calibrated: bool = False
+    """Whether `_std` estimates the error; else it is what the members disagree on (`models.calibration`)."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def rank(scored: pa.Table, rule: Rank, target: Target, units: Mapping[str, str])
     import pyarrow as pa
 
     values = {part: _floats(scored, f"{target.name}_{part}") for part in ("mean", "std", "lo", "hi")}
-    scores = score(values, rule, target.level)
+    scores = score(values, rule, target.level, calibrated=target.calibrated)
     finite = np.isfinite(scores) & np.isfinite(values["mean"]) & np.isfinite(values["std"])
     ids = np.array(scored["id"].to_pylist(), dtype=np.str_)
     rows = np.flatnonzero(finite)
@@ -61,11 +63,13 @@ def rank(scored: pa.Table, rule: Rank, target: Target, units: Mapping[str, str])
     return Ranked(candidates.add_column(0, "rank", numbers), table.take(left))
 
 
-def score(values: Mapping[str, NDArray[np.float64]], rule: Rank, level: float = 0.9) -> NDArray[np.float64]:
+def score(
+    values: Mapping[str, NDArray[np.float64]], rule: Rank, level: float = 0.9, *, calibrated: bool = False
+) -> NDArray[np.float64]:
     """(n,) what the rows are ordered by: mean, an end of the interval, or a probability.
 
-    The probability takes the error as normal, with the standard deviation that the upper half of the calibrated
-    interval implies (the lower half may be cut at the smallest possible value).
+    The probability takes the error as normal, with the standard deviation `std` where that is calibrated, else the one
+    that the upper half of the interval implies (the lower half may be cut at the smallest possible value).
 
     >>> interval = {"mean": np.array([40.0]), "lo": np.array([30.0]), "hi": np.array([50.0])}
     >>> score(interval, Rank(by="probability", threshold=40.0))
@@ -75,7 +79,8 @@ def score(values: Mapping[str, NDArray[np.float64]], rule: Rank, level: float = 
     """
     if rule.by != "probability":
         return values[{"mean": "mean", "lower": "lo", "upper": "hi"}[rule.by]]
-    sigma = (values["hi"] - values["mean"]) / statistics.NormalDist().inv_cdf((1 + level) / 2)
+    implied = (values["hi"] - values["mean"]) / statistics.NormalDist().inv_cdf((1 + level) / 2)
+    sigma = values["std"] if calibrated else implied
     margin = values["mean"] - (math.nan if rule.threshold is None else rule.threshold)
     margin = -margin if rule.order == "ascending" else margin
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -44,6 +44,8 @@ def render(summary: Mapping[str, Any], top: Sequence[Mapping[str, Any]], bad: Se
         unit=summary["rank"]["unit"],
         rule=rule_text(summary["rank"]),
         rows=[_row(row, name) for row in top],
+        calibrated=summary["rank"].get("calibrated", False),
+        distances="ood_distance" in ranked.candidates.column_names,
         members=sum(1 for column in ranked.candidates.column_names if column.startswith(f"{name}_member_")),
         scale=_scale(top, name),
         funnel=_funnel(summary["accounting"]),

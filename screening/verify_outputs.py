@@ -133,13 +133,14 @@ def _ranking(candidates: pa.Table, unrankable: pa.Table, rule: dict[str, Any]) -
         yield f"does not count its rows from 1 to {candidates.num_rows}"
     if not all(np.isfinite(column).all() for column in (scores, values["mean"], values["std"])):
         yield "ranks a number that is not finite"
-    if not np.array_equal(scores, rank.score(values, asked, rule["level"])):
+    how = {"level": rule["level"], "calibrated": rule.get("calibrated", False)}
+    if not np.array_equal(scores, rank.score(values, asked, **how)):
         yield f"has scores that do not follow from its predictions (by {asked.by})"
     falling = asked.order == "descending" or asked.by == "probability"
     ids = np.array(candidates["id"].to_pylist(), dtype=np.str_)
     if not np.array_equal(rank.order(scores, values["std"], ids, falling), np.arange(len(ids))):
         yield "is not in the order of score, std and id"
-    finite = np.isfinite([rank.score(rest, asked, rule["level"]), rest["mean"], rest["std"]]).all(axis=0)
+    finite = np.isfinite([rank.score(rest, asked, **how), rest["mean"], rest["std"]]).all(axis=0)
     if finite.any():
         yield f"lacks {int(finite.sum())} crystals of unrankable.parquet whose prediction is finite"
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from models.ensemble import Ensemble, Predictions
 
-RESERVED = ("rank", "score", "ood")
-"""Columns that later steps add."""
+RESERVED = ("rank", "score", "ood", "ood_distance")
+"""Columns that are added to what the sources report."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Part:
     """What became of a chunk."""
 
     table: pa.Table
-    """One row per scored crystal, in chunk order: identity, reported columns, predictions, `ood`."""
+    """One row per scored crystal, in chunk order: identity, reported columns, predictions, `ood` and `ood_distance`."""
     quarantined: list[Quarantined]
 
 
@@ -118,12 +118,10 @@ def score(crystals: Crystals, ensembles: Sequence[Ensemble]) -> Part:
         for row in quarantined:
             refused.setdefault(row.id, row)
     values: dict[str, NDArray[Any]] = {}
-    ood = np.zeros(len(good), dtype=bool)
-    for predicted in predictions:
-        rows = np.searchsorted(predicted.index, good)
+    places = [np.searchsorted(predicted.index, good) for predicted in predictions]
+    for predicted, rows in zip(predictions, places, strict=True):
         values |= prediction_columns(predicted, rows)
-        ood |= predicted.ood[rows]
-    columns = _describe(crystals.select(good), values) | values | {"ood": ood}
+    columns = _describe(crystals.select(good), values) | values | novelty_columns(predictions, places)
     bad = np.setdiff1d(np.arange(len(crystals)), good)
     quarantined = [_with_origin(refused, crystals, row) for row in bad]
     return Part(pa.table({name: _array(values) for name, values in columns.items()}), quarantined)
@@ -137,6 +135,19 @@ def prediction_columns(predicted: Predictions, rows: NDArray[Any]) -> dict[str, 
             columns[f"{name}_{part}"] = getattr(value, part)[rows]
         for k in range(value.members.shape[1]):
             columns[f"{name}_member_{k}"] = value.members[rows, k]
+    return columns
+
+
+def novelty_columns(predictions: Sequence[Predictions], rows: Sequence[NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
+    """`ood` and `ood_distance`, each (m,), of the same m crystals at `rows` of each ensemble's predictions.
+
+    What any ensemble flags is flagged, and the largest distance counts; without a reference there is none.
+    """
+    flags = [predicted.ood[at] for predicted, at in zip(predictions, rows, strict=True)]
+    columns: dict[str, NDArray[Any]] = {"ood": np.any(flags, axis=0)}
+    known = [p.ood_distance[at] for p, at in zip(predictions, rows, strict=True) if p.ood_distance is not None]
+    if known:
+        columns["ood_distance"] = np.max(known, axis=0)
     return columns
 
 

@@ -236,8 +236,8 @@ def concat(parts: Iterable[Crystals]) -> Crystals:
     joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _NAMES if not name.endswith("_ptr")}
     return Crystals(
         ids=np.concatenate([part.ids for part in parts]),
-        site_ptr=_join_pointers([part.site_ptr for part in parts]),
-        species_ptr=_join_pointers([part.species_ptr for part in parts]),
+        site_ptr=join_pointers([part.site_ptr for part in parts]),
+        species_ptr=join_pointers([part.species_ptr for part in parts]),
         columns={name: np.concatenate([part.columns[name] for part in parts]) for name in shared},
         **joined,
     )
@@ -282,6 +282,7 @@ def gather_ranges(pointer: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[
     return np.arange(fresh[-1]) + np.repeat(pointer[:-1][rows] - fresh[:-1], lengths), fresh
 
 
-def _join_pointers(pointers: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+def join_pointers(pointers: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """The pointer of ragged batches laid end to end."""
     lengths = np.concatenate([np.diff(pointer) for pointer in pointers])
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

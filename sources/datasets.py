@@ -1,80 +1,33 @@
-"""Named training sets of crystals with known properties.
+"""Training sets of crystals with known properties: named ones, and files of one's own.
 
-Enters: a name, and the folder in the environment variable `ASSAY_DATA`. Leaves: `Dataset`.
-This module does not know networks or splits. It downloads nothing.
+Enters: a name of `DATASETS` and the folder in the environment variable `ASSAY_DATA`, or `FILE.parquet#COLUMN`. Leaves:
+`Dataset`. This module does not know networks or splits. It downloads nothing.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from sources.crystals import Crystals
+from sources.crystals import MAX_ATOMIC_NUMBER, Crystals, reduced_formula
+from sources.dataset_table import DATASETS, FAMILIES, DatasetSpec
+from sources.elements import NUMBERS
+
+__all__ = ["DATASETS", "FAMILIES", "VARIABLE", "Dataset", "DatasetSpec", "folder", "load", "same_formula", "save"]
 
 VARIABLE = "ASSAY_DATA"
 """Environment variable that names the folder of data packs."""
-
-
-@dataclass(frozen=True)
-class DatasetSpec:
-    """Where a training set lies and what it says."""
-
-    path: str
-    """Parquet file, relative to the data folder."""
-    target: str
-    """Column with the known values."""
-    unit: str
-    """Unit of the target."""
-    functional: str
-    """Level of theory, or `measured`."""
-    weight: str
-    """Column with row weights; empty for equal weights."""
-    licence: str
-    """SPDX identifier."""
-    origin: str
-    """Who to cite, and where the file can be had."""
-
-
-_MATERIALS_PROJECT = (
-    "Materials Project v2025.02.12 structures (Jain et al., APL Mater. 1, 011002, 2013) with MP-2018.6.1 and "
-    "matbench-2019.04 labels (Chen et al. 2019; Dunn et al. 2020), Assay data pack `mp`"
-)
-
-DATASETS: dict[str, DatasetSpec] = {
-    "3dsc-tc": DatasetSpec(
-        path="3dsc_mp/3dsc_mp.parquet",
-        target="tc",
-        unit="K",
-        functional="measured",
-        weight="weight",
-        licence="CC-BY-4.0",
-        origin="3DSC_MP, rebuilt (Sommer et al., Sci. Data 10, 816, 2023; Tc from SuperCon, Stanev et al. 2018), "
-        "Assay data pack `3dsc_mp`",
-    ),
-    "mp-formation-energy": DatasetSpec(
-        path="mp/mp_labelled_le40.parquet",
-        target="e_form",
-        unit="eV/atom",
-        functional="PBE(+U), Materials Project corrections of 2018/19",
-        weight="",
-        licence="CC-BY-4.0",
-        origin=_MATERIALS_PROJECT,
-    ),
-    "mp-band-gap": DatasetSpec(
-        path="mp/mp_labelled_le40.parquet",
-        target="gap_pbe",
-        unit="eV",
-        functional="PBE(+U)",
-        weight="",
-        licence="CC-BY-4.0",
-        origin=_MATERIALS_PROJECT,
-    ),
-}
-"""Training sets by name."""
+SAME_SHARE = 5e-4
+"""Largest difference in the share of an element, of all atoms, at which two compositions count as one: less than lies
+between any two formulas of up to 40 atoms, more than rounded occupancies are off."""
 
 
 @dataclass(frozen=True)
@@ -82,31 +35,46 @@ class Dataset:
     """`n` crystals with one known property."""
 
     name: str
-    """A key of `DATASETS`."""
+    """A key of `DATASETS`, or `FILE.parquet#COLUMN`."""
     spec: DatasetSpec
     """Where it came from."""
     crystals: Crystals
-    """Sound crystals with a known value."""
+    """Sound crystals with a known value, no two of one id."""
     target: NDArray[np.float64]
     """(n,) in `spec.unit`."""
+    target_std: NDArray[np.float64]
+    """(n,) in `spec.unit`, standard deviation of the records behind a value; NaN where it is unknown."""
     weight: NDArray[np.float64]
     """(n,) row weights; rows of one formula share a weight of 1 where the set says so."""
-    groups: NDArray[np.str_]
-    """(n,) element set of each crystal, for example `Ag-Sn-Te`: crystals of one group never straddle a split."""
+    keys: dict[str, NDArray[np.str_]]
+    """Labels by which a split can keep rows together, each (n,): `element-set` (`Ag-Sn-Te`), `formula` (reduced,
+    written alike in all sets: `CuLa1.85O4Sr0.15`), `row` (the id), and `family` where the set has classes."""
     sha256: str
     """Of the file."""
-    refused: int
-    """Rows of the file that are no sound crystals or carry no value."""
+    dropped: dict[str, int]
+    """Reason -> rows of the set that are no sound crystals, carry no value, or were left out since."""
 
-    def select(self, rows: NDArray[np.int64]) -> Dataset:
-        """The dataset with the given rows only; the others count as refused."""
+    @property
+    def groups(self) -> NDArray[np.str_]:
+        """(n,) element set of each crystal: what a split keeps together unless told otherwise."""
+        return self.keys["element-set"]
+
+    @property
+    def refused(self) -> int:
+        """Rows of the set that are not here."""
+        return sum(self.dropped.values())
+
+    def select(self, rows: NDArray[np.int64], reason: str = "left out") -> Dataset:
+        """The dataset with the given rows only; the others are counted as dropped for `reason`."""
+        fewer = len(self.target) - len(rows)
         return replace(
             self,
             crystals=self.crystals.select(rows),
             target=self.target[rows],
+            target_std=self.target_std[rows],
             weight=self.weight[rows],
-            groups=self.groups[rows],
-            refused=self.refused + len(self.target) - len(rows),
+            keys={name: labels[rows] for name, labels in self.keys.items()},
+            dropped=_counted(self.dropped, {reason: fewer}),
         )
 
 
@@ -129,32 +97,182 @@ def folder() -> Path:
 def load(name: str, limit: int | None = None) -> Dataset:
     """Read a training set, or its first `limit` rows.
 
+    `name` is a key of `DATASETS`, or `FILE.parquet#COLUMN`: a file in the layout of docs/data.md, with the known values
+    in that column. Unit, functional, licence and origin of such a file are what the metadata of the column say, else
+    `unknown`. Its columns `weight`, `family` and `COLUMN_std` are used where they exist.
+
     Raises:
         FileNotFoundError: when the data folder or the file is missing.
-        ValueError: for an unknown name or a damaged file.
+        ValueError: for an unknown name or column, a damaged file, ids that occur twice, or when no row has a value.
     """
-    import hashlib
-
     from sources import table
 
-    if name not in DATASETS:
-        raise ValueError(f"dataset {name!r} is not one of {sorted(DATASETS)}")
-    spec = DATASETS[name]
-    path = folder() / spec.path
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: it is {spec.origin}; see docs/data.md for how to get it")
-    rows = table.read(path)
-    total = rows.num_rows if limit is None else min(limit, rows.num_rows)
-    crystals, _ = table.from_table(rows.slice(0, total), spec.path)
-    crystals = crystals.select(np.isfinite(crystals.columns[spec.target].astype(np.float64)))
-    ones = np.ones(len(crystals))
+    path, spec, stored = _opened(name)
+    if spec.rows:
+        stored = stored.filter(stored[spec.rows])
+    crystals, records = table.from_table(stored.slice(0, limit), spec.path)
+    ids, times = np.unique(crystals.ids, return_counts=True)
+    if len(ids) < len(crystals):
+        raise ValueError(f"{path} has {times.max()} rows of id {str(ids[times.argmax()])!r}, expected one")
+    dropped = Counter(record.reason.value for record in records)
+    target = _numbers(crystals, spec.target, path)
+    low, high = spec.limits or (-np.inf, np.inf)
+    known, sound = np.isfinite(target), (target >= low) & (target <= high)
+    reasons = {
+        "no value": int((~known).sum()),
+        f"not within {low:g} to {high:g} {spec.unit}": int((known & ~sound).sum()),
+    }
+    crystals, target = crystals.select(known & sound), target[known & sound]
+    dropped.update(reasons)
+    if not len(crystals):
+        raise ValueError(f"{path} has no sound crystal with a value of {spec.target!r}: {_counted(dropped, {})}")
     return Dataset(
         name=name,
         spec=spec,
         crystals=crystals,
-        target=crystals.columns[spec.target].astype(np.float64),
-        weight=crystals.columns[spec.weight].astype(np.float64) if spec.weight else ones,
-        groups=crystals.elements(),
+        target=target,
+        target_std=_numbers(crystals, spec.noise, path) if spec.noise else np.full(len(crystals), np.nan),
+        weight=_weights(crystals, spec.weight, path),
+        keys=_keys(crystals, spec),
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        refused=total - len(crystals),
+        dropped=_counted(dropped, {}),
     )
+
+
+def save(path: Path, crystals: Crystals, column: str, values: ArrayLike, **facts: str) -> str:
+    """Write crystals with their known values (n,), NaN where unknown, as a file for `load`; returns `PATH#COLUMN`.
+
+    `facts` are any of `unit`, `functional`, `licence`, `origin`.
+
+    Raises:
+        ValueError: when `path` does not end in .parquet, for other facts, or a `column` that a crystal field has.
+    """
+    from sources import table
+
+    if path.suffix != ".parquet":
+        raise ValueError(f"{path} ends in {path.suffix!r}, expected .parquet")
+    if unknown := sorted(set(facts) - set(_FACTS)):
+        raise ValueError(f"unknown fact {unknown[0]!r}, expected any of {', '.join(_FACTS)}")
+    fresh = table.to_table(crystals.with_columns(**{column: np.asarray(values, np.float64)}))
+    place = fresh.schema.get_field_index(column)
+    table.write(fresh.set_column(place, fresh.schema.field(place).with_metadata(facts), fresh[column]), path)
+    return f"{path}#{column}"
+
+
+def same_formula(a: Dataset, b: Dataset) -> NDArray[np.bool_]:
+    """(len(a),) whether a row of `a` has the composition of some row of `b`, to `SAME_SHARE`, whatever its structure.
+
+    The composition is that of the crystals, occupancies counted; how a file spells its formulas does not matter.
+    """
+    mine, theirs = _shares(a.crystals), _shares(b.crystals)
+    order = np.argsort(b.groups, kind="stable")
+    names, first = np.unique(b.groups[order], return_index=True)
+    rows_of = dict(zip(names.tolist(), np.split(order, first[1:])))
+    found = np.zeros(len(mine), dtype=bool)
+    for row, group in enumerate(a.groups.tolist()):
+        if group in rows_of:
+            found[row] = np.abs(theirs[rows_of[group]] - mine[row]).max(axis=1).min() <= SAME_SHARE
+    return found
+
+
+_FACTS = ("unit", "functional", "licence", "origin")
+
+
+def _opened(name: str) -> tuple[Path, DatasetSpec, Any]:
+    """The file of a dataset, what it says, and its Arrow table."""
+    from sources import table
+
+    file, mark, column = name.rpartition("#")
+    if mark and file.endswith(".parquet"):
+        path = Path(file)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing; a dataset of your own is FILE.parquet#COLUMN")
+        stored = table.read(path)
+        return path, _described(file, column, stored), stored
+    if name not in DATASETS:
+        raise ValueError(f"dataset {name!r} is not one of {sorted(DATASETS)}, nor FILE.parquet#COLUMN")
+    spec = DATASETS[name]
+    path = folder() / spec.path
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: it is {spec.origin}; see docs/data.md for how to get it")
+    return path, spec, table.read(path)
+
+
+def _described(file: str, column: str, stored: Any) -> DatasetSpec:
+    """What a file of one's own says about a column."""
+    names = stored.column_names
+    if column not in names:
+        raise ValueError(f"{file} has no column {column!r}; it has {', '.join(names)}")
+    said = {key.decode(): text.decode() for key, text in (stored.schema.field(column).metadata or {}).items()}
+    unit, functional, licence, origin = (said.get(fact) or "unknown" for fact in _FACTS)
+    weight, noise, family = (name if name in names else "" for name in ("weight", f"{column}_std", "family"))
+    return DatasetSpec(file, column, unit, functional, weight, licence, origin, noise=noise, family=family)
+
+
+def _numbers(crystals: Crystals, name: str, path: Path) -> NDArray[np.float64]:
+    column = crystals.columns.get(name)
+    if column is None or column.ndim != 1 or column.dtype.kind not in "fiu":
+        raise ValueError(f"column {name!r} of {path} has not one number per crystal")
+    return column.astype(np.float64)
+
+
+def _weights(crystals: Crystals, name: str, path: Path) -> NDArray[np.float64]:
+    if not name:
+        return np.ones(len(crystals))
+    weight = _numbers(crystals, name, path)
+    good = np.isfinite(weight) & (weight > 0)
+    if not good.all():
+        row = int(np.argmin(good))
+        raise ValueError(f"column {name!r} of {path} is {weight[row]} for {str(crystals.ids[row])!r}, expected above 0")
+    return weight
+
+
+def _counted(counts: dict[str, int], more: dict[str, int]) -> dict[str, int]:
+    """Both together, without zeros."""
+    return dict(Counter(counts) + Counter(more))
+
+
+# Labels.
+
+
+def _keys(crystals: Crystals, spec: DatasetSpec) -> dict[str, NDArray[np.str_]]:
+    keys = {"element-set": crystals.elements(), "formula": _formulas(crystals, spec.formula), "row": crystals.ids}
+    if spec.family:
+        stated = crystals.columns[spec.family].astype(np.str_).tolist()
+        known = spec.family == _SC_CLASS
+        keys["family"] = np.array(
+            [FAMILIES.get(s, "mixed") if known else s or "unknown" for s in stated], dtype=np.str_
+        )
+    return keys
+
+
+_SC_CLASS = "sc_class"
+
+
+def _formulas(crystals: Crystals, column: str) -> NDArray[np.str_]:
+    """(n,) reduced formulas: as the source wrote them where there is a column, else those of the crystals."""
+    if column:
+        texts, inverse = np.unique(crystals.columns[column], return_inverse=True)
+        return np.array([_rewritten(text) for text in texts.tolist()], dtype=np.str_)[inverse]
+    labels = crystals.formulas()
+    if crystals.is_ordered.all():
+        return labels
+    # A mixed site may spell one composition in two ways (AlCu0.5, Al2Cu): the first in the alphabet speaks for all.
+    _, same = np.unique(_shares(crystals).round(4), axis=0, return_inverse=True)
+    order = np.lexsort((labels, same))
+    _, first = np.unique(same[order], return_index=True)
+    return np.asarray(labels[order][first][same])
+
+
+def _rewritten(text: str) -> str:
+    """A formula such as `Cu1La1.85Sr0.15O4` in Assay's spelling."""
+    amounts = np.zeros(MAX_ATOMIC_NUMBER + 1)
+    for symbol, amount in re.findall(r"([A-Z][a-z]?)([0-9.]*)", text):
+        amounts[NUMBERS[symbol]] += float(amount or 1)
+    return reduced_formula(amounts)
+
+
+def _shares(crystals: Crystals) -> NDArray[np.float64]:
+    """(n, 119) share of each element, of all atoms."""
+    amounts = crystals.composition()
+    return np.asarray(amounts / amounts.sum(axis=1, keepdims=True))

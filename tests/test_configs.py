@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from models.recipe import Recipe
-from screening import config, plan, yamlfile
+from screening import config, plan, recipes, search, study
 
 if TYPE_CHECKING:
     from screening.config import Campaign
 
 ROOT = Path(__file__).resolve().parents[1]
 RAY = ROOT / "configs" / "cluster.yaml"  # for `ray up`; tests/screening/test_job_submit.py holds it to Ray's schema
-CAMPAIGNS = sorted({*(ROOT / "configs").glob("*.yaml")} - {*(ROOT / "configs").glob("train-*.yaml"), RAY})
-RECIPES = sorted((ROOT / "configs").glob("train-*.yaml"))
+RECIPES, STUDIES, SEARCHES = (sorted((ROOT / "configs").glob(f"{kind}-*.yaml")) for kind in ("train", "study", "tune"))
+CAMPAIGNS = sorted({*(ROOT / "configs").glob("*.yaml")} - {*RECIPES, *STUDIES, *SEARCHES, RAY})
 
 
 def stem(path: Path) -> str:
@@ -49,12 +48,25 @@ def test_a_campaign_survives_being_written_out(path: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("path", RECIPES, ids=stem)
 def test_a_recipe_loads_and_names_what_exists(path: Path) -> None:
-    from models import registry
     from sources.datasets import DATASETS
 
-    recipe = yamlfile.validate(Recipe, yamlfile.read(path), str(path))
-    assert recipe.dataset in DATASETS
-    assert len(recipe.members) >= 4
+    recipe = recipes.load(path)
+    assert {task.dataset for task in recipe.tasks} <= set(DATASETS)
     assert len({member.seed for member in recipe.members}) == len(recipe.members)
-    for member in recipe.members:
-        registry.create(member.network, 4, [recipe.property.name], **member.sizes)
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=stem)
+def test_every_cell_of_a_study_is_a_recipe(path: Path, tmp_path: Path) -> None:
+    wanted = study.load(path)
+    content = recipes.read(path.parent / wanted.recipe)
+    cells = study.trained(wanted)
+    assert cells
+    for row, column in cells:
+        recipe = study.cell(wanted, content, row, column, tmp_path)
+        assert len(recipe.members) == len(wanted.seeds)
+
+
+@pytest.mark.parametrize("path", SEARCHES, ids=stem)
+def test_a_search_fits_its_recipe(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert search.read(path).load().recipe.tasks

@@ -55,8 +55,11 @@ def test_arguments_are_understood(document: str, arguments: list[str], monkeypat
     if arguments[0].startswith("-"):
         return
     command = typer.main.get_command(app).commands[arguments[0]]  # type: ignore[attr-defined]
+    rest = arguments[1:]
+    while hasattr(command, "commands"):  # `assay model import`
+        command, rest = command.commands[rest[0]], rest[1:]
     if "--help" not in arguments:
-        command.make_context(arguments[0], list(arguments[1:]))
+        command.make_context(arguments[0], list(rest))
     for word in arguments[1:]:
         if word.startswith(("configs/", "tests/")):
             assert (ROOT / word).exists(), f"{document} names {word}"
@@ -94,8 +97,8 @@ def test_the_offline_commands_run_in_order(zoo: Path, tmp_path: Path) -> None:
 
 
 def is_offline(arguments: list[str]) -> bool:
-    """Neither live sources, nor Ray, nor a training, nor files the reader is meant to bring."""
-    if arguments[0] in ("train", "pull") or "ray" in arguments:
+    """Neither live sources, nor Ray, nor a training or what follows it, nor files the reader is meant to bring."""
+    if arguments[0] in ("train", "evaluate", "study", "tune", "model", "pull") or "ray" in arguments:
         return False
     own = [word for word in arguments[1:] if re.search(r"\.(yaml|cif|vasp|extxyz)$", word)]
     if arguments[0] == "run":

@@ -65,3 +65,14 @@ def test_real_crystals_row_by_row(crystals: Crystals, disordered: Crystals) -> N
 def test_an_element_without_properties_is_refused() -> None:
     with pytest.raises(ValueError, match=f"beyond atomic number {elements.HEAVIEST}"):
         composition.features(amounts(Rf=1, O=2))
+
+
+def test_rock_salt_by_hand() -> None:
+    found = named(amounts(Na=1, Cl=1))
+    bond = 1 - np.exp(-((3.16 - 0.93) ** 2) / 4)  # Pauling
+    assert found["largest ionic character"] == pytest.approx(bond, rel=1e-3)
+    assert found["mean ionic character"] == pytest.approx(bond / 2, rel=1e-3)  # half of all pairs are Na-Cl
+    assert found["share of valence s"] == pytest.approx(3 / 8)  # Na 3s1, Cl 3s2 3p5
+    assert found["share of valence p"] == pytest.approx(5 / 8)
+    assert found["share of Na"] == found["share of Cl"] == 0.5
+    assert found["share of O"] == 0

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from featurize.graphs import Graphs, GraphSpec, build
+from featurize.graphs import Graphs, GraphSpec, Weights, build, join
+from featurize.quotient import quotient
 from sources.crystals import concat, empty, wrap
 from tests.featurize.cells import (
     assert_same_environments,
@@ -31,11 +32,13 @@ SEED = st.integers(0, 2**32 - 1)
 
 def assert_equal(left: Graphs, right: Graphs) -> None:
     assert left.spec == right.spec
-    for field in fields(Graphs):
-        if field.name != "spec":
-            mine, yours = getattr(left, field.name), getattr(right, field.name)
-            assert mine.dtype == yours.dtype, field.name
-            np.testing.assert_array_equal(mine, yours, err_msg=field.name)
+    assert (left.weights is None) == (right.weights is None)
+    both = [(left, right, field.name) for field in fields(Graphs) if field.name not in ("spec", "weights")]
+    both += [(left.weights, right.weights, field.name) for field in fields(Weights) if left.weights is not None]
+    for mine, yours, name in both:
+        ours, theirs = getattr(mine, name), getattr(yours, name)
+        assert ours.dtype == theirs.dtype, name
+        np.testing.assert_array_equal(ours, theirs, err_msg=name)
 
 
 @SPECS
@@ -96,6 +99,36 @@ def test_select_equals_build_of_the_selection(crystals: Crystals, disordered: Cr
     few = concat([crystals[::30], disordered[::20]])
     rows = np.array([3, 0, 17, 3, 5])
     assert_equal(build(few, spec).select(rows), build(few.select(rows), spec))
+
+
+@pytest.mark.parametrize("spec", [NEAREST, replace(NEAREST, angles=False), RADIUS])
+def test_joined_graphs_are_those_of_the_joined_crystals(
+    crystals: Crystals, disordered: Crystals, spec: GraphSpec
+) -> None:
+    parts = [crystals[::60], disordered[:1], empty(), disordered[1::40]]
+    assert_equal(join([build(part, spec) for part in parts]), build(concat(parts), spec))
+    assert_equal(join([build(parts[0], spec)]), build(parts[0], spec))
+
+
+def test_join_undoes_select(crystals: Crystals, disordered: Crystals) -> None:
+    graphs = quotient(build(concat([crystals[::60], disordered[::40]]), NEAREST))
+    assert_equal(join([graphs.select(np.array([row])) for row in range(len(graphs))]), graphs)
+
+
+def test_graphs_of_different_kinds_are_not_joined(crystals: Crystals) -> None:
+    few = build(crystals[:2], NEAREST)
+    for other in (build(crystals[:2], RADIUS), build(crystals[:2], replace(NEAREST, angles=False)), quotient(few)):
+        with pytest.raises(ValueError, match="different kinds"):
+            join([few, other])
+    with pytest.raises(ValueError, match="no graphs"):
+        join([])
+
+
+def test_angles_of_a_quotient_are_made_with_it_or_never(crystals: Crystals) -> None:
+    merged = quotient(build(crystals[:2], NEAREST))
+    assert merged.with_angles() is merged
+    with pytest.raises(ValueError, match="build the graph with angles first"):
+        quotient(build(crystals[:2], replace(NEAREST, angles=False))).with_angles()
 
 
 def test_angles_can_be_added_later(crystals: Crystals) -> None:

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from featurize import atoms
+from featurize import atoms, graphs
 from featurize.graphs import GraphSpec
 from models import calibration, checkpoint, ensemble, registry
+from models.batch import Batch
 from models.calibration import Calibration
 from models.checkpoint import Checkpoint
 from models.ensemble import Ensemble
+from models.layers import LOG_VARIANCE
 from models.target import Property
 from sources import crystals as batches
 from sources.crystals import Crystals
@@ -35,7 +37,7 @@ def untrained(name: str, seed: int, elements: tuple[str, ...] = ("O", "Cu", "La"
 def folder(tmp_path: Path) -> Path:
     for k, name in enumerate(["cgcnn", "cgcnn", "alignn"]):
         checkpoint.write(untrained(name, k), tmp_path / f"member-{k}")
-    fitted = {"tc": Calibration(0.9, 2.0, 0.5, 100)}
+    fitted = {"tc": Calibration(0.9, 2.0, 0.5, 100, 1.5)}
     ensemble.write(tmp_path, "test", [f"member-{k}" for k in range(3)], fitted, {"note": "untrained"})
     return tmp_path
 
@@ -96,21 +98,79 @@ def test_mean_std_and_interval_follow_the_members(folder: Path, crystals: Crysta
     assert found.index.tolist() == list(range(40))
     assert tc.members.shape == (40, 3)
     np.testing.assert_allclose(tc.mean, tc.members.mean(axis=1))
-    np.testing.assert_allclose(tc.std, np.sqrt(((tc.members - tc.mean[:, None]) ** 2).sum(axis=1) / 2))
-    np.testing.assert_allclose(tc.hi, tc.mean + 2.0 * (tc.std + 0.5))
-    np.testing.assert_allclose(tc.lo, np.maximum(0.0, tc.mean - 2.0 * (tc.std + 0.5)))
+    np.testing.assert_allclose(tc.spread, np.sqrt(((tc.members - tc.mean[:, None]) ** 2).sum(axis=1) / 2))
+    np.testing.assert_allclose(tc.std, 1.5 * (tc.spread + 0.5))
+    np.testing.assert_allclose(tc.hi, tc.mean + 2.0 * (tc.spread + 0.5))
+    np.testing.assert_allclose(tc.lo, np.maximum(0.0, tc.mean - 2.0 * (tc.spread + 0.5)))
+
+
+def test_ensembles_calibrated_without_a_scale_load_and_tell_the_spread(folder: Path, crystals: Crystals) -> None:
+    """The layout of the first release: four numbers of calibration, no weights, no reference."""
+    path = folder / "ensemble.json"
+    described = json.loads(path.read_text())
+    before, _ = Ensemble.load(folder).predict(crystals[:20])
+    described["calibration"]["tc"] = {"level": 0.9, "quantile": 2.0, "floor": 0.5, "n": 100}
+    path.write_text(json.dumps(described))
+    loaded = Ensemble.load(folder)
+    found, _ = loaded.predict(crystals[:20])
+    tc, now = found.values["tc"], before.values["tc"]
+    assert loaded.calibration["tc"].scale is None
+    assert tc.mean.tobytes() == now.mean.tobytes() == tc.members.mean(axis=1).tobytes()
+    assert tc.std.tobytes() == now.spread.tobytes() == tc.members.std(axis=1, ddof=1).tobytes()
+    assert tc.hi.tobytes() == now.hi.tobytes()
+    assert found.ood_distance is None
+
+
+def test_weights_decide_mean_and_spread(folder: Path, crystals: Crystals) -> None:
+    shares = (0.7, 0.1, 0.2)
+    plain = Ensemble.load(folder)
+    ensemble.write(folder, "test", [f"member-{k}" for k in range(3)], plain.calibration, {}, {"tc": shares})
+    loaded = Ensemble.load(folder)
+    assert loaded.weights == {"tc": shares}
+    tc = loaded.predict(crystals[:20])[0].values["tc"]
+    assert tc.members.tobytes() == plain.predict(crystals[:20])[0].values["tc"].members.tobytes()
+    np.testing.assert_allclose(tc.mean, tc.members @ np.array(shares))
+    np.testing.assert_allclose(tc.spread**2, ((tc.members - tc.mean[:, None]) ** 2) @ np.array(shares) * 1.5)
+    np.testing.assert_allclose(tc.hi, tc.mean + 2.0 * (tc.spread + 0.5))
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.5), (0.5, 0.6, -0.1), (0.5, 0.4, 0.2)])
+def test_weights_off_the_simplex_are_refused(shares: tuple[float, ...], folder: Path) -> None:
+    with pytest.raises(ValueError, match="expected 3 numbers of at least 0 that sum to 1"):
+        replace(Ensemble.load(folder), weights={"tc": shares})
+
+
+def test_predicted_variance_widens_the_spread_in_the_unit(crystals: Crystals, tmp_path: Path) -> None:
+    """Members with variance heads, each with a scaler of its own."""
+    scaled = [Property("tc", "K", "identity", 0.0, 0.5, scale) for scale in (2.0, 3.0)]
+    for k, prop in enumerate(scaled):
+        torch.manual_seed(k)
+        sizes = {**SMALL["cgcnn"], "variance": True}
+        net = registry.create("cgcnn", atoms.width(GraphSpec().atom_features), ["tc"], **sizes).eval()
+        one = Checkpoint(net, "cgcnn", sizes, GraphSpec(), (prop,), ("O",), {})
+        checkpoint.write(one, tmp_path / f"member-{k}")
+    ensemble.write(tmp_path, "unsure", ["member-0", "member-1"], {"tc": Calibration(0.9, 2.0, 0.5, 9)}, {})
+    loaded = Ensemble.load(tmp_path)
+    tc = loaded.predict(crystals[:20])[0].values["tc"]
+    batch = Batch.of(graphs.build(crystals[:20], GraphSpec()))
+    with torch.inference_mode():
+        told = [member.network(batch)["tc" + LOG_VARIANCE].exp().numpy() for member in loaded.members]
+    noise = (told[0] * 4 + told[1] * 9) / 2
+    np.testing.assert_allclose(tc.spread**2, tc.members.var(axis=1, ddof=1) + noise, rtol=1e-4)
+    checkpoint.write(replace(loaded.members[1], properties=(TC,)), tmp_path / "member-1")
+    with pytest.raises(ValueError, match="predicts a variance of arcsinh"):
+        Ensemble.load(tmp_path)
 
 
 def test_each_member_equals_its_own_network(folder: Path, crystals: Crystals) -> None:
-    from featurize import graphs
     from models import train
 
     loaded = Ensemble.load(folder)
     built = graphs.build(crystals[:40], loaded.spec)
     found, _ = loaded.predict(crystals[:40])
     for k, member in enumerate(loaded.members):
-        alone = train.predict(member.network, built, np.arange(40), TC, member.name in registry.NEEDS_ANGLES)
-        np.testing.assert_allclose(found.values["tc"].members[:, k], alone, rtol=1e-4, atol=1e-5)
+        alone = train.predict(member.network, built, np.arange(40), [TC], member.name in registry.NEEDS_ANGLES)
+        np.testing.assert_allclose(found.values["tc"].members[:, k], alone[:, 0], rtol=1e-4, atol=1e-5)
 
 
 def test_same_crystals_same_bits(folder: Path, crystals: Crystals) -> None:
@@ -176,5 +236,5 @@ def test_no_crystals_no_predictions(folder: Path) -> None:
 
 def test_interval_is_read_not_refitted(folder: Path) -> None:
     loaded = Ensemble.load(folder)
-    assert loaded.calibration == {"tc": calibration.Calibration(0.9, 2.0, 0.5, 100)}
+    assert loaded.calibration == {"tc": calibration.Calibration(0.9, 2.0, 0.5, 100, 1.5)}
     assert loaded.facts == {"note": "untrained"}

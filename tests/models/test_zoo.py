@@ -1,15 +1,15 @@
 """The bundled weights: they load, their cards tell the truth, and they beat what they claim to beat."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from models import fit, metrics
+from models import metrics, prepare
 from models.ensemble import Ensemble
-from models.recipe import Recipe
-from models.split import SplitSpec
-from models.target import Property
+from models.split import Split
+from screening import recipes
 
 NAMES = ["tc", "formation-energy"]
 
@@ -18,24 +18,26 @@ NAMES = ["tc", "formation-energy"]
 def test_loads_with_at_least_four_members_and_a_card(name: str, zoo: Path) -> None:
     loaded = Ensemble.load(zoo / name)
     assert len(loaded.members) >= 4
+    assert loaded.reference is not None
     card = (zoo / name / "README.md").read_text()
-    for fact in ("grouped test split", f"{loaded.facts['test']['mae']:.4g}", "extra trees", "assay train"):
+    (task,) = loaded.facts["tasks"].values()
+    for fact in ("grouped test split", f"{task['test']['mae']:.4g}", "extra trees", "assay train"):
         assert fact in card
 
 
 def test_weights_are_small_enough_for_git(zoo: Path) -> None:
-    assert sum(path.stat().st_size for path in zoo.rglob("*") if path.is_file()) < 20e6
+    assert sum(path.stat().st_size for path in zoo.rglob("*") if path.is_file()) < 40e6
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_card_says_whether_baselines_are_beaten(name: str, zoo: Path) -> None:
-    facts = Ensemble.load(zoo / name).facts
-    compared, card = facts["versus_best_baseline"], (zoo / name / "README.md").read_text()
-    best = min(scores["mae"] for scores in facts["baselines"].values())
-    assert compared["difference"] == pytest.approx(facts["test"]["mae"] - best, abs=1e-9)
+    (task,) = Ensemble.load(zoo / name).facts["tasks"].values()
+    compared, card = task["versus_best_baseline"], (zoo / name / "README.md").read_text()
+    best = min(scores["mae"] for scores in task["baselines"].values())
+    assert compared["difference"] == pytest.approx(task["test"]["mae"] - best, abs=1e-9)
     assert ("it **beats**" in card) == (compared["high"] < 0)
     assert ("does **not** beat" in card) == (compared["low"] > 0)
-    by_rmse = facts["test"]["rmse"] > facts["baselines"][compared["name"]]["rmse"]
+    by_rmse = task["test"]["rmse"] > task["baselines"][compared["name"]]["rmse"]
     assert ("By RMSE and R2" in card) == by_rmse
 
 
@@ -43,27 +45,21 @@ def test_the_card_says_whether_baselines_are_beaten(name: str, zoo: Path) -> Non
 def test_recorded_scores_are_reproduced_on_the_test_rows(name: str, zoo: Path, data: Path) -> None:
     """Predict grouped test rows again: no test element set was trained on, and the error is the card's."""
     loaded = Ensemble.load(zoo / name)
-    described = loaded.facts["recipe"]
-    recipe = Recipe(
-        name=name,
-        dataset=described["dataset"],
-        property=Property(**described["property"]),
-        members=tuple(described["members"]),
-        graph=loaded.spec,
-        split=SplitSpec(**described["split"]),
-        limit=described["limit"],
-    )
-    prepared = fit.prepare(recipe)
-    trained = set(prepared.dataset.groups[prepared.split.development()].tolist())
-    assert not trained & set(prepared.dataset.groups[prepared.split.test].tolist())
-    rows = prepared.split.test[:: max(1, len(prepared.split.test) // 1500)]
-    predicted, refused = loaded.predict(prepared.dataset.crystals.select(rows))
+    recipe = recipes.check(json.loads(json.dumps(loaded.facts["recipe"])), name)
+    prepared = prepare.prepare(recipe)
+    kept = Split.read(zoo / name / "split.json", prepared.crystals.ids)
+    assert kept.test.tolist() == prepared.split.test.tolist()
+    groups = prepared.keys[recipe.split.by]
+    assert not set(groups[kept.development()].tolist()) & set(groups[kept.test].tolist())
+    rows = kept.test[:: max(1, len(kept.test) // 1000)]
+    predicted, refused = loaded.predict(prepared.crystals.select(rows))
     assert refused == []
-    truth, weight = prepared.dataset.target[rows], prepared.dataset.weight[rows]
+    truth, weight = prepared.target[rows, 0], prepared.weight[rows]
     values = predicted.values[loaded.properties[0].name]
-    found, said = metrics.regression(truth, values.mean, weight), loaded.facts["test"]
-    exact = len(rows) == len(prepared.split.test)
-    assert found["mae"] == pytest.approx(said["mae"], rel=1e-3 if exact else 0.15)
+    said = loaded.facts["tasks"][loaded.properties[0].name]["test"]
+    exact = len(rows) == len(kept.test)
+    found = metrics.regression(truth, values.mean, weight)
+    assert found["mae"] == pytest.approx(said["mae"], rel=1e-3 if exact else 0.2)
     coverage = metrics.coverage(truth, values.lo, values.hi, weight)
-    assert coverage == pytest.approx(said["coverage"], abs=0.001 if exact else 0.03)
+    assert coverage == pytest.approx(said["coverage"], abs=0.001 if exact else 0.04)
     assert np.isfinite(values.members).all()

@@ -92,8 +92,8 @@ def ray_cluster() -> Iterator[Any]:
     """A small Ray for the tests of this session."""
     from screening import cluster
 
-    ray = cluster._import_ray(local=True)
-    cluster._connect(ray, None, 2)
+    ray = cluster.import_ray(local=True)
+    cluster.connect(ray, None, 2)
     yield ray
     ray.shutdown()
 

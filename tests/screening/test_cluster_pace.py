@@ -19,7 +19,7 @@ from screening import cluster
 from sources.client import Client
 
 address, url = sys.argv[1:]
-cluster._connect(cluster._import_ray(local=True), address, None)
+cluster.connect(cluster.import_ray(local=True), address, None)
 with Client(url, local=True, min_interval_s={interval}, pace=cluster.SharedPace("127.0.0.1:loop/\u0141")) as client:
     print("ready", flush=True)
     sys.stdin.readline()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +47,22 @@ def test_probability_of_exceeding_is_that_of_a_normal() -> None:
     assert above == pytest.approx(0.15865525393145707, rel=1e-12)
     below = rank.score(values, Rank(by="probability", threshold=14.0, order="ascending"))[0]
     assert above + below == pytest.approx(1.0)
+
+
+def test_probability_takes_the_calibrated_deviation_where_there_is_one() -> None:
+    content = table([(10.0, 0.5, 1)])  # its interval of 4 deviations implies another one: 1 / 1.645
+    rule = Rank(by="probability", threshold=9.5)
+    calibrated = rank.rank(content, rule, replace(TARGET, calibrated=True), {}).candidates["score"][0].as_py()
+    implied = rank.rank(content, rule, TARGET, {}).candidates["score"][0].as_py()
+    assert calibrated == pytest.approx(0.8413447460685429, rel=1e-12)
+    assert implied == pytest.approx(statistics.NormalDist().cdf(0.5 * 1.6448536269514722), rel=1e-12)
+
+
+def test_a_calibrated_deviation_ranks_without_an_interval() -> None:
+    content = table([(5.0, 1.0, 1), (6.0, 1.0, 2)])
+    content = content.set_column(content.column_names.index("tc_hi"), "tc_hi", pa.array([math.inf, math.inf]))
+    ranked = rank.rank(content, Rank(by="probability", threshold=1.0), replace(TARGET, calibrated=True), {})
+    assert ranked.candidates["id"].to_pylist() == ["02", "01"]
 
 
 def test_a_certain_prediction_is_above_at_or_below() -> None:

@@ -89,6 +89,20 @@ def test_the_report_is_a_pure_function_and_says_what_matters() -> None:
         assert part in page
 
 
+def test_the_deviation_is_called_what_it_is() -> None:
+    summary, top, bad, ranked = content("x")
+    page = report.render(summary, top, bad, ranked)
+    assert "mean ± standard deviation of 2 members" in page
+    assert "errors that all members share do not show in it" in page
+    assert "unlike training" not in page
+    far = ranked.candidates.append_column("ood_distance", [[1.7]])
+    summary = summary | {"rank": summary["rank"] | {"calibrated": True}}
+    page = report.render(summary, far.to_pylist(), bad, Ranked(far, far.slice(1)))
+    assert "mean ± calibrated standard deviation of 2 members" in page
+    assert "errors that all members share" not in page
+    assert 'title="ood_distance 1.7">unlike training</span>' in page
+
+
 def test_a_campaign_without_candidates_still_has_a_report() -> None:
     summary, _, bad, ranked = content("x")
     empty = Ranked(ranked.candidates.slice(1), ranked.unrankable)

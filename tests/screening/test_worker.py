@@ -42,10 +42,40 @@ def test_the_row_holds_identity_reported_and_predicted_columns(ensemble: Ensembl
     members = [f"{item.name}_member_{k}" for k in range(len(ensemble.members))]
     assert columns.column_names[:5] == ["id", "formula", "elements", "nsites", "ordered"]
     assert {"band_gap", f"reported_{item.name}_mean", "reported_score"} <= set(columns.column_names)
-    assert columns.column_names[-len(members) - 1 :] == [*members, "ood"]
+    distance = [] if ensemble.reference is None else ["ood_distance"]
+    assert columns.column_names[columns.column_names.index(members[0]) :] == [*members, "ood", *distance]
     values = np.stack([columns[name].to_numpy() for name in members])
     assert columns[f"{item.name}_mean"].to_numpy() == pytest.approx(values.mean(axis=0))
-    assert columns[f"{item.name}_std"].to_numpy() == pytest.approx(values.std(axis=0, ddof=1))
+    spread = values.std(axis=0, ddof=1)
+    assert columns[f"{item.name}_std"].to_numpy() == pytest.approx(
+        ensemble.calibration[item.name].deviation(spread), rel=1e-9
+    )
+
+
+class Measuring:
+    """The ensemble with its property under another name, and distances that grow or fall with the number of atoms."""
+
+    def __init__(self, inner: Ensemble, name: str, slope: float | None) -> None:
+        self.inner, self.name, self.slope = inner, name, slope
+        self.members = inner.members
+
+    def predict(self, crystals: Crystals) -> object:
+        found, refused = self.inner.predict(crystals)
+        distance = None if self.slope is None else self.slope * (crystals.nsites[found.index] - 10.0)
+        (values,) = found.values.values()
+        return replace(found, values={self.name: values}, ood_distance=distance), refused
+
+
+def test_the_largest_distance_of_any_ensemble_counts(ensemble: Ensemble, real: Crystals) -> None:
+    """Where no ensemble measures there is no column; a reported one of that name is kept aside."""
+    rising, silent, falling = (Measuring(ensemble, f"y{slope}", slope) for slope in (1.0, None, -1.0))
+    reported = real[:60].with_columns(ood_distance=np.zeros(60))
+    told = worker.score(reported, [rising, silent, falling]).table  # type: ignore[list-item]
+    assert told["ood_distance"].to_numpy().tolist() == np.abs(real.nsites[:60] - 10.0).tolist()
+    assert told.column_names[-2:] == ["ood", "ood_distance"]
+    assert told["reported_ood_distance"].to_pylist() == [0.0] * 60
+    assert "ood_distance" not in worker.score(real[:3], [silent]).table.column_names  # type: ignore[list-item]
+    assert worker.score(empty(), [rising]).table.column_names[-1] == "ood_distance"  # type: ignore[list-item]
 
 
 def test_a_worker_in_another_process_would_give_the_same_bytes(model: Path, ensemble: Ensemble, real: Crystals) -> None:

@@ -1,0 +1,96 @@
+"""Starting from trained weights: what is taken over, what stays frozen, what learns at which rate.
+
+Enters: a fresh network and a `Start`. Leaves: the same network with a trained trunk. This module does not know data,
+schedules or the training loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from featurize.graphs import GraphSpec
+from models import checkpoint, lora
+from models.checkpoint import Checkpoint
+from models.layers import GraphNetwork
+from models.recipe import MemberSpec, Start
+
+_FREE = frozenset({"dropout", "head", "variance"})
+"""Sizes that only the heads read: they may differ from those of the start."""
+
+
+def find(start: Start, spec: MemberSpec, graph: GraphSpec, member: int) -> Checkpoint:
+    """The trained network member number `member` starts from: of an ensemble, one of those with the same trunk.
+
+    Raises:
+        FileNotFoundError: when the folder is neither a checkpoint nor an ensemble.
+        ValueError: when it holds no such network, or one that learned from other graphs.
+    """
+    folder = Path(start.folder)
+    folders = [folder]
+    if (folder / "ensemble.json").is_file():
+        folders = [
+            folder / name for name in checkpoint.read_json(folder / "ensemble.json", "a model ensemble")["members"]
+        ]
+    elif (folder / "member-0").is_dir():  # trained, not made an ensemble of
+        folders = sorted(folder.glob("member-*"), key=lambda path: int(path.name.partition("-")[2]))
+    found = [checkpoint.read(path) for path in folders]
+    fitting = [one for one in found if _trunk(one.name, one.sizes) == _trunk(spec.network, spec.sizes)]
+    if not fitting:
+        theirs = "; ".join(dict.fromkeys(f"{one.name} {_trunk(one.name, one.sizes)[1]}" for one in found))
+        raise ValueError(
+            f"this member is {spec.network} {_trunk(spec.network, spec.sizes)[1]}, the weights in {start.folder} are "
+            f"{theirs}; give it the network and sizes of its start"
+        )
+    chosen = fitting[member % len(fitting)]
+    if replace(chosen.spec, angles=False) != replace(graph, angles=False):
+        raise ValueError(f"the weights in {start.folder} learned from graphs of {chosen.spec}, this recipe has {graph}")
+    return chosen
+
+
+def begin(network: GraphNetwork, start: Start, source: Checkpoint) -> None:
+    """Give the network the trunk of `source`, and freeze or adapt it as `start` says.
+
+    Raises:
+        ValueError: when more layers are to be frozen than there are.
+    """
+    wanted = {name for name in network.state_dict() if not name.startswith("heads.")}
+    given = {name: tensor for name, tensor in source.network.state_dict().items() if name in wanted}
+    network.load_state_dict({**network.state_dict(), **given}, strict=True)
+    if start.lora:
+        lora.adapt(network, start.lora)
+        return
+    for part in _frozen(network.stages(), start):
+        part.requires_grad_(False)  # noqa: FBT003 -- torch's signature
+
+
+def groups(network: nn.Module, start: Start | None, rate: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups of the optimizer with their peak rates: one, or trunk and heads apart."""
+    named = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
+    if start is None:
+        return [{"params": [parameter for _, parameter in named], "peak": rate, "weight_decay": weight_decay}]
+    heads = [parameter for name, parameter in named if name.startswith("heads.")]
+    trunk = [parameter for name, parameter in named if not name.startswith("heads.")]
+    parts = (trunk, start.backbone_rate), (heads, start.head_rate)
+    return [{"params": part, "peak": peak, "weight_decay": weight_decay} for part, peak in parts if part]
+
+
+def _trunk(name: str, sizes: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    return name, {size: value for size, value in sizes.items() if size not in _FREE}
+
+
+def _frozen(stages: list[nn.Module], start: Start) -> list[nn.Module]:
+    embeddings, *layers = stages
+    if start.freeze in ("first", "all-but-last") and start.layers > len(layers):
+        raise ValueError(f"start.layers is {start.layers}, this network has {len(layers)} layers")
+    kept: dict[str, list[nn.Module]] = {
+        "none": [],
+        "embeddings": [embeddings],
+        "first": [embeddings, *layers[: start.layers]],
+        "all-but-last": [embeddings, *layers[: -start.layers]],
+        "head-only": stages,
+    }
+    return kept[start.freeze]
