@@ -52,7 +52,7 @@ def test_a_recipe_loads_and_names_what_exists(path: Path) -> None:
 
     recipe = recipes.load(path)
     assert {task.dataset for task in recipe.tasks} <= set(DATASETS)
-    assert len({member.seed for member in recipe.members}) == len(recipe.members)
+    assert len({(member.network, member.seed) for member in recipe.members}) == len(recipe.members)
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=stem)

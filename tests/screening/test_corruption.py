@@ -21,7 +21,7 @@ from tests.screening import small_campaign
 TRIALS = 210
 """Per folder; both together would show a failure rate of 1 % with 98 % certainty."""
 PAGE = 4096
-READ = {"weights.safetensors", "model.json", "ensemble.json"}
+READ = {"weights.safetensors", "model.json", "ensemble.json", "reference.safetensors"}
 """Files of an ensemble that are loaded; its card and its training history are for people."""
 REFUSED = {Exit.DISK, Exit.IDENTITY_BROKEN, Exit.CONFIG}
 HOWS = (*("flip",) * 5, *("truncate", "zero", "delete", "swap") * 2, "tail")
