@@ -40,6 +40,7 @@ unit: $(VENV)/.dev ## The tests
 
 bench: $(VENV)/.bench ## Structures per second, beside alignn; needs ASSAY_DATA
 	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/scaling.py
 
 chaos: $(VENV)/.dev ## 200 kills at random instants, and one at every system call of a commit
