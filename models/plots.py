@@ -86,16 +86,6 @@ def enrichment(path: Path, curves: Mapping[str, Curve], prevalence: float, hit: 
         axes.legend(frameon=False, fontsize=8)
 
 
-def learning(path: Path, histories: Mapping[str, Sequence[Mapping[str, float]]], quantity: str) -> None:
-    """Validation MAE of each member after each epoch, from the lines of its `history.jsonl`."""
-    with _axes(path, "epoch", f"validation MAE of {quantity}") as axes:
-        for k, (name, lines) in enumerate(histories.items()):
-            epochs, errors = [line["epoch"] for line in lines], [line["validation_mae"] for line in lines]
-            axes.plot(epochs, errors, color=_COLOURS[k % len(_COLOURS)], linewidth=1, label=name)
-        axes.set_yscale("log")
-        axes.legend(frameon=False, fontsize=7, ncols=2)
-
-
 def _dots(n: int) -> dict[str, Any]:
     few = n <= _MANY
     return {"markersize": 3 if few else 1.5, "alpha": 0.5 if few else 0.25, "markeredgewidth": 0, "rasterized": True}
