@@ -38,7 +38,7 @@ LARGEST = 1 << 30
 """Bytes a file of weights may have, unpacked; the largest published one has 60 million."""
 
 _LARGEST_CONFIG = 16 << 20
-_HOW = "install them with: pip install -e .[bench]"
+_HOW = "install them with: pip install -e .[interop]"
 
 
 class _Anything(ModuleType):

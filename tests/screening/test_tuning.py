@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 import yaml
 
-from screening import recipes, search, training_progress, trials, tuning
+from screening import recipes, search, study, training_progress, trials, tuning
 from screening.exits import Exit, Failure
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -443,10 +443,14 @@ def test_every_example_of_the_documentation_is_a_recipe_or_a_part_of_one_or_a_se
             recipe = tmp_path / "recipe.yaml"
             recipe.write_text(recipes.dump(RECIPE))
             search.read(_written(tmp_path / "tune.yaml", content | {"recipe": str(recipe)})).load()
+        elif "rows" in content:
+            wanted = study.load(_written(tmp_path / "study.yaml", content))
+            base = recipes.read(ROOT / "configs" / wanted.recipe)
+            assert all(study.cell(wanted, base, *cell, tmp_path) for cell in study.trained(wanted))
         else:
             wholes += "tasks" in content
             recipes.check(content if "tasks" in content else RECIPE | content, "docs/training.md")
-    assert len(examples()) == 8
+    assert len(examples()) == 9
     assert wholes == 3
 
 
