@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterable
 from enum import StrEnum
@@ -18,13 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from screening.exits import Exit, Failure, explain
+from screening.exits import Exit, Failure, explain, leave
 
 if TYPE_CHECKING:
     from screening.campaign import Outcome
     from screening.config import Campaign
-    from screening.plan import Plan
-    from screening.runner import Runner
 
 app = typer.Typer(
     name="assay",
@@ -305,7 +302,7 @@ def main() -> NoReturn:
 
 def _die(failure: Failure) -> NoReturn:
     typer.echo(f"assay: {failure}", err=True)
-    sys.exit(int(failure.code))
+    leave(failure.code)
 
 
 def _load(config: Path, overrides: list[str] | None, output: Path | None) -> Campaign:
@@ -341,43 +338,11 @@ def _campaign(
     if dry_run:
         typer.echo("\n".join(plan.describe(planned)))
         return
-    asked: list[int] = []
-    _listen(asked)  # before Ray starts, which takes seconds
-    runner = _runner(planned, on, workers, address)
-    _listen(asked)  # and again, because Ray sets handlers of its own
-    try:
-        outcome = campaign.run(planned, runner, lambda: bool(asked), pull_only=pull_only)
-    finally:
-        runner.close()
+    from screening import launch
+
+    on_ray = on is On.RAY or (on is On.AUTO and bool(address or os.environ.get("RAY_ADDRESS")))
+    outcome = launch.run(planned, on_ray=on_ray, workers=workers, address=address, pull_only=pull_only)
     _finish(outcome, table=not pull_only)
-
-
-def _runner(planned: Plan, on: On, workers: int | None, address: str | None) -> Runner:
-    from functools import partial
-
-    from screening import local, worker
-
-    settings = planned.campaign.ray
-    make = partial(worker.loaded, planned.models, settings.threads)
-    if not (on is On.RAY or (on is On.AUTO and bool(address or os.environ.get("RAY_ADDRESS")))):
-        return local.LocalRunner(worker.Worker(lambda: planned.ensembles), make)
-    from screening import cluster
-
-    if workers is not None:
-        settings = settings.model_copy(update={"workers": workers})
-    return cluster.ClusterRunner(make, settings, address=address)
-
-
-def _listen(asked: list[int]) -> None:
-    """Turn SIGTERM and the first Ctrl-C into a request to stop after the running chunk."""
-
-    def note(number: int, _frame: Any) -> None:
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    signal.signal(signal.SIGTERM, note)
-    signal.signal(signal.SIGINT, note)
 
 
 def _finish(outcome: Outcome, *, table: bool = True) -> None:
