@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models import assessment, baselines, evaluation_figures, evaluation_page, heldout, retrieval
+from models import assessment, baselines, evaluation_figures, evaluation_page, heldout, memory, retrieval
 from models.assessment import OURS, Truth
 from models.checkpoint import to_json, write_whole
 from models.ensemble import Ensemble, PropertyPrediction
@@ -79,6 +79,7 @@ def run(
         ValueError: when the rows cannot be told, units differ, `against` was trained on the rows, or nothing is above
             the threshold.
     """
+    memory.keep()
     loaded = Ensemble.load(folder)
     held = heldout.find(loaded, dataset, part)
     if threshold is not None:

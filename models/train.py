@@ -24,7 +24,7 @@ from torch.func import functional_call
 
 from featurize import atoms
 from featurize.graphs import Graphs
-from models import budget, checkpoint, lora, metrics, optimise, registry, start
+from models import budget, checkpoint, lora, memory, metrics, optimise, registry, start
 from models.batch import Batch
 from models.budget import Budget
 from models.checkpoint import Checkpoint
@@ -80,6 +80,7 @@ def member(
         found = checkpoint.read(folder)
         _same_run(str(found.facts.get("fingerprint")), fingerprint, folder)
         return found
+    memory.keep()
     run = _Run(recipe, recipe.members[number], material, fingerprint, source)
     run.restore(folder)
     while run.epoch < run.schedule.epochs and run.stale < run.schedule.patience:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from screening.worker import Part, bind_threads, novelty_columns, prediction_columns
+from screening.worker import Part, set_up_process, novelty_columns, prediction_columns
 from sources.crystals import Crystals
 from sources.elements import SYMBOLS
 from sources.quarantine import Quarantined, Reason
@@ -60,7 +60,7 @@ def predict(paths: Sequence[Path], ensemble: Ensemble) -> Prediction:
 
     from sources import files
 
-    bind_threads()
+    set_up_process()
     crystals, refused = files.read_many(paths)
     blocks, rows = [], []
     for start in range(0, max(len(crystals), 1), BLOCK):

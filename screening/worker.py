@@ -54,7 +54,7 @@ class Worker:
         from sources import table
 
         if self._ensembles is None:
-            bind_threads()
+            set_up_process()
             self._ensembles = self._load()
         crystals, refused = table.from_table(chunk, "chunk")
         part = score(crystals, self._ensembles)
@@ -80,7 +80,7 @@ class Worker:
 
 def loaded(folders: Sequence[str | Path], threads: int) -> Worker:
     """A worker whose ensembles are in memory already: who dies while it loads them accuses no crystal."""
-    bind_threads()
+    set_up_process()
     ensembles = load(folders, threads)
     return Worker(lambda: ensembles)
 
@@ -97,11 +97,14 @@ def load(folders: Sequence[str | Path], threads: int) -> list[Ensemble]:
     return [Ensemble.load(Path(folder)) for folder in folders]
 
 
-def bind_threads() -> None:
-    """One torch thread, always: the last bits of a matrix product depend on how many threads share it."""
+def set_up_process() -> None:
+    """One torch thread, always: the last bits of a matrix product depend on how many share it. And memory is kept."""
     import torch
 
+    from models import memory
+
     torch.set_num_threads(1)
+    memory.keep()
 
 
 def score(crystals: Crystals, ensembles: Sequence[Ensemble]) -> Part:

@@ -1,5 +1,6 @@
 """Memory: what is left under every limit, what work takes, and how its end looks."""
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -76,8 +77,35 @@ def test_the_peak_of_work_is_seen_and_its_end_too() -> None:
     before = memory.used(CPU)
     most = memory.peak(CPU, lambda: torch.ones(2**26))  # 256 MiB
     assert 0.95 * 2**28 < most - before < 1.2 * 2**28  # the kernel counts pages in batches
+    memory.release()  # after `keep`, which other tests call, freed memory stays until then
     assert memory.used(CPU) - before < 2**26
     assert memory.peak(CPU, lambda: None) - before < 2**26
+
+
+KEPT = """
+import resource, sys, torch
+from models import memory
+if sys.argv[1] == "keep":
+    memory.keep()
+def churn():
+    for _ in range(20):
+        torch.ones(2**24).mul(2.0)  # 64 MiB, twice
+churn()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+churn()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_kept_memory_is_not_mapped_again() -> None:
+    def faults(how: str) -> int:
+        child = subprocess.run(
+            [sys.executable, "-c", KEPT, how], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
+        )
+        return int(child.stdout or f"no answer: {child.stderr}")
+
+    assert faults("keep") < 0.1 * faults("as it is")
 
 
 def test_real_errors_are_known() -> None:

@@ -29,7 +29,7 @@ def text(path):
 
 def slow(models, log, newcomer):
     import ray
-    worker.bind_threads()
+    worker.set_up_process()
     ensembles = worker.load(models, 1)  # here, so that a death while they are loaded accuses no task
     inner = worker.Worker(lambda: ensembles)
     node = ray.get_runtime_context().get_node_id()
