@@ -10,16 +10,12 @@ ids of one formula. One thread, process CPU time, contestants in turns.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import sys
 import time
 import warnings
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stopwatch import Contestant, Rates, machine, race, say, show, versions
+from stopwatch import Contestant, Rates, arguments, machine, race, say, settle, show, versions, write
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,12 +32,10 @@ LARGEST = 60
 """Sites of the largest crystal among the known pairs."""
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(words: list[str] | None = None) -> None:
     """Measure, print and write."""
-    options = _options(arguments)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ[name] = "1"
-    sys.path.insert(0, str(ROOT))  # the rooms of this checkout, whatever is installed
+    options = _options(words)
+    settle()
     warnings.simplefilter("ignore")  # pymatgen remarks on its own deprecations
     from sources.crystals import concat
 
@@ -55,27 +49,16 @@ def main(arguments: list[str] | None = None) -> None:
         "cost of whole search": search(mp, options.families // 5, options.repeat),
     }
     show("identity", ["question", "answer"], [[name, line] for name in found for line in _lines(found[name])])
-    libraries = {name: metadata.version(name) for name in ("moyopy", "pymatgen", "spglib")}
-    report = {"machine": machine(), "versions": versions() | libraries, **found}
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, indent=1) + "\n")
-    say(f"written to {options.output}")
+    report = {"machine": machine(), "versions": versions("moyopy", "pymatgen", "spglib"), **found}
+    write(report, options.output)
 
 
-def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    data = os.environ.get("ASSAY_DATA")
-    parser.add_argument(
-        "--data", type=Path, default=data, required=data is None, help="data packs; default: ASSAY_DATA"
-    )
+def _options(words: list[str] | None) -> argparse.Namespace:
+    parser = arguments(__doc__, "identity.json")
     parser.add_argument("--crystals", type=int, default=300, help="crystals disturbed and timed (default: 300)")
     parser.add_argument("--pairs", type=int, default=1500, help="known pairs of each pack, at most (default: 1500)")
     parser.add_argument("--families", type=int, default=1500, help="formulas with strangers (default: 1500)")
-    parser.add_argument("--repeat", type=int, default=3, help="rounds of the clock (default: 3)")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/identity.json")
-    options = parser.parse_args(arguments)
-    options.data = Path(options.data)
-    return options
+    return parser.parse_args(words)
 
 
 # What is measured.

@@ -1,8 +1,11 @@
 """What do the ledger and Ray cost, beside the bare worker function and beside Ray Data?
 
-Enters: real crystals of the data packs, cut into chunks. Leaves: a table and one JSON file. Wall time between the first
-finished chunks and the last (start-up is given apart), because orchestration is waiting more than computing; run it on
-an idle machine. Every contestant does the same chunks with the same worker function and writes the same rows.
+Enters: real crystals of the data packs, cut into chunks. Leaves: a table and one JSON file. Every contestant does the
+same chunks with the same worker function and writes the same rows. Measured is from the end of the first quarter to the
+last chunk (start-up is given apart), in wall time, because orchestration is waiting more than computing; run it on an
+idle machine. Machines change their speed from minute to minute. So beside the time per chunk, which compares different
+minutes, stands what one run says of itself: how much of their time the workers were outside the worker function, and
+how much CPU time was spent outside it.
 
     python benchmarks/scaling.py --help
 """
@@ -10,57 +13,49 @@ an idle machine. Every contestant does the same chunks with the same worker func
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stopwatch import machine, say, show, versions
+from stopwatch import arguments, machine, settle, show, versions, write
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKERS = 2
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(words: list[str] | None = None) -> None:
     """Measure, print and write."""
-    options = _options(arguments)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS"):
-        os.environ[name] = "1"
+    options = _options(words)
+    settle()
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
-    sys.path.insert(0, str(ROOT))  # the rooms of this checkout, whatever is installed
-    os.environ["PYTHONPATH"] = str(ROOT)
-    report: dict[str, Any] = {"machine": machine(), "versions": versions(), "crystals": options.crystals,
+    report: dict[str, Any] = {"machine": machine(), "versions": versions("ray"), "crystals": options.crystals,
                               "chunk_size": options.chunk_size, "model": options.model.name}  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), options)
-        report["real work"] = compare(bench, score, options.chunk_size, options.repeat)
-        report["no work"] = compare(bench, nothing, options.chunk_size, options.repeat)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, indent=1) + "\n")
-    say(f"written to {options.output}")
+        report["real work"] = compare(bench, score, options)
+        report["no work"] = compare(bench, nothing, options)
+    write(report, options.output)
 
 
-def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    data = os.environ.get("ASSAY_DATA")
-    parser.add_argument(
-        "--data", type=Path, default=data, required=data is None, help="data packs; default: ASSAY_DATA"
-    )
+def _options(words: list[str] | None) -> argparse.Namespace:
+    parser = arguments(__doc__, "scaling.json")
     parser.add_argument("--crystals", type=int, default=8192, help="crystals in all (default: 8192)")
     parser.add_argument("--chunk-size", type=int, default=512, help="crystals per chunk (default: 512, Assay's own)")
-    parser.add_argument("--repeat", type=int, default=2, help="rounds; the best counts")
     parser.add_argument("--model", type=Path, default=ROOT / "models/zoo/tc", help="ensemble folder")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/scaling.json")
-    return parser.parse_args(arguments)
+    return parser.parse_args(words)
 
 
-def nothing(folder: str) -> Callable[[str, Any], Any]:  # noqa: ARG001 (made like the real worker)
+Work = Callable[[str, Any], Any]
+Make = Callable[[str], Work]
+
+
+def nothing(folder: str) -> Work:  # noqa: ARG001 (made like the real worker)
     """Make a worker function that predicts nothing and takes no time."""
     return _pass
 
@@ -74,11 +69,25 @@ def _pass(_: str, chunk: Any) -> Any:
     return Part(pa.table({"id": chunk["id"], "x_mean": zeros, "x_std": zeros}), [])
 
 
-def score(folder: str) -> Callable[[str, Any], Any]:
+def score(folder: str) -> Work:
     """Make the worker function of campaigns."""
     from screening import worker
 
     return worker.Worker(partial(worker.load, [folder], 1))
+
+
+def watched(spans: str, make: Make, folder: str) -> Work:
+    """Make a worker function that writes down when it began and ended, and the CPU time it took."""
+    work, path = make(folder), Path(spans) / f"{os.getpid()}.txt"
+
+    def do(kind: str, chunk: Any) -> Any:
+        began, cpu = time.time(), time.process_time()
+        result = work(kind, chunk)
+        with path.open("a") as file:
+            file.write(f"{began} {time.time()} {time.process_time() - cpu}\n")
+        return result
+
+    return do
 
 
 class Bench:
@@ -105,25 +114,25 @@ class Bench:
         book = Ledger(self.plan.folder)
         return [table.read(self.plan.folder / chunk.path) for chunk in snapshot.chunks(book)]
 
-    def bare(self, make: Callable[[str], Any]) -> Iterator[float]:
+    def bare(self, make: Make) -> Iterator[float]:
         """The worker function in a loop."""
         work = make(self.model)
         for chunk in self.chunks():
             work("score", chunk)
             yield time.time()
 
-    def processes(self, make: Callable[[str], Any]) -> Iterator[float]:
+    def processes(self, make: Make) -> Iterator[float]:
         """The worker function in plain processes, nothing kept."""
         with multiprocessing.get_context("spawn").Pool(WORKERS, _begin, (make, self.model)) as pool:
             yield from pool.imap_unordered(_work, self.chunks())
 
-    def local(self, make: Callable[[str], Any]) -> Iterator[float]:
+    def local(self, make: Make) -> Iterator[float]:
         """A campaign in this process."""
         from screening.local import LocalRunner
 
         yield from self._campaign(LocalRunner(make(self.model)))
 
-    def ray(self, make: Callable[[str], Any], workers: int = WORKERS) -> Iterator[float]:
+    def ray(self, make: Make, workers: int = WORKERS) -> Iterator[float]:
         """A campaign on Ray."""
         from screening.cluster import ClusterRunner
         from screening.config import Ray
@@ -152,7 +161,7 @@ class Bench:
                 flow.take(happened)
                 yield time.time()
 
-    def ray_data(self, make: Callable[[str], Any]) -> Iterator[float]:
+    def ray_data(self, make: Make) -> Iterator[float]:
         """The same on Ray Data: a pool of actors, one row group per chunk, Parquet written."""
         import ray
 
@@ -176,14 +185,14 @@ class Bench:
 class _Mapper:
     """The worker function as Ray Data wants it."""
 
-    def __init__(self, make: Callable[[str], Any], model: str) -> None:
+    def __init__(self, make: Make, model: str) -> None:
         self._work = make(model)
 
     def __call__(self, chunk: Any) -> Any:
         return self._work("score", chunk).table
 
 
-def _begin(make: Callable[[str], Any], model: str) -> None:
+def _begin(make: Make, model: str) -> None:
     globals()["_WORK"] = make(model)
 
 
@@ -192,20 +201,20 @@ def _work(chunk: Any) -> float:
     return time.time()
 
 
-def compare(bench: Bench, make: Callable[[str], Any], chunk_size: int, repeat: int) -> dict[str, Any]:
+def compare(bench: Bench, make: Make, options: argparse.Namespace) -> dict[str, Any]:
     """Race the contestants in turns, and print them."""
-    contestants: dict[str, Callable[[Callable[[str], Any]], Iterator[float]]] = {
-        "worker function, 1 process": bench.bare,
-        "assay, local": bench.local,
-        f"worker function, {WORKERS} processes": bench.processes,
-        "assay, Ray, 1 worker": partial(bench.ray, workers=1),
-        f"assay, Ray, {WORKERS} workers": bench.ray,
-        f"Ray Data, {WORKERS} actors": bench.ray_data,
+    contestants: dict[str, tuple[Callable[[Make], Iterator[float]], int]] = {
+        "worker function, 1 process": (bench.bare, 1),
+        "assay, local": (bench.local, 1),
+        f"worker function, {WORKERS} processes": (bench.processes, WORKERS),
+        "assay, Ray, 1 worker": (partial(bench.ray, workers=1), 1),
+        f"assay, Ray, {WORKERS} workers": (bench.ray, WORKERS),
+        f"Ray Data, {WORKERS} actors": (bench.ray_data, WORKERS),
     }
     best: dict[str, dict[str, float]] = {}
-    for _ in range(repeat):
-        for name, run in contestants.items():
-            found = timed(run, make, bench.n_chunks)
+    for _ in range(options.repeat):
+        for name, (run, workers) in contestants.items():
+            found = timed(run, make, bench, workers)
             if name not in best or found["s_per_chunk"] < best[name]["s_per_chunk"]:
                 best[name] = found
     peers = {"assay, local": "worker function, 1 process", "assay, Ray, 1 worker": "worker function, 1 process",
@@ -216,29 +225,75 @@ def compare(bench: Bench, make: Callable[[str], Any], chunk_size: int, repeat: i
         if name in peers:
             bare = best[peers[name]]["s_per_chunk"]
             found["overhead_ms_per_chunk"] = 1e3 * (found["s_per_chunk"] - bare)
-            found["overhead_ms_per_1000"] = found["overhead_ms_per_chunk"] * 1000 / chunk_size
+            found["overhead_ms_per_1000"] = found["overhead_ms_per_chunk"] * 1000 / options.chunk_size
             found["overhead_share"] = 1 - bare / found["s_per_chunk"]
-        cells = [
-            f"{found[key]:,.1f}" if key in found else "" for key in ("overhead_ms_per_chunk", "overhead_ms_per_1000")
-        ]
-        share = f"{found['overhead_share']:.1%}" if "overhead_share" in found else ""
-        rows.append([name, f"{1e3 * found['s_per_chunk']:,.1f}", *cells, share, f"{found['start_s']:.1f}"])
-    header = ["", "ms per chunk", "more than bare, ms per chunk", "ms per 1,000 crystals", "share", "first chunk, s"]
-    title = f"{'no work' if make is nothing else 'real work'}, {bench.n_chunks} chunks of {chunk_size}"
-    show(title, header, rows)
+        rows.append([name, *(form.format(found[key]) if key in found else "" for key, form in COLUMNS.items())])
+    title = f"{'no work' if make is nothing else 'real work'}, {bench.n_chunks} chunks of {options.chunk_size}"
+    show(title, ["", *(key.replace("_", " ") for key in COLUMNS)], rows)
     return best
 
 
-def timed(run: Callable[[Callable[[str], Any]], Iterator[float]], make: Any, n_chunks: int) -> dict[str, float]:
-    """Steady time per chunk, from the end of the first quarter to the last; and the wait for the first chunk."""
-    start = time.time()
-    times = list(run(make))
-    assert len(times) == n_chunks, f"{len(times)} of {n_chunks} chunks"
-    skipped = max(1, n_chunks // 4)
-    return {
-        "s_per_chunk": (times[-1] - times[skipped - 1]) / (n_chunks - skipped),
+COLUMNS = {
+    "s_per_chunk": "{:.4f}",
+    "overhead_ms_per_chunk": "{:,.1f}",
+    "overhead_ms_per_1000": "{:,.1f}",
+    "overhead_share": "{:.1%}",
+    "outside_share": "{:.2%}",
+    "lost_share": "{:.2%}",
+    "cpu_elsewhere_share": "{:.2%}",
+    "start_s": "{:.1f}",
+}
+
+
+def timed(run: Callable[[Make], Iterator[float]], make: Make, bench: Bench, workers: int) -> dict[str, float]:
+    """What one run took, from the end of the first quarter to the last chunk, and its wait for the first chunk.
+
+    `outside_share` is the part of the workers' time that was not spent in the worker function, `lost_share` the part in
+    which the worker function did not compute: outside it, or inside it while others had the core. `cpu_elsewhere_share`
+    is the CPU time that this process and all below it spent outside the function, as a part of the CPU time inside.
+    """
+    spans = Path(tempfile.mkdtemp(dir=bench.folder))
+    skipped = max(1, bench.n_chunks // 4)
+    start, times, cpu = time.time(), [], []
+    for stamp in run(partial(watched, str(spans), make)):
+        times.append(stamp)
+        if len(times) in (skipped, bench.n_chunks):
+            cpu.append((time.time(), _tree_cpu()))
+    assert len(times) == bench.n_chunks, f"{len(times)} of {bench.n_chunks} chunks"
+    first, last = times[skipped - 1], times[-1]
+    done = [tuple(map(float, line.split())) for path in spans.iterdir() for line in path.read_text().splitlines()]
+    capacity = workers * (last - first)
+    found = {
+        "s_per_chunk": (last - first) / (bench.n_chunks - skipped),
         "start_s": times[0] - start,
+        "outside_share": 1 - sum(_within(span, first, last) for span in done) / capacity,
+        "lost_share": 1 - _computed(done, first, last) / capacity,
     }
+    (began, before), (ended, after) = cpu
+    if ended - began > 0.5 * (last - first):  # not where the stamps came all at once, at the end
+        found["cpu_elsewhere_share"] = (after - before) / _computed(done, began, ended) - 1
+    return found
+
+
+def _computed(done: list[tuple[float, ...]], first: float, last: float) -> float:
+    """CPU seconds in the worker function between two instants."""
+    return sum(span[2] * _within(span, first, last) / max(span[1] - span[0], 1e-9) for span in done)
+
+
+def _within(span: tuple[float, ...], first: float, last: float) -> float:
+    return max(0.0, min(span[1], last) - max(span[0], first))
+
+
+def _tree_cpu() -> float:
+    """CPU seconds of this process and of every process below it that lives, Ray's own ones among them."""
+    import psutil
+
+    total = 0.0
+    for process in (own := psutil.Process(), *own.children(recursive=True)):
+        with suppress(psutil.Error):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 def real_crystals(data: Path, n: int, path: Path) -> None:

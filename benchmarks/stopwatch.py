@@ -1,11 +1,13 @@
 """The stopwatch of the benchmarks: process CPU time, contestants in turns, best of several rounds; tables and facts.
 
-Enters: functions without arguments. Leaves: rates, printed tables, and what they were measured on. It does not know
-what is measured.
+Enters: a command line, functions without arguments. Leaves: rates, printed tables, a JSON file, and what they were
+measured on. It does not know what is measured.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import platform
 import sys
@@ -15,11 +17,47 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[1]
 SHORTEST_ROUND = 0.2
 """s; something quicker is repeated within a round, and its best repeat counts."""
 
 Contestant = Callable[[], Any]
 Rates = dict[str, dict[str, Any]]
+
+
+def arguments(doc: str, output: str) -> argparse.ArgumentParser:
+    """A command line with the folder of the data packs, rounds, and the JSON file `output` of `benchmarks/results`."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    data = os.environ.get("ASSAY_DATA")
+    parser.add_argument(
+        "--data", type=_folder, default=data, required=data is None, help="data packs; default: ASSAY_DATA"
+    )
+    parser.add_argument("--repeat", type=int, default=3, help="rounds, the best counts (default: 3)")
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "benchmarks/results" / output, help="JSON file of the results"
+    )
+    return parser
+
+
+def _folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is no folder")
+    return Path(text)
+
+
+def settle() -> None:
+    """One thread everywhere, and the rooms of this checkout, whatever is installed; before numpy is imported."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS"):
+        os.environ[name] = "1"
+    sys.path.insert(0, str(ROOT))
+    os.environ["PYTHONPATH"] = str(ROOT)
+
+
+def write(report: dict[str, Any], output: Path) -> None:
+    """Leave the results in a JSON file, and say where."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(report, indent=1) + "\n")
+    say(f"written to {output}")
 
 
 def race(contestants: dict[str, Contestant], crystals: int, repeat: int) -> Rates:
@@ -77,10 +115,10 @@ def machine() -> dict[str, Any]:
     return {"cpu": names[0] if names else platform.processor(), "cores": os.cpu_count(), "system": platform.system()}
 
 
-def versions() -> dict[str, str]:
+def versions(*peers: str) -> dict[str, str]:
     """Python and every library that takes part."""
     found = {"python": platform.python_version()}
-    for name in ("numpy", "numba", "torch", "pyarrow", "polars", "alignn", "dgl", "jarvis-tools"):
+    for name in ("numpy", "numba", "torch", "pyarrow", "polars", *peers):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

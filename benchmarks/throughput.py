@@ -10,15 +10,12 @@ A stage whose library or model is missing is skipped with a note.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stopwatch import Contestant, Rates, machine, race, row, say, show, versions
+from stopwatch import Contestant, Rates, arguments, machine, race, row, say, settle, show, versions, write
 
 if TYPE_CHECKING:
     from models.ensemble import Ensemble
@@ -31,42 +28,38 @@ BATCH = 64
 """Crystals per call of our featurizer; near what a worker hands to a network at once."""
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(words: list[str] | None = None) -> None:
     """Measure, print and write."""
-    options = _options(arguments)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ[name] = "1"
-    sys.path.insert(0, str(ROOT))  # the rooms of this checkout, whatever is installed
+    options = _options(words)
+    settle()
     import torch
 
+    from models import memory
+
     torch.set_num_threads(1)
+    memory.keep()  # as in a campaign, and for every contestant
     crystals = real_crystals(options.data, options.crystals)
     say(f"{len(crystals)} crystals of {options.data.name}/mp, {crystals.nsites.mean():.1f} atoms each, 1 thread")
-    report: dict[str, Any] = {"machine": machine(), "versions": versions(), "crystals": len(crystals)}
+    report: dict[str, Any] = {
+        "machine": machine(),
+        "versions": versions("alignn", "dgl", "jarvis-tools"),
+        "crystals": len(crystals),
+    }
     report["atoms_per_crystal"] = float(crystals.nsites.mean())
     report["featurize"] = featurize(crystals, options.repeat)
     report["network"] = network(spread(crystals, options.network_crystals), options.repeat)
     report["stages"] = stages(crystals, options.model, options.repeat)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, indent=1) + "\n")
-    say(f"written to {options.output}")
+    write(report, options.output)
 
 
-def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    data = os.environ.get("ASSAY_DATA")
-    parser.add_argument(
-        "--data", type=Path, default=data, required=data is None, help="data packs; default: ASSAY_DATA"
-    )
+def _options(words: list[str] | None) -> argparse.Namespace:
+    parser = arguments(__doc__, "throughput.json")
     parser.add_argument("--crystals", type=int, default=600, help="crystals in all (default: 600)")
     parser.add_argument("--network-crystals", type=int, default=40, help="of them for the big networks (default: 40)")
-    parser.add_argument("--repeat", type=int, default=3, help="rounds, at least 3 (default)")
     parser.add_argument("--model", type=Path, default=ROOT / "models/zoo/tc", help="ensemble folder for the stages")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/throughput.json")
-    options = parser.parse_args(arguments)
-    if options.repeat < 3 or options.crystals < 1 or not Path(options.data).is_dir():
-        parser.error(f"needs --repeat >= 3, --crystals >= 1 and a folder of data; got {vars(options)}")
-    options.data = Path(options.data)
+    options = parser.parse_args(words)
+    if options.repeat < 3 or options.crystals < 1:
+        parser.error(f"needs --repeat >= 3, --crystals >= 1, got {vars(options)}")
     return options
 
 

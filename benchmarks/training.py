@@ -11,18 +11,14 @@ not installed is skipped with a note.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import throughput
-from stopwatch import Contestant, Rates, machine, race, row, say, show, versions
+from stopwatch import Contestant, Rates, arguments, machine, race, row, say, settle, show, versions, write
 
 if TYPE_CHECKING:
     import torch
@@ -39,53 +35,43 @@ BIG, ZOO = (4, 256), (2, 64)
 """Layers of either kind and width: the published ALIGNN, and the one in `models/zoo`."""
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(words: list[str] | None = None) -> None:
     """Measure, print and write."""
-    options = _options(arguments)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ[name] = "1"
-    sys.path.insert(0, str(ROOT))  # the rooms of this checkout, whatever is installed
+    options = _options(words)
+    settle()
     import torch
 
+    from models import memory
+
     torch.set_num_threads(1)
+    memory.keep()  # as in `assay train`, and for every contestant
     crystals, target = labelled(options.data, options.crystals)
     few = min(options.big_crystals, len(crystals))
     say(f"{len(crystals)} crystals of {options.data.name}/mp, {crystals.nsites.mean():.1f} atoms each, 1 thread")
     report: dict[str, Any] = {
         "machine": machine(),
-        "versions": versions(),
+        "versions": versions("alignn", "dgl", "jarvis-tools", "torch_geometric"),
         "seed": SEED,
         "crystals": len(crystals),
     }
     report["atoms_per_crystal"] = float(crystals.nsites.mean())
     report["big_crystals"], report["load"] = few, os.getloadavg()[0]
-    if find_spec("torch_geometric"):
-        report["versions"]["torch_geometric"] = metadata.version("torch_geometric")
     report["graphs"] = build_graphs(crystals, options.repeat)
     report["alignn-2+2-64"] = alignn(crystals, target, ZOO, options.batch, options.repeat)
     report |= smaller(crystals, target, options.batch, options.repeat)
     report["alignn-4+4-256"] = alignn(crystals[:few], target[:few], BIG, options.big_batch, options.repeat)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, indent=1) + "\n")
-    say(f"written to {options.output}")
+    write(report, options.output)
 
 
-def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    data = os.environ.get("ASSAY_DATA")
-    parser.add_argument(
-        "--data", type=Path, default=data, required=data is None, help="data packs; default: ASSAY_DATA"
-    )
+def _options(words: list[str] | None) -> argparse.Namespace:
+    parser = arguments(__doc__, "training.json")
     parser.add_argument("--crystals", type=int, default=240, help="crystals in all (default: 240)")
     parser.add_argument("--big-crystals", type=int, default=48, help="of them for ALIGNN 4 + 4 (default: 48)")
     parser.add_argument("--batch", type=int, default=64, help="crystals per step (default: 64)")
     parser.add_argument("--big-batch", type=int, default=16, help="the same, for ALIGNN 4 + 4 (default: 16)")
-    parser.add_argument("--repeat", type=int, default=3, help="rounds, at least 3 (default)")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/training.json")
-    options = parser.parse_args(arguments)
-    options.data = Path(options.data)
-    if options.repeat < 3 or min(options.crystals, options.big_crystals) < 2 or not options.data.is_dir():
-        parser.error(f"needs --repeat >= 3, two crystals and a folder of data; got {vars(options)}")
+    options = parser.parse_args(words)
+    if options.repeat < 3 or min(options.crystals, options.big_crystals) < 2:
+        parser.error(f"needs --repeat >= 3 and two crystals; got {vars(options)}")
     return options
 
 

@@ -52,6 +52,13 @@ def properties() -> NDArray[np.float64]:
 
 
 @cache
+def unmeasured(name: str) -> tuple[int, ...]:
+    """Atomic numbers without a tabulated value in a column of the table."""
+    with _TABLE.open() as file:
+        return tuple(int(row["number"]) for row in csv.DictReader(file) if not row[name])
+
+
+@cache
 def standardised() -> NDArray[np.float32]:
     """(104, p) properties with zero mean and unit deviation over the elements 1 to 103; row 0 is zero."""
     table = properties()[1:]

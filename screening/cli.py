@@ -180,6 +180,26 @@ def predict(
 
 
 @app.command()
+def render(
+    files: Annotated[list[Path], typer.Argument(help="CIF, POSCAR, extxyz, Parquet, optimade.jsonl, or folders.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the pictures.")] = Path("runs/render"),
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="a=b", help="Key of a view, for example encoding=elements.")
+    ] = None,
+) -> None:
+    """Draw crystals as the vision networks see them: one PNG per view."""
+    from screening import predict as prediction, render as pictures
+
+    drawn = pictures.write(files, output, pictures.spec(overrides or []))
+    for path in drawn.paths:
+        typer.echo(str(path))
+    for row in drawn.refused:
+        typer.echo(prediction.refusal(row), err=True)
+    if drawn.refused:
+        raise Failure(Exit.TOO_MANY_BAD, f"{len(drawn.refused)} crystals could not be drawn; the reasons are above")
+
+
+@app.command()
 def train(
     recipe: Annotated[Path, typer.Argument(help="Training recipe, for example configs/train-tc.yaml.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the trained ensemble.")],
@@ -332,7 +352,7 @@ def _campaign(
     dry_run: bool,
     pull_only: bool = False,
 ) -> None:
-    from screening import campaign, plan
+    from screening import plan
 
     planned = plan.make(settings)
     if dry_run:

@@ -72,10 +72,10 @@ def one_line(error: object) -> str:
 def leave(code: Exit) -> NoReturn:
     """End this process with a code, after the `atexit` handlers, without winding the interpreter down.
 
-    A thread that waits for a slow server cannot be joined in time, and one that is inside C++ when the interpreter winds
-    down under it ends the process by `std::terminate`, with -6 in place of the code that was promised (Python < 3.14).
+    A thread that waits for a slow server cannot be joined in time, and one that is inside C++ when the interpreter
+    winds down under it ends the process by `std::terminate`, with -6 in place of the promised code (Python < 3.14).
     """
-    atexit._run_exitfuncs()
+    atexit._run_exitfuncs()  # noqa: SLF001 (what the interpreter calls when it winds down)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # a closed pipe: nobody reads it
             stream.flush()

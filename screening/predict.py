@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from screening.worker import Part, set_up_process, novelty_columns, prediction_columns
+from screening.worker import Part, novelty_columns, prediction_columns, set_up_process
 from sources.crystals import Crystals
 from sources.elements import SYMBOLS
 from sources.quarantine import Quarantined, Reason

@@ -35,6 +35,8 @@ class Row:
     """Dotted path in the recipe -> value; `{column}` in a text stands for the name of the column."""
     columns: list[str] | None = None
     """Columns it is tried on; unset: all."""
+    seeds: list[int] | None = None
+    """One network per seed; unset: those of the study."""
     zero_shot: str | None = None
     """Nothing is trained: the prediction of this trained ensemble, of whatever property, is mapped to the target by a
     straight line fitted on the development rows. A lower bound for what fine-tuning must reach."""
@@ -56,6 +58,8 @@ class Study:
     """Name -> dotted path in the recipe -> value: splits of one property, or properties."""
     rows: dict[str, Row]
     """Name -> way to learn."""
+    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Name -> task of a recipe, for the columns and pre-trainings that say `"@name"` in a list of tasks."""
     pretraining: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Name -> dotted paths of a recipe that is trained first, with the first two seeds; a row starts from it by
     `start.folder: "@name"`."""
@@ -76,7 +80,8 @@ def run(path: Path, output: Path, *, workers: int = 1) -> Path:
     began = time.time()
     study = load(path)
     content = recipes.read(path.parent / study.recipe)
-    first = {name: _recipe(study, content, name, paths, output, most=2) for name, paths in study.pretraining.items()}
+    some = study.seeds[:2]
+    first = {name: _recipe(study, content, name, paths, output, some) for name, paths in study.pretraining.items()}
     cells = {(row, column): cell(study, content, row, column, output) for row, column in trained(study)}
     for stage in ({_folder(output, "pretraining", name): recipe for name, recipe in first.items()},
                   {_folder(output, *key): recipe for key, recipe in cells.items()}):  # fmt: skip
@@ -118,7 +123,8 @@ def trained(study: Study) -> list[tuple[str, str]]:
 def cell(study: Study, content: dict[str, Any], row: str, column: str, output: Path) -> Recipe:
     """The recipe of one cell; `content` is what the recipe file says."""
     said = {path: _named(value, column) for path, value in study.rows[row].set.items()}
-    return _recipe(study, content, f"{row}, {column}", {**study.columns[column], **said}, output)
+    seeds = study.rows[row].seeds or study.seeds
+    return _recipe(study, content, f"{row}, {column}", {**study.columns[column], **said}, output, seeds)
 
 
 def _named(value: Any, column: str) -> Any:
@@ -126,10 +132,11 @@ def _named(value: Any, column: str) -> Any:
 
 
 def _recipe(
-    study: Study, content: dict[str, Any], name: str, paths: dict[str, Any], output: Path, most: int | None = None
+    study: Study, content: dict[str, Any], name: str, paths: dict[str, Any], output: Path, seeds: list[int]
 ) -> Recipe:
-    members = [{**study.member, "seed": seed} for seed in study.seeds[:most]]
+    members = [{**study.member, "seed": seed} for seed in seeds]
     varied = recipes.vary({**content, "name": name, "members": members}, paths)
+    varied["tasks"] = [_task(study, name, task) for task in varied["tasks"]]
     start = varied.get("start")
     if start and str(start.get("folder", "")).startswith("@"):
         if start["folder"][1:] not in study.pretraining:
@@ -137,6 +144,16 @@ def _recipe(
             raise Failure(Exit.CONFIG, f"{study.name}: {name}: {start['folder']} is not pre-trained; known: {known}")
         varied["start"] = {**start, "folder": str(_folder(output, "pretraining", start["folder"][1:]))}
     return recipes.check(varied, f"{study.name}: {name}")
+
+
+def _task(study: Study, name: str, task: Any) -> Any:
+    if not isinstance(task, str):
+        return task
+    if task[1:] not in study.tasks:
+        raise Failure(
+            Exit.CONFIG, f"{study.name}: {name}: {task} is no task; known: {', '.join(study.tasks) or 'none'}"
+        )
+    return study.tasks[task[1:]]
 
 
 def _folder(output: Path, *names: str) -> Path:

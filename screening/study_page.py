@@ -63,10 +63,15 @@ def _line(name: str, results: dict[str, Any], columns: list[str], best: dict[str
 
 def _legend(study: Study) -> str:
     return (
-        f"MAE and R2 of the average of {len(study.seeds)} networks; in brackets the MAE of one network, mean and "
-        "standard deviation over the seeds. Bold: the smallest MAE of the column. The last lines are "
+        f"MAE and R2 of the average of {len(study.seeds)} networks{_exceptions(study)}; in brackets the MAE of one "
+        "network, mean and standard deviation over the seeds. Bold: the smallest MAE of the column. The last lines are "
         "baselines that see the composition only, trained on the same rows."
     )
+
+
+def _exceptions(study: Study) -> str:
+    said = [f"{len(row.seeds)} of {name}" for name, row in study.rows.items() if row.seeds]
+    return f" ({', '.join(said)})" if said else ""
 
 
 def _comparison(study: Study, results: dict[str, Any], columns: list[str]) -> list[str]:

@@ -22,13 +22,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sources import symmetry
 from sources.crystals import Crystals
 from sources.elements import SYMBOLS
 from sources.occupants import occupants, shares
 
 if TYPE_CHECKING:
-    from moyopy import MoyoDataset
     from pymatgen.core.structure import Structure
+
+    from sources.symmetry import MoyoDataset
 
 log = logging.getLogger(__name__)
 
@@ -165,22 +167,10 @@ class _Cell:
 
     def dataset(self, symprec: float) -> MoyoDataset | None:
         """What moyo finds at this tolerance (Å); None where it fails."""
-        import moyopy
-
-        try:
-            return moyopy.MoyoDataset(moyopy.Cell(self.basis, self.positions, self.numbers), symprec=symprec)
-        except ValueError as error:
-            reason = str(error)
-        except BaseException as error:  # a panic in moyo's Rust; its class is no Exception and cannot be imported
-            if type(error).__name__ != "PanicException":
-                raise
-            reason = str(error)
-        log.info("no symmetry at %s Å for a cell of %d sites: %s", symprec, len(self.numbers), reason)
-        return None
+        return symmetry.dataset(self.basis, self.positions, self.numbers, symprec)
 
 
 def _cells(crystals: Crystals) -> Iterator[_Cell]:
-    logging.getLogger("moyo").setLevel(logging.CRITICAL)  # it warns about every supercell
     texts = occupants(crystals)
     lattice, frac, ends = crystals.lattice.tolist(), crystals.frac.tolist(), crystals.site_ptr.tolist()
     for start, stop, basis, share in zip(ends[:-1], ends[1:], lattice, shares(crystals, texts)):
@@ -239,7 +229,6 @@ class _Reduced:
 
 
 def _reduced_cell(cell: _Cell) -> _Reduced | None:
-    import moyopy
     from pymatgen.core.lattice import Lattice
     from pymatgen.core.structure import Structure
 
@@ -247,7 +236,7 @@ def _reduced_cell(cell: _Cell) -> _Reduced | None:
     if dataset is None or len(cell.kinds) >= len(SYMBOLS):
         return None
     primitive = dataset.prim_std_cell
-    basis = np.array(moyopy.niggli_reduce(primitive.basis)[0])
+    basis = symmetry.niggli(primitive.basis)
     volume, longest = abs(float(np.linalg.det(basis))), float(np.linalg.norm(basis, axis=1).max())
     if 4.19 * ((1 + LENGTH) * longest) ** 3 > MOST_POINTS * volume:
         log.warning("a cell of %.4g Å^3 with a vector of %.4g Å is too flat to be compared", volume, longest)

@@ -66,7 +66,16 @@ def test_no_file_is_named_for_nothing() -> None:
 
 
 def test_documents_are_there() -> None:
-    for name in ("architecture.md", "data.md", "benchmarks.md", "log.md", "training.md", "evaluation.md", "results.md"):
+    for name in (
+        "architecture.md",
+        "data.md",
+        "rendering.md",
+        "benchmarks.md",
+        "log.md",
+        "training.md",
+        "evaluation.md",
+        "results.md",
+    ):
         assert (ROOT / "docs" / name).stat().st_size > 500, name
 
 

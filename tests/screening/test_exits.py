@@ -34,7 +34,7 @@ leave(Exit.STOPPED)
 
 
 @pytest.mark.parametrize("attempt", range(3))
-def test_threads_inside_a_library_do_not_change_the_exit_code(attempt: int) -> None:  # noqa: ARG001
+def test_threads_inside_a_library_do_not_change_the_exit_code(attempt: int) -> None:
     """An interpreter that winds down under them ends with -6: std::terminate."""
     done = subprocess.run([sys.executable, "-c", BUSY], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == Exit.STOPPED

@@ -234,7 +234,7 @@ def test_a_broken_cell_does_not_stop_the_batch() -> None:
 
 def test_a_panic_of_moyo_is_a_crystal_without_label(caplog: pytest.LogCaptureFixture) -> None:
     none = identity._Cell(CUBE.tolist(), [], [], [], np.empty(0))
-    with caplog.at_level(logging.INFO, logger="sources.identity"):
+    with caplog.at_level(logging.INFO, logger="sources.symmetry"):
         assert identity._label(none, 0.1) == (0, "")
     assert "no symmetry at 0.1" in caplog.text
 

@@ -1,0 +1,336 @@
+"""Scenes: what a camera sees of a crystal, as spheres and sticks in the camera's frame.
+
+Enters: `Crystals` and a `ViewSpec`. Leaves: `Scenes`, a ragged batch of views, a few kilobytes each. This module does
+not know pixels or networks.
+
+The views of a crystal do not depend on how its cell was chosen, where its origin lies, or in which order its sites
+come: a block of conventional cells is drawn, centred on an atom of the rarest species, with the atoms on its faces on
+both. Views that show the same, because a symmetry operation relates them, are recognised and drawn once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence, Sized
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurize import colours, elements, neighbours, standard
+from sources.crystals import Crystals, gather_ranges
+
+EDGE = 1e-3
+"""Atoms this far outside the block, in fractions of its cell, are drawn: those on its faces are on both."""
+SAME = 1e-6
+"""Relative difference below which two views are one, see `_key`."""
+SHORTEST_BOND = 0.4
+"""Å; what is closer are two halves of a disordered site."""
+MOST_ATOMS = 20_000
+"""Atoms of one block; a larger one is refused."""
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """Which pictures are taken of a crystal; saved with the network that learned from them."""
+
+    encoding: str = "physics"
+    """A key of `featurize.colours.ENCODINGS`."""
+    supercells: tuple[tuple[int, int, int], ...] = ((1, 1, 1), (2, 2, 1), (2, 2, 2))
+    """Blocks of conventional cells."""
+    axes: bool = True
+    """Look along a, b and c."""
+    random: int = 3
+    """Further views of every block in random orientations, the same for all crystals."""
+    seed: int = 0
+    """Of the random orientations."""
+    size: int = 224
+    """Pixels of an edge of the image."""
+    radius: float = 0.5
+    """Radius of a sphere, in covalent radii."""
+    bonds: float = 1.2
+    """Atoms closer than this many times the sum of their covalent radii are joined; 0: no bonds are drawn."""
+    bond_radius: float = 0.12
+    """Å."""
+    shading: float = 0.5
+    """Share of the colour lost where a surface is seen edge-on; 0: flat discs."""
+    background: float = 0.0
+    """Value of every channel where there is nothing."""
+
+    def __post_init__(self) -> None:
+        colours.encoding(self.encoding)
+        object.__setattr__(self, "supercells", tuple(tuple(int(n) for n in block) for block in self.supercells))
+        checks = (
+            ("supercells", bool(self.supercells) and all(len(b) == 3 and min(b) >= 1 for b in self.supercells), ">= 1"),
+            ("random", self.random >= 0 and (self.axes or self.random > 0), ">= 0, and >= 1 without axes"),
+            ("size", 8 <= self.size <= 4096, "8 to 4096"),
+            ("radius", 0 < self.radius <= 3, "above 0, at most 3"),
+            ("bonds", 0 <= self.bonds <= 2, "0 to 2"),
+            ("bond_radius", 0 < self.bond_radius <= 1, "above 0, at most 1"),
+            ("shading", 0 <= self.shading <= 1, "0 to 1"),
+            ("background", 0 <= self.background <= 1, "0 to 1"),
+        )
+        for name, good, accepted in checks:
+            if not good:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected {accepted}")
+
+    @property
+    def views(self) -> int:
+        """Views of one crystal, before equivalent ones are merged."""
+        return len(self.supercells) * (3 * self.axes + self.random)
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """`V` views of a batch of crystals, with `B` spheres and `T` sticks in total.
+
+    Camera frame: x to the right, y up, z towards the viewer, Å, orthographic; the origin is in the middle of the image.
+    """
+
+    view_ptr: NDArray[np.int64]
+    """(n + 1,) views of crystal i are `view_ptr[i]:view_ptr[i + 1]`."""
+    weight: NDArray[np.float32]
+    """(V,) number of equivalent views that each stands for."""
+    block: NDArray[np.int32]
+    """(V,) position of its block in `ViewSpec.supercells`."""
+    extent: NDArray[np.float32]
+    """(V,) Å from the middle of the image to its edge; the view fits with a margin of 3 %."""
+    sphere_ptr: NDArray[np.int64]
+    """(V + 1,) spheres of each view."""
+    centre: NDArray[np.float32]
+    """(B, 3) Å."""
+    radius: NDArray[np.float32]
+    """(B,) Å."""
+    colour: NDArray[np.float32]
+    """(B, C) channel values of `ViewSpec.encoding`, without its maps, 0 to 1."""
+    site: NDArray[np.int32]
+    """(B,) a site of the batch of crystals with the species of this sphere."""
+    stick_ptr: NDArray[np.int64]
+    """(V + 1,) sticks of each view."""
+    start: NDArray[np.float32]
+    """(T, 3) Å, centre of an atom."""
+    end: NDArray[np.float32]
+    """(T, 3) Å, middle of the bond: the other half is another stick."""
+    owner: NDArray[np.int32]
+    """(T,) sphere whose colour it has, counted in the batch."""
+
+    def __len__(self) -> int:
+        return len(self.weight)
+
+
+def build(crystals: Crystals, spec: ViewSpec) -> Scenes:
+    """The views of every crystal.
+
+    Raises:
+        ValueError: for an element without a colour, or a block of more than `MOST_ATOMS` atoms; names the crystal.
+    """
+    look = _appearance(crystals, spec)
+    views = [_views(crystals, row, look, spec) for row in range(len(crystals))]
+    return _joined(views, look)
+
+
+# What a site looks like.
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Colour (S, C), radius (S,) in Å and covalent radius (S,) in Å of every site."""
+
+    colour: NDArray[np.float32]
+    radius: NDArray[np.float64]
+    covalent: NDArray[np.float64]
+
+
+def _appearance(crystals: Crystals, spec: ViewSpec) -> _Look:
+    """Means of the species on a site by occupancy; vacancies shrink the sphere, to the same volume per atom."""
+    heavy = crystals.numbers > elements.HEAVIEST
+    if heavy.any():
+        row = int(np.searchsorted(crystals.species_ptr[crystals.site_ptr], int(np.argmax(heavy)), side="right")) - 1
+        raise ValueError(f"{crystals.ids[row]}: atomic number {crystals.numbers[heavy][0]}; colours end at "
+                         f"{elements.HEAVIEST}")  # fmt: skip
+    covalent = elements.properties()[:, elements.property_names().index("covalent_radius")]
+    table = np.column_stack([covalent, colours.encoding(spec.encoding).table()])
+    share = crystals.occupancy.astype(np.float64)[:, None]
+    first = crystals.species_ptr[:-1]
+    total = np.add.reduceat(share, first, axis=0)
+    mean = np.add.reduceat(table[crystals.numbers] * share, first, axis=0) / total
+    radius = spec.radius * mean[:, 0] * np.cbrt(np.minimum(total[:, 0], 1.0))
+    return _Look(mean[:, 1:].astype(np.float32), radius, mean[:, 0])
+
+
+# Blocks and the cameras around them.
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The atoms of a block of cells and the halves of their bonds, in the frame of the cell, Å."""
+
+    site: NDArray[np.int64]
+    position: NDArray[np.float64]
+    owner: NDArray[np.int64]
+    """Atom that each half bond begins at."""
+    middle: NDArray[np.float64]
+    """Where it ends."""
+
+
+@dataclass
+class _View:
+    number: int
+    block: _Block
+    camera: NDArray[np.float64]
+    mark: float
+    weight: int = 1
+
+
+@dataclass(frozen=True)
+class _Bonds:
+    """Bonds of the cell: those of site i are `ptr[i]:ptr[i + 1]`; vectors in Å and in fractions of the cell."""
+
+    ptr: NDArray[np.int64]
+    vector: NDArray[np.float64]
+    fraction: NDArray[np.float64]
+
+
+def _views(crystals: Crystals, row: int, look: _Look, spec: ViewSpec) -> list[_View]:
+    """The views of one crystal; of several that show the same, the first."""
+    cell, frac, sites = standard.frame(crystals, row)
+    bonds = _bonds(cell, frac, look.covalent[sites], spec.bonds)
+    weight = np.asarray(1 + 0.37 * standard.kinds_of(crystals, sites), np.float64)
+    views: list[_View] = []
+    for number, size in enumerate(spec.supercells):
+        index, fraction = _inside(frac, size)
+        if len(index) > MOST_ATOMS:
+            raise ValueError(
+                f"{crystals.ids[row]}: a block of {size} cells has {len(index)} atoms, at most {MOST_ATOMS}"
+            )
+        owner, middle = _halves(index, fraction, cell, bonds, size)
+        block = _Block(sites[index], fraction @ cell, owner, middle)
+        first = len(views)
+        for camera in cameras(cell, spec):
+            mark = _mark(block.position @ camera.T, weight[index])
+            same = next((view for view in views[first:] if abs(view.mark - mark) < SAME * len(index)), None)
+            if same:
+                same.weight += 1
+            else:
+                views.append(_View(number, block, camera, mark))
+    return views
+
+
+def cameras(cell: NDArray[np.float64], spec: ViewSpec) -> NDArray[np.float64]:
+    """(v, 3, 3) cameras of one block: rows are the directions to the right, up, and towards the viewer.
+
+    The viewer looks from +a, +b and +c; up is c, and b for the view along c. Then the random orientations.
+    """
+    turned = [_looking(cell[k], cell[1 if k == 2 else 2]) for k in range(3)] if spec.axes else []
+    return np.array([*turned, *_orientations(spec.random, spec.seed)])
+
+
+def _looking(towards: NDArray[np.float64], up: NDArray[np.float64]) -> NDArray[np.float64]:
+    z = towards / np.linalg.norm(towards)
+    y = up - (up @ z) * z
+    y /= np.linalg.norm(y)
+    return np.array([np.cross(y, z), y, z])
+
+
+@lru_cache(maxsize=16)
+def _orientations(n: int, seed: int) -> NDArray[np.float64]:
+    """(n, 3, 3) rotations, uniform over all (Shoemake, 1992)."""
+    quaternion = np.random.default_rng(seed).normal(size=(n, 4))
+    w, x, y, z = (quaternion / np.linalg.norm(quaternion, axis=1, keepdims=True)).T
+    rows = [[1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]]  # fmt: skip
+    return np.array(rows).transpose(2, 0, 1)
+
+
+def _mark(position: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
+    """A number that two views share only if they show the same atoms at the same places."""
+    return float(weight @ np.sin(position @ np.array([0.731, 1.137, 0.419]) + 0.613))
+
+
+def _inside(frac: NDArray[np.float64], size: tuple[int, int, int]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Atom (m,) and fractional position (m, 3) of everything in a block around the origin, its faces included."""
+    steps = _translations(size)
+    every = frac[:, None, :] + steps
+    atom, step = np.nonzero((abs(every) <= np.array(size) / 2 + EDGE).all(axis=2))
+    return atom, every[atom, step]
+
+
+@lru_cache(maxsize=64)
+def _translations(size: tuple[int, int, int]) -> NDArray[np.float64]:
+    reach = [range(-(n // 2 + 1), n // 2 + 2) for n in size]
+    return np.array(list(itertools.product(*reach)), np.float64)
+
+
+def _bonds(cell: NDArray[np.float64], frac: NDArray[np.float64], covalent: NDArray[np.float64], scale: float) -> _Bonds:
+    """Neighbours closer than `scale` times the sum of the covalent radii; none when it is 0."""
+    count = np.array([0, len(frac)], np.int64)
+    _, source, target, vector, distance = neighbours.within(
+        cell[None], frac % 1.0 % 1.0, count, 2 * scale * covalent.max()
+    )
+    joined = (distance < scale * (covalent[source] + covalent[target])) & (distance > SHORTEST_BOND)
+    held = np.bincount(target[joined], minlength=len(frac))
+    vector = vector[joined]
+    return _Bonds(np.concatenate([[0], np.cumsum(held)]), vector, vector @ np.linalg.inv(cell))
+
+
+def _halves(
+    index: NDArray[np.int64],
+    fraction: NDArray[np.float64],
+    cell: NDArray[np.float64],
+    bonds: _Bonds,
+    size: tuple[int, int, int],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """For every half bond of a block its atom (t,) and its end (t, 3) in Å; both atoms of a bond are in the block."""
+    edge, ptr = gather_ranges(bonds.ptr, index)
+    owner = np.repeat(np.arange(len(index)), np.diff(ptr))
+    far = fraction[owner] + bonds.fraction[edge]
+    kept = (abs(far) <= np.array(size) / 2 + EDGE).all(axis=1)
+    owner, edge = owner[kept], edge[kept]
+    return owner, fraction[owner] @ cell + bonds.vector[edge] / 2
+
+
+def _joined(crystals: list[list[_View]], look: _Look) -> Scenes:
+    """Views laid end to end. Within a view what is near comes first, then by place: order settles equal depths."""
+    spheres, sticks, extent = [], [], []
+    first = 0
+    for view in (view for found in crystals for view in found):
+        block = view.block
+        centre, start = block.position @ view.camera.T, block.position[block.owner] @ view.camera.T
+        order, place = _order(centre), _order(start)
+        rank = np.empty(len(order), np.int64)
+        rank[order] = first + np.arange(len(order))
+        spheres.append((centre[order], block.site[order]))
+        sticks.append((start[place], (block.middle @ view.camera.T)[place], rank[block.owner[place]]))
+        extent.append(1.03 * float((abs(centre[:, :2]).max(axis=1) + look.radius[block.site]).max()))
+        first += len(order)
+    site = np.concatenate([np.zeros(0, np.int64), *(held for _, held in spheres)])
+    return Scenes(
+        view_ptr=_pointer(crystals),
+        weight=np.array([view.weight for found in crystals for view in found], np.float32),
+        block=np.array([view.number for found in crystals for view in found], np.int32),
+        extent=np.array(extent, np.float32),
+        sphere_ptr=_pointer([held for _, held in spheres]),
+        centre=_stacked([place for place, _ in spheres]),
+        radius=look.radius[site].astype(np.float32),
+        colour=look.colour[site],
+        site=site.astype(np.int32),
+        stick_ptr=_pointer([owner for _, _, owner in sticks]),
+        start=_stacked([start for start, _, _ in sticks]),
+        end=_stacked([end for _, end, _ in sticks]),
+        owner=np.concatenate([np.zeros(0, np.int64), *(owner for _, _, owner in sticks)]).astype(np.int32),
+    )
+
+
+def _order(place: NDArray[np.float64]) -> NDArray[np.int64]:
+    x, y, z = place.round(3).T
+    return np.lexsort((y, x, -z))
+
+
+def _pointer(parts: Sequence[Sized]) -> NDArray[np.int64]:
+    return np.cumsum([0, *map(len, parts)], dtype=np.int64)
+
+
+def _stacked(parts: list[NDArray[np.float64]]) -> NDArray[np.float32]:
+    return np.concatenate([np.zeros((0, 3)), *parts]).astype(np.float32)

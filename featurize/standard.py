@@ -1,0 +1,109 @@
+"""One cell for every description of a crystal, in a place and an orientation that are always the same.
+
+Enters: `Crystals`. Leaves: the conventional cell and the positions in it. This module does not know cameras or
+networks.
+
+The conventional cell is found with moyo. What is left open, an origin and the axes that the lattice cannot tell apart,
+is settled by a generic function of the atoms: the choice with its largest value is taken. Choices with the same value
+are related by a symmetry operation of the crystal, so it does not matter which of them it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurize import atoms
+from sources import symmetry
+from sources.crystals import Crystals, gather_ranges
+
+SYMPREC = 0.01
+"""Å, tolerance of the symmetry search; positions are symmetrised within it."""
+_SAME = 1e-6
+
+
+def frame(crystals: Crystals, row: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """The conventional cell of a crystal, placed the same way whatever its description was.
+
+    Returns:
+        cell (3, 3) in Å, a along x and b in the xy plane; fractional positions (s, 3) in [-0.5, 0.5) around the middle
+        of the block, where an atom of the rarest species is; a site (s,) of the batch with the species of each.
+    """
+    cell, frac, sites = _conventional(crystals, row)
+    kinds = kinds_of(crystals, sites)
+    counts = np.bincount(kinds)
+    centres = frac[kinds == np.argmin(counts)]
+    turns = _turns(cell)
+    back = np.linalg.inv(turns)
+    turned = np.einsum("sk,tkl->tsl", frac, back)
+    origins = np.einsum("ok,tkl->tol", centres, back)
+    waves, factors = _waves()
+    amplitudes = np.einsum("tsw,s->tw", np.exp(2j * math.pi * turned @ waves.T), 1 + 0.37 * kinds)
+    value = np.einsum("tow,tw,w->to", np.exp(-2j * math.pi * origins @ waves.T), amplitudes, factors).real
+    turn, origin = np.unravel_index(int(np.argmax(value > value.max() - _SAME * len(frac))), value.shape)
+    around = turned[turn] - origins[turn, origin]
+    return _upright(turns[turn] @ cell), around - np.floor(around + 0.5 + _SAME), sites
+
+
+def _conventional(crystals: Crystals, row: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Conventional cell, fractional positions, and a site of the batch like each; the given cell where moyo fails."""
+    sites = np.arange(crystals.site_ptr[row], crystals.site_ptr[row + 1])
+    basis, frac = crystals.lattice[row], crystals.frac[sites]
+    kinds = kinds_of(crystals, sites)
+    found = symmetry.dataset(basis.tolist(), frac.tolist(), (kinds + 1).tolist(), SYMPREC)
+    if found is not None:
+        standard = found.std_cell
+        example = np.unique(kinds, return_index=True)[1]
+        return np.array(standard.basis), np.array(standard.positions), sites[example[np.array(standard.numbers) - 1]]
+    hand = math.copysign(1.0, float(np.linalg.det(basis)))  # left-handed: the same crystal, turned inside out twice
+    return hand * basis, hand * frac, sites
+
+
+def kinds_of(crystals: Crystals, sites: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(s,) number of the species, with occupancies, on each of these sites; in the order of their features."""
+    held, ptr = gather_ranges(crystals.species_ptr, sites)
+    features = atoms.features("properties-identity-v1", ptr, crystals.numbers[held], crystals.occupancy[held])
+    return np.asarray(np.unique(features.round(4), axis=0, return_inverse=True)[1].reshape(-1), np.int64)
+
+
+def _turns(cell: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(t, 3, 3) whole-number matrices of determinant 1 that turn the lattice onto itself, the identity among them."""
+    rows = _steps()
+    vectors = rows @ cell
+    metric = cell @ cell.T
+    products = vectors @ vectors.T
+    room = 1e-3 * metric.diagonal()
+    like = [np.flatnonzero(abs(products.diagonal() - metric[k, k]) < room[k]) for k in range(3)]
+    a, b, c = (part.reshape(-1) for part in np.meshgrid(*like, indexing="ij"))
+    good = np.ones(len(a), bool)
+    for (one, j), (other, k) in itertools.combinations(((a, 0), (b, 1), (c, 2)), 2):
+        good &= abs(products[one, other] - metric[j, k]) < math.sqrt(room[j] * room[k])
+    found = np.stack([rows[a[good]], rows[b[good]], rows[c[good]]], axis=1)
+    return np.asarray(found[np.linalg.det(found) > 0.5], np.float64)
+
+
+@cache
+def _steps() -> NDArray[np.float64]:
+    """(26, 3) lattice vectors of whole numbers from -1 to 1, without zero."""
+    return np.array([step for step in itertools.product((-1.0, 0.0, 1.0), repeat=3) if any(step)])
+
+
+@cache
+def _waves() -> tuple[NDArray[np.float64], NDArray[np.complex128]]:
+    """(w, 3) whole wave vectors and (w,) factors; the sum of the waves over the atoms tells arrangements apart.
+
+    Half of the vectors are even: centred cells and glide planes extinguish most others.
+    """
+    dice = np.random.default_rng(7)
+    vectors = np.concatenate([2 * dice.integers(-4, 5, size=(64, 3)), dice.integers(-5, 6, size=(64, 3))])
+    return vectors.astype(np.float64), np.exp(2j * math.pi * dice.random(len(vectors))) / len(vectors)
+
+
+def _upright(cell: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same cell with a along x and b in the xy plane."""
+    lower = np.linalg.cholesky(cell @ cell.T)
+    return np.asarray(lower, np.float64)

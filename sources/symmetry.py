@@ -1,0 +1,44 @@
+"""The one door to moyo: the space group of a cell, and what follows from it.
+
+Enters: a cell and a number per site that tells kinds of sites apart. Leaves: what moyo finds. This module does not know
+species, files or graphs.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from moyopy import MoyoDataset as MoyoDataset  # noqa: PLC0414 (handed on)
+
+log = logging.getLogger(__name__)
+
+
+def dataset(
+    basis: list[list[float]], positions: list[list[float]], numbers: list[int], symprec: float
+) -> MoyoDataset | None:
+    """What moyo finds at a tolerance in Å; `basis` is 3 x 3 in Å, `positions` are fractional. None where it fails."""
+    import moyopy
+
+    logging.getLogger("moyo").setLevel(logging.CRITICAL)  # it warns about every supercell
+    try:
+        return moyopy.MoyoDataset(moyopy.Cell(basis, positions, numbers), symprec=symprec)
+    except ValueError as error:
+        reason = str(error)
+    except BaseException as error:  # a panic in moyo's Rust; its class is no Exception and cannot be imported
+        if type(error).__name__ != "PanicException":
+            raise
+        reason = str(error)
+    log.info("no symmetry at %s Å for a cell of %d sites: %s", symprec, len(numbers), reason)
+    return None
+
+
+def niggli(basis: list[list[float]]) -> NDArray[np.float64]:
+    """(3, 3) the Niggli-reduced cell of a lattice, in the unit of `basis`."""
+    import moyopy
+
+    return np.array(moyopy.niggli_reduce(basis)[0], np.float64)
