@@ -115,7 +115,8 @@ def _sphere(ident, centre, r, unit, shading, depth, front, rim, edge, dim, share
     half, none = np.float32(0.5), np.float32(0.0)
     cx, cy, cz = half * size + centre[0] * unit, half * size - centre[1] * unit, centre[2] * unit
     outer, inner, r2 = r + half, max(r - half, none), r * r
-    most = min(np.float32(1.0), 2 * r)
+    most, bulge = min(np.float32(1.0), 2 * r), math.sqrt(r2 - inner * inner)
+    near, seen = depth.ravel(), front.ravel()
     for i in range(max(0, math.ceil(cy - outer - half)), min(size, math.floor(cy + outer - half) + 1)):
         dy2 = (np.float32(i) + half - cy) ** 2
         chord, core = math.sqrt(max(outer * outer - dy2, none)), math.sqrt(max(inner * inner - dy2, none))
@@ -124,9 +125,11 @@ def _sphere(ident, centre, r, unit, shading, depth, front, rim, edge, dim, share
         if core == 0:
             begin = end = right
         if begin < end:
-            _row(ident, np.float32(begin) + half - cx, r2 - dy2, cz, depth[i, begin:end], front[i, begin:end])
+            _row(ident, np.float32(begin) + half - cx, r2 - dy2, cz, near, seen, i * size + begin, end - begin)
         for side in range(2):
             for j in range(left if side == 0 else end, begin if side == 0 else right):
+                if depth[i, j] > cz + bulge:
+                    continue  # behind what is there already
                 d2 = dy2 + (np.float32(j) + half - cx) ** 2
                 height = math.sqrt(max(r2 - d2, none))
                 if cz + height > rim[i, j] + _TIE:
@@ -136,14 +139,15 @@ def _sphere(ident, centre, r, unit, shading, depth, front, rim, edge, dim, share
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _row(ident, x, h2, cz, near, seen):  # type: ignore[no-untyped-def]
+def _row(ident, x, h2, cz, near, seen, first, n):  # type: ignore[no-untyped-def]
     """The pixels of one row inside a sphere; without branches, so that it is done eight pixels at a time."""
-    for j in range(len(near)):
+    for j in range(np.uint32(n)):
+        at = np.uint64(first) + np.uint64(j)  # unsigned: an index that may be negative is looked at one by one
         dx = x + np.float32(np.int32(j))
         z = cz + math.sqrt(max(h2 - dx * dx, np.float32(0.0)))
-        nearer = z > near[j] + _TIE
-        near[j] = z if nearer else near[j]
-        seen[j] = ident if nearer else seen[j]
+        nearer = z > near[at] + _TIE
+        near[at] = z if nearer else near[at]
+        seen[at] = ident if nearer else seen[at]
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -217,20 +221,23 @@ def _fill(height, fade, tint, shift, depth, front, out):  # type: ignore[no-unty
 def _mix(height, fade, tint, shift, depth, front, light, rim, edge, dim, share, out):  # type: ignore[no-untyped-def]
     """Sticks, and outlines before what lies behind them."""
     size, nothing = len(depth), len(height) - 1
+    found = np.empty(size + 1, np.int32)
     for i in range(size):
-        for j in range(size):
-            outlined = rim[i, j] > depth[i, j]
-            k = front[i, j]
-            if not outlined and k <= nothing:
-                continue
+        n = 0
+        for j in range(size):  # which pixels: without branches
+            found[n] = j
+            n += (rim[i, j] > depth[i, j]) | (front[i, j] > nothing)
+        for t in range(n):
+            j = found[t]
+            k, m = front[i, j], edge[i, j]
             lit = light[i, j] if k > nothing else height[k] + fade[k] * depth[i, j]
             k = k - nothing - 1 if k > nothing else k
-            m = edge[i, j] - nothing - 1 if edge[i, j] > nothing else edge[i, j]
+            outlined = rim[i, j] > depth[i, j]
+            alpha, shine = (share[i, j], dim[i, j]) if outlined else (np.float32(0.0), np.float32(0.0))
+            m = k if not outlined else (m - nothing - 1 if m > nothing else m)
             for c in range(len(tint)):
                 value = tint[c, k] * lit
-                if outlined:
-                    value += share[i, j] * (tint[c, m] * dim[i, j] - value)
-                out[c, i, j] = value + shift[c]
+                out[c, i, j] = value + alpha * (tint[c, m] * shine - value) + shift[c]
 
 
 @njit(cache=True, nogil=True, fastmath=True)

@@ -26,15 +26,17 @@ recipe: recipe.yaml
 member: {network: cgcnn, sizes: {hidden: 8, layers: 1, bins: 8}}
 seeds: [0, 1, 2]
 compare: scratch
+tasks:
+  2D gap: {dataset: 2d-gap, property: {name: gap, unit: eV, minimum: 0.0}}
 columns:
   phonons: {}
-  gap: {tasks: [{dataset: 2d-gap, property: {name: gap, unit: eV, minimum: 0.0}}]}
+  gap: {tasks: ["@2D gap"]}
 pretraining:
   dielectric: {tasks: [{dataset: dielectric, property: {name: eps, unit: "1"}}]}
 rows:
   scratch: {}
   dielectric first: {set: {start.folder: "@dielectric", start.backbone_rate: 1.0e-3}}
-  less data: {columns: [gap], set: {learn_from: 20}}
+  less data: {columns: [gap], seeds: [3, 4], set: {learn_from: 20}}
 mixtures:
   both and trees: [scratch, dielectric first, extra trees]
 notes: Told below.
@@ -94,6 +96,8 @@ def test_members_start_from_the_pretrained_trunk(finished: Path) -> None:
     assert described["rows"]["train"] > 20
     little = json.loads((finished / "out/less_data/gap/member-0/model.json").read_text())
     assert little["rows"]["train"] == 20
+    models = sorted((finished / "out/less_data/gap").rglob("model.json"))
+    assert [json.loads(path.read_text())["seed"] for path in models] == [3, 4]
 
 
 @pytest.mark.parametrize(
@@ -104,6 +108,7 @@ def test_members_start_from_the_pretrained_trunk(finished: Path) -> None:
         ("columns: [gap]", "colums: [gap]", "did you mean 'columns'"),
         ("learn_from: 20", "learn_fro: 20", "learn_from"),
         ('"@dielectric"', '"@dielectrics"', "dielectrics"),
+        ('"@2D gap"', '"@3D gap"', "@3D gap is no task; known: 2D gap"),
     ],
 )
 def test_a_wrong_study_says_what_is_wrong(text: str, wrong: str, message: str, tmp_path: Path) -> None:
