@@ -107,7 +107,8 @@ def seen_along_c(supercells: list[Any], radii: list[Any], colour: Any) -> Scenes
     n = len(supercells)
     return Scenes(
         view_ptr=np.arange(n + 1), weight=np.ones(n, np.float32), block=np.zeros(n, np.int32),
-        extent=np.array(extent, np.float32), sphere_ptr=ptr, centre=np.concatenate(centre).astype(np.float32),
+        extent=np.array(extent, np.float32), depth=np.zeros((n, 2), np.float32),
+        sphere_ptr=ptr, centre=np.concatenate(centre).astype(np.float32),
         radius=np.concatenate(radii).astype(np.float32),
         colour=np.concatenate([colour[atoms.numbers] for atoms in supercells]).astype(np.float32),
         site=np.zeros(ptr[-1], np.int32), stick_ptr=np.zeros(n + 1, np.int64), start=none, end=none,

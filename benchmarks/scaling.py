@@ -104,6 +104,7 @@ class Bench:
         self.plan = plan.make(yamlfile.validate(config.Campaign, content, "bench"))
         campaign.run(self.plan, local.LocalRunner(_pass), lambda: False, pull_only=True)
         self.n_chunks = len(self.chunks())
+        assert self.n_chunks > 1, "one chunk has no steady state: more --crystals, or a smaller --chunk-size"
 
     def chunks(self) -> list[Any]:
         """The chunk tables."""

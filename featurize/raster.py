@@ -54,7 +54,7 @@ def images(
     scale, shift = normalisation(channels, mean, std)
     _draw(
         scenes.sphere_ptr, scenes.centre, scenes.radius, scenes.colour,
-        scenes.stick_ptr, scenes.start, scenes.end, scenes.owner, scenes.extent,
+        scenes.stick_ptr, scenes.start, scenes.end, scenes.owner, scenes.extent, scenes.depth,
         np.float32(spec.bond_radius), np.float32(spec.shading), np.float32(spec.background),
         encoding(spec.encoding).maps, scale, shift, out,
     )  # fmt: skip
@@ -74,7 +74,7 @@ def normalisation(
 
 @njit(cache=True, nogil=True)
 def _draw(  # type: ignore[no-untyped-def]
-    sphere_ptr, centre, radius, colour, stick_ptr, start, end, owner, extent,
+    sphere_ptr, centre, radius, colour, stick_ptr, start, end, owner, extent, span,
     bond_radius, shading, background, maps, scale, shift, out,
 ):  # fmt: skip
     """Fill the images view by view.
@@ -105,7 +105,7 @@ def _draw(  # type: ignore[no-untyped-def]
         _fill(height, fade, tint, shift, depth, front, out[view])
         _mix(height, fade, tint, shift, depth, front, light, rim, edge, dim, share, out[view])
         if maps:
-            _map(scale, shift, last - first, depth, front, rim, edge, share, out[view])
+            _map(span[view] * unit, scale, shift, last - first, depth, front, rim, edge, share, out[view])
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -120,8 +120,10 @@ def _sphere(ident, centre, r, unit, shading, depth, front, rim, edge, dim, share
     for i in range(max(0, math.ceil(cy - outer - half)), min(size, math.floor(cy + outer - half) + 1)):
         dy2 = (np.float32(i) + half - cy) ** 2
         chord, core = math.sqrt(max(outer * outer - dy2, none)), math.sqrt(max(inner * inner - dy2, none))
-        left, right = max(0, math.ceil(cx - chord - half)), min(size, math.floor(cx + chord - half) + 1)
-        begin, end = max(left, math.ceil(cx - core - half)), min(right, math.floor(cx + core - half) + 1)
+        left = max(0, math.ceil(cx - chord - half))
+        right = max(left, min(size, math.floor(cx + chord - half) + 1))
+        begin = min(right, max(left, math.ceil(cx - core - half)))
+        end = max(begin, min(right, math.floor(cx + core - half) + 1))
         if core == 0:
             begin = end = right
         if begin < end:
@@ -241,16 +243,17 @@ def _mix(height, fade, tint, shift, depth, front, light, rim, edge, dim, share, 
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _map(scale, shift, nothing, depth, front, rim, edge, share, out):  # type: ignore[no-untyped-def]
+def _map(span, scale, shift, nothing, depth, front, rim, edge, share, out):  # type: ignore[no-untyped-def]
     """The last two channels: how far to the front the surface is, and whether it is a bond."""
     size, c = len(depth), len(out) - 2
-    reach, none, one = np.float32(0.5 * size), np.float32(0.0), np.float32(1.0)
+    none, one = np.float32(0.0), np.float32(1.0)
+    back, deep = span[0], span[1] - span[0]
     for i in range(size):
         for j in range(size):
-            far = (depth[i, j] / reach + one) / 2 if front[i, j] != nothing else none
+            far = (depth[i, j] - back) / deep if front[i, j] != nothing else none
             bond = one if front[i, j] > nothing else none
             if rim[i, j] > depth[i, j]:
-                far += share[i, j] * ((rim[i, j] / reach + one) / 2 - far)
+                far += share[i, j] * ((rim[i, j] - back) / deep - far)
                 bond += share[i, j] * ((one if edge[i, j] > nothing else none) - bond)
             out[c, i, j] = min(max(far, none), one) * scale[c] + shift[c]
             out[c + 1, i, j] = bond * scale[c + 1] + shift[c + 1]

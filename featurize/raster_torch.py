@@ -52,7 +52,7 @@ def images(
     colour = torch.from_numpy(scenes.colour).to(device)
     picture = canvas.compose(colour, spec.background)
     if kind.maps:
-        picture = torch.cat([picture, canvas.maps(spec.size / 2)], dim=1)
+        picture = torch.cat([picture, canvas.maps(torch.from_numpy(scenes.depth).to(device) * unit[:, None])], dim=1)
     return picture * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
 
 
@@ -158,11 +158,12 @@ class _Canvas:
         value = value + alpha * (colour[_atom(self.edge)] * self.dim.unsqueeze(-1) - value)
         return value.permute(0, 3, 1, 2)
 
-    def maps(self, reach: float) -> Tensor:
-        """(V, 2, size, size): depth, and whether it is a bond."""
+    def maps(self, span: Tensor) -> Tensor:
+        """(V, 2, size, size): depth within `span` (V, 2), and whether it is a bond."""
+        back, deep = _wide(span[:, 0]), _wide(span[:, 1] - span[:, 0])
         solid, alpha = self.depth > _NOTHING, self._alpha()
-        far = torch.where(solid, (self.depth / reach + 1) / 2, 0.0)
-        far = far + alpha * ((self.rim / reach + 1) / 2 - far)
+        far = torch.where(solid, (self.depth - back) / deep, 0.0)
+        far = far + alpha * ((self.rim - back) / deep - far)
         bond = (solid & (self.front < 0)).float()
         bond = bond + alpha * ((self.edge < 0).float() - bond)
         return torch.stack([far.clamp(0, 1), bond], dim=1)

@@ -11,6 +11,7 @@ both. Views that show the same, because a symmetry operation relates them, are r
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,7 +25,7 @@ from sources.crystals import Crystals, gather_ranges
 EDGE = 1e-3
 """Atoms this far outside the block, in fractions of its cell, are drawn: those on its faces are on both."""
 SAME = 1e-6
-"""Relative difference below which two views are one, see `_key`."""
+"""Difference per atom below which two views are one, see `_mark`."""
 SHORTEST_BOND = 0.4
 """Å; what is closer are two halves of a disordered site."""
 MOST_ATOMS = 20_000
@@ -56,7 +57,7 @@ class ViewSpec:
     shading: float = 0.5
     """Share of the colour lost where a surface is seen edge-on; 0: flat discs."""
     background: float = 0.0
-    """Value of every channel where there is nothing."""
+    """Value of every channel of an element property where there is nothing; maps are 0 there."""
 
     def __post_init__(self) -> None:
         colours.encoding(self.encoding)
@@ -64,6 +65,7 @@ class ViewSpec:
         checks = (
             ("supercells", bool(self.supercells) and all(len(b) == 3 and min(b) >= 1 for b in self.supercells), ">= 1"),
             ("random", self.random >= 0 and (self.axes or self.random > 0), ">= 0, and >= 1 without axes"),
+            ("seed", self.seed >= 0, ">= 0"),
             ("size", 8 <= self.size <= 4096, "8 to 4096"),
             ("radius", 0 < self.radius <= 3, "above 0, at most 3"),
             ("bonds", 0 <= self.bonds <= 2, "0 to 2"),
@@ -96,6 +98,8 @@ class Scenes:
     """(V,) position of its block in `ViewSpec.supercells`."""
     extent: NDArray[np.float32]
     """(V,) Å from the middle of the image to its edge; the view fits with a margin of 3 %."""
+    depth: NDArray[np.float32]
+    """(V, 2) Å, z of the furthest and of the nearest point of its spheres."""
     sphere_ptr: NDArray[np.int64]
     """(V + 1,) spheres of each view."""
     centre: NDArray[np.float32]
@@ -179,7 +183,7 @@ class _View:
     number: int
     block: _Block
     camera: NDArray[np.float64]
-    mark: float
+    mark: NDArray[np.float64]
     weight: int = 1
 
 
@@ -199,17 +203,16 @@ def _views(crystals: Crystals, row: int, look: _Look, spec: ViewSpec) -> list[_V
     weight = np.asarray(1 + 0.37 * standard.kinds_of(crystals, sites), np.float64)
     views: list[_View] = []
     for number, size in enumerate(spec.supercells):
+        if len(frac) * math.prod(size) > MOST_ATOMS:
+            raise ValueError(f"{crystals.ids[row]}: a block of {size} cells has {len(frac) * math.prod(size)} atoms or "
+                             f"more, at most {MOST_ATOMS} are drawn")  # fmt: skip
         index, fraction = _inside(frac, size)
-        if len(index) > MOST_ATOMS:
-            raise ValueError(
-                f"{crystals.ids[row]}: a block of {size} cells has {len(index)} atoms, at most {MOST_ATOMS}"
-            )
         owner, middle = _halves(index, fraction, cell, bonds, size)
         block = _Block(sites[index], fraction @ cell, owner, middle)
         first = len(views)
         for camera in cameras(cell, spec):
             mark = _mark(block.position @ camera.T, weight[index])
-            same = next((view for view in views[first:] if abs(view.mark - mark) < SAME * len(index)), None)
+            same = next((view for view in views[first:] if abs(view.mark - mark).max() < SAME * len(index)), None)
             if same:
                 same.weight += 1
             else:
@@ -244,9 +247,10 @@ def _orientations(n: int, seed: int) -> NDArray[np.float64]:
     return np.array(rows).transpose(2, 0, 1)
 
 
-def _mark(position: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
-    """A number that two views share only if they show the same atoms at the same places."""
-    return float(weight @ np.sin(position @ np.array([0.731, 1.137, 0.419]) + 0.613))
+def _mark(position: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Three numbers that two views share only if they show the same atoms at the same places."""
+    waves = np.array([[0.731, 1.137, 0.419], [-0.523, 0.877, 1.291], [1.083, -0.349, 0.967]])
+    return np.asarray(weight @ np.sin(position @ waves.T + 0.613), np.float64)
 
 
 def _inside(frac: NDArray[np.float64], size: tuple[int, int, int]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -293,7 +297,7 @@ def _halves(
 
 def _joined(crystals: list[list[_View]], look: _Look) -> Scenes:
     """Views laid end to end. Within a view what is near comes first, then by place: order settles equal depths."""
-    spheres, sticks, extent = [], [], []
+    spheres, sticks, extent, depth = [], [], [], []
     first = 0
     for view in (view for found in crystals for view in found):
         block = view.block
@@ -303,7 +307,9 @@ def _joined(crystals: list[list[_View]], look: _Look) -> Scenes:
         rank[order] = first + np.arange(len(order))
         spheres.append((centre[order], block.site[order]))
         sticks.append((start[place], (block.middle @ view.camera.T)[place], rank[block.owner[place]]))
-        extent.append(1.03 * float((abs(centre[:, :2]).max(axis=1) + look.radius[block.site]).max()))
+        radius = look.radius[block.site]
+        extent.append(1.03 * float((abs(centre[:, :2]).max(axis=1) + radius).max()))
+        depth.append([(centre[:, 2] - radius).min(), (centre[:, 2] + radius).max()])
         first += len(order)
     site = np.concatenate([np.zeros(0, np.int64), *(held for _, held in spheres)])
     return Scenes(
@@ -311,6 +317,7 @@ def _joined(crystals: list[list[_View]], look: _Look) -> Scenes:
         weight=np.array([view.weight for found in crystals for view in found], np.float32),
         block=np.array([view.number for found in crystals for view in found], np.int32),
         extent=np.array(extent, np.float32),
+        depth=np.array(depth, np.float32).reshape(-1, 2),
         sphere_ptr=_pointer([held for _, held in spheres]),
         centre=_stacked([place for place, _ in spheres]),
         radius=look.radius[site].astype(np.float32),

@@ -27,7 +27,7 @@ _SAME = 1e-6
 
 
 def frame(crystals: Crystals, row: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """The conventional cell of a crystal, placed the same way whatever its description was.
+    """The conventional cell of a crystal, placed the same way whatever its description was; where moyo fails, as given.
 
     Returns:
         cell (3, 3) in Å, a along x and b in the xy plane; fractional positions (s, 3) in [-0.5, 0.5) around the middle

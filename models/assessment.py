@@ -63,11 +63,12 @@ def measure(
 
 
 def score(truth: Truth, mean: NDArray[np.float64]) -> dict[str, Any]:
-    """MAE, RMSE, R2 with 95 % intervals; MSLE too for properties that are never negative."""
+    """MAE, RMSE, R2 with 95 % intervals; MSLE too for properties that are never negative, NaN where a value is."""
     found: dict[str, Any] = metrics.regression(truth.value, mean, truth.weight)
     found["bias"] = float(np.average(mean - truth.value, weights=truth.weight))
     if truth.property.minimum is not None and truth.property.minimum >= 0:
-        found["msle"] = metrics.msle(truth.value, mean, truth.weight)
+        negative = min(truth.value.min(), mean.min()) < 0  # a rival that knows no minimum
+        found["msle"] = float("nan") if negative else metrics.msle(truth.value, mean, truth.weight)
     return {**found, "interval": metrics.intervals(truth.value, mean, truth.weight, truth.groups)}
 
 

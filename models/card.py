@@ -52,12 +52,14 @@ def _heading(facts: dict[str, Any], name: str, title: str) -> str:
 def _data(facts: dict[str, Any], name: str) -> str:
     data, rows = facts["tasks"][name]["data"], facts["tasks"][name]["rows"]
     split = facts["recipe"]["split"]
+    few = facts["recipe"].get("learn_from")
+    little = f" Each member learned from {few} of the rows for training." if few else ""
     return (
         f"{_heading(facts, name, 'Data')}\n\n{data['origin']}. Licence {data['licence']}. File sha256 "
         f"`{data['sha256'][:16]}`; rows left out: {_dropped(data)}.\n\n"
         f"{_kind(split)} {rows['development']} rows for training, in {split['folds']} folds (member k stops early on "
         f"fold k), {rows['calibration']} for the error bars, {rows['test']} for the numbers below; `split.json` lists "
-        "their ids.\n"
+        f"their ids.{little}\n"
     )
 
 

@@ -112,7 +112,7 @@ def _judge(loaded: Ensemble, other: Ensemble | None, held: HeldOut, workers: int
     if other is not None:
         theirs_index, theirs, more = _predict(other, held.data, name)
         kept = np.intersect1d(index, theirs_index)
-        predicted, refused = _rows(predicted, np.isin(index, kept)), (*refused, *more)
+        predicted, refused = _rows(predicted, np.isin(index, kept)), tuple(dict.fromkeys((*refused, *more)))
         label = other.name if other.name != loaded.name else f"{other.name} ({other.folder})"
         against[label] = theirs.mean[np.isin(theirs_index, kept)]
     if not len(kept):
@@ -173,7 +173,7 @@ def _described(loaded: Ensemble, other: Ensemble | None, held: HeldOut, judged: 
         "split": held.split,
         "rows": {
             "evaluated": len(data.target),
-            "refused": len(judged.refused),
+            "refused": len(held.data.target) - len(data.target),
             "reasons": list(judged.refused[:10]),
             "element_sets": len(np.unique(data.groups)),
             "formulas": len(np.unique(data.keys["formula"])),

@@ -84,7 +84,8 @@ def _scored(name: str, scores: dict[str, Any], *, logarithmic: bool) -> list[str
     for key, form in (("mae", ".4g"), ("rmse", ".4g"), ("r2", ".3f")):
         low, high = scores["interval"][key]
         cells += [f"{scores[key]:{form}}", f"{low:{form}} to {high:{form}}"]
-    return [*cells, f"{scores['bias']:+.3g}", *([f"{scores['msle']:.3f}"] if logarithmic else [])]
+    msle = "–" if math.isnan(scores.get("msle", math.nan)) else f"{scores['msle']:.3f}"
+    return [*cells, f"{scores['bias']:+.3g}", *([msle] if logarithmic else [])]
 
 
 def _compared(found: dict[str, Any]) -> str:

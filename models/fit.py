@@ -179,7 +179,7 @@ def _measured(
         **metrics.regression(truth, mean, weight),
         "coverage": metrics.coverage(truth, lo, hi, weight),
         "mean_width": float(np.average(hi - lo, weights=weight)),
-        "error_std_spearman": metrics.spearman(np.abs(truth - mean), tested.std[position]),
+        "error_std_spearman": metrics.spearman(np.abs(truth - mean), tested.std[position], weight),
         "member_mae": [metrics.regression(truth, alone, weight)["mae"] for alone in tested.members[position].T],
     }
     return {

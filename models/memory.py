@@ -16,8 +16,8 @@ import torch
 _ROOT = Path("/")
 _FLOOR = 512 * 2**20
 _MESSAGES = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")
-_MALLOPT = {-3: 2**30, -1: 2**30, -2: 2**26}
-"""mallopt(3): M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD, in bytes."""
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+"""Of mallopt(3); values in bytes."""
 _GROUP_FILES = (
     ("memory.max", "memory.current", "inactive_file"),  # control groups, version 2
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),  # version 1
@@ -73,8 +73,9 @@ def keep() -> None:
     """
     with contextlib.suppress(AttributeError):
         library = ctypes.CDLL(None)
-        for parameter, value in _MALLOPT.items():
-            library.mallopt(parameter, value)
+        if library.mallopt(_MMAP_THRESHOLD, 2**30) or library.mallopt(_MMAP_THRESHOLD, 2**25):  # older ones: 32 MiB
+            library.mallopt(_TRIM_THRESHOLD, 2**30)
+            library.mallopt(_TOP_PAD, 2**26)
 
 
 def release() -> None:

@@ -79,14 +79,15 @@ def member(
     if (folder / "model.json").is_file():
         found = checkpoint.read(folder)
         _same_run(str(found.facts.get("fingerprint")), fingerprint, folder)
+        _same_data(found.facts.get("data"), facts.get("data"), folder)
         return found
     memory.keep()
     run = _Run(recipe, recipe.members[number], material, fingerprint, source)
-    run.restore(folder)
+    run.restore(folder, facts.get("data"))
     while run.epoch < run.schedule.epochs and run.stale < run.schedule.patience:
         run.learn()
         run.validate()
-        run.save(folder)
+        run.save(folder, facts.get("data"))
         if progress is not None:
             progress(run.history[-1])
     finished = run.finish(facts)
@@ -184,12 +185,13 @@ class _Run:
             self.history[-1]["seconds"],
         )
 
-    def save(self, folder: Path) -> None:
-        """Write the whole state as one file, whole or not at all."""
+    def save(self, folder: Path, data: Any) -> None:
+        """Write the whole state as one file, whole or not at all; `data` says which files it learns from."""
         folder.mkdir(parents=True, exist_ok=True)
         progress = ("epoch", "stale", "best", "lowered", "history")
         state = {
             "fingerprint": self.fingerprint,
+            "data": data,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "random": torch.get_rng_state(),
@@ -203,13 +205,14 @@ class _Run:
         log = "".join(json.dumps(row) + "\n" for row in self.history)
         checkpoint.write_whole(folder / "history.jsonl", log.encode())
 
-    def restore(self, folder: Path) -> None:
-        """Take up the state in `folder`, if there is one."""
+    def restore(self, folder: Path, data: Any) -> None:
+        """Take up the state in `folder`, if there is one, of a run on the same `data`."""
         path = folder / _STATE
         if not path.is_file():
             return
         state = torch.load(path, weights_only=True, map_location=self.device)
         _same_run(state["fingerprint"], self.fingerprint, folder)
+        _same_data(state.get("data"), data, folder)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"].cpu())
@@ -340,6 +343,13 @@ def _fingerprint(recipe: Recipe, spec: MemberSpec, material: Material, source: C
     for array in (material.train, material.validation, material.target, material.weight):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
+
+
+def _same_data(found: Any, wanted: Any, folder: Path) -> None:
+    """The fingerprint holds rows and labels; this, the files with their structures. Runs of before say nothing."""
+    if found and wanted and found != wanted:
+        raise ValueError(f"{folder} holds a training run on other files ({found}, now {wanted}); choose another output "
+                         "folder or remove it")  # fmt: skip
 
 
 def _same_run(found: str, wanted: str, folder: Path) -> None:

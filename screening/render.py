@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +56,7 @@ def write(paths: Sequence[Path], output: Path, spec: ViewSpec) -> Drawn:
         except ValueError as error:
             refused.append(Quarantined(str(one.ids[0]), "", Stage.FEATURIZE, Reason.UNSUPPORTED, str(error)))
             continue
-        stem = "".join(c if c.isalnum() or c in "-+." else "_" for c in str(one.ids[0]))
+        stem = quote(str(one.ids[0]), safe="+")  # one file name per id
         for number, picture in enumerate(raster.images(scenes, spec)):
             block = "x".join(map(str, spec.supercells[scenes.block[number]]))
             drawn += _saved((picture * 255).round().astype(np.uint8), output, f"{stem}-{block}-{number:02d}", spec)

@@ -83,6 +83,7 @@ def run(path: Path, output: Path, *, workers: int = 1) -> Path:
     some = study.seeds[:2]
     first = {name: _recipe(study, content, name, paths, output, some) for name, paths in study.pretraining.items()}
     cells = {(row, column): cell(study, content, row, column, output) for row, column in trained(study)}
+    _check_rows(study, cells)
     for stage in ({_folder(output, "pretraining", name): recipe for name, recipe in first.items()},
                   {_folder(output, *key): recipe for key, recipe in cells.items()}):  # fmt: skip
         calls = [(recipe, k, folder) for folder, recipe in stage.items() for k in range(len(recipe.members))]
@@ -102,6 +103,12 @@ def load(path: Path) -> Study:
     study = yamlfile.validate(Study, yamlfile.read(path), str(path))
     if len(study.seeds) < 2:
         raise Failure(Exit.CONFIG, f"{path}: seeds lists {len(study.seeds)}, expected at least 2")
+    for name, row in study.rows.items():
+        if strange := [column for column in row.columns or [] if column not in study.columns]:
+            known = ", ".join(study.columns)
+            raise Failure(Exit.CONFIG, f"{path}: rows.{name}.columns: {strange[0]!r} is no column: {known}")
+    if study.compare is not None and (study.compare not in study.rows or study.rows[study.compare].columns is not None):
+        raise Failure(Exit.CONFIG, f"{path}: compare: {study.compare!r} is no row that is tried on all columns")
     for name, parts in study.mixtures.items():
         unknown = [part for part in parts if part not in study.rows and part not in baselines.NAMES]
         if unknown:
@@ -125,6 +132,19 @@ def cell(study: Study, content: dict[str, Any], row: str, column: str, output: P
     said = {path: _named(value, column) for path, value in study.rows[row].set.items()}
     seeds = study.rows[row].seeds or study.seeds
     return _recipe(study, content, f"{row}, {column}", {**study.columns[column], **said}, output, seeds)
+
+
+def _check_rows(study: Study, cells: dict[tuple[str, str], Recipe]) -> None:
+    """Rows of a column are measured on the same test rows, which none of them may have learned from."""
+    for column in study.columns:
+        first, *others = [(row, recipe) for (row, where), recipe in cells.items() if where == column]
+        for row, recipe in others:
+            for name in ("tasks", "split", "limit", "graph"):
+                if getattr(recipe, name) != getattr(first[1], name):
+                    told = (
+                        f"{name} is not that of {first[0]!r}; what decides which rows are tested belongs to the column"
+                    )
+                    raise Failure(Exit.CONFIG, f"{study.name}: {row}, {column}: {told}")
 
 
 def _named(value: Any, column: str) -> Any:

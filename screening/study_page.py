@@ -65,8 +65,16 @@ def _legend(study: Study) -> str:
     return (
         f"MAE and R2 of the average of {len(study.seeds)} networks{_exceptions(study)}; in brackets the MAE of one "
         "network, mean and standard deviation over the seeds. Bold: the smallest MAE of the column. The last lines are "
-        "baselines that see the composition only, trained on the same rows."
+        "baselines that see the composition only, trained on all development rows." + _little(study)
     )
+
+
+def _little(study: Study) -> str:
+    """A row that learns from few rows has a baseline that learns from all, and a whole fold to stop early on."""
+    few = [name for name, row in study.rows.items() if "learn_from" in row.set]
+    if not few:
+        return ""
+    return f" Of the lines {', '.join(few)} only the networks learn from few rows; they stop early on a whole fold."
 
 
 def _exceptions(study: Study) -> str:

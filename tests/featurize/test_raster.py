@@ -28,7 +28,8 @@ def balls(centre: Any, radius: Any, colour: Any, extent: float) -> Scenes:
     none = np.zeros((0, 3), np.float32)
     return Scenes(
         view_ptr=np.array([0, 1]), weight=np.ones(1, np.float32), block=np.zeros(1, np.int32),
-        extent=np.array([extent], np.float32), sphere_ptr=np.array([0, n]), centre=np.asarray(centre, np.float32),
+        extent=np.array([extent], np.float32), depth=np.array([[-9, 9]], np.float32),
+        sphere_ptr=np.array([0, n]), centre=np.asarray(centre, np.float32),
         radius=np.asarray(radius, np.float32), colour=np.asarray(colour, np.float32), site=np.zeros(n, np.int32),
         stick_ptr=np.array([0, 0]), start=none, end=none, owner=np.zeros(0, np.int32),
     )  # fmt: skip
@@ -152,6 +153,33 @@ def _assert_painted_alike(drawn: Any, scenes: Scenes, held: slice, spec: ViewSpe
         top[inside] = k
     assert clear.mean() > 0.5
     np.testing.assert_allclose(drawn[:, clear], painted[:, clear], atol=1e-5)
+
+
+def test_what_is_outside_the_image_is_not_drawn() -> None:
+    spec = ViewSpec(encoding="elements", size=64)
+    for x in (-30.0, -3.0, -2.5, -1.6, 1.6, 2.5, 3.0, 30.0):
+        for place in ([x, 0, 0], [0, x, 0], [x, x, 0]):
+            one = balls([place], [1.0], [[1.0, 1.0, 1.0]], 1.0)
+            drawn = raster.images(one, spec)
+            np.testing.assert_allclose(drawn, raster_torch.images(one, spec).numpy(), atol=1e-3)
+            assert abs(x) < 2 or not drawn.any()
+
+
+def test_depth_runs_from_the_back_to_the_front() -> None:
+    """Also where the block is much deeper than it is wide."""
+    spec = ViewSpec(encoding="deep", supercells=((1, 1, 1),), random=0, size=64, bonds=0.0)
+    layers = crystal(
+        np.diag([3.8, 3.8, 13.2]), [[0, 0, 0], [0, 0, 0.36], [0, 0, 0.64], [0.5, 0.5, 0.14]], [29, 57, 57, 8]
+    )
+    scenes = scene.build(layers, spec)
+    for view, picture in enumerate(raster.images(scenes, spec)):
+        held = slice(scenes.sphere_ptr[view], scenes.sphere_ptr[view + 1])
+        near, far = scenes.centre[held, 2] + scenes.radius[held], scenes.centre[held, 2] - scenes.radius[held]
+        middle = abs(scenes.centre[held, :2]).sum(axis=1) < 1e-3  # seen at the middle of the image: the nearest of them
+        expected = (near[middle].max() - far.min()) / (near.max() - far.min())
+        assert picture[-2, 32, 32] == pytest.approx(expected, abs=0.01)
+        assert 0.9 < picture[-2].max() <= 1
+        assert (picture[-2] == 1).mean() < 0.01
 
 
 # Its twin.

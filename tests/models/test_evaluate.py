@@ -255,13 +255,16 @@ def test_rows_the_start_was_trained_on_are_called_so(place: Path, dataset: str, 
 
 
 @pytest.mark.usefixtures("quick")
-def test_crystals_that_cannot_be_predicted_are_named(place: Path, folder: Path) -> None:
+def test_crystals_that_cannot_be_predicted_are_named(place: Path, dataset: str, folder: Path) -> None:
     crystals = rocksalts(9, seed=5)
     frac = crystals.frac.copy()
     frac[1] = [0.02, 0, 0]
     close = datasets.save(place / "close.parquet", replace(crystals, frac=frac), "tc", np.arange(9.0), unit="K")
     found = evaluate.run(folder, place / "out-close", dataset=close, part="all")
     assert (found["rows"]["evaluated"], found["rows"]["refused"]) == (8, 1)
+    other = untrained(place / "close-too", dataset, seed=40)
+    both = evaluate.run(folder, place / "out-close-too", dataset=close, part="all", against=other)
+    assert (both["rows"]["evaluated"], both["rows"]["refused"]) == (8, 1)  # refused by both, counted once
     assert "test/0: two atoms are 0.080 Å apart" in (place / "out-close/evaluation.md").read_text()
 
 

@@ -133,6 +133,23 @@ def test_another_recipe_in_the_same_folder_is_refused(crystals: Crystals, tmp_pa
         train.member(recipe(epochs=2), 0, data, tmp_path, {})
 
 
+def test_other_files_with_the_same_labels_are_refused(crystals: Crystals, tmp_path: Path) -> None:
+    plan = recipe(epochs=2)
+    data = material(plan, crystals, 20, 30)
+    before, after = ({"data": [{"name": "d", "sha256": sha}]} for sha in ("1", "2"))
+
+    def stop(_: Any) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        train.member(plan, 0, data, tmp_path, before, stop)
+    with pytest.raises(ValueError, match="holds a training run on other files"):
+        train.member(plan, 0, data, tmp_path, after)
+    train.member(plan, 0, data, tmp_path, before)
+    with pytest.raises(ValueError, match="holds a training run on other files"):
+        train.member(plan, 0, data, tmp_path, after)
+
+
 FROZEN = {
     "none": {"embed": True, "layers.0": True, "layers.1": True},
     "embeddings": {"embed": False, "layers.0": True, "layers.1": True},

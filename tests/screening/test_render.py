@@ -40,9 +40,13 @@ def test_what_cannot_be_drawn_is_told_and_the_rest_is_drawn(tmp_path: Path) -> N
     drawn = render.write([tmp_path / "bad.cif", DATA / "MgB2.cif"], tmp_path / "out", spec)
     assert len(drawn.paths) == 1
     assert [row.reason for row in drawn.refused] == [Reason.UNREADABLE]
+    for name in ("a b.cif", "a_b.cif"):
+        (tmp_path / name).write_bytes((DATA / "MgB2.cif").read_bytes())
+    both = render.write([tmp_path / "a b.cif", tmp_path / "a_b.cif"], tmp_path / "two", spec)
+    assert len({path for path in both.paths if path.is_file()}) == 2
     huge = render.write([DATA / "MgB2.cif"], tmp_path / "out", render.spec(["supercells=[[30,30,30]]"]))
     assert huge.paths == []
-    assert "at most 20000" in huge.refused[0].message
+    assert "81000 atoms or more" in huge.refused[0].message
 
 
 @pytest.mark.parametrize(

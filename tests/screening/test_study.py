@@ -78,6 +78,8 @@ def test_the_page_has_a_line_per_way_and_the_command(finished: Path) -> None:
         assert text in page
     line = next(line for line in page.splitlines() if line.startswith("| less data | –"))
     assert line.count("|") == 4
+    assert "Of the lines less data only the networks learn from few rows" in page
+    assert "(2 of less data)" in page
     assert "| dielectric first | " in page.split("one network, against scratch")[1]
     assert page.count("**") >= 4  # the best of each column
 
@@ -108,6 +110,9 @@ def test_members_start_from_the_pretrained_trunk(finished: Path) -> None:
         ("columns: [gap]", "colums: [gap]", "did you mean 'columns'"),
         ("learn_from: 20", "learn_fro: 20", "learn_from"),
         ('"@dielectric"', '"@dielectrics"', "dielectrics"),
+        ("columns: [gap]", "columns: [gab]", "'gab' is no column: phonons, gap"),
+        ("compare: scratch", "compare: less data", "'less data' is no row that is tried on all columns"),
+        ("{learn_from: 20}", "{split.seed: 3}", "less data, gap: split is not that of 'scratch'"),
         ('"@2D gap"', '"@3D gap"', "@3D gap is no task; known: 2D gap"),
     ],
 )
