@@ -159,13 +159,13 @@ class _Run:
         material, weights = self.material, self.average.state if self.average else None
         rows = material.validation
         predicted = predict(self.network, material.graphs, rows, self.properties, self._angles, weights=weights)
-        errors = [
-            _mae(material.target[rows, k], predicted[:, k], material.weight[rows]) for k in range(len(self.properties))
-        ]
+        target, weight = material.target[rows], material.weight[rows]
+        errors = [_mae(target[:, k], predicted[:, k], weight) for k in range(len(self.properties))]
         alone = len(errors) == 1
-        error = (
-            errors[0] if alone else float(np.mean([e / p.scale for e, p in zip(errors, self.properties, strict=True)]))
-        )
+        scaled = [  # several properties are weighed on the scales they are learned on
+            _mae(p.encode(target[:, k]), p.encode(predicted[:, k]), weight) for k, p in enumerate(self.properties)
+        ]
+        error = errors[0] if alone else float(np.mean(scaled))
         self.history[-1]["validation_mae"] = error
         if not alone:
             named = zip(self.properties, errors, strict=True)
@@ -325,7 +325,7 @@ def _order(material: Material, random: np.random.Generator) -> NDArray[np.int64]
     return random.permutation(np.concatenate(drawn))
 
 
-def _mae(truth: NDArray[np.float64], predicted: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
+def _mae(truth: NDArray[Any], predicted: NDArray[Any], weight: NDArray[np.float64]) -> float:
     known = np.isfinite(truth)
     return metrics.regression(truth[known], predicted[known], weight[known])["mae"]
 

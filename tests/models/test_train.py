@@ -266,6 +266,19 @@ def test_likelihood_is_that_of_a_gaussian() -> None:
     torch.testing.assert_close(found, -known.log_prob(truth) - 0.5 * math.log(2 * math.pi))
 
 
+def test_tasks_weigh_the_same_in_the_validation(crystals: Crystals, tmp_path: Path) -> None:
+    """On the scales they are learned on: the logarithm of something large does not outweigh the rest."""
+    plan = recipe(epochs=1)
+    large = Task("dielectric", Property("eps", "1", minimum=0.0, transform="log1p"))
+    plan = replace(plan, tasks=(*plan.tasks, large))
+    data = material(plan, crystals, 60, 90)
+    data.target[:, 1] = np.exp(2 * data.target[:, 1])
+    rows: list[dict[str, Any]] = []
+    train.member(plan, 0, data, tmp_path, {}, rows.append)
+    assert rows[0]["validation_mae_eps"] > 100
+    assert 0.2 < rows[0]["validation_mae"] < 2
+
+
 def test_tasks_weigh_the_same_in_the_loss() -> None:
     predicted = {"a": torch.tensor([1.0, 0.0, 0.0]), "b": torch.tensor([0.0, 2.0, 2.0])}
     truth = {"a": torch.tensor([0.0, math.nan, math.nan]), "b": torch.tensor([math.nan, 0.0, 0.0])}
