@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, strategies as st
 from sklearn.metrics import mean_absolute_error, mean_squared_log_error, r2_score, root_mean_squared_error
 
-from models import metrics
+from models import assessment, evaluation_page, metrics
+from models.target import Property
 
 
 @given(st.integers(2, 60), st.integers(0, 10_000))
@@ -130,3 +131,13 @@ def test_sign_flip_is_fair_when_nothing_differs() -> None:
     assert np.mean(np.array(p) < 0.1) == pytest.approx(0.1, abs=0.06)
     assert metrics.sign_flip((np.zeros(60), np.ones(60)), np.ones(60), np.arange(60), 999) == pytest.approx(1e-3)
     assert metrics.sign_flip((np.ones(60), np.ones(60)), np.ones(60), np.arange(60), 99) == 1
+
+
+def test_a_rival_below_zero_has_no_msle_and_the_page_says_so() -> None:
+    value = np.arange(1.0, 9.0)
+    truth = assessment.Truth(value, np.ones(8), np.arange(8), Property("gap", "eV", minimum=0.0))
+    assert assessment.score(truth, value + 0.5)["msle"] > 0
+    rival = assessment.score(truth, value - 1.5)  # learned without a minimum
+    assert np.isnan(rival["msle"])
+    assert rival["mae"] == pytest.approx(1.5)
+    assert evaluation_page._scored("rival", rival, logarithmic=True)[-1] == "–"
