@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +29,12 @@ SAME = 1e-6
 """Difference per atom below which two views are one, see `_mark`."""
 SHORTEST_BOND = 0.4
 """Å; what is closer are two halves of a disordered site."""
+MARGIN = 1.03
+"""Edge of the image over the reach of its spheres."""
 MOST_ATOMS = 20_000
 """Atoms of one block; a larger one is refused."""
+Bonding = Literal["radii", "crystal-nn"]
+"""The rules that decide what is bonded, see `ViewSpec.bonding`."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,9 @@ class ViewSpec:
     """Radius of a sphere, in covalent radii."""
     bonds: float = 1.2
     """Atoms closer than this many times the sum of their covalent radii are joined; 0: no bonds are drawn."""
+    bonding: Bonding = "radii"
+    """What is bonded. "radii": see `bonds`. "crystal-nn": an atom and its near neighbours by pymatgen's CrystalNN
+    (Zimmermann & Jain, RSC Adv. 10, 6063, 2020), whatever `bonds` is above 0; one atom naming the other is enough."""
     bond_radius: float = 0.12
     """Å."""
     shading: float = 0.5
@@ -69,6 +77,7 @@ class ViewSpec:
             ("size", 8 <= self.size <= 4096, "8 to 4096"),
             ("radius", 0 < self.radius <= 3, "above 0, at most 3"),
             ("bonds", 0 <= self.bonds <= 2, "0 to 2"),
+            ("bonding", self.bonding in get_args(Bonding), " or ".join(map(repr, get_args(Bonding)))),
             ("bond_radius", 0 < self.bond_radius <= 1, "above 0, at most 1"),
             ("shading", 0 <= self.shading <= 1, "0 to 1"),
             ("background", 0 <= self.background <= 1, "0 to 1"),
@@ -123,14 +132,24 @@ class Scenes:
         return len(self.weight)
 
 
-def build(crystals: Crystals, spec: ViewSpec) -> Scenes:
-    """The views of every crystal.
+def build(crystals: Crystals, spec: ViewSpec, refused: dict[int, str] | None = None) -> Scenes:
+    """The views of every crystal. Given `refused`, a crystal that cannot be drawn has no views and is noted there.
 
     Raises:
-        ValueError: for an element without a colour, or a block of more than `MOST_ATOMS` atoms; names the crystal.
+        ValueError: for an element without a colour, a block of more than `MOST_ATOMS` atoms, or where CrystalNN fails;
+            names the crystal.
+        ImportError: when `bonding` is "crystal-nn" and pymatgen is missing.
     """
     look = _appearance(crystals, spec)
-    views = [_views(crystals, row, look, spec) for row in range(len(crystals))]
+    views: list[list[_View]] = []
+    for row in range(len(crystals)):
+        try:
+            views.append(_views(crystals, row, look, spec))
+        except ValueError as error:
+            if refused is None:
+                raise
+            refused[row] = str(error)
+            views.append([])
     return _joined(views, look)
 
 
@@ -178,6 +197,10 @@ class _Block:
     """Where it ends."""
 
 
+_Frame = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
+"""Cell (3, 3) in Å, fractional positions (s, 3), and a site (s,) of the batch like each, see `standard.frame`."""
+
+
 @dataclass
 class _View:
     number: int
@@ -199,7 +222,7 @@ class _Bonds:
 def _views(crystals: Crystals, row: int, look: _Look, spec: ViewSpec) -> list[_View]:
     """The views of one crystal; of several that show the same, the first."""
     cell, frac, sites = standard.frame(crystals, row)
-    bonds = _bonds(cell, frac, look.covalent[sites], spec.bonds)
+    bonds = _bonds(crystals, row, (cell, frac % 1.0 % 1.0, sites), look, spec)
     weight = np.asarray(1 + 0.37 * standard.kinds_of(crystals, sites), np.float64)
     views: list[_View] = []
     for number, size in enumerate(spec.supercells):
@@ -267,16 +290,42 @@ def _translations(size: tuple[int, int, int]) -> NDArray[np.float64]:
     return np.array(list(itertools.product(*reach)), np.float64)
 
 
-def _bonds(cell: NDArray[np.float64], frac: NDArray[np.float64], covalent: NDArray[np.float64], scale: float) -> _Bonds:
-    """Neighbours closer than `scale` times the sum of the covalent radii; none when it is 0."""
-    count = np.array([0, len(frac)], np.int64)
-    _, source, target, vector, distance = neighbours.within(
-        cell[None], frac % 1.0 % 1.0, count, 2 * scale * covalent.max()
-    )
-    joined = (distance < scale * (covalent[source] + covalent[target])) & (distance > SHORTEST_BOND)
-    held = np.bincount(target[joined], minlength=len(frac))
-    vector = vector[joined]
+def _bonds(crystals: Crystals, row: int, frame: _Frame, look: _Look, spec: ViewSpec) -> _Bonds:
+    """Bonds by the rule of `ViewSpec.bonding`; none when `ViewSpec.bonds` is 0. Positions are in [0, 1)."""
+    cell, frac, sites = frame
+    if spec.bonding == "radii" or spec.bonds == 0:
+        owner, vector = _within_radii(cell, frac, look.covalent[sites], spec.bonds)
+    else:
+        try:
+            owner, vector = _near(crystals, frame)
+        except ValueError as error:
+            raise ValueError(f"{crystals.ids[row]}: {error}") from error
+    held = np.bincount(owner, minlength=len(frac))
     return _Bonds(np.concatenate([[0], np.cumsum(held)]), vector, vector @ np.linalg.inv(cell))
+
+
+def _within_radii(
+    cell: NDArray[np.float64], frac: NDArray[np.float64], covalent: NDArray[np.float64], scale: float
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Neighbours closer than `scale` times the sum of the covalent radii: atom (e,), ascending, and vector (e, 3)."""
+    count = np.array([0, len(frac)], np.int64)
+    _, source, target, vector, distance = neighbours.within(cell[None], frac, count, 2 * scale * covalent.max())
+    joined = (distance < scale * (covalent[source] + covalent[target])) & (distance > SHORTEST_BOND)
+    return target[joined].astype(np.int64), vector[joined]
+
+
+def _near(crystals: Crystals, frame: _Frame) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Near neighbours by CrystalNN, in both directions where one is named; the same layout as `_within_radii`."""
+    from sources import convert
+
+    cell, frac, sites = frame
+    source, target, image = convert.near_neighbours(crystals, cell, frac, sites)
+    there = np.column_stack([source, target, image])
+    back = np.column_stack([target, source, -image])
+    both = np.unique(np.concatenate([there, back]), axis=0)
+    vector = (frac[both[:, 1]] + both[:, 2:] - frac[both[:, 0]]) @ cell
+    joined = np.linalg.norm(vector, axis=1) > SHORTEST_BOND
+    return both[joined, 0], vector[joined]
 
 
 def _halves(
@@ -308,7 +357,7 @@ def _joined(crystals: list[list[_View]], look: _Look) -> Scenes:
         spheres.append((centre[order], block.site[order]))
         sticks.append((start[place], (block.middle @ view.camera.T)[place], rank[block.owner[place]]))
         radius = look.radius[block.site]
-        extent.append(1.03 * float((abs(centre[:, :2]).max(axis=1) + radius).max()))
+        extent.append(MARGIN * float((abs(centre[:, :2]).max(axis=1) + radius).max()))
         depth.append([(centre[:, 2] - radius).min(), (centre[:, 2] + radius).max()])
         first += len(order)
     site = np.concatenate([np.zeros(0, np.int64), *(held for _, held in spheres)])

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.batch import Batch, total
-from models.layers import BatchNorm, GraphNetwork, GraphPool, LayerNorm, PropertyHeads, RadialBasis
+from models.layers import BatchNorm, GraphPool, LayerNorm, Network, PropertyHeads, RadialBasis
 
 
 class Embedding(nn.Sequential):
@@ -92,7 +92,7 @@ class LinearHeads(PropertyHeads):
         self.heads = nn.ModuleDict({name: nn.Sequential(nn.Dropout(dropout), nn.Linear(width, out)) for name in names})
 
 
-class ALIGNN(GraphNetwork):
+class ALIGNN(Network):
     """Alternating updates on the crystal graph and its line graph, then on the crystal graph alone."""
 
     def __init__(

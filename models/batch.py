@@ -1,6 +1,6 @@
-"""Graphs as tensors: the one input every graph network reads.
+"""What networks read, as tensors: `Batch` is what every graph network reads, `Images` what a vision network does.
 
-Enters: `Graphs`. Leaves: `Batch`. This module does not know networks or targets.
+Enters: `Graphs`, pictures. Leaves: `Batch`, `Images`. This module does not know networks or targets.
 """
 
 from __future__ import annotations
@@ -101,6 +101,32 @@ class Batch:
         if edges is None or self.triplet_weight is None:
             return None
         return self.triplet_weight * edges.index_select(0, self.triplet_edge)
+
+
+@dataclass(frozen=True)
+class Images:
+    """`V` pictures of `n` crystals."""
+
+    pixels: Tensor
+    """(V, C, size, size) float32, normalised as the network wants it."""
+    crystal: Tensor
+    """(V,) int64 crystal of each picture, ascending; every crystal has one at least."""
+    weight: Tensor
+    """(V,) float32 views that each picture stands for."""
+    count: int
+    """Crystals, `n`."""
+
+    def __len__(self) -> int:
+        return self.count
+
+    def to(self, device: torch.device | str) -> Images:
+        """The same pictures on another device."""
+        return Images(self.pixels.to(device), self.crystal.to(device), self.weight.to(device), self.count)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """(n, h) mean over the views of each crystal of values (V, h), each as often as it counts."""
+        share = self.weight / total(self.weight[:, None], self.crystal, self.count)[:, 0].index_select(0, self.crystal)
+        return total(values, self.crystal, self.count, share)
 
 
 def total(values: Tensor, owner: Tensor, n: int, weight: Tensor | None = None) -> Tensor:

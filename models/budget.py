@@ -18,14 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from featurize.graphs import Graphs
 from models import memory
 
 _TELLING = 128 * 2**20
 """Bytes a probe has to take before its measure is believed."""
 _TOO_BIG = (
-    "one crystal with {:,} nodes, edges and triplets does not fit into memory: lower graph.k or graph.cutoff, take a "
-    "smaller network (sizes), merge equal atoms (quotient), leave out the largest crystals, or use a larger machine"
+    "one crystal with {:,} nodes, edges and triplets, or pixels, does not fit into memory: lower graph.k, "
+    "graph.cutoff, view.size or augment.views, take a smaller network (sizes), merge equal atoms (quotient), leave "
+    "out the largest crystals, or use a larger machine"
 )
 
 Step = Callable[[NDArray[np.int64]], float]
@@ -41,7 +41,7 @@ class Budget:
     """The most work that one part of a training step may hold in memory."""
 
     limit: int | None = None
-    """In the unit of `work`; None: every step in one part."""
+    """In the unit of `Inputs.cost`; None: every step in one part."""
 
     def parts(self, cost: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Positions 0 to b - 1 of a step with work `cost` (b,), in order, in as few parts as fit and of like size.
@@ -89,17 +89,6 @@ class Budget:
     def from_state(cls, state: dict[str, Any]) -> Budget:
         """The budget of an interrupted run, so that its parts stay what they were."""
         return cls(**state)
-
-
-def work(graphs: Graphs, angles: bool) -> NDArray[np.int64]:
-    """(n,) states a network holds per crystal: nodes, edges, and triplets if it reads `angles`, built or not yet."""
-    states = np.diff(graphs.node_ptr) + np.diff(graphs.edge_ptr)
-    if angles and graphs.spec.angles:
-        states += np.diff(graphs.triplet_ptr)
-    elif angles:
-        degree = np.bincount(graphs.target, minlength=int(graphs.node_ptr[-1]))
-        states += np.diff(np.concatenate([[0], np.cumsum(degree * (degree - 1))])[graphs.node_ptr])
-    return states
 
 
 def in_parts(network: nn.Module, budget: Budget, cost: NDArray[np.int64], step: Step) -> float:

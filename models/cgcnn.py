@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.batch import Batch, total
-from models.layers import BatchNorm, GraphNetwork, GraphPool, PropertyHeads, RadialBasis
+from models.layers import BatchNorm, GraphPool, Network, PropertyHeads, RadialBasis
 
 
 class GatedConvolution(nn.Module):
@@ -39,7 +39,7 @@ class GatedConvolution(nn.Module):
         return functional.silu(x + self.norm(mean, batch.node_weight))
 
 
-class CGCNN(GraphNetwork):
+class CGCNN(Network):
     """Gated convolutions on the crystal graph, pooled over the crystal."""
 
     def __init__(

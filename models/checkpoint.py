@@ -14,29 +14,29 @@ from typing import Any
 
 from safetensors.torch import load, save
 
-from featurize import atoms
 from featurize.graphs import GraphSpec
+from featurize.scene import ViewSpec
 from models import registry
-from models.layers import GraphNetwork
+from models.layers import Network
 from models.target import Property
 from sources.durable import whole
 
-FORMAT = 1
-"""Version of the folder layout; older ones must still load."""
+FORMAT = 2
+"""Version of the folder layout; older ones must still load. Networks that read graphs are written as 1."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """One trained network and everything needed to feed it and read it."""
 
-    network: GraphNetwork
+    network: Network
     """In eval mode."""
     name: str
     """A key of `models.registry.MODELS`."""
     sizes: dict[str, Any]
     """Keyword arguments of the network."""
-    spec: GraphSpec
-    """The graphs it reads."""
+    spec: GraphSpec | ViewSpec
+    """The graphs or the pictures it reads."""
     properties: tuple[Property, ...]
     """What it predicts, with unit and scaler."""
     elements: tuple[str, ...]
@@ -52,10 +52,10 @@ def write(checkpoint: Checkpoint, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     weights = save({name: tensor.contiguous() for name, tensor in checkpoint.network.state_dict().items()})
     described = {
-        "format": FORMAT,
+        "format": FORMAT if isinstance(checkpoint.spec, ViewSpec) else 1,
         "network": checkpoint.name,
         "sizes": checkpoint.sizes,
-        "graph": asdict(checkpoint.spec),
+        "view" if isinstance(checkpoint.spec, ViewSpec) else "graph": asdict(checkpoint.spec),
         "properties": [asdict(p) for p in checkpoint.properties],
         "elements": list(checkpoint.elements),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
@@ -85,10 +85,10 @@ def read(folder: Path) -> Checkpoint:
     if digest != described["weights_sha256"]:
         recorded = described["weights_sha256"]
         raise ValueError(f"{path} is damaged or replaced: sha256 {digest[:12]}, model.json says {recorded[:12]}")
-    spec = GraphSpec(**described["graph"])
+    spec = ViewSpec(**described["view"]) if "view" in described else GraphSpec(**described["graph"])
     properties = tuple(Property(**p) for p in described["properties"])
     names = [p.name for p in properties]
-    network = registry.create(described["network"], atoms.width(spec.atom_features), names, **described["sizes"])
+    network = registry.create(described["network"], registry.shape(spec), names, **described["sizes"])
     network.load_state_dict(load(weights), strict=True)
     return Checkpoint(
         network=network.eval(),
@@ -124,7 +124,7 @@ def write_whole(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-_OWN_KEYS = frozenset({"format", "network", "sizes", "graph", "properties", "elements", "weights_sha256"})
+_OWN_KEYS = frozenset({"format", "network", "sizes", "graph", "view", "properties", "elements", "weights_sha256"})
 
 
 def _card(described: dict[str, Any]) -> str:

@@ -16,15 +16,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featurize import graphs as crystal_graphs
+from featurize import augment, graphs as crystal_graphs, scene
 from featurize.elements import HEAVIEST
-from featurize.graphs import Graphs, GraphSpec
+from featurize.graphs import GraphSpec
 from featurize.quotient import of_crystals
+from featurize.scene import Scenes, ViewSpec
 from models import checkpoint, combine, registry
-from models.batch import Batch
+from models.batch import Images
 from models.calibration import Calibration
 from models.checkpoint import Checkpoint
-from models.layers import LOG_VARIANCE, GraphNetwork
+from models.inputs import GraphInputs, Inputs, PictureInputs
+from models.layers import LOG_VARIANCE, VIEWS
 from models.novelty import Reference
 from models.target import Property
 from sources.elements import NUMBERS, SYMBOLS
@@ -38,6 +40,7 @@ SHORTEST_BOND = 0.5
 
 EDGES_PER_BATCH = 8_192
 TRIPLETS_PER_BATCH = 65_536
+PIXELS_PER_BATCH = 32 * 224**2
 """Work per micro-batch, small enough for the cache of one core."""
 
 _log = logging.getLogger(__name__)
@@ -60,6 +63,11 @@ class PropertyPrediction:
     """(m, k) prediction of each member."""
     spread: NDArray[np.float64]
     """(m,) standard deviation of the members, ddof 1, with the variance they predict if they do: not yet the error."""
+    disagreement: NDArray[np.float64] | None = None
+    """(m,) mean of the members that read graphs less the mean of those that read pictures; None without either."""
+    view_spread: NDArray[np.float64] | None = None
+    """(m,) standard deviation, ddof 0, of what the views of a crystal say by themselves, its root mean square over the
+    vision members; None without one."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Trained members that read the same graphs and predict the same properties."""
+    """Trained members that predict the same properties; those that read graphs read the same ones."""
 
     name: str
     """From `ensemble.json`."""
@@ -124,7 +132,7 @@ class Ensemble:
             raise ValueError(f"{self.folder} holds imported weights, right on the graphs of their own rule only; "
                              "use them as the start of a recipe")  # fmt: skip
         for member in self.members[1:]:
-            if replace(member.spec, angles=False) != self.spec:
+            if isinstance(member.spec, GraphSpec) and replace(member.spec, angles=False) != self.spec:
                 raise ValueError(f"members of {self.folder} read different graphs: {member.spec} and {self.spec}")
             if [(p.name, p.unit) for p in member.properties] != [(p.name, p.unit) for p in self.properties]:
                 raise ValueError(f"members of {self.folder} predict different properties")
@@ -139,13 +147,17 @@ class Ensemble:
             bent = [prop.transform for prop in member.properties if prop.transform != "identity"]
             if bent and member.sizes.get("variance"):
                 raise ValueError(f"a member of {self.folder} predicts a variance of {bent[0]}, which has no unit")
-        if self.reference and not isinstance(self.members[self.reference.member].network, GraphNetwork):
-            raise ValueError(f"member {self.reference.member} of {self.folder} cannot embed crystals")
 
     @property
     def spec(self) -> GraphSpec:
-        """The graphs all members read; angles are added where a member needs them."""
-        return replace(self.members[0].spec, angles=False)
+        """The graphs of all members that read graphs, without angles; the default where none does."""
+        read = (member.spec for member in self.members if isinstance(member.spec, GraphSpec))
+        return replace(next(read, GraphSpec()), angles=False)
+
+    @property
+    def views(self) -> tuple[ViewSpec, ...]:
+        """The pictures that members see, each once, in the order of the members."""
+        return tuple(dict.fromkeys(member.spec for member in self.members if isinstance(member.spec, ViewSpec)))
 
     @property
     def angles(self) -> bool:
@@ -172,14 +184,16 @@ class Ensemble:
 
         The micro-batches, and with them the last bits of each number, depend only on `crystals`.
         """
-        rows, graphs, refused = self._featurize(crystals)
+        rows, readings, refused = self._featurize(crystals)
         out = _Outputs(len(rows), len(self.members), len(self.properties))
         with torch.inference_mode():
-            for batch in _micro_batches(graphs):
-                self._predict_rows(graphs, batch, out, refused, crystals.ids[rows])
+            for members, inputs in readings:
+                for batch in _micro_batches(inputs):
+                    self._predict_rows(inputs, members, batch, out, refused, crystals.ids[rows])
         return self._summarise(crystals, rows, out), refused
 
-    def _featurize(self, crystals: Crystals) -> tuple[NDArray[np.int64], Graphs, list[Quarantined]]:
+    def _featurize(self, crystals: Crystals) -> tuple[NDArray[np.int64], list[_Reading], list[Quarantined]]:
+        """Rows that can be predicted, what the members read of them, and the rows that cannot."""
         heavy = np.zeros(len(crystals), bool)
         heavy[crystals.site_crystal[crystals.species_site[crystals.numbers > HEAVIEST]]] = True
         refused = [
@@ -189,16 +203,50 @@ class Ensemble:
         rows = np.flatnonzero(~heavy)
         graphs = crystal_graphs.build(crystals.select(rows), self.spec)
         shortest = graphs.shortest()
-        close = shortest < SHORTEST_BOND
-        for row, distance in zip(rows[close], shortest[close], strict=True):
+        fit = shortest >= SHORTEST_BOND
+        for row, distance in zip(rows[~fit], shortest[~fit], strict=True):
             message = f"two atoms are {distance:.3f} Å apart, accepted is at least {SHORTEST_BOND} Å"
             refused.append(_refusal(crystals, row, Reason.ATOMS_TOO_CLOSE, message))
-        merged = of_crystals(graphs.select(np.flatnonzero(~close)), angles=self.angles)
-        return rows[~close], merged, refused
+        scenes = self._scenes(crystals, rows[fit], refused)
+        kept = np.array([row for row in rows[fit] if all(row in drawn for drawn, _ in scenes.values())], np.int64)
+        readings: list[_Reading] = []
+        seeing = [k for k, member in enumerate(self.members) if isinstance(member.spec, GraphSpec)]
+        if seeing:
+            merged = of_crystals(graphs.select(np.searchsorted(rows, kept)), angles=self.angles)
+            readings.append((seeing, GraphInputs(merged)))
+        for (view, _), seeing in self._watchers().items():
+            drawn, built = scenes[view]
+            shown = augment.crystals(built, np.array([drawn[row] for row in kept.tolist()], np.int64))
+            readings.append((seeing, PictureInputs(crystals.select(kept), shown, view)))
+        return kept, readings, refused
+
+    def _scenes(
+        self, crystals: Crystals, rows: NDArray[np.int64], refused: list[Quarantined]
+    ) -> dict[ViewSpec, tuple[dict[int, int], Scenes]]:
+        """Position by row of what can be drawn, and the views of all `rows`, for every kind of picture."""
+        found: dict[ViewSpec, tuple[dict[int, int], Scenes]] = {}
+        reasons: dict[int, str] = {}
+        for view in self.views:
+            bad: dict[int, str] = {}
+            built = scene.build(crystals.select(rows), view, bad)
+            found[view] = {row: k for k, row in enumerate(rows.tolist()) if k not in bad}, built
+            reasons = {**{int(rows[k]): reason for k, reason in bad.items()}, **reasons}
+        refused += [_refusal(crystals, row, Reason.UNSUPPORTED, reasons[row]) for row in sorted(reasons)]
+        return found
+
+    def _watchers(self) -> dict[tuple[ViewSpec, str], list[int]]:
+        """Members that read the very same tensors: the same pictures, normalised alike."""
+        found: dict[tuple[ViewSpec, str], list[int]] = {}
+        for k, member in enumerate(self.members):
+            if isinstance(member.spec, ViewSpec):
+                scale = [member.network.get_buffer(name).tolist() for name in ("mean", "std")]
+                found.setdefault((member.spec, repr(scale)), []).append(k)
+        return found
 
     def _predict_rows(
         self,
-        graphs: Graphs,
+        inputs: Inputs,
+        members: list[int],
         batch: NDArray[np.int64],
         out: _Outputs,
         refused: list[Quarantined],
@@ -206,25 +254,28 @@ class Ensemble:
     ) -> None:
         """Fill `out` for the rows of `batch`; on failure halve the batch until the guilty crystal stands alone."""
         try:
-            self._forward(graphs.select(batch), batch, out)
+            self._forward(inputs, members, batch, out)
         except Exception as error:  # noqa: BLE001
             if len(batch) == 1:
+                if not out.failed[batch[0]]:
+                    message = f"{type(error).__name__}: {error}".splitlines()[0]
+                    refused.append(
+                        Quarantined(str(ids[batch[0]]), "", Stage.PREDICT, Reason.PREDICTION_FAILED, message)
+                    )
                 out.failed[batch] = True
-                message = f"{type(error).__name__}: {error}".splitlines()[0]
-                refused.append(Quarantined(str(ids[batch[0]]), "", Stage.PREDICT, Reason.PREDICTION_FAILED, message))
                 return
             _log.warning("a micro-batch of %d crystals failed and is halved: %s", len(batch), error)
             for half in np.array_split(batch, 2):
-                self._predict_rows(graphs, half, out, refused, ids)
+                self._predict_rows(inputs, members, half, out, refused, ids)
 
-    def _forward(self, graphs: Graphs, rows: NDArray[np.int64], out: _Outputs) -> None:
-        """Fill `out` at `rows`; every network runs once."""
-        batch = Batch.of(graphs)
-        for k, member in enumerate(self.members):
-            if self.reference and self.reference.member == k and isinstance(member.network, GraphNetwork):
-                embedding = member.network.encode(batch)
+    def _forward(self, inputs: Inputs, members: list[int], rows: NDArray[np.int64], out: _Outputs) -> None:
+        """Fill `out` at `rows` for some members; every network runs once."""
+        batch = inputs.batch(rows, self.members[members[0]].network)
+        for k in members:
+            member = self.members[k]
+            if self.reference and self.reference.member == k:
+                embedding, scaled = member.network.look(batch)
                 out.distance[rows] = self.reference.distance(embedding)
-                scaled = member.network.heads(embedding)
             else:
                 scaled = member.network(batch)
             for position, prop in enumerate(member.properties):
@@ -232,6 +283,12 @@ class Ensemble:
                 unsure = scaled.get(prop.name + LOG_VARIANCE)
                 if unsure is not None:
                     out.variance[rows, k, position] = np.exp(unsure.numpy().astype(np.float64)) * prop.scale**2
+                views = scaled.get(prop.name + VIEWS)
+                if views is not None and isinstance(batch, Images):
+                    each = torch.from_numpy(prop.decode(views.numpy()))[:, None]
+                    middle = batch.mean(each)
+                    apart = batch.mean((each - middle.index_select(0, batch.crystal)) ** 2)
+                    out.views[rows, k, position] = apart[:, 0].numpy()
 
     def _summarise(self, crystals: Crystals, rows: NDArray[np.int64], out: _Outputs) -> Predictions:
         kept = ~out.failed
@@ -243,13 +300,31 @@ class Ensemble:
             fitted = self.calibration[prop.name]
             half = fitted.half_width(spread)
             low = mean - half if prop.minimum is None else np.maximum(mean - half, prop.minimum)
-            values[prop.name] = PropertyPrediction(mean, fitted.deviation(spread), low, mean + half, members, spread)
+            values[prop.name] = PropertyPrediction(
+                mean, fitted.deviation(spread), low, mean + half, members, spread,
+                self._disagreement(members), self._view_spread(out.views[kept, :, position]),
+            )  # fmt: skip
         known = np.zeros(len(SYMBOLS), bool)
         known[[NUMBERS[symbol] for symbol in self.elements]] = True
         unseen = crystals.site_crystal[crystals.species_site[~known[crystals.numbers]]]
         ood = np.zeros(len(crystals), bool)
         ood[unseen] = True
         return Predictions(rows, values, ood[rows], None if self.reference is None else out.distance[kept])
+
+    def _disagreement(self, members: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        seeing = np.array([isinstance(member.spec, ViewSpec) for member in self.members])
+        if seeing.all() or not seeing.any():
+            return None
+        return np.asarray(members[:, ~seeing].mean(axis=1) - members[:, seeing].mean(axis=1), np.float64)
+
+    def _view_spread(self, variance: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """`variance` (m, k), NaN for members that see no views."""
+        seeing = [k for k, member in enumerate(self.members) if isinstance(member.spec, ViewSpec)]
+        return np.asarray(np.sqrt(variance[:, seeing].mean(axis=1)), np.float64) if seeing else None
+
+
+_Reading = tuple[list[int], Inputs]
+"""Members, and the crystals as they read them."""
 
 
 class _Outputs:
@@ -260,6 +335,8 @@ class _Outputs:
         """In the properties' units."""
         self.variance = np.full((n, k, p), np.nan)
         """In the units squared; NaN where a member does not predict it."""
+        self.views = np.full((n, k, p), np.nan)
+        """Variance across the views, in the units squared; NaN for members that see none."""
         self.distance = np.full(n, np.nan)
         self.failed = np.zeros(n, bool)
 
@@ -296,10 +373,13 @@ def _refusal(crystals: Crystals, row: Any, reason: Reason, message: str) -> Quar
     return Quarantined(str(crystals.ids[row]), origin, Stage.FEATURIZE, reason, message)
 
 
-def _micro_batches(graphs: Graphs) -> Iterator[NDArray[np.int64]]:
+def _micro_batches(inputs: Inputs) -> Iterator[NDArray[np.int64]]:
     """Rows of about equal work, crystals of like size together."""
-    cost = np.diff(graphs.edge_ptr) / EDGES_PER_BATCH
-    cost = np.maximum(cost, np.diff(graphs.triplet_ptr) / TRIPLETS_PER_BATCH)
+    if isinstance(inputs, GraphInputs):
+        cost = np.diff(inputs.graphs.edge_ptr) / EDGES_PER_BATCH
+        cost = np.maximum(cost, np.diff(inputs.graphs.triplet_ptr) / TRIPLETS_PER_BATCH)
+    else:
+        cost = inputs.cost / PIXELS_PER_BATCH
     order = np.lexsort((np.arange(len(cost)), cost))
     start, used = 0, 0.0
     for stop, row in enumerate(order):

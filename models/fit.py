@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from featurize.graphs import GraphSpec
 from models import (
     baselines,
     calibration,
@@ -32,6 +33,7 @@ from models import (
 )
 from models.calibration import Calibration
 from models.ensemble import Ensemble, PropertyPrediction
+from models.novelty import Reference
 from models.prepare import Prepared
 from models.recipe import Recipe
 
@@ -82,7 +84,7 @@ def train_member(recipe: Recipe, k: int, output: Path) -> None:
     facts = {
         "data": [{"name": dataset.name, "sha256": dataset.sha256} for dataset in prepared.datasets],
         "split": asdict(recipe.split),
-        "start": recipe.start.folder if recipe.start else None,
+        "start": begun.folder if (begun := recipe.start_of(recipe.members[k])) else None,
     }
     train.member(recipe, k, material, output / f"member-{k}", facts)
 
@@ -110,20 +112,20 @@ def _assemble(recipe: Recipe, prepared: Prepared, output: Path, workers: int, co
         "tasks": {name: _measured(recipe, prepared, tested[name], k, workers) for k, name in enumerate(names)},
         "recipe": asdict(recipe),
     }
-    angles = draft.members[0].spec.angles
-    known = prepare.graphs(prepared.crystals, recipe.graph, recipe.quotient, angles=angles)
-    reference = novelty.fit(
-        draft.members[0].network,
-        known,
-        prepared.split.train(0),
-        prepared.split.calibration,
-        recipe.members[0].seed,
-        angles=angles,
-    )
+    reference = _reference(recipe, prepared, draft)
     ensemble.write(output, recipe.name, folders, fitted, facts, shares, reference)
     checkpoint.write_whole(output / "split.json", prepared.split.to_json(prepared.crystals.ids).encode())
     card.write(output, command)
     return Ensemble.load(output)
+
+
+def _reference(recipe: Recipe, prepared: Prepared, draft: Ensemble) -> Reference:
+    """Training crystals as the first network that reads graphs sees them, or the first of all."""
+    member = next((k for k, one in enumerate(draft.members) if isinstance(one.spec, GraphSpec)), 0)
+    embedder = draft.members[member]
+    known = prepare.inputs(prepared.crystals, embedder.spec, recipe.quotient)
+    rows, seed = prepared.split.train(member), recipe.members[member].seed
+    return novelty.fit(embedder.network, known, rows, prepared.split.calibration, seed, member=member)
 
 
 def _weigh(recipe: Recipe, prepared: Prepared, draft: Ensemble) -> dict[str, combine.Fitted]:

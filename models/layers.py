@@ -1,11 +1,13 @@
-"""Parts shared by the graph networks: their contract, radial basis, normalisation, pooling over a crystal, heads.
+"""Parts shared by the networks: their contract, radial basis, normalisation, pooling over a crystal, heads.
 
 Enters and leaves: tensors. This module does not know units, scalers or data.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,19 +16,22 @@ from models.batch import Batch, total
 
 LOG_VARIANCE = "/log-variance"
 """Suffix of a head's second output."""
+VIEWS = "/views"
+"""Suffix of what a vision network predicts from each view alone, (V,)."""
 
 
-class GraphNetwork(nn.Module):
-    """What every graph network is: a trunk that embeds crystals, and one small head per property.
+class Network(nn.Module):
+    """What every network is: a trunk that embeds crystals, and one small head per property.
 
-    A network is a function of the crystal, whatever graph represents it: nodes, edges and triplets that stand for
-    several (`Batch.node_weight` and so on) count that often, in sums, means and batch statistics alike.
+    A graph network reads `Batch` and is a function of the crystal, whatever graph represents it: nodes, edges and
+    triplets that stand for several (`Batch.node_weight` and so on) count that often, in sums, means and batch
+    statistics alike. A vision network reads `Images`, and every view counts by its weight.
     """
 
     heads: PropertyHeads
     """Read the embedding; all parameters outside of them are the trunk."""
 
-    def encode(self, batch: Batch) -> Tensor:
+    def encode(self, batch: Any) -> Tensor:
         """(n, width) state of each crystal, what the heads read."""
         raise TypeError(f"{type(self).__name__} does not say how it encodes {len(batch)} crystals")
 
@@ -34,10 +39,14 @@ class GraphNetwork(nn.Module):
         """Parts of the trunk from input to output: the embeddings, then one entry per layer."""
         raise TypeError(f"{type(self).__name__} does not name its stages")
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def look(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """The state (n, width) of each crystal, and scaled predictions (n,) per property."""
+        state = self.encode(batch)
+        return state, self.heads(state)
+
+    def forward(self, batch: Any) -> dict[str, Tensor]:
         """Scaled predictions (n,) per property."""
-        out: dict[str, Tensor] = self.heads(self.encode(batch))
-        return out
+        return self.look(batch)[1]
 
 
 class RadialBasis(nn.Module):
@@ -109,17 +118,17 @@ class PropertyHeads(nn.Module):
     """
 
     def __init__(
-        self, width: int, hidden: int, names: Sequence[str], dropout: float, *, variance: bool = False
+        self,
+        width: int,
+        hidden: int | Sequence[int],
+        names: Sequence[str],
+        dropout: float,
+        *,
+        variance: bool = False,
     ) -> None:
         super().__init__()
-        self.heads = nn.ModuleDict(
-            {
-                name: nn.Sequential(
-                    nn.Linear(width, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, 2 if variance else 1)
-                )
-                for name in names
-            }
-        )
+        layers = [width, hidden] if isinstance(hidden, int) else [width, *hidden]
+        self.heads = nn.ModuleDict({name: _head(layers, dropout, 2 if variance else 1) for name in names})
 
     def forward(self, pooled: Tensor) -> dict[str, Tensor]:
         """Predict every property."""
@@ -130,3 +139,11 @@ class PropertyHeads(nn.Module):
             if len(columns) > 1:
                 out[name + LOG_VARIANCE] = columns[1].clamp(-10.0, 10.0)
         return out
+
+
+def _head(layers: Sequence[int], dropout: float, outputs: int) -> nn.Sequential:
+    """Linear layers of these widths, each followed by an activation and dropout, and one to the outputs."""
+    parts: list[nn.Module] = []
+    for wide, narrow in itertools.pairwise(layers):
+        parts += [nn.Linear(wide, narrow), nn.SiLU(), nn.Dropout(dropout)]
+    return nn.Sequential(*parts, nn.Linear(layers[-1], outputs))

@@ -1,4 +1,4 @@
-"""Low-rank adapters on a trained graph network: the only module that imports peft.
+"""Low-rank adapters on a trained network: the only module that imports peft.
 
 Enters: a network and what to adapt. Leaves: the same network, first with adapters in place of some linear layers, then
 with the adapters folded into plain weights. This module does not know data, optimizers or checkpoints.
@@ -35,7 +35,7 @@ def adapt(network: nn.Module, lora: Lora) -> None:
     """
     peft = _peft()
     linear = [name for name, module in network.named_modules() if _is_trunk(name) and isinstance(module, nn.Linear)]
-    chosen = [name for name in linear if _last(name) in lora.layers]
+    chosen = [name for name in linear if any(f".{name}".endswith(f".{ending}") for ending in lora.layers)]
     if not chosen:
         there = ", ".join(sorted({_last(name) for name in linear})) or "none"
         raise ValueError(f"lora.layers names {', '.join(lora.layers)}; the linear layers of this network are: {there}")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.batch import Batch, total
-from models.layers import GraphNetwork, PropertyHeads, RadialBasis
+from models.layers import Network, PropertyHeads, RadialBasis
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Set2Set(nn.Module):
         return torch.cat([question, answer], dim=1)
 
 
-class MEGNet(GraphNetwork):
+class MEGNet(Network):
     """Blocks of bond, atom and state updates; Set2Set over the atoms and over the bonds of a crystal."""
 
     def __init__(

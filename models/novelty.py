@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load, save
 from torch import Tensor
 
-from models.batch import Batch
 from models.checkpoint import write_whole
-from models.layers import GraphNetwork
+from models.layers import Network
 
 if TYPE_CHECKING:
-    from featurize.graphs import Graphs
+    from models.inputs import Inputs
 
 FILE = "reference.safetensors"
 """In the ensemble's folder."""
@@ -100,24 +99,22 @@ class Reference:
 
 
 def fit(
-    network: GraphNetwork,
-    graphs: Graphs,
+    network: Network,
+    inputs: Inputs,
     train_rows: NDArray[np.int64],
     calibration_rows: NDArray[np.int64],
     seed: int,
     *,
-    angles: bool = False,
     member: int = 0,
 ) -> Reference:
     """Embed training rows, at most `MOST` of them chosen by `seed`, and measure how far the calibration rows lie.
 
     Args:
         network: member number `member` of the ensemble.
-        graphs: of all rows, without angles; quotient graphs do as well.
+        inputs: all rows, as that member reads them.
         train_rows: what that member learned from.
         calibration_rows: rows that no member learned from.
         seed: chooses among the training rows.
-        angles: whether the network reads angles.
         member: its position in the ensemble.
 
     Raises:
@@ -128,8 +125,8 @@ def fit(
             f"{len(train_rows)} training and {len(calibration_rows)} calibration rows, expected some of each"
         )
     chosen = np.sort(np.random.default_rng(seed).permutation(np.sort(train_rows))[:MOST])
-    known = embed(network, graphs, chosen, angles=angles)
-    held = embed(network, graphs, calibration_rows, angles=angles)
+    known = embed(network, inputs, chosen)
+    held = embed(network, inputs, calibration_rows)
     if not (torch.isfinite(known).all() and torch.isfinite(held).all()):
         raise ValueError("the network embeds a crystal without a finite number; its weights are no use")
     mean, deviation = known.mean(dim=0), known.std(dim=0, correction=0)
@@ -142,12 +139,10 @@ def fit(
     return Reference(points, mean, deviation, quantiles, member=member)
 
 
-def embed(network: GraphNetwork, graphs: Graphs, rows: NDArray[np.int64], *, angles: bool = False) -> Tensor:
+def embed(network: Network, inputs: Inputs, rows: NDArray[np.int64]) -> Tensor:
     """(len(rows), width) float32 embedding of each crystal, what the network's heads read."""
     network.eval()
-    found = []
+    parts = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
     with torch.inference_mode():
-        for start in range(0, len(rows), _BATCH):
-            chosen = graphs.select(rows[start : start + _BATCH])
-            found.append(network.encode(Batch.of(chosen.with_angles() if angles else chosen)).cpu())
+        found = [network.encode(inputs.batch(part, network)).cpu() for part in parts]
     return torch.cat(found).to(torch.float32)

@@ -1,4 +1,4 @@
-"""From a recipe's data to what its members learn from: crystals, targets, graphs, split.
+"""From a recipe's data to what its members learn from: crystals, targets, graphs or pictures, split.
 
 Enters: a `Recipe`. Leaves: `Prepared`. This module does not know the training loop or ensembles.
 """
@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurize import graphs as crystal_graphs
-from featurize.graphs import Graphs, GraphSpec
+from featurize import graphs as crystal_graphs, scene
+from featurize.graphs import GraphSpec
 from featurize.quotient import of_crystals
-from models import registry, split
+from featurize.scene import ViewSpec
+from models import split
 from models.ensemble import SHORTEST_BOND
+from models.inputs import GraphInputs, Inputs, PictureInputs
 from models.recipe import Recipe, Task
 from models.split import Split
 from models.train import Material
@@ -62,30 +64,33 @@ def prepare(recipe: Recipe) -> Prepared:
 
 
 def for_member(recipe: Recipe, member: int) -> tuple[Prepared, Material]:
-    """All rows, and what member number `member` learns from; the graphs are kept for the next member."""
+    """All rows, and what member number `member` learns from; what it reads is kept for the next member."""
     prepared = prepare(recipe)
-    angles = recipe.members[member].network in registry.NEEDS_ANGLES
-    built = _graphs(recipe.tasks, recipe.graph, recipe.limit, recipe.quotient, angles)
-    return prepared, material(recipe, prepared, member, built)
+    made = _inputs(recipe.tasks, recipe.reads(recipe.members[member]), recipe.limit, recipe.quotient, recipe.graph)
+    if isinstance(made, PictureInputs):
+        made = replace(made, augment=recipe.augment)
+    return prepared, material(recipe, prepared, member, made)
 
 
-def material(recipe: Recipe, prepared: Prepared, member: int, graphs: Graphs) -> Material:
+def material(recipe: Recipe, prepared: Prepared, member: int, made: Inputs) -> Material:
     """What member number `member` learns from."""
     train, seed = prepared.split.train(member), recipe.members[member].seed
     if recipe.learn_from is not None:
         train = np.sort(np.random.default_rng([seed, 11]).permutation(train)[: recipe.learn_from])
     if recipe.bootstrap:
         train = np.random.default_rng([seed, 7]).choice(train, len(train))
-    return Material(graphs, prepared.target, prepared.weight, train, prepared.split.validation(member))
+    return Material(made, prepared.target, prepared.weight, train, prepared.split.validation(member))
 
 
-def graphs(crystals: Crystals, spec: GraphSpec, tolerance: float, *, angles: bool) -> Graphs:
-    """The graphs networks train on: quotients, or full graphs where the tolerance is 0.
+def inputs(crystals: Crystals, spec: GraphSpec | ViewSpec, tolerance: float) -> Inputs:
+    """Crystals as a network reads them in training: views, quotients, or full graphs where the tolerance is 0.
 
     Full graphs carry no angles, they are added to each batch; those of a quotient are merged with it, once.
     """
+    if isinstance(spec, ViewSpec):
+        return PictureInputs(crystals, scene.build(crystals, spec), spec)
     full = crystal_graphs.build(crystals, replace(spec, angles=False))
-    return of_crystals(full, tolerance, angles=angles) if tolerance else full
+    return GraphInputs(of_crystals(full, tolerance, angles=spec.angles) if tolerance else full, spec.angles)
 
 
 @lru_cache(maxsize=1)
@@ -113,8 +118,10 @@ def _load(tasks: tuple[Task, ...], spec: GraphSpec, limit: int | None) -> Prepar
 
 
 @lru_cache(maxsize=1)
-def _graphs(tasks: tuple[Task, ...], spec: GraphSpec, limit: int | None, tolerance: float, angles: bool) -> Graphs:
-    return graphs(_load(tasks, spec, limit).crystals, spec, tolerance, angles=angles)
+def _inputs(
+    tasks: tuple[Task, ...], spec: GraphSpec | ViewSpec, limit: int | None, tolerance: float, graph: GraphSpec
+) -> Inputs:
+    return inputs(_load(tasks, graph, limit).crystals, spec, tolerance)
 
 
 def _readable(crystals: Crystals, spec: GraphSpec) -> NDArray[np.int64]:

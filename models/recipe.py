@@ -9,7 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from featurize.augment import Augment
 from featurize.graphs import GraphSpec
+from featurize.scene import ViewSpec
+from models import registry
 from models.split import SplitSpec
 from models.target import Property
 
@@ -25,20 +28,6 @@ class Task:
 
 
 @dataclass(frozen=True)
-class MemberSpec:
-    """One network of the ensemble."""
-
-    network: str
-    """A key of `models.registry.MODELS`."""
-    seed: int
-    """Seeds the weights, the order of rows and the bootstrap."""
-    sizes: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the network."""
-    schedule: dict[str, Any] = field(default_factory=dict)
-    """What this member does otherwise than the recipe's `schedule`, for example {epochs: 15}."""
-
-
-@dataclass(frozen=True)
 class Lora:
     """Low-rank adapters on frozen linear layers (Hu et al., ICLR 2022); merged into the weights when training ends."""
 
@@ -48,7 +37,7 @@ class Lora:
     dropout: float = 0.0
     """On the input of the adapters."""
     layers: tuple[str, ...] = ("src_gate", "dst_gate", "edge_gate", "src_update", "dst_update", "source", "target")
-    """Names of the linear layers that get one."""
+    """Names of the linear layers that get one, or ends of their dotted names: `attn.qkv` of a vision transformer."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +46,8 @@ class Start:
 
     folder: str
     """A checkpoint, or an ensemble; of its networks that fit, member k takes number k (again from the first when there
-    are fewer)."""
+    are fewer). For a vision network also a .safetensors file of its backbone, or `timm`: the backbone's published
+    weights, from the cache or the hub."""
     freeze: Literal["none", "embeddings", "first", "all-but-last", "head-only"] = "none"
     """What of the trunk keeps its weights and its batch statistics: nothing; the embeddings; the embeddings and the
     first `layers` layers; all but the last `layers` layers; everything."""
@@ -76,6 +66,22 @@ class Start:
                 raise ValueError(f"start.{name} is {getattr(self, name)}, expected above 0")
         if self.lora and self.freeze != "none":
             raise ValueError(f"start.lora freezes the whole trunk, so start.freeze cannot be {self.freeze!r}")
+
+
+@dataclass(frozen=True)
+class MemberSpec:
+    """One network of the ensemble."""
+
+    network: str
+    """A key of `models.registry.MODELS`."""
+    seed: int
+    """Seeds the weights, the order of rows and the bootstrap."""
+    sizes: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the network."""
+    schedule: dict[str, Any] = field(default_factory=dict)
+    """What this member does otherwise than the recipe's `schedule`, for example {epochs: 15}."""
+    start: Start | None = None
+    """Trained weights for this member; unset: those of the recipe's `start`."""
 
 
 @dataclass(frozen=True)
@@ -127,13 +133,17 @@ class Recipe:
     """Networks of the ensemble; at least two, or there is no error bar."""
     graph: GraphSpec = field(default_factory=GraphSpec)
     """How crystals become graphs; angles are added for networks that read them."""
+    view: ViewSpec = field(default_factory=ViewSpec)
+    """Which pictures vision networks see."""
+    augment: Augment = field(default_factory=Augment)
+    """What of the pictures varies in training."""
     quotient: float = 1e-3
     """Å; equal atoms, bonds and angles are merged for training, 4 to 6 times less work with the same result
     (`featurize.quotient`); 0: train on full graphs. Prediction merges what is equal within 1e-4 Å."""
     split: SplitSpec = field(default_factory=SplitSpec)
     """How rows are held out."""
     start: Start | None = None
-    """Trained weights to start from."""
+    """Trained weights to start from, of members that have none of their own."""
     bootstrap: bool = False
     """Each member learns from its own resampling of its training rows, drawn with replacement."""
     schedule: Schedule = field(default_factory=Schedule)
@@ -151,6 +161,16 @@ class Recipe:
     def schedule_of(self, member: MemberSpec) -> Schedule:
         """How one member learns."""
         return replace(self.schedule, **member.schedule)
+
+    def reads(self, member: MemberSpec) -> GraphSpec | ViewSpec:
+        """What one member sees of a crystal."""
+        if member.network in registry.READS_VIEWS:
+            return self.view
+        return replace(self.graph, angles=member.network in registry.NEEDS_ANGLES)
+
+    def start_of(self, member: MemberSpec) -> Start | None:
+        """What one member starts from."""
+        return member.start or self.start
 
     def __post_init__(self) -> None:
         for member in self.members:

@@ -6,38 +6,46 @@ schedules or the training loop.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from featurize.graphs import GraphSpec
-from models import checkpoint, lora
-from models.checkpoint import Checkpoint
-from models.layers import GraphNetwork
+from featurize.scene import ViewSpec
+from models import checkpoint, lora, registry
+from models.layers import Network
 from models.recipe import MemberSpec, Start
 
-_FREE = frozenset({"dropout", "head", "variance"})
+_FREE = frozenset({"dropout", "head", "variance", "masked", "decoder_width", "decoder_layers"})
 """Sizes that only the heads read: they may differ from those of the start."""
 
 
-def find(start: Start, spec: MemberSpec, graph: GraphSpec, member: int) -> Checkpoint:
-    """The trained network member number `member` starts from: of an ensemble, one of those with the same trunk.
+@dataclass(frozen=True)
+class Source:
+    """Trained weights to start from."""
+
+    weights: dict[str, Tensor]
+    """By the name in the network; what a network has beyond its trunk is not read."""
+    sha256: str
+    """Of the file, or of the tensors where they come from a hub."""
+
+
+def find(start: Start, spec: MemberSpec, reads: GraphSpec | ViewSpec, member: int) -> Source:
+    """The weights member number `member` starts from: of an ensemble, those of a network with the same trunk.
 
     Raises:
         FileNotFoundError: when the folder is neither a checkpoint nor an ensemble.
         ValueError: when it holds no such network, or one that learned from other graphs.
     """
-    folder = Path(start.folder)
-    folders = [folder]
-    if (folder / "ensemble.json").is_file():
-        folders = [
-            folder / name for name in checkpoint.read_json(folder / "ensemble.json", "a model ensemble")["members"]
-        ]
-    elif (folder / "member-0").is_dir():  # trained, not made an ensemble of
-        folders = sorted(folder.glob("member-*"), key=lambda path: int(path.name.partition("-")[2]))
-    found = [checkpoint.read(path) for path in folders]
+    if isinstance(reads, ViewSpec) and not Path(start.folder).is_dir():
+        from models import vision
+
+        backbone, options = (spec.sizes.get(name, default) for name, default in vision.DEFAULTS.items())
+        weights = vision.published(start.folder, backbone, registry.shape(reads), options or {})
+        return Source(weights, vision.digest(weights))
+    found = [checkpoint.read(path) for path in _folders(Path(start.folder))]
     fitting = [one for one in found if _trunk(one.name, one.sizes) == _trunk(spec.network, spec.sizes)]
     if not fitting:
         theirs = "; ".join(dict.fromkeys(f"{one.name} {_trunk(one.name, one.sizes)[1]}" for one in found))
@@ -46,19 +54,35 @@ def find(start: Start, spec: MemberSpec, graph: GraphSpec, member: int) -> Check
             f"{theirs}; give it the network and sizes of its start"
         )
     chosen = fitting[member % len(fitting)]
-    if replace(chosen.spec, angles=False) != replace(graph, angles=False):
-        raise ValueError(f"the weights in {start.folder} learned from graphs of {chosen.spec}, this recipe has {graph}")
-    return chosen
+    if _input(chosen.spec) != _input(reads):
+        raise ValueError(f"the weights in {start.folder} learned from {chosen.spec}, this recipe has {reads}")
+    return Source(chosen.network.state_dict(), chosen.sha256)
 
 
-def begin(network: GraphNetwork, start: Start, source: Checkpoint) -> None:
+def _folders(folder: Path) -> list[Path]:
+    """The checkpoints of an ensemble, or the one that the folder is."""
+    if (folder / "ensemble.json").is_file():
+        return [folder / name for name in checkpoint.read_json(folder / "ensemble.json", "a model ensemble")["members"]]
+    if (folder / "member-0").is_dir():  # trained, not made an ensemble of
+        return sorted(folder.glob("member-*"), key=lambda path: int(path.name.partition("-")[2]))
+    return [folder]
+
+
+def _input(spec: GraphSpec | ViewSpec) -> Any:
+    """What must agree between the weights and their new use: graphs but for angles, pictures but for the viewpoints."""
+    if isinstance(spec, GraphSpec):
+        return replace(spec, angles=False)
+    return replace(spec, supercells=((1, 1, 1),), axes=True, random=0, seed=0)
+
+
+def begin(network: Network, start: Start, source: Source) -> None:
     """Give the network the trunk of `source`, and freeze or adapt it as `start` says.
 
     Raises:
         ValueError: when more layers are to be frozen than there are.
     """
     wanted = {name for name in network.state_dict() if not name.startswith("heads.")}
-    given = {name: tensor for name, tensor in source.network.state_dict().items() if name in wanted}
+    given = {name: tensor for name, tensor in source.weights.items() if name in wanted}
     network.load_state_dict({**network.state_dict(), **given}, strict=True)
     if start.lora:
         lora.adapt(network, start.lora)
@@ -79,6 +103,7 @@ def groups(network: nn.Module, start: Start | None, rate: float, weight_decay: f
 
 
 def _trunk(name: str, sizes: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    name = {"mae": "vit"}.get(name, name)  # an autoencoder hides its patches from the same trunk
     return name, {size: value for size, value in sizes.items() if size not in _FREE}
 
 

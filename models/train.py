@@ -1,6 +1,6 @@
 """One training loop: it learns one network, stops early, and can be stopped and resumed to the bit on a CPU.
 
-Enters: graphs, targets, row numbers, a member of a recipe. Leaves: a checkpoint folder.
+Enters: inputs of networks, targets, row numbers, a member of a recipe. Leaves: a checkpoint folder.
 This module does not know datasets, ensembles or campaigns.
 """
 
@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from featurize import atoms
-from featurize.graphs import Graphs
 from models import budget, checkpoint, lora, memory, metrics, optimise, registry, start
-from models.batch import Batch
 from models.budget import Budget
 from models.checkpoint import Checkpoint
+from models.inputs import Inputs
+from models.layers import Network
 from models.recipe import MemberSpec, Recipe
+from models.start import Source
 from models.target import Property
 from sources.durable import whole
 from sources.elements import SYMBOLS
@@ -45,10 +45,10 @@ Progress = Callable[[dict[str, float]], None]
 
 @dataclass(frozen=True)
 class Material:
-    """Everything one member needs to learn: `n` crystals as graphs, with targets and weights."""
+    """Everything one member needs to learn: `n` crystals as it reads them, with targets and weights."""
 
-    graphs: Graphs
-    """The crystals, full graphs or quotients; quotients with angles where the network reads them."""
+    inputs: Inputs
+    """The crystals: graphs, full or quotients, or pictures."""
     target: NDArray[np.float64]
     """(n, p) one column per task of the recipe, in the property's unit; NaN where unknown."""
     weight: NDArray[np.float64]
@@ -74,15 +74,17 @@ def member(
     Raises:
         ValueError: when `folder` holds a run of another recipe, or no epoch had a finite validation error.
     """
-    source = start.find(recipe.start, recipe.members[number], recipe.graph, number) if recipe.start else None
-    fingerprint = _fingerprint(recipe, recipe.members[number], material, source)
+    spec = recipe.members[number]
+    begun = recipe.start_of(spec)
+    source = start.find(begun, spec, recipe.reads(spec), number) if begun else None
+    fingerprint = _fingerprint(recipe, spec, material, source)
     if (folder / "model.json").is_file():
         found = checkpoint.read(folder)
         _same_run(str(found.facts.get("fingerprint")), fingerprint, folder)
         _same_data(found.facts.get("data"), facts.get("data"), folder)
         return found
     memory.keep()
-    run = _Run(recipe, recipe.members[number], material, fingerprint, source)
+    run = _Run(recipe, spec, material, fingerprint, source)
     run.restore(folder, facts.get("data"))
     while run.epoch < run.schedule.epochs and run.stale < run.schedule.patience:
         run.learn()
@@ -100,34 +102,39 @@ class _Run:
     """The state of one training run between two epochs."""
 
     def __init__(
-        self, recipe: Recipe, spec: MemberSpec, material: Material, fingerprint: str, source: Checkpoint | None
+        self, recipe: Recipe, spec: MemberSpec, material: Material, fingerprint: str, source: Source | None
     ) -> None:
+        if spec.network in registry.UNLABELLED:  # its own loss is what it predicts
+            material = replace(material, target=np.zeros_like(material.target))
         self.recipe, self.spec, self.material, self.fingerprint = recipe, spec, material, fingerprint
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.schedule = schedule = recipe.schedule_of(spec)
-        columns = material.target[material.train].T
-        self.properties = tuple(task.property.fit(column) for task, column in zip(recipe.tasks, columns, strict=True))
+        self.start = recipe.start_of(spec)
+        self.properties = tuple(task.property for task in recipe.tasks)
+        if spec.network not in registry.UNLABELLED:
+            columns = material.target[material.train].T
+            self.properties = tuple(p.fit(column) for p, column in zip(self.properties, columns, strict=True))
         torch.manual_seed(spec.seed)
-        width = atoms.width(recipe.graph.atom_features)
         self.sizes = {**spec.sizes, "variance": True} if schedule.loss == "nll" else spec.sizes
-        self.network = registry.create(spec.network, width, [p.name for p in self.properties], **self.sizes)
-        if recipe.start and source:
-            start.begin(self.network, recipe.start, source)
+        shape, names = registry.shape(recipe.reads(spec)), [p.name for p in self.properties]
+        self.network = registry.create(spec.network, shape, names, **self.sizes)
+        if self.start and source:
+            start.begin(self.network, self.start, source)
         self.network.to(self.device)
         self.optimizer = torch.optim.AdamW(
-            start.groups(self.network, recipe.start, schedule.learning_rate, schedule.weight_decay)
+            start.groups(self.network, self.start, schedule.learning_rate, schedule.weight_decay)
         )
         self.average = optimise.MovingAverage(self.network.state_dict(), schedule.ema) if schedule.ema else None
         self.epoch, self.stale, self.best, self.lowered = 0, 0, math.inf, 1.0
         self.best_weights: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
-        self.cost = budget.work(material.graphs, self._angles)
+        self.cost = material.inputs.cost
         self.budget: Budget | None = None
 
     def learn(self) -> None:
         """One pass over the training rows, in an order that depends on the seed and the epoch alone."""
         started, total_loss = time.perf_counter(), 0.0
-        adapted = self.recipe.start is not None and self.recipe.start.lora is not None
+        adapted = self.start is not None and self.start.lora is not None
         schedule, material = self.schedule, self.material
         rows = _order(material, np.random.default_rng([self.spec.seed, self.epoch]))
         steps = math.ceil(len(rows) / schedule.batch_size)
@@ -158,7 +165,7 @@ class _Run:
         """Error on all validation rows; remember the weights when it is the smallest so far."""
         material, weights = self.material, self.average.state if self.average else None
         rows = material.validation
-        predicted = predict(self.network, material.graphs, rows, self.properties, self._angles, weights=weights)
+        predicted = predict(self.network, material.inputs, rows, self.properties, weights=weights)
         target, weight = material.target[rows], material.weight[rows]
         errors = [_mae(target[:, k], predicted[:, k], weight) for k in range(len(self.properties))]
         alone = len(errors) == 1
@@ -230,15 +237,15 @@ class _Run:
             rates = sorted({group["peak"] for group in self.optimizer.param_groups})
             raise ValueError(f"no epoch had a finite validation error; lower the learning rate (now {rates})")
         self.network.load_state_dict(self.best_weights)
-        if self.recipe.start and self.recipe.start.lora:
+        if self.start and self.start.lora:
             lora.merge(self.network)
         rows = np.unique(self.material.train)
-        seen = np.unique(self.material.graphs.select(rows).numbers)
+        seen = self.material.inputs.numbers(rows)
         return Checkpoint(
             network=self.network.cpu().eval(),
             name=self.spec.network,
             sizes=self.sizes,
-            spec=replace(self.recipe.graph, angles=self._angles),
+            spec=self.recipe.reads(self.spec),
             properties=self.properties,
             elements=tuple(SYMBOLS[z] for z in seen),
             facts={
@@ -251,10 +258,6 @@ class _Run:
                 "seconds": round(sum(row["seconds"] for row in self.history), 1),
             },
         )
-
-    @property
-    def _angles(self) -> bool:
-        return self.spec.network in registry.NEEDS_ANGLES
 
     def _work(self, rows: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], float]:
         """What takes a part of a step on `rows` forward and backward, and returns its share of the loss."""
@@ -269,7 +272,8 @@ class _Run:
         def work(part: NDArray[np.int64]) -> float:
             there = torch.from_numpy(part).to(self.device)
             with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
-                predicted = self.network(self._batch(rows[part]))
+                batch = self.material.inputs.batch(rows[part], self.network, (self.spec.seed, self.epoch))
+                predicted = self.network(batch.to(self.device))
             predicted = {name: values.float() for name, values in predicted.items()}
             known = {name: values[there] for name, values in truth.items()}
             loss = optimise.masked_loss(predicted, known, weight[there], share, kind)
@@ -278,16 +282,12 @@ class _Run:
 
         return work
 
-    def _batch(self, rows: NDArray[np.int64]) -> Batch:
-        return _batch(self.material.graphs, rows, self._angles).to(self.device)
-
 
 def predict(
-    network: nn.Module,
-    graphs: Graphs,
+    network: Network,
+    inputs: Inputs,
     rows: NDArray[np.int64],
     properties: Sequence[Property],
-    angles: bool,
     batch_size: int = 128,
     weights: dict[str, Tensor] | None = None,
 ) -> NDArray[np.float64]:
@@ -300,15 +300,10 @@ def predict(
     out = []
     with torch.inference_mode():
         for part in np.array_split(rows, max(1, math.ceil(len(rows) / batch_size))):
-            batch = _batch(graphs, part, angles).to(device)
+            batch = inputs.batch(part, network).to(device)
             scaled = network(batch) if weights is None else functional_call(network, weights, (batch,))
             out.append(np.stack([p.decode(scaled[p.name].cpu().numpy()) for p in properties], axis=1))
     return np.concatenate(out)
-
-
-def _batch(graphs: Graphs, rows: NDArray[np.int64], angles: bool) -> Batch:
-    chosen = graphs.select(rows)
-    return Batch.of(chosen.with_angles() if angles else chosen)
 
 
 def _order(material: Material, random: np.random.Generator) -> NDArray[np.int64]:
@@ -330,14 +325,17 @@ def _mae(truth: NDArray[Any], predicted: NDArray[Any], weight: NDArray[np.float6
     return metrics.regression(truth[known], predicted[known], weight[known])["mae"]
 
 
-def _fingerprint(recipe: Recipe, spec: MemberSpec, material: Material, source: Checkpoint | None) -> str:
+def _fingerprint(recipe: Recipe, spec: MemberSpec, material: Material, source: Source | None) -> str:
     """Hash of everything that changes this member's weights."""
     described = asdict(replace(recipe, members=(spec, spec), combine="mean", level=0.9))
     if recipe.learn_from is None:
         del described["learn_from"]  # runs from before there was one go on
+    for name in ("graph", "quotient") if spec.network in registry.READS_VIEWS else ("view", "augment"):
+        del described[name]
     for member_described in described["members"]:
-        if not member_described["schedule"]:
-            del member_described["schedule"]
+        for name in ("schedule", "start"):  # likewise
+            if not member_described[name]:
+                del member_described[name]
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     digest.update((source.sha256 if source else "").encode())
     for array in (material.train, material.validation, material.target, material.weight):

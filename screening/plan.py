@@ -184,6 +184,8 @@ def fingerprint(campaign: Campaign, ensembles: Sequence[Ensemble]) -> dict[str, 
         stamp[f"models.{ensemble.name}.weights"] = ",".join(digest[:16] for digest in ensemble.sha256)
         stamp[f"models.{ensemble.name}.files"] = _described(ensemble.folder)[:16]
         stamp[f"models.{ensemble.name}.graph"] = repr(ensemble.spec)
+        if ensemble.views:
+            stamp[f"models.{ensemble.name}.views"] = repr(ensemble.views)
         stamp[f"models.{ensemble.name}.properties"] = json.dumps(properties)
         stamp[f"models.{ensemble.name}.calibration"] = repr(sorted(ensemble.calibration.items()))
     return stamp

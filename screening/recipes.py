@@ -41,7 +41,7 @@ def check(content: dict[str, Any], where: str) -> Recipe:
     """
     recipe = yamlfile.validate(Recipe, content, where)
     for k, member in enumerate(recipe.members):
-        _check_sizes(member, f"{where}: members.{k}")
+        _check_sizes(recipe, member, f"{where}: members.{k}")
     return recipe
 
 
@@ -70,7 +70,7 @@ def dump(content: Mapping[str, Any], comments: Sequence[str] = ()) -> str:
     return "".join(f"# {line}\n" for line in comments) + text
 
 
-def _check_sizes(member: MemberSpec, where: str) -> None:
+def _check_sizes(recipe: Recipe, member: MemberSpec, where: str) -> None:
     if member.network not in registry.MODELS:
         near = difflib.get_close_matches(member.network, registry.MODELS, n=1, cutoff=0.5)
         advice = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(registry.MODELS))}"
@@ -84,6 +84,6 @@ def _check_sizes(member: MemberSpec, where: str) -> None:
             advice = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
             raise Failure(Exit.CONFIG, f"unknown key '{where.partition(': ')[2]}.sizes.{name}'; {advice}")
     try:
-        registry.create(member.network, 4, ["y"], **member.sizes)
-    except (ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
+        registry.create(member.network, registry.shape(recipe.reads(member)), ["y"], **member.sizes)
+    except (ImportError, ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
         raise Failure(Exit.CONFIG, f"{where}.sizes: {error}") from None

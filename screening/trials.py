@@ -88,20 +88,17 @@ def learn(plan: Plan, output: Path, number: int, tell: Callable[[dict[str, float
 
 
 def _learn(plan: Plan, output: Path, number: int, tell: Callable[[dict[str, float]], None]) -> None:
-    from models import prepare, registry, train
+    from models import prepare, train
 
     recipe = recipes.check(recipes.vary(plan.content, plan.values(number)), f"trial {number}")
     prepared = prepare.prepare(recipe)
     prepared = replace(prepared, target=blanked(prepared.target, prepared.split.folds))
-    members = recipe.members[: plan.search.folds]
-    angles = any(member.network in registry.NEEDS_ANGLES for member in members)
-    graphs = prepare.graphs(prepared.crystals, recipe.graph, recipe.quotient, angles=angles)
     judge = _Judge(plan)
     for k in range(plan.search.folds):
         folder = folder_of(output, number) / f"fold-{k}"
         for row in _history(folder):  # before an interruption
             tell(judge.hear(k, row))
-        material = prepare.material(recipe, prepared, k, graphs)
+        material = replace(prepare.for_member(recipe, k)[1], target=prepared.target)
         train.member(recipe, k, material, folder, {}, progress=partial(_pass_on, judge, k, tell))
 
 

@@ -131,13 +131,20 @@ def score(crystals: Crystals, ensembles: Sequence[Ensemble]) -> Part:
 
 
 def prediction_columns(predicted: Predictions, rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """`<property>_mean, _std, _lo, _hi, _member_<k>`, each (m,) in the unit of the property."""
+    """`<property>_mean, _std, _lo, _hi, _member_<k>`, each (m,) in the unit of the property.
+
+    Where there are vision networks, also `_view_spread`, and `_disagreement` with the graph networks beside them.
+    """
     columns = {}
     for name, value in predicted.values.items():
         for part in ("mean", "std", "lo", "hi"):
             columns[f"{name}_{part}"] = getattr(value, part)[rows]
         for k in range(value.members.shape[1]):
             columns[f"{name}_member_{k}"] = value.members[rows, k]
+        for part in ("disagreement", "view_spread"):
+            found = getattr(value, part)
+            if found is not None:
+                columns[f"{name}_{part}"] = found[rows]
     return columns
 
 

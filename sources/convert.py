@@ -1,8 +1,8 @@
 """Crystals to and from the objects of pymatgen and ASE, partial occupancy kept.
 
-Enters: `pymatgen.core.Structure`, `ase.Atoms`, or `Crystals`. Leaves: the other of the two. Occupancies are exact to
-5 decimals, coordinates to rounding of the cell transform. Charges, spins and site properties are not carried.
-This module does not know files.
+Enters: `pymatgen.core.Structure`, `ase.Atoms`, or `Crystals`. Leaves: the other of the two; and what pymatgen takes for
+bonded in a cell. Occupancies are exact to 5 decimals, coordinates to rounding of the cell transform. Charges, spins and
+site properties are not carried. This module does not know files.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sources.assemble import Assembler
 from sources.crystals import Crystals
@@ -20,6 +21,9 @@ from sources.quarantine import Reason
 if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core.structure import Structure
+
+HEAVIEST_NEAR = 96
+"""The last atomic number of which CrystalNN has a radius."""
 
 
 def from_pymatgen(structures: Iterable[Structure], ids: Sequence[str]) -> Crystals:
@@ -101,6 +105,67 @@ def to_ase(crystals: Crystals) -> list[Atoms]:
         atoms.info.update(info)
         found.append(atoms)
     return found
+
+
+def near_neighbours(
+    crystals: Crystals, cell: NDArray[np.float64], frac: NDArray[np.float64], sites: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """What CrystalNN (Zimmermann & Jain, RSC Adv. 10, 6063, 2020) takes for the near neighbours of each site of a cell.
+
+    Its defaults, without oxidation states: distances are judged by covalent radii. Of a disordered site it sees the
+    main element by occupancy, the lightest of equal ones, and no vacancy. A site may name another that does not name
+    it, or none; two sites at one place name none.
+
+    Args:
+        crystals: The batch whose species stand on the sites.
+        cell: (3, 3) Å.
+        frac: (s, 3) fractional positions.
+        sites: (s,) a site of the batch with the species of each.
+
+    Returns:
+        source (e,), target (e,), places in `sites`, source ascending, and image (e, 3): the neighbour of `source` is at
+        `frac[target] + image`.
+
+    Raises:
+        ImportError: without pymatgen.
+        ValueError: for an element beyond `HEAVIEST_NEAR`, and where CrystalNN fails.
+    """
+    try:
+        from pymatgen.core.lattice import Lattice
+        from pymatgen.core.periodic_table import Species
+        from pymatgen.core.structure import Structure
+    except ImportError as error:
+        raise ImportError("CrystalNN needs pymatgen: pip install 'assay[structures]'") from error
+    main = [_main_element(crystals, site) for site in sites.tolist()]
+    if max(main) > HEAVIEST_NEAR:
+        raise ValueError(f"atomic number {max(main)}; the radii of CrystalNN end at {HEAVIEST_NEAR}")
+    neutral = [Species(SYMBOLS[number], 0) for number in main]  # answered as an element is, without its warnings
+    edges = np.array(_named(Structure(Lattice(cell), neutral, frac)), np.int64).reshape(-1, 5)
+    return edges[:, 0], edges[:, 1], edges[:, 2:]
+
+
+def _main_element(crystals: Crystals, site: int) -> int:
+    held = slice(crystals.species_ptr[site], crystals.species_ptr[site + 1])
+    shares = (-crystals.occupancy[held].astype(np.float64)).round(4).tolist()
+    return int(min(zip(shares, crystals.numbers[held].tolist()))[1])
+
+
+def _named(structure: Structure) -> list[tuple[int, ...]]:
+    """Site, neighbour and the image of the neighbour, three whole numbers."""
+    from pymatgen.analysis.local_env import CrystalNN
+
+    finder = CrystalNN()  # type: ignore[no-untyped-call]
+    edges: list[tuple[int, ...]] = []
+    for site in range(len(structure)):
+        try:
+            found = finder.get_nn_info(structure, site)
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            if "No Voronoi neighbors found" in str(error):
+                continue
+            place = f"site {site} of {len(structure)}, {structure[site].specie.symbol}"
+            raise ValueError(f"CrystalNN fails at {place}: {type(error).__name__}: {error}") from error
+        edges += [(site, near["site_index"], *near["image"]) for near in found]
+    return edges
 
 
 def _all_or_error(add: Callable[..., None], objects: Iterable[Any], ids: Sequence[str]) -> Crystals:

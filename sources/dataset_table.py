@@ -18,7 +18,7 @@ class DatasetSpec:
     path: str
     """Parquet file, relative to the data folder; a file of one's own as it was given."""
     target: str
-    """Column with the known values."""
+    """Column with the known values; empty where nothing is known: every value is 0, for learning without labels."""
     unit: str
     """Unit of the target; `1` for a pure number, `unknown` where a file does not say."""
     functional: str
@@ -113,6 +113,13 @@ DATASETS: dict[str, DatasetSpec] = {
     "3dsc-tc-one-per-formula": replace(_3DSC, weight="", rows="one_per_sc"),
     "mp-formation-energy": _MATERIALS_PROJECT,
     "mp-band-gap": replace(_MATERIALS_PROJECT, target="gap_pbe", unit="eV", functional="PBE(+U)"),
+    "mp-unlabelled": replace(
+        _MATERIALS_PROJECT,
+        path="mp/mp_unlabelled_le40.parquet",
+        target="",
+        unit="1",
+        functional="none: structures alone",
+    ),
     "jarvis-tc": DatasetSpec(
         path="jarvis_tc/jarvis_supercon_3d.parquet",
         target="tc_dft",

@@ -450,7 +450,7 @@ def states(network: Any, name: str, graphs: Graphs) -> tuple[NDArray[Any], NDArr
     return seen[0].numpy(), embedded.numpy()
 
 
-@pytest.mark.parametrize("name", registry.MODELS)
+@pytest.mark.parametrize("name", SMALL)
 def test_real_crystals_embed_as_their_full_graphs_do(name: str, crystals: Crystals, disordered: Crystals) -> None:
     """250 crystals, random weights: within 1e-4 of the spread over the crystals, and atom by atom."""
     small = disordered.select(np.flatnonzero(np.diff(disordered.site_ptr) <= 40))

@@ -185,10 +185,11 @@ def test_depth_runs_from_the_back_to_the_front() -> None:
 # Its twin.
 
 
-@pytest.mark.parametrize("name", ENCODINGS)
-def test_torch_draws_the_same(name: str, crystals: Crystals) -> None:
-    spec = replace(SPEC, encoding=name, size=48, background=0.1)
-    scenes = scene.build(crystals[10:300:97], spec)
+@pytest.mark.parametrize(("name", "size"), [*((name, 48) for name in ENCODINGS), ("deep", 50), ("physics", 300)])
+def test_torch_draws_the_same(name: str, size: int, crystals: Crystals) -> None:
+    """Sizes that are no multiple of a tile, and larger than a band, among them."""
+    spec = replace(SPEC, encoding=name, size=size, background=0.1)
+    scenes = scene.build(crystals[10 : 300 if size < 300 else 11 : 97], spec)
     mine, theirs = raster.images(scenes, spec), raster_torch.images(scenes, spec).numpy()
     assert mine.shape == theirs.shape
     apart = abs(mine - theirs)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from featurize import raster, scene, standard
 from featurize.scene import ViewSpec
+from sources import files
 from sources.crystals import Crystals, concat, wrap
 from tests.crystal_copies import in_cell
 from tests.featurize.cells import crystal, random_cell_change
@@ -21,6 +24,8 @@ FACES = np.array([[0, 0, 0], [1, 1, 0], [1, 0, 1], [0, 1, 1]]) / 2
 SALT = crystal(5.64 * np.eye(3), np.concatenate([FACES, FACES + 0.5]), [11] * 4 + [17] * 4)
 PRIMITIVE_SALT = crystal(2.82 * (1 - np.eye(3)), [[0, 0, 0], [0.5, 0.5, 0.5]], [11, 17])
 SMALL = ViewSpec(supercells=((1, 1, 1), (2, 2, 1)), size=64)
+NEAR = replace(SMALL, bonding="crystal-nn")
+DATA = Path(__file__).parents[1] / "data"
 
 
 def described_anew(one: Crystals, rng: np.random.Generator) -> Crystals:
@@ -83,8 +88,62 @@ def test_views_of_disordered_crystals_do_not_depend_on_the_description(disordere
     assert max(found) < 1e-3
 
 
+def test_bonds_by_near_neighbours_of_real_crystals_do_not_depend_on_the_description(
+    crystals: Crystals, disordered: Crystals
+) -> None:
+    rng = np.random.default_rng(2)
+    batch = concat([bare(crystals[::20]), bare(disordered[::20])])
+    rows = [row for row in range(len(batch)) if batch.nsites[row] <= 24]
+    assert len(rows) > 15
+    for row in rows:
+        one = batch[row : row + 1]
+        other = described_anew(one, rng)
+        same_sticks(one, other)
+        assert unlike(one, other, NEAR) < 1e-3
+
+
+def bare(batch: Crystals) -> Crystals:
+    return replace(batch, columns={})
+
+
+@pytest.mark.parametrize(
+    "name", ["La1.85Sr0.15CuO4.cif", "MgB2.cif", "Nb3Sn.vasp", "salt", "quartz", "fcc", "perovskite"]
+)
+def test_bonds_by_near_neighbours_do_not_depend_on_the_description(name: str) -> None:
+    one = known(name)
+    assert len(scene.build(one, NEAR).owner) > 0
+    for seed in range(3):
+        other = described_anew(one, np.random.default_rng(seed))
+        same_sticks(one, other)
+        assert unlike(one, other, NEAR) < 1e-3
+
+
+def known(name: str) -> Crystals:
+    if "." in name:
+        return files.read(DATA / name)[0]
+    if name == "perovskite":
+        return crystal(3.905 * np.eye(3), [[0, 0, 0], [0.5, 0.5, 0.5], *(1 - np.eye(3)) / 2], [38, 22, 8, 8, 8])
+    return {"salt": SALT, "quartz": quartz(1), "fcc": crystal(3.61 * np.eye(3), FACES, [29] * 4)}[name]
+
+
+def same_sticks(one: Crystals, other: Crystals) -> None:
+    """As many half bonds, as long, and as far from the middle: a picture hardly shows that one is missing."""
+    mine, theirs = sticks(one), sticks(other)
+    assert len(mine) == len(theirs), one.ids[0]
+    np.testing.assert_allclose(mine, theirs, atol=2e-3, err_msg=str(one.ids[0]))
+
+
+def sticks(one: Crystals) -> NDArray[np.float64]:
+    """Every half bond's block, distances of its ends to the middle of the view, and length; each column sorted."""
+    scenes = scene.build(one, NEAR)
+    view = np.repeat(np.arange(len(scenes)), np.diff(scenes.stick_ptr))
+    lengths = [np.linalg.norm(line, axis=1) for line in (scenes.start, scenes.end, scenes.end - scenes.start)]
+    return np.sort(np.column_stack([scenes.block[view], *lengths]).astype(np.float64), axis=0)
+
+
 def test_the_primitive_and_the_conventional_cell_show_the_same() -> None:
     assert unlike(SALT, PRIMITIVE_SALT, SMALL) < 1e-6
+    assert unlike(SALT, PRIMITIVE_SALT, NEAR) < 1e-6
 
 
 def test_other_crystals_look_otherwise(crystals: Crystals) -> None:
@@ -163,6 +222,52 @@ def test_bonds_join_neighbours_in_two_halves() -> None:
     assert len(none.owner) == none.stick_ptr[-1] == 0
 
 
+def test_near_neighbours_are_bonded_whoever_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Na names one Cl, no Cl names any: both halves are drawn, as often as the bond is in the block."""
+    from sources import convert
+
+    spec = ViewSpec(supercells=((1, 1, 1),), random=0, bonding="crystal-nn")
+    whole = scene.build(SALT, spec)
+    assert len(whole.owner) == 2 * 54  # a 3 x 3 x 3 grid has 54 edges
+    assert np.linalg.norm(whole.end - whole.start, axis=1) == pytest.approx(np.full(108, 1.41), abs=1e-5)
+    ask = convert.near_neighbours
+
+    def one_way(crystals: Crystals, *frame: Any) -> tuple[NDArray[np.int64], ...]:
+        source, target, image = ask(crystals, *frame)
+        kept = crystals.numbers[crystals.species_ptr[frame[2][source]]] == 11
+        return source[kept], target[kept], image[kept]
+
+    monkeypatch.setattr(convert, "near_neighbours", one_way)
+    half = scene.build(SALT, spec)
+    np.testing.assert_array_equal(half.end, whole.end)
+    np.testing.assert_array_equal(half.owner, whole.owner)
+
+
+def test_bonds_of_0_draws_none_by_any_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pymatgen.core.lattice", None)
+    assert len(scene.build(SALT, ViewSpec(bonds=0.0, bonding="crystal-nn")).owner) == 0
+    assert len(scene.build(SALT, ViewSpec()).owner) > 0
+    with pytest.raises(ImportError, match=r"pip install 'assay\[structures\]'"):
+        scene.build(SALT, ViewSpec(bonding="crystal-nn"))
+
+
+def test_halves_of_a_disordered_site_are_not_bonded() -> None:
+    split = crystal(4 * np.eye(3), [[0, 0, 0.03], [0, 0, 0.97], [0.5, 0.5, 0.5]], [29, 29, 8])
+    scenes = scene.build(split, ViewSpec(bonding="crystal-nn"))
+    assert (2 * np.linalg.norm(scenes.end - scenes.start, axis=1) > scene.SHORTEST_BOND).all()
+
+
+def test_an_isolated_atom_has_no_bonds() -> None:
+    assert len(scene.build(crystal(15 * np.eye(3), [[0, 0, 0]], [18]), NEAR).owner) == 0
+
+
+def test_a_saved_spec_without_the_rule_still_loads() -> None:
+    saved = asdict(ViewSpec())
+    del saved["bonding"]
+    assert ViewSpec(**saved) == ViewSpec()
+    assert ViewSpec(**asdict(NEAR)) == NEAR
+
+
 def test_disordered_sites_are_blended() -> None:
     half = replace(
         crystal(4 * np.eye(3), [[0, 0, 0], [0.5, 0.5, 0.5]], [29, 8]),
@@ -212,6 +317,7 @@ def test_cameras_are_rotations() -> None:
      ({"supercells": ((0, 1, 1),)}, "supercells"), ({"random": -1}, "random"), ({"seed": -1}, "seed"),
      ({"axes": False, "random": 0}, "random"),
      ({"size": 4}, "size is 4, expected 8 to 4096"), ({"radius": 0.0}, "radius"), ({"bonds": 3.0}, "bonds"),
+     ({"bonding": "voronoi"}, "bonding is 'voronoi', expected 'radii' or 'crystal-nn'"),
      ({"shading": 1.5}, "shading"), ({"background": -1.0}, "background")],
 )  # fmt: skip
 def test_a_bad_spec_is_refused(change: dict[str, Any], told: str) -> None:
@@ -223,6 +329,13 @@ def test_an_element_without_a_colour_is_named() -> None:
     heavy = crystal(4 * np.eye(3), [[0, 0, 0]], [110])
     with pytest.raises(ValueError, match=r"test/1: atomic number 110; colours end at 103"):
         scene.build(concat([SALT, heavy]), ViewSpec())
+
+
+def test_what_crystal_nn_cannot_do_names_the_crystal() -> None:
+    heavy = replace(crystal(4 * np.eye(3), [[0, 0, 0]], [103]), ids=np.array(["test/2"]))
+    assert len(scene.build(heavy, SMALL)) > 0
+    with pytest.raises(ValueError, match=r"test/2: atomic number 103; the radii of CrystalNN end at 96"):
+        scene.build(concat([SALT, heavy]), NEAR)
 
 
 def test_an_enormous_block_is_refused() -> None:

@@ -20,6 +20,7 @@ from featurize.graphs import Graphs
 from models import budget, memory, registry
 from models.batch import Batch
 from models.budget import Budget
+from models.inputs import GraphInputs
 from sources.crystals import Crystals
 from tests.models.test_networks import SMALL, SPEC
 
@@ -40,7 +41,7 @@ class Learner:
         width = atoms.width(SPEC.atom_features)
         self.network: nn.Module = registry.create(name, width, ["tc"], **{**SMALL[name], **sizes}).train()
         self.graphs: Graphs = graphs.build(crystals, replace(SPEC, angles=name in registry.NEEDS_ANGLES))
-        self.cost = budget.work(self.graphs, self.graphs.spec.angles)
+        self.cost = GraphInputs(self.graphs, self.graphs.spec.angles).cost
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-2)
         self.parts: list[int] = []
 
@@ -105,9 +106,9 @@ def test_work_counts_what_the_network_holds(crystals: Crystals) -> None:
     bent = flat.with_angles()
     expected = [len(bent.select(np.array([i])).cosine) for i in range(20)]
     states = np.diff(flat.node_ptr) + np.diff(flat.edge_ptr)
-    assert (budget.work(flat, angles=False) == states).all()
-    assert (budget.work(bent, angles=True) == states + expected).all()
-    assert (budget.work(flat, angles=True) == budget.work(bent, angles=True)).all()
+    assert (GraphInputs(flat).cost == states).all()
+    assert (GraphInputs(bent, angles=True).cost == states + expected).all()
+    assert (GraphInputs(flat, angles=True).cost == GraphInputs(bent, angles=True).cost).all()
 
 
 @pytest.mark.parametrize(("name", "sizes"), [("alignn", {"norm": "layer"}), ("cgcnn", {})])
@@ -233,6 +234,7 @@ import numpy as np, torch
 from models import budget, memory
 from models.batch import Batch
 from models.budget import Budget
+from models.inputs import GraphInputs
 from featurize import atoms, graphs
 from featurize.graphs import GraphSpec
 from models import registry
@@ -252,7 +254,7 @@ crystals = Crystals(
 )
 spec = GraphSpec(angles=True)
 built = graphs.build(crystals, spec)
-cost = budget.work(built, True)
+cost = GraphInputs(built, True).cost
 torch.manual_seed(0)
 network = registry.create(
     "alignn", atoms.width(spec.atom_features), ["y"], hidden=128, alignn_layers=1, gcn_layers=1, norm="layer"

@@ -13,7 +13,8 @@ from featurize.graphs import GraphSpec
 from models import checkpoint, ensemble, novelty
 from models.calibration import Calibration
 from models.ensemble import Ensemble
-from models.layers import GraphNetwork
+from models.inputs import GraphInputs
+from models.layers import Network
 from models.novelty import Reference
 from sources.crystals import Crystals
 from tests.models.test_checkpoint_ensemble import untrained
@@ -28,15 +29,15 @@ def random_reference(seed: int = 0, n: int = 40, width: int = 12) -> Reference:
 
 
 @pytest.fixture(scope="module")
-def network() -> GraphNetwork:
+def network() -> Network:
     found = untrained("cgcnn", 0).network
-    assert isinstance(found, GraphNetwork)
+    assert isinstance(found, Network)
     return found
 
 
 @pytest.fixture(scope="module")
-def fitted(network: GraphNetwork, crystals: Crystals) -> Reference:
-    return novelty.fit(network, graphs.build(crystals, GraphSpec()), TRAIN, HELD, 0)
+def fitted(network: Network, crystals: Crystals) -> Reference:
+    return novelty.fit(network, GraphInputs(graphs.build(crystals, GraphSpec())), TRAIN, HELD, 0)
 
 
 @pytest.fixture
@@ -80,9 +81,9 @@ def test_fewer_points_than_neighbours_and_no_rows() -> None:
 
 
 def test_one_is_the_distance_that_95_percent_of_the_held_rows_keep(
-    network: GraphNetwork, fitted: Reference, crystals: Crystals
+    network: Network, fitted: Reference, crystals: Crystals
 ) -> None:
-    built = graphs.build(crystals, GraphSpec())
+    built = GraphInputs(graphs.build(crystals, GraphSpec()))
     held = fitted.distance(novelty.embed(network, built, HELD))
     assert np.quantile(held, 0.95) == pytest.approx(1.0)
     assert fitted.distance(novelty.embed(network, built, TRAIN)).mean() < held.mean()
@@ -90,10 +91,10 @@ def test_one_is_the_distance_that_95_percent_of_the_held_rows_keep(
 
 
 def test_reference_rows_are_few_and_chosen_by_the_seed(
-    network: GraphNetwork, crystals: Crystals, monkeypatch: pytest.MonkeyPatch
+    network: Network, crystals: Crystals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(novelty, "MOST", 25)
-    built = graphs.build(crystals, GraphSpec())
+    built = GraphInputs(graphs.build(crystals, GraphSpec()))
     first, again, shuffled, other = (
         novelty.fit(network, built, rows, HELD, seed)
         for rows, seed in ((TRAIN, 1), (TRAIN, 1), (TRAIN[::-1], 1), (TRAIN, 2))
@@ -105,14 +106,14 @@ def test_reference_rows_are_few_and_chosen_by_the_seed(
 
 
 def test_a_feature_that_hardly_varies_does_not_decide_alone(crystals: Crystals) -> None:
-    class Flat(GraphNetwork):
+    class Flat(Network):
         """Embeds by size, beside a constant that one crystal does not share."""
 
         def encode(self, batch: object) -> torch.Tensor:
             size = batch.size  # type: ignore[attr-defined]
             return torch.stack([size, 1.0 + 1e-6 * (size > 30)], dim=1)
 
-    built = graphs.build(crystals, GraphSpec())
+    built = GraphInputs(graphs.build(crystals, GraphSpec()))
     found = novelty.fit(Flat(), built, TRAIN, HELD, 0)
     assert torch.isfinite(found.points).all()
     assert float(found.deviation[1]) > 1e-3
@@ -121,15 +122,15 @@ def test_a_feature_that_hardly_varies_does_not_decide_alone(crystals: Crystals) 
     )
 
 
-def test_refuses_what_it_cannot_measure(network: GraphNetwork, crystals: Crystals) -> None:
-    built = graphs.build(crystals, GraphSpec())
+def test_refuses_what_it_cannot_measure(network: Network, crystals: Crystals) -> None:
+    built = GraphInputs(graphs.build(crystals, GraphSpec()))
     with pytest.raises(ValueError, match="200 training and 0 calibration rows"):
         novelty.fit(network, built, TRAIN, HELD[:0], 0)
     broken = untrained("cgcnn", 0).network
     with torch.no_grad():
         next(broken.parameters()).fill_(float("nan"))
     with pytest.raises(ValueError, match="without a finite number"):
-        novelty.fit(broken, built, TRAIN, HELD, 0)  # type: ignore[arg-type]
+        novelty.fit(broken, built, TRAIN, HELD, 0)
 
 
 def test_written_and_read_measures_the_same_bits(fitted: Reference, tmp_path: Path) -> None:
@@ -145,7 +146,8 @@ def test_the_ensemble_tells_the_distance_of_every_crystal(folder: Path, fitted: 
     loaded = Ensemble.load(folder)
     found, _ = loaded.predict(crystals)
     assert found.ood_distance is not None
-    embedded = novelty.embed(loaded.members[0].network, graphs.build(crystals, GraphSpec()), np.arange(len(crystals)))  # type: ignore[arg-type]
+    read = GraphInputs(graphs.build(crystals, GraphSpec()))
+    embedded = novelty.embed(loaded.members[0].network, read, np.arange(len(crystals)))
     np.testing.assert_allclose(found.ood_distance, fitted.distance(embedded), rtol=1e-3, atol=1e-4)
     plain, _ = replace(loaded, reference=None).predict(crystals)
     assert plain.ood_distance is None
@@ -168,7 +170,7 @@ def test_every_network_runs_once(folder: Path, crystals: Crystals) -> None:
 def test_another_member_can_measure(folder: Path, crystals: Crystals) -> None:
     loaded = Ensemble.load(folder)
     second = loaded.members[1].network
-    reference = novelty.fit(second, graphs.build(crystals, GraphSpec()), TRAIN, HELD, 0, member=1)  # type: ignore[arg-type]
+    reference = novelty.fit(second, GraphInputs(graphs.build(crystals, GraphSpec())), TRAIN, HELD, 0, member=1)
     ensemble.write(folder, "test", ["member-0", "member-1"], loaded.calibration, {}, reference=reference)
     found, _ = Ensemble.load(folder).predict(crystals.select(HELD))
     assert found.ood_distance is not None

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from featurize.graphs import GraphSpec
-from models import optimise, prepare, registry, start, train
+from models import checkpoint, optimise, prepare, start, train
 from models.layers import LOG_VARIANCE
 from models.prepare import Prepared
 from models.recipe import Lora, MemberSpec, Recipe, Schedule, Start, Task
@@ -33,8 +33,7 @@ def recipe(name: str = "cgcnn", **schedule: Any) -> Recipe:
 
 
 def material(plan: Recipe, crystals: Crystals, train_rows: int, rows: int) -> train.Material:
-    angles = plan.members[0].network in registry.NEEDS_ANGLES
-    built = prepare.graphs(crystals[:rows], plan.graph, plan.quotient, angles=angles)
+    built = prepare.inputs(crystals[:rows], plan.reads(plan.members[0]), plan.quotient)
     target = crystals.columns["e_form"][:rows].astype(np.float64)[:, None]
     target = np.tile(target, (1, len(plan.tasks)))
     for k in range(1, len(plan.tasks)):  # another property of other crystals
@@ -179,7 +178,7 @@ def test_trunk_and_heads_learn_at_their_own_rates(crystals: Crystals, tmp_path: 
     plan = recipe(epochs=1)
     train.member(plan, 0, material(plan, crystals, 20, 30), tmp_path, {})
     begun = replace(plan, start=Start(str(tmp_path), backbone_rate=1e-5, head_rate=1e-3))
-    network = start.find(begun.start, begun.members[0], begun.graph, 0).network
+    network = checkpoint.read(tmp_path).network
     trunk, heads = start.groups(network, begun.start, 0.5, 0.0)
     assert (trunk["peak"], heads["peak"]) == (1e-5, 1e-3)
     assert sum(p.numel() for p in heads["params"]) == sum(p.numel() for p in network.heads.parameters())
@@ -196,7 +195,7 @@ def test_another_network_cannot_start_from_these_weights(crystals: Crystals, tmp
     with pytest.raises(ValueError, match="give it the network and sizes of its start"):
         train.member(replace(plan, members=(wider, wider), start=Start(str(tmp_path))), 0, data, tmp_path / "b", {})
     fewer = replace(plan, graph=replace(plan.graph, k=6), start=Start(str(tmp_path)))
-    with pytest.raises(ValueError, match="learned from graphs of"):
+    with pytest.raises(ValueError, match="learned from GraphSpec"):
         train.member(fewer, 0, data, tmp_path / "d", {})
     deep = replace(plan, start=Start(str(tmp_path), freeze="first", layers=9))
     with pytest.raises(ValueError, match=r"start.layers is 9, this network has 2 layers"):

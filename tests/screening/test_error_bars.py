@@ -13,7 +13,8 @@ import pytest
 from featurize import graphs
 from models import ensemble, novelty
 from models.ensemble import Ensemble
-from models.layers import GraphNetwork
+from models.inputs import GraphInputs
+from models.layers import Network
 from screening import outputs, predict, verify, worker
 from screening.exits import Exit
 from screening.plan import Plan
@@ -31,9 +32,9 @@ def measuring(model: Path, real: Crystals, tmp_path_factory: pytest.TempPathFact
     shutil.copytree(model, folder)
     loaded = Ensemble.load(folder)
     network = loaded.members[0].network
-    assert isinstance(network, GraphNetwork)
+    assert isinstance(network, Network)
     rows = np.arange(30)
-    reference = novelty.fit(network, graphs.build(real[:60], loaded.spec), rows, rows + 30, 0)
+    reference = novelty.fit(network, GraphInputs(graphs.build(real[:60], loaded.spec)), rows, rows + 30, 0)
     fitted = {name: replace(one, scale=1.7) for name, one in loaded.calibration.items()}
     names = json.loads((folder / "ensemble.json").read_text())["members"]
     ensemble.write(folder, loaded.name, names, fitted, loaded.facts, reference=reference)
