@@ -1,7 +1,7 @@
 """The same rasteriser in torch, for devices: all views of a batch at once, one primitive of each after the other.
 
-Enters: `Scenes`. Leaves: a (V, C, size, size) tensor on the device. The pictures are those of `featurize.raster`, up to
-rounding at the outlines; on a CPU the compiled one is far quicker.
+Enters: `Scenes`. Leaves: a (V, C, size, size) tensor on the device, or which site each pixel shows. The pictures are
+those of `featurize.raster`, up to rounding at the outlines; on a CPU the compiled one is far quicker.
 """
 
 from __future__ import annotations
@@ -36,8 +36,29 @@ def images(
     """(V, C, size, size) float32 on the device; arguments as for `featurize.raster.images`."""
     kind = encoding(spec.encoding)
     scale, shift = (torch.from_numpy(part).to(device) for part in normalisation(len(kind.names), mean, std))
+    canvas = _drawn(scenes, spec, device)
+    colour = torch.from_numpy(scenes.colour).to(device)
+    picture = canvas.compose(colour, spec.background)
+    if kind.maps:
+        span = torch.from_numpy(scenes.depth).to(device) * _unit(scenes, spec, device)[:, None]
+        picture = torch.cat([picture, canvas.maps(span)], dim=1)
+    return picture * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
+
+
+def sites(scenes: Scenes, spec: ViewSpec, device: torch.device | str = "cpu") -> Tensor:
+    """(V, size, size) int64 site of the batch that gives a pixel most of its colour, -1 where nothing is drawn.
+
+    A bond belongs to the atom whose colour it has. The site is that of `Scenes.site`: one of those with its species.
+    """
+    canvas = _drawn(scenes, spec, device)
+    site = torch.from_numpy(scenes.site.astype(np.int64)).to(device)
+    return torch.where(canvas.empty(), -1, site[_atom(canvas.foremost())]) if len(site) else canvas.front - 1
+
+
+def _drawn(scenes: Scenes, spec: ViewSpec, device: torch.device | str) -> _Canvas:
+    """Every sphere and every stick of every view."""
     canvas = _Canvas.blank(len(scenes), spec.size, device)
-    unit = torch.from_numpy(0.5 * spec.size / scenes.extent).to(device)
+    unit = _unit(scenes, spec, device)
     half = torch.arange(spec.size, device=device, dtype=torch.float32) + 0.5
     grid = half.view(1, 1, -1), half.view(1, -1, 1)
     middle = spec.size / 2
@@ -49,11 +70,12 @@ def images(
         start, end = (_pixels(part[k], unit[alive], middle) for part in (scenes.start, scenes.end))
         owner = torch.from_numpy(-1 - scenes.owner[k].astype(np.int64)).to(device)
         canvas.draw(alive, owner, _stick(grid, start, end, _wide(spec.bond_radius * unit[alive])), spec.shading)
-    colour = torch.from_numpy(scenes.colour).to(device)
-    picture = canvas.compose(colour, spec.background)
-    if kind.maps:
-        picture = torch.cat([picture, canvas.maps(torch.from_numpy(scenes.depth).to(device) * unit[:, None])], dim=1)
-    return picture * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
+    return canvas
+
+
+def _unit(scenes: Scenes, spec: ViewSpec, device: torch.device | str) -> Tensor:
+    """(V,) pixels per Å."""
+    return torch.from_numpy(0.5 * spec.size / scenes.extent).to(device)
 
 
 def _rounds(ptr: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -150,6 +172,15 @@ class _Canvas:
 
     def _alpha(self) -> Tensor:
         return torch.where(self.rim > self.depth, self.share, 0.0)
+
+    def empty(self) -> Tensor:
+        """(V, size, size) whether there is nothing at all."""
+        return (self.depth <= _NOTHING) & (self.share <= 0)
+
+    def foremost(self) -> Tensor:
+        """(V, size, size) what gives a pixel most of its colour: an outline that covers half of it, or has it alone."""
+        outlined = (self._alpha() >= 0.5) | (self.depth <= _NOTHING)
+        return torch.where(outlined, self.edge, self.front)
 
     def compose(self, colour: Tensor, background: float) -> Tensor:
         """(V, C, size, size) colours."""

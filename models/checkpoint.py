@@ -67,8 +67,8 @@ def write(checkpoint: Checkpoint, folder: Path) -> Path:
     return folder
 
 
-def read(folder: Path) -> Checkpoint:
-    """Read a checkpoint folder and check its weights against the recorded hash.
+def read(folder: Path, precision: str = "float32") -> Checkpoint:
+    """Read a checkpoint folder and check its weights against the recorded hash; `precision` as in `Recipe`.
 
     Raises:
         FileNotFoundError: when the folder or a file of it is missing.
@@ -90,6 +90,10 @@ def read(folder: Path) -> Checkpoint:
     names = [p.name for p in properties]
     network = registry.create(described["network"], registry.shape(spec), names, **described["sizes"])
     network.load_state_dict(load(weights), strict=True)
+    if precision == "bfloat16" and isinstance(spec, ViewSpec):
+        from models import vision
+
+        vision.lower(network)
     return Checkpoint(
         network=network.eval(),
         name=described["network"],

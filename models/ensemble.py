@@ -105,8 +105,10 @@ class Ensemble:
     """Training crystals that tell how far a new one lies."""
 
     @classmethod
-    def load(cls, folder: Path | str) -> Ensemble:
+    def load(cls, folder: Path | str, precision: str | None = None) -> Ensemble:
         """Load an ensemble folder, checking every weights file and the reference.
+
+        `precision` takes the place of what the ensemble says, see `Recipe.precision`; gradients need float32.
 
         Raises:
             FileNotFoundError: when the folder is missing or is not an ensemble.
@@ -114,7 +116,8 @@ class Ensemble:
         """
         folder = Path(folder)
         described = checkpoint.read_json(folder / "ensemble.json", "a model ensemble")
-        members = tuple(checkpoint.read(folder / name) for name in described["members"])
+        precision = precision or described.get("precision", "float32")
+        members = tuple(checkpoint.read(folder / name, precision) for name in described["members"])
         calibration = {name: Calibration(**fields) for name, fields in described["calibration"].items()}
         weights = {name: tuple(shares) for name, shares in described.get("weights", {}).items()}
         reference = None

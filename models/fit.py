@@ -91,7 +91,7 @@ def train_member(recipe: Recipe, k: int, output: Path) -> None:
 
 def uncalibrated(recipe: Recipe, output: Path) -> Ensemble:
     """The trained members in `output`, as an ensemble whose intervals mean nothing yet."""
-    members = tuple(checkpoint.read(output / f"member-{k}") for k in range(len(recipe.members)))
+    members = tuple(checkpoint.read(output / f"member-{k}", recipe.precision) for k in range(len(recipe.members)))
     bare = {task.property.name: Calibration(recipe.level, 1.0, 0.0, 0) for task in recipe.tasks}
     return Ensemble(recipe.name, output, members, bare, {})
 
@@ -111,6 +111,7 @@ def _assemble(recipe: Recipe, prepared: Prepared, output: Path, workers: int, co
     facts = {
         "tasks": {name: _measured(recipe, prepared, tested[name], k, workers) for k, name in enumerate(names)},
         "recipe": asdict(recipe),
+        "precision": recipe.precision,
     }
     reference = _reference(recipe, prepared, draft)
     ensemble.write(output, recipe.name, folders, fitted, facts, shares, reference)

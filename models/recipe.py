@@ -151,6 +151,9 @@ class Recipe:
     combine: Literal["mean", "validation", "stacking"] = "mean"
     """Weights of the members: equal; by the inverse square of the validation error; fitted on half of the calibration
     rows, the other half of which then calibrates."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """In which the trained vision networks predict on a CPU; learning is in float32. bfloat16 is several times as fast
+    where the processor has the instructions, and cannot be used where it has none."""
     level: float = 0.9
     """Nominal coverage of the interval."""
     limit: int | None = None

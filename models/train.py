@@ -328,6 +328,7 @@ def _mae(truth: NDArray[Any], predicted: NDArray[Any], weight: NDArray[np.float6
 def _fingerprint(recipe: Recipe, spec: MemberSpec, material: Material, source: Source | None) -> str:
     """Hash of everything that changes this member's weights."""
     described = asdict(replace(recipe, members=(spec, spec), combine="mean", level=0.9))
+    del described["precision"]
     if recipe.learn_from is None:
         del described["learn_from"]  # runs from before there was one go on
     for name in ("graph", "quotient") if spec.network in registry.READS_VIEWS else ("view", "augment"):

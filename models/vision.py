@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from models import torchvision_ops
 from models.batch import Images
 from models.layers import VIEWS, Network, PropertyHeads
+from models.linear import Half
 
 HUB = "timm"
 """As the folder of a start: the published weights of the backbone, from the cache or the hub."""
@@ -159,6 +160,25 @@ def published(source: str, backbone: str, features: tuple[int, int], options: di
     if idle:
         raise ValueError(f"the weights of {source} leave {len(idle)} tensors of {backbone} random, one is {idle[0]}")
     return {f"vit.{name}": value for name, value in loaded.items()}
+
+
+def lower(network: Any) -> None:
+    """Make the blocks of a trained `ViT` predict in bfloat16; what runs from block to block stays in float32.
+
+    About three to four times as fast on a CPU that has the instructions, see docs/benchmarks.md. It can learn no more.
+
+    Raises:
+        ValueError: when the CPU has none.
+    """
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # noqa: SLF001
+        raise ValueError("precision is bfloat16, and this processor does not multiply it (x86 with AVX-512 BF16 or AMX "
+                         "does); say float32 in ensemble.json for slower predictions with other last bits")  # fmt: skip
+    for block in network.vit.blocks:
+        for name, module in list(block.named_modules()):
+            if isinstance(module, nn.Linear):
+                block.set_submodule(name, Half(module))
+            elif hasattr(module, "fused_attn"):
+                module.fused_attn = False  # products one by one are twice as fast as torch's fused kernel in bfloat16
 
 
 def digest(weights: dict[str, Tensor]) -> str:

@@ -58,6 +58,9 @@ def _options(
 
 ConfigFile = Annotated[Path, typer.Argument(help="Campaign config, for example configs/quickstart.yaml.")]
 Folder = Annotated[Path, typer.Argument(help="Campaign folder.")]
+Files = Annotated[list[Path], typer.Argument(help="CIF, POSCAR, extxyz, Parquet, optimade.jsonl, or folders.")]
+Model = Annotated[Path, typer.Option("--model", "-m", help="Ensemble folder.")]
+MaxBad = Annotated[float, typer.Option(min=0, max=1, help="Accepted fraction of refused crystals.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a config key; repeatable.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Campaign folder; default: output of the config.")]
 Where = Annotated[On, typer.Option("--on", help="auto: Ray inside a Ray job or with an address, else this process.")]
@@ -156,10 +159,10 @@ def errors(
 
 @app.command()
 def predict(
-    files: Annotated[list[Path], typer.Argument(help="CIF, POSCAR, extxyz, Parquet, optimade.jsonl, or folders.")],
-    model: Annotated[Path, typer.Option("--model", "-m", help="Ensemble folder.")] = Path("models/zoo/tc"),
+    files: Files,
+    model: Model = Path("models/zoo/tc"),
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Parquet file for the predictions.")] = None,
-    max_bad: Annotated[float, typer.Option(min=0, max=1, help="Accepted fraction of refused crystals.")] = 0.05,
+    max_bad: MaxBad = 0.05,
 ) -> None:
     """Predict the crystals in some files: mean ± std with its interval, and what to beware of."""
     from screening import plan, predict as prediction
@@ -168,20 +171,37 @@ def predict(
     done = prediction.predict(files, ensemble)
     shown = prediction.lines(done, ensemble, most=None if output is None else 20)
     typer.echo("\n".join(shown))
-    for row in done.part.quarantined:
-        typer.echo(prediction.refusal(row), err=True)
     if output is not None:
         prediction.write(done, output)
         typer.echo(f"{done.part.table.num_rows} predictions in {output}", err=True)
-    bad, good = len(done.part.quarantined), done.part.table.num_rows
-    if bad > max_bad * (bad + good):
-        raise Failure(Exit.TOO_MANY_BAD, f"{bad} of {bad + good} crystals could not be predicted, more than --max-bad "
-                      f"{max_bad:g}; the reasons are above")  # fmt: skip
+    for line in prediction.refusals(done, max_bad):
+        typer.echo(line, err=True)
+
+
+@app.command("explain")
+def explain_files(
+    files: Files,
+    model: Model = Path("models/zoo/tc"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the tables.")] = Path("runs/explain"),
+    name: Annotated[str | None, typer.Option("--property", help="What is explained; unset: the first.")] = None,
+    max_bad: MaxBad = 0.05,
+) -> None:
+    """Tell what each atom adds to a prediction, and where vision networks look: a table and pictures per crystal."""
+    from screening import explain as why, plan, predict as prediction
+
+    ensemble = plan.load_ensembles([str(model)])[0]
+    done = prediction.predict(files, ensemble)
+    for found in why.write(done, ensemble, output, name):
+        typer.echo("\n".join(found.lines))
+        for note in found.notes:
+            typer.echo(note, err=True)
+    for line in prediction.refusals(done, max_bad):
+        typer.echo(line, err=True)
 
 
 @app.command()
 def render(
-    files: Annotated[list[Path], typer.Argument(help="CIF, POSCAR, extxyz, Parquet, optimade.jsonl, or folders.")],
+    files: Files,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the pictures.")] = Path("runs/render"),
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="a=b", help="Key of a view, for example encoding=elements.")

@@ -6,13 +6,14 @@ rest. It does not know the ledger.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from screening.exits import Exit, Failure
 from screening.worker import Part, novelty_columns, prediction_columns, set_up_process
 from sources.crystals import Crystals
 from sources.elements import SYMBOLS
@@ -104,25 +105,46 @@ def refusal(row: Quarantined) -> str:
     return f"{row.id}: {row.reason}: {row.message}{'; ' + remedy if remedy else ''}"
 
 
+def refusals(prediction: Prediction, max_bad: float) -> Iterator[str]:
+    """One line about each refused crystal.
+
+    Raises:
+        Failure: after the last line, when the refused share is above `max_bad`.
+    """
+    yield from map(refusal, prediction.part.quarantined)
+    bad, good = len(prediction.part.quarantined), prediction.part.table.num_rows
+    if bad > max_bad * (bad + good):
+        raise Failure(Exit.TOO_MANY_BAD, f"{bad} of {bad + good} crystals could not be predicted, more than --max-bad "
+                      f"{max_bad:g}; the reasons are above")  # fmt: skip
+
+
 def disorder(crystal: Crystals) -> list[str]:
     """What is disordered in a batch of one: `disordered: La/Sr 0.925/0.075 on 2 of 7 sites`."""
     kinds: dict[str, int] = {}
     for site in range(len(crystal.frac)):
-        species = slice(crystal.species_ptr[site], crystal.species_ptr[site + 1])
-        shares = crystal.occupancy[species]
+        shares = crystal.occupancy[crystal.species_ptr[site] : crystal.species_ptr[site + 1]]
         if len(shares) > 1 or shares[0] < 1 - 1e-5:
-            order = np.argsort(-shares, kind="stable")
-            names = [SYMBOLS[z] for z in crystal.numbers[species][order]]
-            amounts = [f"{share:.4g}" for share in shares[order]]
-            vacant = 1 - float(shares.sum())
-            if vacant > 1e-4:
-                names, amounts = [*names, "vacant"], [*amounts, f"{vacant:.3g}"]
-            text = f"{'/'.join(names)} {'/'.join(amounts)}"
+            text = species(crystal, site)
             kinds[text] = kinds.get(text, 0) + 1
     if not kinds:
         return []
     total = len(crystal.frac)
     return ["disordered: " + ", ".join(f"{text} on {n} of {total} sites" for text, n in kinds.items())]
+
+
+def species(crystal: Crystals, site: int) -> str:
+    """What is on a site, the most of it first: `Cu`, `La/Sr 0.925/0.075`, `Nb/vacant 0.9/0.1`."""
+    held = slice(crystal.species_ptr[site], crystal.species_ptr[site + 1])
+    shares = crystal.occupancy[held]
+    order = np.argsort(-shares, kind="stable")
+    names: list[str] = [SYMBOLS[z] for z in crystal.numbers[held][order]]
+    if len(names) == 1 and shares[0] >= 1 - 1e-5:
+        return names[0]
+    amounts = [f"{share:.4g}" for share in shares[order]]
+    vacant = 1 - float(shares.sum())
+    if vacant > 1e-4:
+        names, amounts = [*names, "vacant"], [*amounts, f"{vacant:.3g}"]
+    return f"{'/'.join(names)} {'/'.join(amounts)}"
 
 
 def _untested(crystal: Crystals, ensemble: Ensemble) -> list[str]:

@@ -422,3 +422,25 @@ def test_a_crystal_that_cannot_be_drawn_is_accounted_for(folder: Path, crystals:
     assert refused
     assert {(row.stage, row.reason) for row in refused} == {(Stage.FEATURIZE, Reason.UNSUPPORTED)}
     assert all("at most 20000 are drawn" in row.message for row in refused)
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="the processor has no bfloat16")
+def test_bfloat16_says_nearly_the_same_and_the_ensemble_says_that_it_is_used(folder: Path, crystals: Crystals) -> None:
+    few = small(crystals, 12)
+    full, _ = Ensemble.load(folder).predict(few)
+    described = json.loads((folder / "ensemble.json").read_text())
+    (folder / "ensemble.json").write_text(json.dumps({**described, "precision": "bfloat16"}))
+    half, _ = Ensemble.load(folder).predict(few)
+    before, after = full.values["tc"].members, half.values["tc"].members
+    assert np.array_equal(before[:, [0, 2]], after[:, [0, 2]])  # graph networks are left alone
+    assert not np.array_equal(before[:, [1, 3]], after[:, [1, 3]])
+    np.testing.assert_allclose(after[:, [1, 3]], before[:, [1, 3]], rtol=0.03, atol=0.03 * before.std())
+    again, _ = Ensemble.load(folder).predict(few)
+    assert again.values["tc"].members.tobytes() == after.tobytes()
+
+
+def test_bfloat16_without_the_instructions_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    with pytest.raises(ValueError, match="this processor does not multiply it"):
+        checkpoint.read(folder / "member-1", "bfloat16")
+    checkpoint.read(folder / "member-0", "bfloat16")
