@@ -128,6 +128,11 @@ class Images:
         share = self.weight / total(self.weight[:, None], self.crystal, self.count)[:, 0].index_select(0, self.crystal)
         return total(values, self.crystal, self.count, share)
 
+    def variance(self, values: Tensor) -> Tensor:
+        """(n,) variance over the views of each crystal of values (V,), each as often as it counts."""
+        apart = values - self.mean(values[:, None])[:, 0].index_select(0, self.crystal)
+        return self.mean((apart**2)[:, None])[:, 0]
+
 
 def total(values: Tensor, owner: Tensor, n: int, weight: Tensor | None = None) -> Tensor:
     """(n, h) sum of the rows of `values` (m, h) that each owner has, each times its weight (m,)."""

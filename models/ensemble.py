@@ -7,7 +7,6 @@ Follows Lakshminarayanan et al., NeurIPS 2017. This module does not know campaig
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,18 +15,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featurize import augment, graphs as crystal_graphs, scene
+from featurize import graphs as crystal_graphs
 from featurize.elements import HEAVIEST
-from featurize.graphs import GraphSpec
-from featurize.quotient import of_crystals
-from featurize.scene import Scenes, ViewSpec
+from featurize.graphs import Graphs, GraphSpec
+from featurize.scene import ViewSpec
 from models import checkpoint, combine, registry
 from models.batch import Images
 from models.calibration import Calibration
 from models.checkpoint import Checkpoint
-from models.inputs import GraphInputs, Inputs, PictureInputs
 from models.layers import LOG_VARIANCE, VIEWS
 from models.novelty import Reference
+from models.reading import Reading, micro_batches, readings
 from models.target import Property
 from sources.elements import NUMBERS, SYMBOLS
 from sources.quarantine import Quarantined, Reason, Stage
@@ -37,11 +35,6 @@ if TYPE_CHECKING:
 
 SHORTEST_BOND = 0.5
 """Å; atoms closer than this are refused. The shortest real bond, H-H in H2, is 0.74 Å."""
-
-EDGES_PER_BATCH = 8_192
-TRIPLETS_PER_BATCH = 65_536
-PIXELS_PER_BATCH = 32 * 224**2
-"""Work per micro-batch, small enough for the cache of one core."""
 
 _log = logging.getLogger(__name__)
 
@@ -187,16 +180,20 @@ class Ensemble:
 
         The micro-batches, and with them the last bits of each number, depend only on `crystals`.
         """
-        rows, readings, refused = self._featurize(crystals)
+        rows, graphs, refused = self._sound(crystals)
         out = _Outputs(len(rows), len(self.members), len(self.properties))
         with torch.inference_mode():
-            for members, inputs in readings:
-                for batch in _micro_batches(inputs):
-                    self._predict_rows(inputs, members, batch, out, refused, crystals.ids[rows])
+            for reading in readings(self.members, crystals.select(rows), graphs, angles=self.angles):
+                for row, reason in reading.refused.items():
+                    if not out.failed[row]:
+                        refused.append(_refusal(crystals, rows[row], Reason.UNSUPPORTED, reason))
+                    out.failed[row] = True
+                for batch in micro_batches(reading.inputs):
+                    self._predict_rows(reading, batch, out, refused, crystals.ids[rows])
         return self._summarise(crystals, rows, out), refused
 
-    def _featurize(self, crystals: Crystals) -> tuple[NDArray[np.int64], list[_Reading], list[Quarantined]]:
-        """Rows that can be predicted, what the members read of them, and the rows that cannot."""
+    def _sound(self, crystals: Crystals) -> tuple[NDArray[np.int64], Graphs, list[Quarantined]]:
+        """Rows that networks can read, their graphs, and the rows they cannot."""
         heavy = np.zeros(len(crystals), bool)
         heavy[crystals.site_crystal[crystals.species_site[crystals.numbers > HEAVIEST]]] = True
         refused = [
@@ -206,50 +203,15 @@ class Ensemble:
         rows = np.flatnonzero(~heavy)
         graphs = crystal_graphs.build(crystals.select(rows), self.spec)
         shortest = graphs.shortest()
-        fit = shortest >= SHORTEST_BOND
-        for row, distance in zip(rows[~fit], shortest[~fit], strict=True):
+        close = shortest < SHORTEST_BOND
+        for row, distance in zip(rows[close], shortest[close], strict=True):
             message = f"two atoms are {distance:.3f} Å apart, accepted is at least {SHORTEST_BOND} Å"
             refused.append(_refusal(crystals, row, Reason.ATOMS_TOO_CLOSE, message))
-        scenes = self._scenes(crystals, rows[fit], refused)
-        kept = np.array([row for row in rows[fit] if all(row in drawn for drawn, _ in scenes.values())], np.int64)
-        readings: list[_Reading] = []
-        seeing = [k for k, member in enumerate(self.members) if isinstance(member.spec, GraphSpec)]
-        if seeing:
-            merged = of_crystals(graphs.select(np.searchsorted(rows, kept)), angles=self.angles)
-            readings.append((seeing, GraphInputs(merged)))
-        for (view, _), seeing in self._watchers().items():
-            drawn, built = scenes[view]
-            shown = augment.crystals(built, np.array([drawn[row] for row in kept.tolist()], np.int64))
-            readings.append((seeing, PictureInputs(crystals.select(kept), shown, view)))
-        return kept, readings, refused
-
-    def _scenes(
-        self, crystals: Crystals, rows: NDArray[np.int64], refused: list[Quarantined]
-    ) -> dict[ViewSpec, tuple[dict[int, int], Scenes]]:
-        """Position by row of what can be drawn, and the views of all `rows`, for every kind of picture."""
-        found: dict[ViewSpec, tuple[dict[int, int], Scenes]] = {}
-        reasons: dict[int, str] = {}
-        for view in self.views:
-            bad: dict[int, str] = {}
-            built = scene.build(crystals.select(rows), view, bad)
-            found[view] = {row: k for k, row in enumerate(rows.tolist()) if k not in bad}, built
-            reasons = {**{int(rows[k]): reason for k, reason in bad.items()}, **reasons}
-        refused += [_refusal(crystals, row, Reason.UNSUPPORTED, reasons[row]) for row in sorted(reasons)]
-        return found
-
-    def _watchers(self) -> dict[tuple[ViewSpec, str], list[int]]:
-        """Members that read the very same tensors: the same pictures, normalised alike."""
-        found: dict[tuple[ViewSpec, str], list[int]] = {}
-        for k, member in enumerate(self.members):
-            if isinstance(member.spec, ViewSpec):
-                scale = [member.network.get_buffer(name).tolist() for name in ("mean", "std")]
-                found.setdefault((member.spec, repr(scale)), []).append(k)
-        return found
+        return rows[~close], graphs.select(np.flatnonzero(~close)), refused
 
     def _predict_rows(
         self,
-        inputs: Inputs,
-        members: list[int],
+        reading: Reading,
         batch: NDArray[np.int64],
         out: _Outputs,
         refused: list[Quarantined],
@@ -257,24 +219,24 @@ class Ensemble:
     ) -> None:
         """Fill `out` for the rows of `batch`; on failure halve the batch until the guilty crystal stands alone."""
         try:
-            self._forward(inputs, members, batch, out)
+            self._forward(reading, batch, out)
         except Exception as error:  # noqa: BLE001
             if len(batch) == 1:
-                if not out.failed[batch[0]]:
-                    message = f"{type(error).__name__}: {error}".splitlines()[0]
-                    refused.append(
-                        Quarantined(str(ids[batch[0]]), "", Stage.PREDICT, Reason.PREDICTION_FAILED, message)
-                    )
-                out.failed[batch] = True
+                row = int(reading.rows[batch[0]])
+                if not out.failed[row]:  # another kind of network may have failed before
+                    told = f"{type(error).__name__}: {error}".splitlines()[0]
+                    refused.append(Quarantined(str(ids[row]), "", Stage.PREDICT, Reason.PREDICTION_FAILED, told))
+                out.failed[row] = True
                 return
             _log.warning("a micro-batch of %d crystals failed and is halved: %s", len(batch), error)
             for half in np.array_split(batch, 2):
-                self._predict_rows(inputs, members, half, out, refused, ids)
+                self._predict_rows(reading, half, out, refused, ids)
 
-    def _forward(self, inputs: Inputs, members: list[int], rows: NDArray[np.int64], out: _Outputs) -> None:
-        """Fill `out` at `rows` for some members; every network runs once."""
-        batch = inputs.batch(rows, self.members[members[0]].network)
-        for k in members:
+    def _forward(self, reading: Reading, chosen: NDArray[np.int64], out: _Outputs) -> None:
+        """Fill `out` for the chosen ones of a reading; every network runs once."""
+        batch = reading.inputs.batch(chosen, self.members[reading.members[0]].network)
+        rows = reading.rows[chosen]
+        for k in reading.members:
             member = self.members[k]
             if self.reference and self.reference.member == k:
                 embedding, scaled = member.network.look(batch)
@@ -286,12 +248,9 @@ class Ensemble:
                 unsure = scaled.get(prop.name + LOG_VARIANCE)
                 if unsure is not None:
                     out.variance[rows, k, position] = np.exp(unsure.numpy().astype(np.float64)) * prop.scale**2
-                views = scaled.get(prop.name + VIEWS)
-                if views is not None and isinstance(batch, Images):
-                    each = torch.from_numpy(prop.decode(views.numpy()))[:, None]
-                    middle = batch.mean(each)
-                    apart = batch.mean((each - middle.index_select(0, batch.crystal)) ** 2)
-                    out.views[rows, k, position] = apart[:, 0].numpy()
+                if isinstance(batch, Images):
+                    views = prop.decode(scaled[prop.name + VIEWS].numpy())
+                    out.views[rows, k, position] = batch.variance(torch.from_numpy(views)).numpy()
 
     def _summarise(self, crystals: Crystals, rows: NDArray[np.int64], out: _Outputs) -> Predictions:
         kept = ~out.failed
@@ -324,10 +283,6 @@ class Ensemble:
         """`variance` (m, k), NaN for members that see no views."""
         seeing = [k for k, member in enumerate(self.members) if isinstance(member.spec, ViewSpec)]
         return np.asarray(np.sqrt(variance[:, seeing].mean(axis=1)), np.float64) if seeing else None
-
-
-_Reading = tuple[list[int], Inputs]
-"""Members, and the crystals as they read them."""
 
 
 class _Outputs:
@@ -374,21 +329,3 @@ _OWN_KEYS = frozenset({"name", "members", "calibration", "weights", "novelty"})
 def _refusal(crystals: Crystals, row: Any, reason: Reason, message: str) -> Quarantined:
     origin = str(crystals.columns["origin"][row]) if "origin" in crystals.columns else ""
     return Quarantined(str(crystals.ids[row]), origin, Stage.FEATURIZE, reason, message)
-
-
-def _micro_batches(inputs: Inputs) -> Iterator[NDArray[np.int64]]:
-    """Rows of about equal work, crystals of like size together."""
-    if isinstance(inputs, GraphInputs):
-        cost = np.diff(inputs.graphs.edge_ptr) / EDGES_PER_BATCH
-        cost = np.maximum(cost, np.diff(inputs.graphs.triplet_ptr) / TRIPLETS_PER_BATCH)
-    else:
-        cost = inputs.cost / PIXELS_PER_BATCH
-    order = np.lexsort((np.arange(len(cost)), cost))
-    start, used = 0, 0.0
-    for stop, row in enumerate(order):
-        if used and used + cost[row] > 1:
-            yield order[start:stop]
-            start, used = stop, 0.0
-        used += cost[row]
-    if start < len(order):
-        yield order[start:]

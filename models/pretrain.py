@@ -29,6 +29,7 @@ class MaskedAutoencoder(Network):
         *,
         backbone: str = "vit_tiny_patch16_224",
         options: dict[str, Any] | None = None,
+        waves: int = 0,
         masked: float = 0.75,
         decoder_width: int = 96,
         decoder_layers: int = 2,
@@ -40,6 +41,7 @@ class MaskedAutoencoder(Network):
             properties: one name, under which the error is told.
             backbone: a timm transformer with learned positions, as for `ViT`.
             options: its keyword arguments.
+            waves: as for `ViT`.
             masked: share of the patches that is hidden.
             decoder_width: of a patch while it is painted.
             decoder_layers: blocks that paint.
@@ -49,13 +51,13 @@ class MaskedAutoencoder(Network):
             raise ValueError(f"a masked autoencoder tells one number, its error, not {list(properties)}")
         if not 0 < masked < 1:
             raise ValueError(f"masked is {masked}, expected between 0 and 1")
-        template = vision.ViT(features, (), backbone=backbone, options=options)
+        template = vision.ViT(features, (), backbone=backbone, options=options, waves=waves)
         self.vit = vit = template.vit
         for name in ("mean", "std"):
             self.register_buffer(name, template.get_buffer(name))
         if vit.pos_embed is None or vit.num_prefix_tokens != 1 or getattr(vit, "rope", None) is not None:
             raise ValueError(f"{backbone} has no learned positions with one class token, which masking needs")
-        (self.name,), self.masked, (channels, _) = properties, masked, features
+        (self.name,), self.masked, self.waves, (channels, _) = properties, masked, waves, features
         self.patch = int(vit.patch_embed.patch_size[0])
         self.narrow = nn.Linear(vit.embed_dim, decoder_width)
         self.hidden = nn.Parameter(torch.zeros(1, 1, decoder_width))
@@ -65,7 +67,8 @@ class MaskedAutoencoder(Network):
 
     def encode(self, batch: Images) -> Tensor:
         """(n, width) mean state of the views of each crystal, nothing hidden."""
-        return batch.mean(self.vit.forward_head(self.vit.forward_features(batch.pixels), pre_logits=True))
+        seen = self.vit.forward_features(vision.ripple(batch.pixels, self.waves))
+        return batch.mean(self.vit.forward_head(seen, pre_logits=True))
 
     def look(self, batch: Images) -> tuple[Tensor, dict[str, Tensor]]:
         """The state of each crystal, and its error of reconstruction."""
@@ -76,7 +79,7 @@ class MaskedAutoencoder(Network):
         wanted = self._patches(batch.pixels)
         order = self._order(wanted)
         seen = order[:, : max(1, round(wanted.shape[1] * (1 - self.masked)))]
-        tokens = self.vit.patch_embed(batch.pixels) + self.vit.pos_embed[:, 1:]
+        tokens = self.vit.patch_embed(vision.ripple(batch.pixels, self.waves)) + self.vit.pos_embed[:, 1:]
         first = (self.vit.cls_token + self.vit.pos_embed[:, :1]).expand(len(tokens), -1, -1)
         states = self.vit.norm(self.vit.blocks(torch.cat([first, _take(tokens, seen)], dim=1)))
         narrow = self.narrow(states)[:, 1:]

@@ -42,7 +42,9 @@ def find(start: Start, spec: MemberSpec, reads: GraphSpec | ViewSpec, member: in
     if isinstance(reads, ViewSpec) and not Path(start.folder).is_dir():
         from models import vision
 
-        backbone, options = (spec.sizes.get(name, default) for name, default in vision.DEFAULTS.items())
+        backbone, options, waves = (spec.sizes.get(name, default) for name, default in vision.DEFAULTS.items())
+        if waves:
+            raise ValueError(f"sizes.waves is {waves}; published weights have seen none, expected 0")
         weights = vision.published(start.folder, backbone, registry.shape(reads), options or {})
         return Source(weights, vision.digest(weights))
     found = [checkpoint.read(path) for path in _folders(Path(start.folder))]

@@ -121,6 +121,8 @@ class _Run:
         if self.start and source:
             start.begin(self.network, self.start, source)
         self.network.to(self.device)
+        _log.info("%s seed %d: %d of %d numbers learn, from %s", spec.network, spec.seed, *_numbers(self.network),
+                  self.start.folder if self.start else "random weights")  # fmt: skip
         self.optimizer = torch.optim.AdamW(
             start.groups(self.network, self.start, schedule.learning_rate, schedule.weight_decay)
         )
@@ -304,6 +306,12 @@ def predict(
             scaled = network(batch) if weights is None else functional_call(network, weights, (batch,))
             out.append(np.stack([p.decode(scaled[p.name].cpu().numpy()) for p in properties], axis=1))
     return np.concatenate(out)
+
+
+def _numbers(network: Network) -> tuple[int, int]:
+    """Parameters that learn, and all of them."""
+    every = list(network.parameters())
+    return sum(p.numel() for p in every if p.requires_grad), sum(p.numel() for p in every)
 
 
 def _order(material: Material, random: np.random.Generator) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -27,7 +28,7 @@ from models.linear import Half
 HUB = "timm"
 """As the folder of a start: the published weights of the backbone, from the cache or the hub."""
 
-DEFAULTS: dict[str, Any] = {"backbone": "vit_tiny_patch16_224", "options": None}
+DEFAULTS: dict[str, Any] = {"backbone": "vit_tiny_patch16_224", "options": None, "waves": 0}
 """Sizes of the trunk where a recipe does not say them."""
 
 _log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class ViT(Network):
         *,
         backbone: str = DEFAULTS["backbone"],
         options: dict[str, Any] | None = None,
+        waves: int = 0,
         head: Sequence[int] = (512, 256),
         dropout: float = 0.0,
         variance: bool = False,
@@ -60,15 +62,20 @@ class ViT(Network):
             properties: names of the predicted properties.
             backbone: any vision transformer of timm, with the tag of its weights if it has several.
             options: keyword arguments of the backbone, for example {depth: 6, embed_dim: 192, patch_size: 8}.
+            waves: octaves of sines and cosines of every channel that the backbone is given beside it (`ripple`).
             head: widths of the hidden layers of the heads.
             dropout: in the heads.
             variance: whether the heads also predict the variance of their error.
         """
         super().__init__()
-        vit = transformer(backbone, features, options or {})
+        self.waves = waves
+        vit = transformer(backbone, (features[0] * (1 + 2 * waves), features[1]), options or {})
+        if waves:
+            _even(vit.patch_embed.proj)
         self.vit = vit
         for name, values in _normalisation(vit, features[0]).items():
             self.register_buffer(name, values)  # kept with the weights, as what they learned from
+        self.level = Level(vit.num_features)
         self.heads = PropertyHeads(vit.num_features, tuple(head), properties, dropout, variance=variance)
 
     def encode(self, batch: Images) -> Tensor:
@@ -76,8 +83,9 @@ class ViT(Network):
         return batch.mean(self.states(batch))
 
     def states(self, batch: Images) -> Tensor:
-        """(V, width) state of each view."""
-        states: Tensor = self.vit.forward_head(self.vit.forward_features(batch.pixels), pre_logits=True)
+        """(V, width) state of each view, levelled."""
+        seen = self.vit.forward_features(ripple(batch.pixels, self.waves))
+        states: Tensor = self.level(self.vit.forward_head(seen, pre_logits=True))
         return states
 
     def look(self, batch: Images) -> tuple[Tensor, dict[str, Tensor]]:
@@ -90,6 +98,49 @@ class ViT(Network):
     def stages(self) -> list[nn.Module]:
         """Patches and positions, then the blocks."""
         return stages(self.vit)
+
+
+def ripple(pixels: Tensor, waves: int) -> Tensor:
+    """Pixels (V, C, h, w), and sin and cos of 1, 2, 4, ... waves over the range of each channel: (1 + 2 waves) C.
+
+    Two elements differ by a tenth of a channel. Networks learn such steep functions slowly, and of these sines quickly
+    (Tancik et al., NeurIPS 2020).
+    """
+    parts = [pixels]
+    if waves:
+        sine, cosine = torch.sin(math.pi * pixels), torch.cos(math.pi * pixels)
+        parts += [sine, cosine]
+    for _ in range(waves - 1):  # twice the angle
+        sine, cosine = 2 * sine * cosine, 1 - 2 * sine * sine
+        parts += [sine, cosine]
+    return torch.cat(parts, dim=1)
+
+
+class Level(nn.Module):
+    """Features (V, width) less their mean over many batches, in their standard deviations; it has nothing to learn.
+
+    To an untrained transformer pictures look alike: what differs is a small part of its state. Heads that are given
+    this part alone learn sooner (docs/log.md; He et al., CVPR 2022, do it to probe a masked autoencoder).
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, width: int, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("variance", torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Level x; in training by its own statistics, which are remembered."""
+        mean, variance = self.mean, self.variance
+        if self.training and len(x) > 1:
+            mean, variance = x.mean(0), x.var(0)
+            with torch.no_grad():
+                self.mean.lerp_(mean, self.momentum)
+                self.variance.lerp_(variance, self.momentum)
+        return (x - mean) * torch.rsqrt(variance + 1e-6)
 
 
 def transformer(backbone: str, features: tuple[int, int], options: dict[str, Any], **weights: Any) -> Any:
@@ -114,6 +165,15 @@ def transformer(backbone: str, features: tuple[int, int], options: dict[str, Any
     if size % patch:
         raise ValueError(f"pictures of {size} pixels do not divide into patches of {patch}; make view.size a multiple")
     return made
+
+
+def _even(projection: Any) -> None:
+    """Start with patches that are known by the mean of their pixels, wherever in the patch these are."""
+    with torch.no_grad():
+        out, channels, rows, columns = projection.weight.shape
+        deviation = channels**-0.5 / (rows * columns)
+        same, apart = torch.randn(out, channels, 1, 1), torch.randn_like(projection.weight)
+        projection.weight.copy_(deviation * (same + 0.1 * apart))
 
 
 def stages(vit: Any) -> list[nn.Module]:

@@ -100,6 +100,32 @@ def test_an_encoding_of_any_number_of_channels_has_a_network(crystals: Crystals)
     assert torch.isfinite(net(seen(small(crystals, 3), deep).batch(np.arange(3), net))["tc"]).all()
 
 
+def test_waves_are_sines_and_cosines_of_every_octave_and_channel() -> None:
+    pixels = torch.rand(2, 3, 4, 4) * 2 - 1
+    assert torch.equal(vision.ripple(pixels, 0), pixels)
+    found = vision.ripple(pixels, 3)
+    wanted = [pixels]
+    for k in range(3):
+        angle = torch.pi * 2**k * pixels.double()
+        wanted += [torch.sin(angle).float(), torch.cos(angle).float()]
+    torch.testing.assert_close(found, torch.cat(wanted, dim=1), rtol=0, atol=1e-5)
+    net = network(waves=3)
+    assert net.vit.patch_embed.proj.weight.shape == (32, 21, 8, 8)
+
+
+def test_what_all_pictures_share_is_taken_away_before_the_heads(crystals: Crystals) -> None:
+    read, net = seen(small(crystals, 8)), network()
+    batch = read.batch(np.arange(8), net)
+    plain = net.vit.forward_head(net.vit.forward_features(batch.pixels), pre_logits=True).detach()
+    assert (plain.std(dim=0) / plain.abs().mean()).median() < 0.25  # untrained, all look alike
+    net.train()
+    for _ in range(80):
+        states = net.states(batch).detach()
+    assert states.mean(dim=0).abs().max() < 1e-3
+    assert states.std(dim=0).median() == pytest.approx(1.0, abs=0.05)
+    torch.testing.assert_close(net.eval().states(batch).detach(), states, rtol=0, atol=0.05)
+
+
 def test_pictures_come_normalised_as_the_backbone_wants_them(crystals: Crystals) -> None:
     few = small(crystals, 2)
     plain, colours = network(), network(backbone="vit_small_patch14_dinov2.lvd142m", options={
@@ -302,6 +328,11 @@ def test_stopped_and_resumed_equals_unbroken(kind: str, crystals: Crystals, tmp_
         assert not any(".attn.qkv.weight" in name for name in kept)
 
 
+def test_published_weights_have_seen_no_waves(published: Path) -> None:
+    with pytest.raises(ValueError, match=r"sizes\.waves is 2; published weights have seen none"):
+        start.find(Start(str(published)), replace(VIT, sizes={**TINY, "waves": 2}), VIEW, 0)
+
+
 def test_starts_from_a_published_file(published: Path, crystals: Crystals, tmp_path: Path) -> None:
     plan = replace(recipe(epochs=1), start=Start(str(published), freeze="head-only"))
     found = train.member(plan, 0, material(plan, crystals, 8, 12), tmp_path, {})
@@ -312,7 +343,7 @@ def test_starts_from_a_published_file(published: Path, crystals: Crystals, tmp_p
 def test_a_masked_autoencoder_learns_without_values_and_a_network_starts_from_it(
     crystals: Crystals, tmp_path: Path
 ) -> None:
-    mae = MemberSpec("mae", 1, {"options": TINY["options"], "decoder_width": 32, "decoder_layers": 1})
+    mae = MemberSpec("mae", 1, {"options": TINY["options"], "decoder_width": 32, "decoder_layers": 1, "waves": 2})
     plan = recipe(mae, epochs=25, learning_rate=1e-2)
     data = material(plan, crystals, 40, 60)
     data = replace(data, target=np.zeros_like(data.target))
@@ -320,13 +351,14 @@ def test_a_masked_autoencoder_learns_without_values_and_a_network_starts_from_it
     history = (tmp_path / "mae/history.jsonl").read_text().splitlines()
     errors = [json.loads(line)["validation_mae"] for line in history]
     assert errors[-1] < 0.95 * errors[0], errors  # 1 is what the mean of the picture would have
-    tuned = replace(recipe(epochs=1), start=Start(str(tmp_path / "mae"), freeze="head-only"))
+    seeing = replace(VIT, sizes={**TINY, "waves": 2})
+    tuned = replace(recipe(seeing, epochs=1), start=Start(str(tmp_path / "mae"), freeze="head-only"))
     after = train.member(tuned, 0, material(tuned, crystals, 8, 12), tmp_path / "vit", {}).network.state_dict()
     trunk = {name: value for name, value in found.network.state_dict().items() if name.startswith("vit.")}
     assert all(torch.equal(after[name], value) for name, value in trunk.items())
     with pytest.raises(ValueError, match="learned from ViewSpec"):
-        start.find(tuned.start, VIT, replace(VIEW, encoding="elements"), 0)  # type: ignore[arg-type]
-    start.find(tuned.start, VIT, replace(VIEW, random=4, seed=9), 0)  # type: ignore[arg-type]
+        start.find(tuned.start, seeing, replace(VIEW, encoding="elements"), 0)  # type: ignore[arg-type]
+    start.find(tuned.start, seeing, replace(VIEW, random=4, seed=9), 0)  # type: ignore[arg-type]
 
 
 def test_an_autoencoder_hides_the_same_patches_in_every_validation(crystals: Crystals) -> None:
