@@ -73,19 +73,24 @@ def crystals(scenes: Scenes, rows: NDArray[np.int64]) -> Scenes:
 
 
 def draw(scenes: Scenes, rows: NDArray[np.int64], how: Augment, seeds: tuple[int, ...]) -> Scenes:
-    """Some views of some crystals, varied; what becomes of a crystal depends on its row and the seeds alone."""
+    """Some views of some crystals, varied; what becomes of a crystal depends on its row and the seeds alone.
+
+    A view that stands for several is as likely to be drawn as they are together, and counts once each time.
+    """
     views: list[NDArray[np.int64]] = []
     turns: list[NDArray[np.float64]] = []
     others: list[NDArray[np.float64]] = []
     for row in rows.tolist():
         dice = np.random.default_rng([*seeds, row])
-        every = np.arange(scenes.view_ptr[row], scenes.view_ptr[row + 1])
+        held = np.arange(scenes.view_ptr[row], scenes.view_ptr[row + 1])
+        every = np.repeat(held, scenes.weight[held].astype(np.int64))
         few = min(how.views or len(every), len(every))
         views.append(np.sort(dice.permutation(every)[:few]))
         turns.append(_turns(dice, few, how))
         others.append(dice.uniform(-1, 1, (few, 1 + scenes.colour.shape[1])))
     ptr = np.cumsum([0, *map(len, views)], dtype=np.int64)
     chosen = select(scenes, np.concatenate(views), ptr)
+    chosen = replace(chosen, weight=np.ones(len(chosen), np.float32))
     dealt = np.concatenate(others)
     return _coloured(turned(chosen, np.concatenate(turns), 1 + how.zoom * dealt[:, 0]), 1 + how.jitter * dealt[:, 1:])
 

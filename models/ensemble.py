@@ -124,6 +124,10 @@ class Ensemble:
     def __post_init__(self) -> None:
         if len(self.members) < 2:
             raise ValueError(f"{self.folder} has {len(self.members)} member; an error bar needs at least 2")
+        if any(member.name in registry.UNLABELLED for member in self.members):
+            raise ValueError(
+                f"{self.folder} holds a network that learned without known values; it is a start for others"
+            )
         if any("published" in member.facts for member in self.members):
             raise ValueError(f"{self.folder} holds imported weights, right on the graphs of their own rule only; "
                              "use them as the start of a recipe")  # fmt: skip

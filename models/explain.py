@@ -23,7 +23,7 @@ from featurize.scene import ViewSpec
 from models import registry
 from models.batch import Batch, Images
 from models.inputs import GraphInputs, PictureInputs
-from models.vision import ViT
+from models.vision import ViT, ripple
 
 if TYPE_CHECKING:
     from models.checkpoint import Checkpoint
@@ -212,7 +212,7 @@ def attention_weights(network: ViT, pixels: Tensor) -> list[Tensor]:
     hooks = [layer.qkv.register_forward_hook(lambda _module, _given, out: made.append(out)) for layer in layers]
     try:
         with torch.no_grad():
-            network.vit.forward_features(pixels)
+            network.vit.forward_features(ripple(pixels, network.waves))
     finally:
         for hook in hooks:
             hook.remove()

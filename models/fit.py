@@ -29,6 +29,7 @@ from models import (
     metrics,
     novelty,
     prepare,
+    registry,
     train,
 )
 from models.calibration import Calibration
@@ -44,12 +45,14 @@ Pool = Callable[[Callable[..., None], Sequence[tuple[Any, ...]]], None]
 """Calls a function once per tuple of arguments, and returns when all have ended."""
 
 
-def run(recipe: Recipe, output: Path, *, workers: int = 1, command: str = "", pool: Pool | None = None) -> Ensemble:
+def run(
+    recipe: Recipe, output: Path, *, workers: int = 1, command: str = "", pool: Pool | None = None
+) -> Ensemble | None:
     """Train every member, calibrate, measure on the test rows beside the baselines, and write the ensemble folder.
 
     Finished members are kept, and an interrupted one goes on where it stopped. `workers` members learn at once, one
     thread each, or a `pool` decides where; the weights depend on neither, unless memory is short (`models.budget`).
-    `command` is printed on the card.
+    `command` is printed on the card. Networks that learned without known values are no ensemble: None.
 
     Raises:
         FileNotFoundError: when the data or the weights to start from are not there.
@@ -61,6 +64,8 @@ def run(recipe: Recipe, output: Path, *, workers: int = 1, command: str = "", po
         pool(train_member, calls)
     else:
         train_members(calls, workers)
+    if recipe.members[0].network in registry.UNLABELLED:
+        return None
     return _assemble(recipe, prepare.prepare(recipe), output, workers, command)
 
 
@@ -124,9 +129,12 @@ def _reference(recipe: Recipe, prepared: Prepared, draft: Ensemble) -> Reference
     """Training crystals as the first network that reads graphs sees them, or the first of all."""
     member = next((k for k, one in enumerate(draft.members) if isinstance(one.spec, GraphSpec)), 0)
     embedder = draft.members[member]
-    known = prepare.inputs(prepared.crystals, embedder.spec, recipe.quotient)
-    rows, seed = prepared.split.train(member), recipe.members[member].seed
-    return novelty.fit(embedder.network, known, rows, prepared.split.calibration, seed, member=member)
+    seed = recipe.members[member].seed
+    rows = novelty.choose(prepared.split.train(member), seed)
+    held = prepared.split.calibration
+    known = prepare.inputs(prepared.crystals.select(np.concatenate([rows, held])), embedder.spec, recipe.quotient)
+    first = np.arange(len(rows), dtype=np.int64)
+    return novelty.fit(embedder.network, known, first, len(rows) + np.arange(len(held)), seed, member=member)
 
 
 def _weigh(recipe: Recipe, prepared: Prepared, draft: Ensemble) -> dict[str, combine.Fitted]:

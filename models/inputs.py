@@ -6,6 +6,7 @@ of `Inputs` offer. This module does not know targets, weights or losses.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from featurize.graphs import Graphs
     from featurize.scene import Scenes, ViewSpec
     from sources.crystals import Crystals
+
+PIXELS_AT_ONCE = 128 * 224**2
+"""Of the pictures predicted at once."""
 
 Seeds = tuple[int, ...]
 """What the random choices of one pass over the rows depend on, beside the row."""
@@ -43,6 +47,9 @@ class Inputs(Protocol):
 
     def numbers(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Atomic numbers in these rows, ascending, each once."""
+
+    def portions(self, rows: NDArray[np.int64], most: int) -> list[NDArray[np.int64]]:
+        """The rows in order, at most so many at once, and of pictures no more than `PIXELS_AT_ONCE`."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,10 @@ class GraphInputs:
         """Atomic numbers in these rows."""
         return np.unique(self.graphs.select(rows).numbers)
 
+    def portions(self, rows: NDArray[np.int64], most: int) -> list[NDArray[np.int64]]:
+        """Of like size."""
+        return np.array_split(rows, max(1, math.ceil(len(rows) / most)))
+
 
 @dataclass(frozen=True)
 class PictureInputs:
@@ -95,10 +106,15 @@ class PictureInputs:
     @cached_property
     def cost(self) -> NDArray[np.int64]:
         """(n,) pixels of the views of a crystal."""
-        views = np.diff(self.scenes.view_ptr)
-        if self.augment and self.augment.views:
-            views = np.minimum(views, self.augment.views)
+        views = self._shown
+        if self.augment:
+            views = np.full(len(self), min(self.augment.views or self.spec.views, self.spec.views))
         return np.asarray(views * self.spec.size**2, np.int64)
+
+    @property
+    def _shown(self) -> NDArray[np.int64]:
+        """(n,) different views of each crystal."""
+        return np.diff(self.scenes.view_ptr)
 
     def batch(self, rows: NDArray[np.int64], network: Network, seeds: Seeds | None = None) -> Images:
         """All views of each crystal; with `seeds`, some of them, varied."""
@@ -114,3 +130,8 @@ class PictureInputs:
     def numbers(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Atomic numbers in these rows."""
         return np.unique(self.crystals.select(rows).numbers)
+
+    def portions(self, rows: NDArray[np.int64], most: int) -> list[NDArray[np.int64]]:
+        """As many as fit."""
+        many = max(1, PIXELS_AT_ONCE // (self.spec.views * self.spec.size**2))
+        return np.array_split(rows, max(1, math.ceil(len(rows) / min(most, many))))

@@ -2,12 +2,13 @@
 
 Enters: a network. Leaves: the same network, whose linear layers multiply single-precision matrices on a CPU with
 oneDNN, forward and backward, where torch would take MKL. The rule asks for shapes alone, never for a clock: the last
-bits of a product depend on who makes it, and they must not depend on the moment. benchmarks/linear.py has the ratios.
+bits of a product depend on who makes it, and they must not depend on the moment. docs/log.md has the ratios.
 This module does not know networks.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ from torch.nn import functional
 SMALL = 2**26
 """Products of a matrix multiplication below which oneDNN costs more than it saves: it compiles for every new shape, and
 graphs hardly ever come in the same shape twice."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class Linear(nn.Linear):
@@ -85,7 +89,8 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     except RuntimeError as error:
         if "could not create a primitive" not in str(error):
             raise
-        return functional.linear(x, weight, bias)  # address space is capped and full: no room for its code
+        _log.warning("oneDNN has no room for its code; MKL takes over, with other last bits")  # address space is capped
+        return functional.linear(x, weight, bias)
     return made
 
 

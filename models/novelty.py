@@ -124,7 +124,7 @@ def fit(
         raise ValueError(
             f"{len(train_rows)} training and {len(calibration_rows)} calibration rows, expected some of each"
         )
-    chosen = np.sort(np.random.default_rng(seed).permutation(np.sort(train_rows))[:MOST])
+    chosen = choose(train_rows, seed)
     known = embed(network, inputs, chosen)
     held = embed(network, inputs, calibration_rows)
     if not (torch.isfinite(known).all() and torch.isfinite(held).all()):
@@ -139,10 +139,19 @@ def fit(
     return Reference(points, mean, deviation, quantiles, member=member)
 
 
+def choose(rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """At most `MOST` of the rows, ascending; all of them when there are fewer."""
+    return np.sort(np.random.default_rng(seed).permutation(np.sort(rows))[:MOST])
+
+
 def embed(network: Network, inputs: Inputs, rows: NDArray[np.int64]) -> Tensor:
     """(len(rows), width) float32 embedding of each crystal, what the network's heads read."""
     network.eval()
     parts = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
     with torch.inference_mode():
-        found = [network.encode(inputs.batch(part, network)).cpu() for part in parts]
+        found = [
+            network.encode(inputs.batch(portion, network)).cpu()
+            for part in parts
+            for portion in inputs.portions(part, _BATCH)
+        ]
     return torch.cat(found).to(torch.float32)

@@ -57,6 +57,9 @@ class MaskedAutoencoder(Network):
             self.register_buffer(name, template.get_buffer(name))
         if vit.pos_embed is None or vit.num_prefix_tokens != 1 or getattr(vit, "rope", None) is not None:
             raise ValueError(f"{backbone} has no learned positions with one class token, which masking needs")
+        if vit.no_embed_class or not isinstance(vit.norm_pre, nn.Identity):
+            raise ValueError(f"{backbone} normalises before its blocks, or gives its class token no position; expected "
+                             "a plain vision transformer")  # fmt: skip
         (self.name,), self.masked, self.waves, (channels, _) = properties, masked, waves, features
         self.patch = int(vit.patch_embed.patch_size[0])
         self.narrow = nn.Linear(vit.embed_dim, decoder_width)

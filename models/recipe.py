@@ -50,7 +50,8 @@ class Start:
     weights, from the cache or the hub."""
     freeze: Literal["none", "embeddings", "first", "all-but-last", "head-only"] = "none"
     """What of the trunk keeps its weights and its batch statistics: nothing; the embeddings; the embeddings and the
-    first `layers` layers; all but the last `layers` layers; everything."""
+    first `layers` layers; all but the last `layers` layers; everything. The states of a vision transformer are levelled
+    by their batches even then (`models.vision.Level`)."""
     layers: int = 1
     """Read by `first` and `all-but-last`."""
     backbone_rate: float = 1e-5
@@ -183,6 +184,9 @@ class Recipe:
             self.schedule_of(member)
         if len(self.members) < 2:
             raise ValueError(f"members lists {len(self.members)} networks, expected at least 2 for an error bar")
+        unlabelled = {member.network in registry.UNLABELLED for member in self.members}
+        if len(unlabelled) > 1 or (True in unlabelled and len(self.tasks) != 1):
+            raise ValueError("members that learn without known values have a recipe of their own, with one task")
         if not self.tasks:
             raise ValueError("tasks is empty, expected at least one dataset with its property")
         names = [task.property.name for task in self.tasks]

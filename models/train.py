@@ -301,7 +301,7 @@ def predict(
     network.eval()
     out = []
     with torch.inference_mode():
-        for part in np.array_split(rows, max(1, math.ceil(len(rows) / batch_size))):
+        for part in inputs.portions(rows, batch_size):
             batch = inputs.batch(part, network).to(device)
             scaled = network(batch) if weights is None else functional_call(network, weights, (batch,))
             out.append(np.stack([p.decode(scaled[p.name].cpu().numpy()) for p in properties], axis=1))
@@ -335,7 +335,8 @@ def _mae(truth: NDArray[Any], predicted: NDArray[Any], weight: NDArray[np.float6
 
 def _fingerprint(recipe: Recipe, spec: MemberSpec, material: Material, source: Source | None) -> str:
     """Hash of everything that changes this member's weights."""
-    described = asdict(replace(recipe, members=(spec, spec), combine="mean", level=0.9))
+    begun = None if spec.start else recipe.start  # what other members start from changes nothing
+    described = asdict(replace(recipe, members=(spec, spec), start=begun, combine="mean", level=0.9))
     del described["precision"]
     if recipe.learn_from is None:
         del described["learn_from"]  # runs from before there was one go on

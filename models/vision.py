@@ -31,6 +31,9 @@ HUB = "timm"
 DEFAULTS: dict[str, Any] = {"backbone": "vit_tiny_patch16_224", "options": None, "waves": 0}
 """Sizes of the trunk where a recipe does not say them."""
 
+_BEFORE = ("patch_embed", "pos_drop", "patch_drop", "norm_pre", "rope")
+"""Parts of timm's transformers before the blocks."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -101,15 +104,15 @@ class ViT(Network):
 
 
 def ripple(pixels: Tensor, waves: int) -> Tensor:
-    """Pixels (V, C, h, w), and sin and cos of 1, 2, 4, ... waves over the range of each channel: (1 + 2 waves) C.
+    """Pixels (V, C, h, w), and sin and cos of 1, 2, 4, ... times pi times each channel: (1 + 2 waves) C.
 
     Two elements differ by a tenth of a channel. Networks learn such steep functions slowly, and of these sines quickly
     (Tancik et al., NeurIPS 2020).
     """
-    parts = [pixels]
-    if waves:
-        sine, cosine = torch.sin(math.pi * pixels), torch.cos(math.pi * pixels)
-        parts += [sine, cosine]
+    if not waves:
+        return pixels
+    sine, cosine = torch.sin(math.pi * pixels), torch.cos(math.pi * pixels)
+    parts = [pixels, sine, cosine]
     for _ in range(waves - 1):  # twice the angle
         sine, cosine = 2 * sine * cosine, 1 - 2 * sine * sine
         parts += [sine, cosine]
@@ -134,6 +137,7 @@ class Level(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Level x; in training by its own statistics, which are remembered."""
+        x = x.float()
         mean, variance = self.mean, self.variance
         if self.training and len(x) > 1:
             mean, variance = x.mean(0), x.var(0)
@@ -155,6 +159,8 @@ def transformer(backbone: str, features: tuple[int, int], options: dict[str, Any
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=1)
         raise ValueError(f"timm has no model {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    if "pretrained" in options:
+        raise ValueError("options: pretrained is said by a start: folder: timm")
     channels, size = features
     made = timm.create_model(
         backbone, num_classes=0, in_chans=channels, img_size=size, **{"pretrained": False, **options, **weights}
@@ -177,12 +183,12 @@ def _even(projection: Any) -> None:
 
 
 def stages(vit: Any) -> list[nn.Module]:
-    """Parts of a transformer: patches with positions and prefix tokens, then the blocks, the last with the norm."""
-    tokens = [p for name, p in vit.named_parameters() if "." not in name]
-    blocks = list(vit.blocks)
-    last = [module for name, module in vit.named_children() if name in ("norm", "fc_norm")]
-    embed = nn.ModuleList([vit.patch_embed, nn.ParameterList(tokens)])
-    return [embed, *blocks[:-1], nn.ModuleList([blocks[-1], *last])]
+    """Parts of a transformer: patches with positions and prefix tokens, then the blocks, the last with all after it."""
+    tokens = nn.ParameterList([p for name, p in vit.named_parameters() if "." not in name])
+    first = [module for name, module in vit.named_children() if name in _BEFORE]
+    after = [module for name, module in vit.named_children() if name not in (*_BEFORE, "blocks")]
+    *blocks, last = vit.blocks
+    return [nn.ModuleList([*first, tokens]), *blocks, nn.ModuleList([last, *after])]
 
 
 def published(source: str, backbone: str, features: tuple[int, int], options: dict[str, Any]) -> dict[str, Tensor]:
@@ -216,9 +222,9 @@ def published(source: str, backbone: str, features: tuple[int, int], options: di
                 f"the weights of {backbone} are not in the cache and cannot be fetched ({_first_line(error)}); fetch "
                 "them where there is a network and give start.folder the path of the .safetensors file"
             ) from error
-    idle = [name for name, value in loaded.items() if torch.equal(value, fresh[name]) and value.unique().numel() > 1]
-    if idle:
-        raise ValueError(f"the weights of {source} leave {len(idle)} tensors of {backbone} random, one is {idle[0]}")
+    idle = [name for name, value in loaded.items() if torch.equal(value, fresh[name])]
+    if idle:  # also what starts as zeros or ones: nothing trained stays exactly there
+        raise ValueError(f"the weights of {source} leave {len(idle)} tensors of {backbone} untrained, one is {idle[0]}")
     return {f"vit.{name}": value for name, value in loaded.items()}
 
 
@@ -239,6 +245,13 @@ def lower(network: Any) -> None:
                 block.set_submodule(name, Half(module))
             elif hasattr(module, "fused_attn"):
                 module.fused_attn = False  # products one by one are twice as fast as torch's fused kernel in bfloat16
+    blank = torch.zeros(1, len(network.mean), *network.vit.patch_embed.img_size)
+    try:
+        with torch.inference_mode():
+            network.states(Images(blank, torch.zeros(1, dtype=torch.int64), torch.ones(1), 1))
+    except RuntimeError as error:
+        raise ValueError(f"precision is bfloat16, which this backbone cannot do ({_first_line(error)}); expected "
+                         "float32") from error  # fmt: skip
 
 
 def digest(weights: dict[str, Tensor]) -> str:

@@ -250,8 +250,8 @@ def train(
     settings = "".join(f" --set {text}" for text in overrides or [])
     command = f"assay train {recipe} --output {output}{settings}"
     with training_progress.shown(plan, output, tensorboard=tensorboard):
-        fit.run(plan, output, workers=workers or 1, command=command, pool=pool)
-    typer.echo(str(output / "README.md"))
+        made = fit.run(plan, output, workers=workers or 1, command=command, pool=pool)
+    typer.echo(str(output / "README.md") if made else f"{output}: nothing to predict with, a start for others")
 
 
 @app.command()

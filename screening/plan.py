@@ -186,6 +186,7 @@ def fingerprint(campaign: Campaign, ensembles: Sequence[Ensemble]) -> dict[str, 
         stamp[f"models.{ensemble.name}.graph"] = repr(ensemble.spec)
         if ensemble.views:
             stamp[f"models.{ensemble.name}.views"] = repr(ensemble.views)
+            stamp |= {name: metadata.version(name) for name in ("numba", "timm")}  # pixels, and what reads them
         stamp[f"models.{ensemble.name}.properties"] = json.dumps(properties)
         stamp[f"models.{ensemble.name}.calibration"] = repr(sorted(ensemble.calibration.items()))
     return stamp

@@ -35,7 +35,23 @@ def test_selected_views_are_the_pictures_they_were(scenes: Scenes) -> None:
 def test_nothing_varied_is_the_plain_picture(scenes: Scenes) -> None:
     rows = np.arange(len(scenes.view_ptr) - 1)
     drawn = augment.draw(scenes, rows, STILL, (0, 1))
-    assert abs(raster.images(drawn, SPEC) - raster.images(scenes, SPEC)).mean() < 1e-4  # rounding at outlines
+    wanted = np.repeat(raster.images(scenes, SPEC), scenes.weight.astype(int), axis=0)
+    assert abs(raster.images(drawn, SPEC) - wanted).mean() < 1e-4  # rounding at outlines
+
+
+def test_a_view_that_stands_for_several_is_drawn_as_often_as_they(scenes: Scenes) -> None:
+    row = int(np.argmax(np.maximum.reduceat(scenes.weight, scenes.view_ptr[:-1])))
+    held = np.arange(scenes.view_ptr[row], scenes.view_ptr[row + 1])
+    assert scenes.weight[held].max() > 1
+    counts = np.zeros(len(held))
+    for seed in range(400):
+        drawn = augment.draw(scenes, np.array([row]), Augment(views=2, turn="none", flip=False, zoom=0.0), (seed,))
+        assert (drawn.weight == 1).all()
+        for first, last in zip(drawn.sphere_ptr, drawn.sphere_ptr[1:]):
+            views = (scenes.centre[scenes.sphere_ptr[k] : scenes.sphere_ptr[k + 1]] for k in held)
+            alike = [np.array_equal(drawn.centre[first:last], view) for view in views]
+            counts[alike] += 1 / sum(alike)
+    np.testing.assert_allclose(counts / counts.sum(), scenes.weight[held] / scenes.weight[held].sum(), atol=0.06)
 
 
 def test_what_becomes_of_a_crystal_does_not_depend_on_its_company(scenes: Scenes) -> None:
@@ -71,6 +87,7 @@ def test_turns_are_rotations_and_mirrorings_only_where_wanted(turn: str, flip: b
 def test_a_turned_crystal_still_fits_and_keeps_its_atoms(scenes: Scenes) -> None:
     rows = np.arange(len(scenes.view_ptr) - 1)
     turned = augment.draw(scenes, rows, Augment(views=0, turn="space", zoom=0.0), (0,))
+    scenes = augment.select(scenes, np.repeat(np.arange(len(scenes)), scenes.weight.astype(int)), turned.view_ptr)
     reach = abs(turned.centre[:, :2]).max(axis=1) + turned.radius
     held = np.repeat(turned.extent, np.diff(turned.sphere_ptr))
     assert (reach <= held).all()

@@ -30,10 +30,10 @@ VIEW = ViewSpec(size=32, supercells=((1, 1, 1),), random=1)
 TINY = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
 
 
-def vit(**options: Any) -> Any:
+def vit(waves: int = 0, **options: Any) -> Any:
     pytest.importorskip("timm", reason="needs timm: pip install assay[vision]")
     torch.manual_seed(0)
-    net = registry.create("vit", (3, 32), ["tc"], options={**TINY, **options}, head=[16]).eval()
+    net = registry.create("vit", (3, 32), ["tc"], options={**TINY, **options}, waves=waves, head=[16]).eval()
     with torch.no_grad():
         for value in net.parameters():
             value.add_(0.05 * torch.randn_like(value))  # timm starts from attention that is nearly uniform
@@ -233,6 +233,14 @@ def test_attention_is_what_timm_computes(options: dict[str, Any]) -> None:
     for mine, theirs in zip(found, kept, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
         assert theirs.std() > 1e-3
+
+
+def test_a_network_that_is_given_waves_is_explained_too() -> None:
+    net, read = vit(waves=2), pictures()
+    assert_complete(explain.attribute(net, read, "tc", steps=64), within=0.05)
+    seen = explain.attention(net, read.batch(np.zeros(1, np.int64), net).pixels)
+    assert seen.last.shape[1:] == (4, 4)
+    assert torch.isfinite(seen.rollout).all()
 
 
 def test_maps_follow_the_attention_of_the_class_token() -> None:

@@ -119,7 +119,7 @@ def test_what_all_pictures_share_is_taken_away_before_the_heads(crystals: Crysta
     plain = net.vit.forward_head(net.vit.forward_features(batch.pixels), pre_logits=True).detach()
     assert (plain.std(dim=0) / plain.abs().mean()).median() < 0.25  # untrained, all look alike
     net.train()
-    for _ in range(80):
+    for _ in range(160):
         states = net.states(batch).detach()
     assert states.mean(dim=0).abs().max() < 1e-3
     assert states.std(dim=0).median() == pytest.approx(1.0, abs=0.05)
@@ -144,6 +144,7 @@ def test_pictures_come_normalised_as_the_backbone_wants_them(crystals: Crystals)
         ({"backbone": "resnet18", "options": {}}, "refuses its sizes|no vision transformer"),
         ({"options": {"patch_size": 7}}, "32 pixels do not divide into patches of 7"),
         ({"options": {"depht": 3}}, "refuses its sizes"),
+        ({"options": {"pretrained": True}}, "pretrained is said by a start"),
     ],
 )
 def test_what_is_no_network_is_named(sizes: dict[str, Any], told: str) -> None:
@@ -159,7 +160,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of another, larger-sighted network of three channels, as timm writes them."""
     torch.manual_seed(7)
     path = tmp_path_factory.mktemp("hub") / "model.safetensors"
-    save_file(vision.transformer(BACKBONE["backbone"], (3, 64), TINY["options"]).state_dict(), path)  # type: ignore[arg-type]
+    made = vision.transformer(BACKBONE["backbone"], (3, 64), TINY["options"])  # type: ignore[arg-type]
+    save_file({name: value + 0.01 * torch.randn_like(value) for name, value in made.state_dict().items()}, path)
     return path
 
 
@@ -183,7 +185,10 @@ def test_weights_that_do_not_fit_or_are_not_all_there_are_refused(published: Pat
     stored = load_file(published)
     save_file({name: value for name, value in stored.items() if "blocks.1" not in name}, tmp_path / "half.safetensors")
     save_file({f"model.{name}": value for name, value in stored.items()}, tmp_path / "named.safetensors")
-    for name in ("half", "named"):
+    classes = {"head.weight": torch.randn(1000, 32), "head.bias": torch.randn(1000)}  # timm loads less strictly then
+    lacking = {name: value for name, value in stored.items() if name != "blocks.1.norm1.weight"}
+    save_file({**lacking, **classes}, tmp_path / "lacking.safetensors")
+    for name in ("half", "named", "lacking"):
         with pytest.raises(ValueError, match=rf"{name}\.safetensors (do not fit|leave)"):
             vision.published(str(tmp_path / f"{name}.safetensors"), **BACKBONE, features=(3, 64))  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError, match=r"nowhere\.safetensors is missing"):
@@ -361,6 +366,26 @@ def test_a_masked_autoencoder_learns_without_values_and_a_network_starts_from_it
     start.find(tuned.start, seeing, replace(VIEW, random=4, seed=9), 0)  # type: ignore[arg-type]
 
 
+def test_what_learned_without_values_is_no_member(crystals: Crystals, tmp_path: Path) -> None:
+    mae = MemberSpec("mae", 1, {"options": TINY["options"]})
+    with pytest.raises(ValueError, match="a recipe of their own"):
+        replace(recipe(), members=(VIT, mae))
+    made = registry.create("mae", (3, 32), ["tc"], options=TINY["options"]).eval()
+    painted = Checkpoint(made, "mae", {"options": TINY["options"]}, VIEW, (TC,), ("O",), {})
+    with pytest.raises(ValueError, match="learned without known values"):
+        Ensemble("both", tmp_path, (pictured(0), painted), {"tc": Calibration(0.9, 2.0, 0.5, 100, 1.5)}, {})
+
+
+@pytest.mark.parametrize("name", ["tiny_patch16_224", "base_patch16_siglip_224", "base_patch16_clip_224"])
+def test_every_part_of_a_trunk_is_in_one_stage(name: str) -> None:
+    options = {"embed_dim": 48, "depth": 2, "num_heads": 3}
+    net = registry.create("vit", (3, 32), ["tc"], backbone=f"vit_{name}", options=options)
+    held = [id(p) for stage in net.stages() for p in stage.parameters()]
+    assert len(held) == len(set(held))
+    assert set(held) == {id(p) for name, p in net.named_parameters() if not name.startswith("heads.")}
+    assert len(net.stages()) == 3
+
+
 def test_an_autoencoder_hides_the_same_patches_in_every_validation(crystals: Crystals) -> None:
     read = seen(small(crystals, 4))
     net = registry.create("mae", (3, 32), ["reconstruction"], options=TINY["options"]).eval()
@@ -469,6 +494,14 @@ def test_bfloat16_says_nearly_the_same_and_the_ensemble_says_that_it_is_used(fol
     np.testing.assert_allclose(after[:, [1, 3]], before[:, [1, 3]], rtol=0.03, atol=0.03 * before.std())
     again, _ = Ensemble.load(folder).predict(few)
     assert again.values["tc"].members.tobytes() == after.tobytes()
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="the processor has no bfloat16")
+def test_a_backbone_that_cannot_do_bfloat16_is_named() -> None:
+    net = registry.create("vit", (3, 28), ["tc"], backbone="eva02_tiny_patch14_224",
+                          options={"embed_dim": 48, "depth": 1, "num_heads": 3}).eval()  # fmt: skip
+    with pytest.raises(ValueError, match="which this backbone cannot do"):
+        vision.lower(net)
 
 
 def test_bfloat16_without_the_instructions_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
