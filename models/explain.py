@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sources.crystals import Crystals
 
 STEPS = 32
-"""Midpoints of the path from the baseline to the crystal."""
+"""Midpoints of the path from the baseline to the crystal; for every octave of waves beyond the first twice as many."""
 STATES_AT_ONCE = 32_768
 """Nodes, edges and triplets of the copies of a graph in one batch."""
 PIXELS_AT_ONCE = 8 * 224**2
@@ -134,6 +134,7 @@ def _of_views(network: Network, inputs: PictureInputs, name: str, steps: int) ->
         return out
 
     shares = (images.weight / images.weight.sum()).tolist()
+    steps *= 2 ** max(0, network.waves - 1)  # the fastest wave turns that much quicker
     at_once = PIXELS_AT_ONCE // inputs.spec.size**2
     for view, share in enumerate(shares):
         parts, there, empty = _integrate(value, images.pixels[view], blank[view], steps, at_once)
