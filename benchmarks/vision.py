@@ -74,38 +74,14 @@ def told(title: str, network: Any, shown: Any, pictures: int, repeat: int) -> Ra
     import numpy as np
     import torch
 
-    from featurize import augment, raster
+    from featurize import augment
     from models import vision
-    from models.batch import Images
 
     scenes = augment.select(shown.scenes, np.arange(min(pictures, len(shown.scenes))), np.array([0, pictures]))
-    mean, std = network.mean.numpy(), network.std.numpy()
-    parts = [augment.select(scenes, np.arange(k, min(k + BATCH, len(scenes))), np.array([0, BATCH]))
-             for k in range(0, len(scenes), BATCH)]  # fmt: skip
     half = copy.deepcopy(network)
     vision.lower(half)
-    ready = [torch.from_numpy(raster.images(part, shown.spec, mean=mean, std=std)) for part in parts]
     found: dict[str, Any] = {}
-
-    def ours(name: str, reader: Any) -> Contestant:
-        def read() -> None:
-            states = []
-            with torch.inference_mode():
-                for part in parts:
-                    drawn = torch.from_numpy(raster.images(part, shown.spec, mean=mean, std=std))
-                    states.append(reader.states(Images(drawn, torch.zeros(len(drawn)), torch.ones(len(drawn)), 1)))
-            found[name] = torch.cat(states)
-
-        return read
-
-    plain = peer(network)
-
-    def eager() -> None:
-        with torch.inference_mode():
-            found["timm, eager float32"] = torch.cat([plain(pixels) for pixels in ready])
-
-    contestants = {"timm, eager float32": eager, "assay, float32": ours("assay, float32", network),
-                   "assay, bfloat16": ours("assay, bfloat16", half)}  # fmt: skip
+    contestants = readers(network, half, scenes, shown.spec, found)
     rates = race(contestants, len(scenes), repeat)
     first, wanted = rates["timm, eager float32"]["us_per_crystal"], found["timm, eager float32"]
     for name, rate in rates.items():
@@ -117,10 +93,45 @@ def told(title: str, network: Any, shown: Any, pictures: int, repeat: int) -> Ra
     return rates
 
 
+def readers(network: Any, half: Any, scenes: Any, spec: Any, found: dict[str, Any]) -> dict[str, Contestant]:
+    """The contestants; each leaves the states of all pictures in `found`."""
+    import numpy as np
+    import torch
+
+    from featurize import augment, raster
+    from models.batch import Images
+
+    mean, std = network.mean.numpy(), network.std.numpy()
+    parts = [augment.select(scenes, np.arange(k, min(k + BATCH, len(scenes))), np.array([0, BATCH]))
+             for k in range(0, len(scenes), BATCH)]  # fmt: skip
+    ready = [torch.from_numpy(raster.images(part, spec, mean=mean, std=std)) for part in parts]
+    plain = peer(network)
+
+    def ours(name: str, reader: Any) -> Contestant:
+        def read() -> None:
+            states = []
+            with torch.inference_mode():
+                for part in parts:
+                    drawn = torch.from_numpy(raster.images(part, spec, mean=mean, std=std))
+                    states.append(reader.states(Images(drawn, torch.zeros(len(drawn)), torch.ones(len(drawn)), 1)))
+            found[name] = torch.cat(states)
+
+        return read
+
+    def eager() -> None:
+        with torch.inference_mode():
+            found["timm, eager float32"] = torch.cat([plain(pixels) for pixels in ready])
+
+    return {"timm, eager float32": eager, "assay, float32": ours("assay, float32", network),
+            "assay, bfloat16": ours("assay, bfloat16", half)}  # fmt: skip
+
+
 def peer(network: Any) -> Any:
-    """The same weights in timm's own network, as `timm.create_model` makes it."""
+    """The same weights in timm's own network, as `timm.create_model` makes it, between what ours has around it."""
     import torch
     from torch import nn
+
+    from models.vision import ripple
 
     plain = copy.deepcopy(network.vit)
     for module in plain.modules():
@@ -128,7 +139,8 @@ def peer(network: Any) -> Any:
             module.__class__ = nn.Linear
 
     def read(pixels: torch.Tensor) -> torch.Tensor:
-        states: torch.Tensor = plain.forward_head(plain.forward_features(pixels), pre_logits=True)
+        seen = plain.forward_features(ripple(pixels, network.waves))
+        states: torch.Tensor = network.level(plain.forward_head(seen, pre_logits=True))
         return states
 
     return read

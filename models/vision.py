@@ -127,7 +127,9 @@ class Level(nn.Module):
     """
 
     mean: Tensor
+    """(width,) of the batches so far, the last count most."""
     variance: Tensor
+    """(width,) likewise."""
 
     def __init__(self, width: int, momentum: float = 0.1) -> None:
         super().__init__()
