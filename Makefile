@@ -41,6 +41,7 @@ unit: $(VENV)/.dev ## The tests
 bench: $(VENV)/.bench ## Structures per second, beside alignn; needs ASSAY_DATA
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/rendering.py
+	$(BIN)/python benchmarks/vision.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/scaling.py
 

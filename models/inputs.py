@@ -106,15 +106,10 @@ class PictureInputs:
     @cached_property
     def cost(self) -> NDArray[np.int64]:
         """(n,) pixels of the views of a crystal."""
-        views = self._shown
+        views = np.diff(self.scenes.view_ptr)
         if self.augment:
             views = np.full(len(self), min(self.augment.views or self.spec.views, self.spec.views))
         return np.asarray(views * self.spec.size**2, np.int64)
-
-    @property
-    def _shown(self) -> NDArray[np.int64]:
-        """(n,) different views of each crystal."""
-        return np.diff(self.scenes.view_ptr)
 
     def batch(self, rows: NDArray[np.int64], network: Network, seeds: Seeds | None = None) -> Images:
         """All views of each crystal; with `seeds`, some of them, varied."""

@@ -1,9 +1,9 @@
-"""Linear maps through oneDNN: the same function, about twice as fast on many processors.
+"""Large linear maps through oneDNN: the same function, about twice as fast on the processor it was measured on.
 
 Enters: a network. Leaves: the same network, whose linear layers multiply single-precision matrices on a CPU with
 oneDNN, forward and backward, where torch would take MKL. The rule asks for shapes alone, never for a clock: the last
-bits of a product depend on who makes it, and they must not depend on the moment. docs/log.md has the ratios.
-This module does not know networks.
+bits of a product depend on who makes it, and they must not depend on the moment. The one exception, a process whose
+address space is capped and full, is logged. docs/log.md has the ratios. This module does not know networks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from torch.nn import functional
 SMALL = 2**26
 """Products of a matrix multiplication below which oneDNN costs more than it saves: it compiles for every new shape, and
 graphs hardly ever come in the same shape twice."""
-
 
 _log = logging.getLogger(__name__)
 

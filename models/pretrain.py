@@ -27,7 +27,7 @@ class MaskedAutoencoder(Network):
         features: tuple[int, int],
         properties: Sequence[str],
         *,
-        backbone: str = "vit_tiny_patch16_224",
+        backbone: str = vision.DEFAULTS["backbone"],
         options: dict[str, Any] | None = None,
         waves: int = 0,
         masked: float = 0.75,
