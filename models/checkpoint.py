@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from safetensors.torch import load, save
 from featurize.graphs import GraphSpec
 from featurize.scene import ViewSpec
 from models import registry
+from models.frozen import freeze
 from models.layers import Network
 from models.target import Property
 from sources.durable import whole
@@ -45,6 +47,11 @@ class Checkpoint:
     """Data fingerprint, split, seed and metrics, for people."""
     sha256: str = ""
     """Of the weights file."""
+
+    @cached_property
+    def frozen(self) -> Network:
+        """The network as prediction takes it (`models.frozen`)."""
+        return freeze(self.network)
 
 
 def write(checkpoint: Checkpoint, folder: Path) -> Path:

@@ -34,7 +34,7 @@ class Linear(nn.Linear):
         if torch.is_grad_enabled():
             mapped: Tensor = _Product.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]
             return mapped
-        return _product(x, self.weight, self.bias)
+        return product(x, self.weight, self.bias)
 
 
 def route(network: nn.Module) -> None:
@@ -57,7 +57,7 @@ class Half(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., in) to (..., out)."""
-        return _product(x.to(torch.bfloat16), self.get_buffer("weight"), self._buffers["bias"])
+        return product(x.to(torch.bfloat16), self.get_buffer("weight"), self._buffers["bias"])
 
 
 class _Product(torch.autograd.Function):
@@ -67,7 +67,7 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.biased = bias is not None
-        return _product(x, weight, bias)
+        return product(x, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -76,13 +76,16 @@ class _Product(torch.autograd.Function):
         rows = gradient.reshape(-1, gradient.shape[-1]).contiguous()
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
-            of_x = _product(rows, weight.t(), None).reshape(x.shape)
+            of_x = product(rows, weight.t(), None).reshape(x.shape)
         if ctx.needs_input_grad[1]:
             of_weight = _transposed(rows, x.reshape(-1, x.shape[-1]))
         return of_x, of_weight, rows.sum(0) if ctx.biased and ctx.needs_input_grad[2] else None
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Map x (..., in) to (..., out), by oneDNN where torch was built with it; without gradients."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return functional.linear(x, weight, bias)
     try:
         made: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # noqa: SLF001
     except RuntimeError as error:
@@ -96,8 +99,8 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def _transposed(left: Tensor, right: Tensor) -> Tensor:
     """Left' right, for tall matrices; the first factor of a product is copied, so that is the narrower one."""
     if left.shape[1] > right.shape[1]:
-        return _product(right.t(), left.t(), None).t().contiguous()
-    return _product(left.t(), right.t(), None)
+        return product(right.t(), left.t(), None).t().contiguous()
+    return product(left.t(), right.t(), None)
 
 
 def _suits(x: Tensor, weight: Tensor) -> bool:

@@ -31,6 +31,9 @@ PIXELS_PER_BATCH = 32 * 224**2
 DRAWN_AT_ONCE = 64
 """Crystals whose scenes are held at once: the views of a large one take megabytes."""
 
+WHOLE_AT_ONCE = 64
+"""Crystals whose full graphs, with all angles, are held at once."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -48,10 +51,10 @@ class Reading:
 
 def readings(members: Sequence[Checkpoint], crystals: Crystals, graphs: Graphs, *, angles: bool) -> Iterator[Reading]:
     """Everything the members read; `graphs` are those of the crystals, without angles."""
-    on_graphs = tuple(k for k, member in enumerate(members) if isinstance(member.spec, GraphSpec))
     every = np.arange(len(crystals))
-    if on_graphs:
-        yield Reading(on_graphs, GraphInputs(of_crystals(graphs, angles=angles)), every, {})
+    if graph_members(members):
+        merged = of_crystals(graphs, angles=angles)
+        yield Reading(graph_members(members), GraphInputs(merged), every, {})
     for (view, _), seeing in _watchers(members).items():
         for rows in np.split(every, range(DRAWN_AT_ONCE, len(every), DRAWN_AT_ONCE)):
             refused: dict[int, str] = {}
@@ -60,6 +63,18 @@ def readings(members: Sequence[Checkpoint], crystals: Crystals, graphs: Graphs, 
             good = np.setdiff1d(np.arange(len(rows)), list(refused))
             drawn = PictureInputs(portion.select(good), augment.crystals(scenes, good), view)
             yield Reading(seeing, drawn, rows[good], {int(rows[k]): reason for k, reason in refused.items()})
+
+
+def unmerged(members: Sequence[Checkpoint], graphs: Graphs, *, angles: bool) -> Iterator[Reading]:
+    """What `readings` yields for the members that read graphs, with every atom, bond and angle standing for itself."""
+    for rows in np.split(np.arange(len(graphs)), range(WHOLE_AT_ONCE, len(graphs), WHOLE_AT_ONCE)):
+        part = graphs.select(rows)
+        yield Reading(graph_members(members), GraphInputs(part.with_angles() if angles else part), rows, {})
+
+
+def graph_members(members: Sequence[Checkpoint]) -> tuple[int, ...]:
+    """Positions of the members that read graphs."""
+    return tuple(k for k, member in enumerate(members) if isinstance(member.spec, GraphSpec))
 
 
 def micro_batches(inputs: Inputs) -> Iterator[NDArray[np.int64]]:

@@ -11,7 +11,8 @@ import torch
 
 from featurize import atoms, graphs
 from featurize.graphs import GraphSpec
-from models import calibration, checkpoint, ensemble, registry
+from featurize.quotient import of_crystals
+from models import calibration, checkpoint, ensemble, reading, registry
 from models.batch import Batch
 from models.calibration import Calibration
 from models.checkpoint import Checkpoint
@@ -227,6 +228,29 @@ def test_a_crystal_that_breaks_a_network_is_isolated(folder: Path, crystals: Cry
     assert {q.id for q in refused} == guilty
     assert {q.reason for q in refused} == {Reason.PREDICTION_FAILED}
     assert set(crystals.ids[found.index].tolist()) | guilty == set(crystals.ids.tolist())
+
+
+def test_a_quotient_that_lies_is_found_and_left(
+    folder: Path, crystals: Crystals, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where a sampled crystal is predicted otherwise on its full graph, all are predicted on theirs."""
+    loaded = Ensemble.load(folder)
+    monkeypatch.setattr(ensemble, "CHECKED", 4)
+    honest, _ = loaded.predict(crystals)
+    assert "full graphs" not in caplog.text
+
+    def lying(built: graphs.Graphs, *, angles: bool) -> graphs.Graphs:
+        merged = of_crystals(built, angles=angles)
+        return replace(merged, distance=merged.distance * np.float32(1.01))
+
+    monkeypatch.setattr(reading, "of_crystals", lying)
+    saved, refused = loaded.predict(crystals)
+    assert "full graphs" in caplog.text
+    assert refused == []
+    np.testing.assert_allclose(saved.values["tc"].members, honest.values["tc"].members, rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(ensemble, "DIFFERENCE", 9.0)
+    wrong, _ = loaded.predict(crystals)
+    assert np.abs(wrong.values["tc"].members - honest.values["tc"].members).max() > 1e-4
 
 
 def test_no_crystals_no_predictions(folder: Path) -> None:

@@ -52,7 +52,7 @@ def test_small_double_and_reduced_precision_products_stay_with_torch(monkeypatch
     def never(*_: object) -> Tensor:
         raise AssertionError("oneDNN was asked")
 
-    monkeypatch.setattr(linear, "_product", never)
+    monkeypatch.setattr(linear, "product", never)
     monkeypatch.setattr(linear, "SMALL", 2**20)
     _, routed = pair(64, 64)
     routed(torch.randn(4, 64))
