@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from sources.elements import SYMBOLS
 
 MAX_ATOMIC_NUMBER = 118
+_SYMBOLS = np.array(SYMBOLS)
+_ALPHABETICAL = np.argsort(_SYMBOLS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,41 +185,53 @@ class Crystals:
 
     def elements(self) -> NDArray[Any]:
         """(n,) str, element set in alphabetical order, for example `Ag-Sn-Te`."""
-        present = self.composition() > 0
-        order = np.argsort(SYMBOLS)
-        return np.array(["-".join(SYMBOLS[z] for z in order if row[z]) for row in present], dtype=np.str_)
+        row, column = np.nonzero(self.composition()[:, _ALPHABETICAL] > 0)
+        return _joined("-", _SYMBOLS[_ALPHABETICAL[column]].tolist(), row, len(self))
 
     def formulas(self) -> NDArray[Any]:
         """(n,) str, reduced formula, elements in alphabetical order, for example `CuLa1.85O4Sr0.15`."""
-        return np.array([reduced_formula(row) for row in self.composition()], dtype=np.str_)
+        return reduced_formulas(self.composition())
 
 
-def reduced_formula(amounts: NDArray[np.float64]) -> str:
-    """Formula of one row of `Crystals.composition`, elements in alphabetical order (as in OPTIMADE).
+def reduced_formulas(amounts: NDArray[np.float64]) -> NDArray[Any]:
+    """(n,) formulas of the rows of `Crystals.composition`, elements in alphabetical order (as in OPTIMADE).
 
     The divisor is the greatest common one of the whole amounts. Fractional amounts that add up to a whole number share
     a site, and count as that number.
 
-    >>> amounts = np.zeros(119); amounts[[57, 38, 29, 8]] = 3.7, 0.3, 2, 8
-    >>> reduced_formula(amounts)
-    'CuLa1.85O4Sr0.15'
-    >>> amounts = np.zeros(119); amounts[[13, 67, 22]] = 2, 0.8, 0.2
-    >>> reduced_formula(amounts)
-    'Al2Ho0.8Ti0.2'
+    >>> amounts = np.zeros((2, 119))
+    >>> amounts[0, [57, 38, 29, 8]] = 3.7, 0.3, 2, 8
+    >>> amounts[1, [13, 67, 22]] = 2, 0.8, 0.2
+    >>> reduced_formulas(amounts).tolist()
+    ['CuLa1.85O4Sr0.15', 'Al2Ho0.8Ti0.2']
     """
-    present = sorted(np.flatnonzero(amounts > 0), key=lambda z: SYMBOLS[z])
-    counts = amounts[present]
-    whole = _is_whole(counts)
-    shared = counts[~whole].sum()
-    units = np.append(counts[whole], shared if _is_whole(shared) else 0)
-    divisor = np.gcd.reduce(np.round(units).astype(np.int64))
-    return "".join(SYMBOLS[z] + _amount(c / max(int(divisor), 1)) for z, c in zip(present, counts))
+    row, column = np.nonzero(amounts[:, _ALPHABETICAL] > 0)
+    found = amounts[row, _ALPHABETICAL[column]]
+    whole = _is_whole(found)
+    shared = np.bincount(row[~whole], weights=found[~whole], minlength=len(amounts))
+    divisor = np.where(_is_whole(shared), np.round(shared), 0).astype(np.int64)
+    np.gcd.at(divisor, row[whole], np.round(found[whole]).astype(np.int64))
+    shares = found / np.maximum(divisor, 1)[row]
+    parts = [symbol + _amount(share) for symbol, share in zip(_SYMBOLS[_ALPHABETICAL[column]], shares.tolist())]
+    return _joined("", parts, row, len(amounts))
+
+
+def reduced_formula(amounts: NDArray[np.float64]) -> str:
+    """Formula of one row (119,) of `Crystals.composition`."""
+    return str(reduced_formulas(amounts[None])[0])
+
+
+def _joined(glue: str, parts: Sequence[str], row: NDArray[np.int64], n: int) -> NDArray[Any]:
+    """(n,) the parts of each row, ascending, put together."""
+    ends = np.cumsum(np.bincount(row, minlength=n)).tolist()
+    return np.array([glue.join(parts[start:end]) for start, end in zip([0, *ends], ends)], dtype=np.str_)
 
 
 def _is_whole(amount: Any) -> Any:
     return np.abs(amount - np.round(amount)) < 1e-3
 
 
+@lru_cache(maxsize=4096)
 def _amount(value: float) -> str:
     text = f"{value:.4g}"
     return "" if text == "1" else text
