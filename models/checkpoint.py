@@ -53,6 +53,15 @@ class Checkpoint:
         """The network as prediction takes it (`models.frozen`)."""
         return freeze(self.network)
 
+    @cached_property
+    def trunk(self) -> str:
+        """Digest of everything before the heads: two members that share it embed a crystal alike."""
+        digest = hashlib.sha256(repr((self.name, sorted(self.sizes.items()))).encode())
+        for name, tensor in sorted(self.network.state_dict().items()):
+            if not name.startswith("heads."):
+                digest.update(name.encode() + tensor.numpy(force=True).tobytes())
+        return digest.hexdigest()
+
 
 def write(checkpoint: Checkpoint, folder: Path) -> Path:
     """Write the folder; `model.json` comes last, so its presence means the checkpoint is whole."""

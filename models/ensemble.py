@@ -271,16 +271,21 @@ class Ensemble:
                 self._predict_rows(reading, half, out, refused, ids)
 
     def _forward(self, reading: Reading, chosen: NDArray[np.int64], out: _Outputs) -> None:
-        """Fill `out` for the chosen ones of a reading; every network runs once."""
+        """Fill `out` for the chosen ones of a reading; what members share runs once."""
         batch = reading.inputs.batch(chosen, self.members[reading.members[0]].network)
         rows = reading.rows[chosen]
+        states: dict[str, torch.Tensor] = {}
         for k in reading.members:
             member = self.members[k]
-            if self.reference and self.reference.member == k:
-                embedding, scaled = member.frozen.look(batch)
-                out.distance[rows] = self.reference.distance(embedding)
+            if isinstance(batch, Images):
+                state, scaled = member.network.look(batch)
             else:
-                scaled = member.frozen(batch)
+                if member.trunk not in states:
+                    states[member.trunk] = member.frozen.encode(batch)
+                state = states[member.trunk]
+                scaled = member.frozen.heads(state)
+            if self.reference and self.reference.member == k:
+                out.distance[rows] = self.reference.distance(state)
             for position, prop in enumerate(member.properties):
                 out.values[rows, k, position] = prop.decode(scaled[prop.name].numpy())
                 unsure = scaled.get(prop.name + LOG_VARIANCE)

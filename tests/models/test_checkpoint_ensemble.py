@@ -18,7 +18,7 @@ from models.calibration import Calibration
 from models.checkpoint import Checkpoint
 from models.ensemble import Ensemble
 from models.inputs import GraphInputs
-from models.layers import LOG_VARIANCE
+from models.layers import LOG_VARIANCE, Network
 from models.target import Property
 from sources import crystals as batches
 from sources.crystals import Crystals
@@ -176,6 +176,34 @@ def test_each_member_equals_its_own_network(folder: Path, crystals: Crystals) ->
         np.testing.assert_allclose(found.values["tc"].members[:, k], alone[:, 0], rtol=1e-4, atol=1e-5)
 
 
+def test_members_on_one_trunk_embed_a_crystal_once(
+    folder: Path, crystals: Crystals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Members that differ in their heads alone share the work, and say what each says alone."""
+    first = untrained("alignn", 0)
+    for k in range(3):
+        other = untrained("alignn", k)
+        other.network.load_state_dict(
+            {**other.network.state_dict(), **{n: t for n, t in first.network.state_dict().items() if "heads" not in n}}
+        )
+        checkpoint.write(other, folder / f"member-{k}")
+    loaded = Ensemble.load(folder)
+    assert len({member.trunk for member in loaded.members}) == 1
+    seen = []
+    for member in loaded.members:
+        encode = member.frozen.encode
+        monkeypatch.setattr(member.frozen, "encode", lambda batch, encode=encode: seen.append(batch) or encode(batch))
+    found, _ = loaded.predict(crystals[:20])
+    assert len(seen) == len({id(batch) for batch in seen}) > 0
+    said = found.values["tc"].members
+    assert said.std(axis=1).min() > 0
+    monkeypatch.undo()
+    for k, member in enumerate(loaded.members):
+        pair = (member, replace(member, sizes={**member.sizes, "dropout": 0.5}))  # not the same trunk: no sharing
+        alone, _ = replace(loaded, members=pair).predict(crystals[:20])
+        np.testing.assert_array_equal(alone.values["tc"].members[:, 0], said[:, k])
+
+
 def test_same_crystals_same_bits(folder: Path, crystals: Crystals) -> None:
     first, _ = Ensemble.load(folder).predict(crystals)
     second, _ = Ensemble.load(folder).predict(crystals)
@@ -206,17 +234,17 @@ def test_bad_crystals_are_refused_and_the_rest_is_equal(folder: Path, crystals: 
     assert found.values["tc"].members.tobytes() == plain.values["tc"].members.tobytes()
 
 
-class Allergic(torch.nn.Module):
+class Allergic(Network):
     """A network that fails on any batch with a given number of atoms in one crystal."""
 
-    def __init__(self, inner: torch.nn.Module, size: int) -> None:
+    def __init__(self, inner: Network, size: int) -> None:
         super().__init__()
-        self.inner, self.size = inner, size
+        self.inner, self.size, self.heads = inner, size, inner.heads
 
-    def forward(self, batch: object) -> object:
-        if (batch.size == self.size).any():  # type: ignore[attr-defined]
+    def encode(self, batch: Batch) -> torch.Tensor:
+        if (batch.size == self.size).any():
             raise RuntimeError("no such size")
-        return self.inner(batch)
+        return self.inner.encode(batch)
 
 
 def test_a_crystal_that_breaks_a_network_is_isolated(folder: Path, crystals: Crystals) -> None:
