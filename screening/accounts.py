@@ -6,6 +6,7 @@ Enters: the ledger. Leaves: `Accounts`, checked; a broken identity is a failure 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from screening import readers, snapshot
 from screening.config import Campaign, DatabaseSource, PrototypeSource, Source
 from screening.exits import Exit, Failure
 from screening.ledger import Ledger
+from screening.snapshot import Chunk
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Accounts:
     duplicate: int
     """Rows whose id had come before, or that another row stands for because both are the same crystal."""
     scored: int
+    """By the last tier that they reached, in a cascade."""
     quarantined: int
     filtered: int
     pending: int
@@ -60,6 +63,11 @@ def take(ledger: Ledger, ranked: int | None = None, unrankable: int = 0) -> Acco
         for shard in range(shards + 1):
             for name, count in _shard(ledger, source, shard).items():
                 counts[name] += count
+    for tier in range(1, snapshot.tiers(ledger)):
+        chosen = snapshot.chunks_of(ledger, tier)
+        counts["scored"] -= sum(chunk.rows for chunk in chosen)  # by the tier before; now they wait for this one
+        for name, count in _parts(ledger, chosen).items():
+            counts[name] += count
     scored = counts["scored"]
     return Accounts(**counts, ranked=scored if ranked is None else ranked, unrankable=unrankable).check()
 
@@ -73,10 +81,16 @@ def _shard(ledger: Ledger, source: str, shard: int) -> dict[str, int]:
         bad = sum(page.counts["quarantined"] for page in pages)
         return {"received": received, "unique": received, "quarantined": bad, "pending": received - bad}
     counts = {name: sealed.counts[name] for name in ("received", "unique", "duplicate", "quarantined", "filtered")}
-    counts |= {"scored": 0, "pending": 0}
-    for chunk in sealed.detail["chunks"]:
-        part = ledger.find("part", chunk["name"])
-        counts["pending"] += chunk["rows"] if part is None else 0
+    parts = _parts(ledger, [Chunk(**row) for row in sealed.detail["chunks"]])
+    return {**counts, **parts, "quarantined": counts["quarantined"] + parts["quarantined"]}
+
+
+def _parts(ledger: Ledger, chunks: Sequence[Chunk]) -> dict[str, int]:
+    """What became of the crystals of some chunks."""
+    counts = {"scored": 0, "quarantined": 0, "pending": 0}
+    for chunk in chunks:
+        part = ledger.find("part", chunk.name)
+        counts["pending"] += chunk.rows if part is None else 0
         counts["scored"] += part.counts["scored"] if part else 0
         counts["quarantined"] += part.counts["quarantined"] if part else 0
     return counts

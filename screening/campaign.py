@@ -47,7 +47,7 @@ def run(plan: Plan, runner: Runner, stopped: Callable[[], bool], *, pull_only: b
     with lock.held(plan.folder) as hold:
         book = _open(plan)
         with progress.board() as board, Attempts(plan.folder / "attempts.log") as attempts:
-            flow = Flow(plan.campaign, book, board, attempts, pull_only=pull_only)
+            flow = Flow(plan.campaign, book, board, attempts, targets=plan.targets, pull_only=pull_only)
             for happened in runner.work(flow.jobs, flow.tasks, stopped):
                 if hold.lost():
                     raise Failure(Exit.LOCKED, f"{plan.folder} was taken over by another process (this one was silent "

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from screening import yamlfile
 from screening.secrets import Secret
@@ -174,6 +174,35 @@ class Rank(Section):
         return self
 
 
+class Tier(Section):
+    """A cheap ensemble, and how much of what it scores goes on."""
+
+    model: str
+    """Ensemble folder that predicts the property that ranks, relative to the current folder."""
+    keep: int | float
+    """What goes on to the next tier: a fraction of what entered this one (0.05), or a number of crystals (5000)."""
+
+    @field_validator("keep")
+    @classmethod
+    def _check(cls, keep: float) -> float:
+        if not (0 < keep < 1 if isinstance(keep, float) else keep >= 1):
+            raise ValueError("must be a fraction between 0 and 1, or a whole number of crystals of at least 1")
+        return keep
+
+
+class Cascade(Section):
+    """Cheap ensembles score everything, `models` only what survives them."""
+
+    tiers: Annotated[list[Tier], Field(min_length=1)]
+    """Cheapest first; each scores what the one before it let through."""
+    audit: Annotated[int, Field(ge=0)] = 500
+    """Crystals that were set aside and are scored in full anyway, drawn at random, to estimate what was missed."""
+    seed: int = 0
+    """Of the draw."""
+    k: Count | None = None
+    """The recall of the best k is estimated; unset: rank.top."""
+
+
 class Ray(Section):
     """What the work asks of a Ray cluster; no number depends on it."""
 
@@ -197,6 +226,8 @@ class Campaign(Section):
     models: Annotated[list[str], Field(min_length=1)]
     """Ensemble folders, relative to the current folder."""
     rank: Rank = Rank()
+    cascade: Cascade | None = None
+    """Cheaper ensembles that choose what `models` score; unset: `models` score everything."""
     filters: Filters = Filters()
     licences: Annotated[list[str], Field(min_length=1)] = ["CC-BY-4.0", "CC0-1.0"]
     """SPDX licences accepted from databases; rows under another one are filtered. `unknown` accepts what has none."""
@@ -213,6 +244,10 @@ class Campaign(Section):
     def folder(self) -> Path:
         """The campaign folder, absolute."""
         return Path(self.output or f"runs/{self.name}").absolute()
+
+    def tiers(self) -> list[Tier]:
+        """The cheap tiers, cheapest first; none without a cascade."""
+        return [] if self.cascade is None else self.cascade.tiers
 
     def merges(self) -> bool:
         """Whether the same crystal of several sources is looked for."""

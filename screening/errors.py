@@ -74,6 +74,22 @@ def _rows(book: Ledger, by: By) -> Iterator[tuple[str, Quarantined]]:
                 for path in record.files:
                     if path.endswith(".quarantine.parquet") or path.startswith("quarantine/"):
                         yield from ((plan.key, row) for row in table.quarantine_rows(book.read(record, path)))
+    yield from _later(book)
+
+
+def _later(book: Ledger) -> Iterator[tuple[str, Quarantined]]:
+    """The same of the later tiers of a cascade, whose chunks hold crystals of every source."""
+    from sources import table
+
+    for selection in book.all("selection"):
+        for chunk in selection.detail["chunks"]:
+            part = book.find("part", chunk["name"])
+            refused = [path for path in part.files if path.startswith("quarantine/")] if part else []
+            if part and refused:
+                columns = book.read(selection, chunk["path"], ["id", "source"]).to_pydict()
+                source = dict(zip(columns["id"], columns["source"], strict=True))
+                rows = [row for path in refused for row in table.quarantine_rows(book.read(part, path))]
+                yield from ((source[row.id], row) for row in rows)
 
 
 def _records(book: Ledger, source: str, shard: int) -> Iterator[Record]:

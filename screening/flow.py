@@ -1,4 +1,4 @@
-"""What follows from what: a shard that is pulled whole is sealed, its chunks are scored.
+"""What follows from what: a shard that is pulled whole is sealed, its chunks are scored; in a cascade, the best again.
 
 Enters: steps and results as a runner delivers them. Leaves: records in the ledger, and further tasks. A flow that is
 made from a ledger goes on where that ledger ends. It does not know which runner it feeds.
@@ -6,20 +6,21 @@ made from a ledger goes on where that ledger ends. It does not know which runner
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from screening import identify, snapshot
+from screening import cascade, identify, snapshot, worker
 from screening.attempts import Attempts
 from screening.config import Campaign
 from screening.exits import Exit, Failure
 from screening.journal import Journal
-from screening.ledger import Ledger
+from screening.ledger import Ledger, Record
 from screening.progress import Board
 from screening.pull import Job, Planned, Step
+from screening.rank import Target
 from screening.runner import Done, Task
 from screening.snapshot import Chunk, Taken
 from screening.worker import Part
@@ -35,10 +36,18 @@ class Flow:
     """The work of one campaign folder, as far as it is known."""
 
     def __init__(
-        self, campaign: Campaign, book: Ledger, board: Board, attempts: Attempts, *, pull_only: bool = False
+        self,
+        campaign: Campaign,
+        book: Ledger,
+        board: Board,
+        attempts: Attempts,
+        *,
+        targets: Sequence[Target] = (),
+        pull_only: bool = False,
     ) -> None:
+        """`targets` is what ranks, as each tier of a cascade predicts it; without one nobody asks."""
         self._campaign, self._book, self._board, self._pull_only = campaign, book, board, pull_only
-        self._attempts = attempts
+        self._attempts, self._targets = attempts, targets
         self._journal = Journal(book, campaign)
         self._taken = Taken()
         self._dealt: set[tuple[str, int]] = set()  # shards that had their turn in this process
@@ -47,7 +56,10 @@ class Flow:
         self.tasks: deque[Task] = deque()
         """What can be done now; the runner takes from the left."""
         self._before = sum(page.counts["received"] for page in book.all("page"))
-        self._rows = self._scored = 0
+        self._tier = 0
+        self._unscored: set[str] = set()  # chunks of this tier
+        self._rows: Counter[str] = Counter()  # by kind of task
+        self._scored: Counter[str] = Counter()
         self._advance()
 
     @property
@@ -63,14 +75,17 @@ class Flow:
         """Whether everything is pulled and, unless only a pull was asked for, scored."""
         if self._pull_only:
             return snapshot.pulled(self._book, self._campaign)
-        chunks = snapshot.chunks(self._book)
-        return snapshot.sealed(self._book, self._campaign) and all(self._book.find("part", c.name) for c in chunks)
+        chosen = snapshot.tiers(self._book) > len(self._campaign.tiers())
+        scored = all(self._book.find("part", chunk.name) for chunk in snapshot.chunks(self._book))
+        return chosen and scored and snapshot.sealed(self._book, self._campaign)
 
     def take(self, happened: Step | Done) -> None:
         """Commit what happened, and find out what can be done next."""
         if isinstance(happened, Done):
             self._finish(happened)
-            if happened.task.kind != "score":
+            if worker.scores(happened.task.kind):
+                self._climb()
+            else:
                 self._advance()
             return
         rows = self._journal.take(happened)
@@ -82,9 +97,10 @@ class Flow:
     def _finish(self, done: Done) -> None:
         kind, key = done.task.kind, done.task.key
         self._attempts.done(f"{kind} {key}")
-        if kind == "score":
+        if worker.scores(kind):
             commit_part(self._book, key, done.task.rows, done.result)
-            self._board.advance("score", done.task.rows, self._rows, self._scored)
+            self._unscored.discard(key)
+            self._board.advance(kind, done.task.rows, self._rows[kind], self._scored[kind])
             return
         self._book.commit(identify.KINDS[kind], key, {f"identity/{kind}/{key}.parquet": done.result},
                           {"rows": done.result.num_rows})  # fmt: skip
@@ -121,26 +137,37 @@ class Flow:
         """Cut shards into chunks, in plan order."""
         same = identify.others(self._book) if self._campaign.merges() else frozenset()
         for source, shard in self._ready():
-            record = self._book.find("chunks", snapshot.shard_key(source, shard))
-            if record is None:
+            key = snapshot.shard_key(source, shard)
+            if self._book.find("chunks", key) is None:
                 found = snapshot.unique(self._book, source, shard, self._taken)
-                chunks = snapshot.seal(self._book, self._campaign, source, shard, found, same)
+                snapshot.seal(self._book, self._campaign, source, shard, found, same)
             else:
                 snapshot.note(self._book, source, shard, self._taken)
-                chunks = [Chunk(**row) for row in record.detail["chunks"]]
             if not self._pull_only:
-                self._offer(snapshot.shard_key(source, shard), chunks)
+                self._offer(self._book.find("chunks", key))
+        if not self._pull_only:
+            self._climb()
 
-    def _offer(self, shard: str, chunks: list[Chunk]) -> None:
-        record = self._book.find("chunks", shard)
+    def _climb(self) -> None:
+        """Once a tier of a cascade has scored everything, cut the chunks of the next one."""
+        last = len(self._campaign.tiers())
+        while self._tier < last and not self._unscored and snapshot.sealed(self._book, self._campaign):
+            chosen = self._book.find("selection", str(self._tier + 1))
+            chosen = chosen or cascade.select(self._book, self._campaign, self._targets, self._tier)
+            self._tier += 1
+            self._offer(chosen)
+
+    def _offer(self, record: Record | None) -> None:
+        """Offer the chunks that a record names."""
         assert record is not None
-        for chunk in chunks:
-            self._rows += chunk.rows
+        kind = worker.SCORE if self._tier == len(self._campaign.tiers()) else worker.tier_kind(self._tier)
+        for chunk in (Chunk(**row) for row in record.detail["chunks"]):
+            self._rows[kind] += chunk.rows
             if self._book.find("part", chunk.name) is None:
-                read = partial(self._book.read, record, chunk.path)
-                self._add(Task("score", chunk.name, chunk.rows, read))
+                self._unscored.add(chunk.name)
+                self._add(Task(kind, chunk.name, chunk.rows, partial(self._book.read, record, chunk.path)))
             else:
-                self._scored += chunk.rows
+                self._scored[kind] += chunk.rows
 
     def _add(self, *tasks: Task) -> None:
         """Offer tasks; each beginning is noted, so that blame survives a driver that dies."""

@@ -31,9 +31,10 @@ def run(planned: Plan, *, on_ray: bool, workers: int | None, address: str | None
 
 def _runner(planned: Plan, *, on_ray: bool, workers: int | None, address: str | None) -> Runner:
     settings = planned.campaign.ray
-    make = partial(worker.loaded, planned.models, settings.threads)
+    tiers = [str(tier.folder.absolute()) for tier in planned.tiers]
+    make = partial(worker.loaded, planned.models, settings.threads, tiers)
     if not on_ray:
-        return local.LocalRunner(worker.Worker(lambda: planned.ensembles), make)
+        return local.LocalRunner(planned.worker(), make)
     from screening import cluster
 
     if workers is not None:

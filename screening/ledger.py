@@ -31,7 +31,7 @@ class Record:
     prev_sha256: str
     """Hex digest of the record file before this one; empty for the first."""
     kind: str
-    """What was committed: plan, page, shard, source, labels, matches, identity, chunks, part or ranked."""
+    """What was committed: plan, page, shard, source, labels, matches, identity, chunks, selection, part or ranked."""
     key: str
     """Which one: a later record of the same kind and key replaces an earlier one."""
     files: dict[str, str]
@@ -103,7 +103,7 @@ class Ledger:
         `{sha}` in the name of a table becomes the start of its digest: writers that do not know of each other then
         never write different content under one name.
         """
-        files = dict(self._put(name, content) for name, content in tables.items())
+        files = dict(self.put(name, content) for name, content in tables.items())
         return self.record(kind, key, files, counts, detail)
 
     def record(
@@ -126,7 +126,8 @@ class Ledger:
         self._remember(record, text.encode("utf-8"))
         return record
 
-    def _put(self, name: str, content: pa.Table) -> tuple[str, str]:
+    def put(self, name: str, content: pa.Table) -> tuple[str, str]:
+        """Write a table durably; path and digest, for a record. Until one names it, nobody reads it."""
         from sources import table
         from sources.durable import make_folder, whole
 

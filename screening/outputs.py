@@ -9,10 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from screening import accounts, durable, identify, rank, report, snapshot
+from screening import accounts, cascade, durable, identify, rank, report, snapshot, tiers
 from screening.accounts import Accounts
 from screening.ledger import Ledger
 from screening.plan import Plan
+from screening.tiers import Tiers
 from sources.quarantine import Quarantined
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ def write(plan: Plan, book: Ledger) -> tuple[dict[str, Any], Accounts]:
     """Rank the parts, check the identity, and write the files."""
     from sources import table
 
-    ranked = rank.rank(_scored(plan, book), plan.campaign.rank, plan.target, plan.units)
+    found = Tiers(plan, book) if plan.tiers else None
+    ranked = found.rank() if found else rank.rank(_scored(plan, book), plan.campaign.rank, plan.target, plan.units)
     bad = quarantined(book)
     counted = accounts.take(book, ranked.candidates.num_rows, ranked.unrankable.num_rows)
     candidates = identify.fan_out(ranked.candidates, book)
@@ -33,6 +35,8 @@ def write(plan: Plan, book: Ledger) -> tuple[dict[str, Any], Accounts]:
         "quarantine.parquet": table.write(table.quarantine_table(bad), plan.folder / "quarantine.parquet"),
     }
     summary = summarise(plan, book, counted, bad, files)
+    if found is not None:
+        summary["cascade"] = {**found.section(), "models": [_model(tier) for tier in plan.tiers]}
     top = candidates.slice(0, plan.campaign.rank.top).to_pylist()
     durable.write(plan.folder / "report.html", report.render(summary, top, bad, ranked))
     durable.write(plan.folder / "summary.json", durable.canonical(summary))
@@ -85,15 +89,19 @@ def table_text(folder: Path, summary: dict[str, Any], most: int = 10) -> list[st
     name, unit = summary["rank"]["property"], summary["rank"]["unit"]
     parts = [f"{name}_{part}" for part in ("mean", "std", "lo", "hi")]
     distance = ["ood_distance"] if any(model.get("reference") for model in summary["models"]) else []
-    columns = ["rank", "id", "formula", "ood", *distance, *parts]
+    last = len(summary["cascade"]["tiers"]) if "cascade" in summary else 0
+    columns = ["rank", "id", "formula", "ood", *distance, *parts, *(["tier"] if last else [])]
     rows = table.read(folder / "candidates.parquet", columns).slice(0, most).to_pylist()
     lines = [f"{'rank':>4}  {'formula':<24}{f'{name} ({unit})':>20}  {'interval':<20}  id"]
     for row in rows:
         mean, std, lo, hi = (row[part] for part in parts)
         mark = "  (new element)" if row["ood"] else ""
-        mark += "  (unlike training)" if row.get("ood_distance", 0.0) > 1 else ""
+        mark += "  (unlike training)" if (row.get("ood_distance") or 0.0) > 1 else ""
+        mark += "" if row.get("tier", last) == last else f"  (tier {row['tier']} only)"
         lines.append(f"{row['rank']:>4}  {row['formula']:<24}{f'{mean:.4g} ± {std:.2g}':>20}  "
                      f"{f'[{lo:.4g}, {hi:.4g}]':<20}  {row['id']}{mark}")  # fmt: skip
+    if last:
+        lines += tiers.lines(summary["cascade"], summary["rank"]["model"])
     return lines
 
 
@@ -110,16 +118,8 @@ def _model(ensemble: Any) -> dict[str, Any]:
 
 
 def _scored(plan: Plan, book: Ledger) -> pa.Table:
-    import pyarrow as pa
-
     from screening import worker
     from sources.crystals import empty
 
-    tables = []
-    for chunk in snapshot.chunks(book):
-        part = book.find("part", chunk.name)
-        if part is not None:
-            tables.append(book.read(part, f"parts/{chunk.name}.parquet"))
-    if not tables:
-        return worker.score(empty(), plan.ensembles).table
-    return pa.concat_tables(tables, promote_options="permissive")  # sources report different columns
+    found = cascade.parts(book, 0)
+    return worker.score(empty(), plan.ensembles).table if found is None else found

@@ -10,7 +10,8 @@ import difflib
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,9 +29,11 @@ from screening.config import (
 )
 from screening.exits import Exit, Failure, one_line
 from screening.rank import Target
+from screening.worker import Worker
 
 if TYPE_CHECKING:
     from models.ensemble import Ensemble
+    from screening.ledger import Ledger
 
 FORMAT = "2"
 """Layout of the campaign folder."""
@@ -47,11 +50,22 @@ class Plan:
     target: Target
     """What ranks."""
     fingerprint: dict[str, str]
+    tiers: list[Ensemble] = field(default_factory=list)
+    """The cheap ensembles of a cascade, cheapest first."""
 
     @property
     def models(self) -> list[str]:
         """Ensemble folders, absolute: a worker may stand in another folder."""
         return [str(ensemble.folder.absolute()) for ensemble in self.ensembles]
+
+    def worker(self) -> Worker:
+        """The worker function with the ensembles of this plan."""
+        return Worker(lambda: self.ensembles, [partial(list, [tier]) for tier in self.tiers])
+
+    @property
+    def targets(self) -> list[Target]:
+        """What ranks, as each tier predicts it; the last one is `target`."""
+        return [*(as_target(tier, self.target.name) for tier in self.tiers), self.target]
 
     @property
     def units(self) -> dict[str, str]:
@@ -67,7 +81,9 @@ def make(campaign: Campaign) -> Plan:
         _check_source(name, source, campaign)
     ensembles = load_ensembles(campaign.models)
     target = find_target(ensembles, campaign.rank)
-    return Plan(campaign, campaign.folder(), ensembles, target, fingerprint(campaign, ensembles))
+    tiers = [load_ensembles([tier.model])[0] for tier in campaign.tiers()]
+    _check_tiers(tiers, ensembles, target)
+    return Plan(campaign, campaign.folder(), ensembles, target, fingerprint(campaign, ensembles, tiers), tiers)
 
 
 def load_ensembles(folders: Sequence[str]) -> list[Ensemble]:
@@ -105,8 +121,30 @@ def find_target(ensembles: Sequence[Ensemble], rule: Rank) -> Target:
         ensemble = owners[0] if owners else ensemble
     items = {item.name: item for item in ensemble.properties}
     chosen = _known("rank.property", rule.property or next(iter(items)), list(items))
-    fitted = ensemble.calibration[chosen]
-    return Target(ensemble.name, chosen, items[chosen].unit, fitted.level, fitted.scale is not None)
+    return as_target(ensemble, chosen)
+
+
+def as_target(ensemble: Ensemble, name: str) -> Target:
+    """A property that an ensemble predicts, as what ranks."""
+    (unit,) = [item.unit for item in ensemble.properties if item.name == name]
+    fitted = ensemble.calibration[name]
+    return Target(ensemble.name, name, unit, fitted.level, fitted.scale is not None)
+
+
+def _check_tiers(tiers: Sequence[Ensemble], ensembles: Sequence[Ensemble], target: Target) -> None:
+    """Every tier of a cascade predicts what ranks, in its unit, and is another ensemble than the others."""
+    used = {ensemble.sha256: str(ensemble.folder) for ensemble in ensembles}
+    for number, tier in enumerate(tiers):
+        where = f"cascade.tiers.{number}.model: {tier.folder}"
+        units = {item.name: item.unit for item in tier.properties}
+        if units.get(target.name) != target.unit:
+            told = ", ".join(f"{name} ({unit})" for name, unit in units.items())
+            raise Failure(Exit.CONFIG, f"{where} predicts {told}; a tier must predict what ranks, {target.name} "
+                          f"({target.unit})")  # fmt: skip
+        if tier.sha256 in used:
+            raise Failure(Exit.CONFIG, f"{where} has the weights of {used[tier.sha256]}; a tier that is no cheaper "
+                          "saves nothing, leave it out")  # fmt: skip
+        used[tier.sha256] = str(tier.folder)
 
 
 def _known(key: str, value: str, names: Sequence[str]) -> str:
@@ -163,8 +201,10 @@ def _check_prototypes(source: Any) -> None:
         _known("prototypes", chosen, [*prototypes.PROTOTYPES])
 
 
-def fingerprint(campaign: Campaign, ensembles: Sequence[Ensemble]) -> dict[str, str]:
-    """Everything that changes a number, flat, so that a difference can be shown."""
+def fingerprint(
+    campaign: Campaign, ensembles: Sequence[Ensemble], tiers: Sequence[Ensemble | None] = ()
+) -> dict[str, str]:
+    """Everything that changes a number, flat, so that a difference can be shown; of a tier that is None, nothing."""
     import torch
 
     stamp = {
@@ -180,16 +220,30 @@ def fingerprint(campaign: Campaign, ensembles: Sequence[Ensemble]) -> dict[str, 
     for name, source in campaign.named_sources().items():
         stamp[f"sources.{name}"] = _source_stamp(source)
     for ensemble in ensembles:
-        properties = [[item.name, item.unit] for item in ensemble.properties]
-        stamp[f"models.{ensemble.name}.weights"] = ",".join(digest[:16] for digest in ensemble.sha256)
-        stamp[f"models.{ensemble.name}.files"] = _described(ensemble.folder)[:16]
-        stamp[f"models.{ensemble.name}.graph"] = repr(ensemble.spec)
-        if ensemble.views:
-            stamp[f"models.{ensemble.name}.views"] = repr(ensemble.views)
-            stamp |= {name: metadata.version(name) for name in ("numba", "timm")}  # pixels, and what reads them
-        stamp[f"models.{ensemble.name}.properties"] = json.dumps(properties)
-        stamp[f"models.{ensemble.name}.calibration"] = repr(sorted(ensemble.calibration.items()))
+        stamp |= _model_stamp(f"models.{ensemble.name}", ensemble)
+    if campaign.cascade is not None:
+        rule = campaign.rank.model_dump(exclude={"top"})  # it decides who survives
+        chosen = campaign.cascade.model_dump(include={"audit", "seed"})
+        stamp |= {f"cascade.{name}": str(value) for name, value in {**rule, **chosen}.items()}
+        for number, (tier, setting) in enumerate(zip(tiers, campaign.tiers(), strict=True)):
+            stamp[f"cascade.{number}.keep"] = str(setting.keep)
+            stamp |= {} if tier is None else _model_stamp(f"cascade.{number}.{tier.name}", tier)
     return stamp
+
+
+def _model_stamp(key: str, ensemble: Ensemble) -> dict[str, str]:
+    stamp = {
+        "weights": ",".join(digest[:16] for digest in ensemble.sha256),
+        "files": _described(ensemble.folder)[:16],
+        "graph": repr(ensemble.spec),
+        "properties": json.dumps([[item.name, item.unit] for item in ensemble.properties]),
+        "calibration": repr(sorted(ensemble.calibration.items())),
+    }
+    reads: dict[str, str] = {}
+    if ensemble.views:
+        stamp["views"] = repr(ensemble.views)
+        reads = {name: metadata.version(name) for name in ("numba", "timm")}  # pixels, and what reads them
+    return {f"{key}.{name}": value for name, value in stamp.items()} | reads
 
 
 def _described(folder: Path) -> str:
@@ -219,7 +273,6 @@ def _source_stamp(source: Source) -> str:
 
 def describe(plan: Plan) -> list[str]:
     """What a run would do, for --dry-run: asks the servers for their counts, pulls nothing."""
-    from screening import snapshot
     from screening.ledger import Ledger
 
     book = Ledger(plan.folder)
@@ -242,14 +295,25 @@ def describe(plan: Plan) -> list[str]:
             lines.append(f"source {name}: {', '.join(source.paths)}")
         else:
             lines.append(f"source {name}: {source.n:,} hypothetical crystals")
+    return lines + _describe_scoring(plan, book)
+
+
+def _describe_scoring(plan: Plan, book: Ledger) -> list[str]:
+    from screening import snapshot
+
+    size, cascade, rule = plan.campaign.chunk_size, plan.campaign.cascade, plan.campaign.rank
     chunks = snapshot.chunks(book)
     scored = sum(1 for chunk in chunks if book.find("part", chunk.name))
     known = f"{len(chunks)} chunks, {scored} scored already" if chunks else "chunks are known after the pull"
+    lines = []
+    if cascade is not None:
+        for number, tier in enumerate(cascade.tiers):
+            keep = f"{100 * tier.keep:g} %" if isinstance(tier.keep, float) else f"{tier.keep:,} crystals"
+            lines.append(f"tier {number}: score with {plan.tiers[number].name}, the best {keep} go on")
+        lines.append(f"audit: {cascade.audit:,} of the others, drawn at random, go on too")
     names = ", ".join(ensemble.name for ensemble in plan.ensembles)
-    lines.append(f"score with {names}: {known} (chunk_size {plan.campaign.chunk_size})")
-    lines.append(
-        f"rank by {plan.campaign.rank.by} of {plan.target.name} ({plan.target.unit}), {plan.campaign.rank.order}"
-    )
+    lines.append(f"score with {names}: {known} (chunk_size {size})")
+    lines.append(f"rank by {rule.by} of {plan.target.name} ({plan.target.unit}), {rule.order}")
     return lines
 
 

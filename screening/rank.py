@@ -49,18 +49,26 @@ def rank(scored: pa.Table, rule: Rank, target: Target, units: Mapping[str, str])
     """Order the scored rows by a predicted property; `units` is property -> unit, kept in the field metadata."""
     import pyarrow as pa
 
-    values = {part: _floats(scored, f"{target.name}_{part}") for part in ("mean", "std", "lo", "hi")}
-    scores = score(values, rule, target.level, calibrated=target.calibrated)
-    finite = np.isfinite(scores) & np.isfinite(values["mean"]) & np.isfinite(values["std"])
-    ids = np.array(scored["id"].to_pylist(), dtype=np.str_)
-    rows = np.flatnonzero(finite)
-    best = rows[order(scores[rows], values["std"][rows], ids[rows], not _wants_low(rule))]
-    left = np.flatnonzero(~finite)
+    ids, std, scores = measure(scored, rule, target)
+    rows = np.flatnonzero(np.isfinite(scores))
+    best = rows[order(scores[rows], std[rows], ids[rows], not wants_low(rule))]
+    left = np.flatnonzero(~np.isfinite(scores))
     left = left[np.argsort(ids[left], kind="stable")]
     table = _with_units(scored, units)
     candidates = table.take(best).append_column("score", pa.array(scores[best]))
     numbers = pa.array(np.arange(1, len(best) + 1, dtype=np.int64))
     return Ranked(candidates.add_column(0, "rank", numbers), table.take(left))
+
+
+def measure(
+    scored: pa.Table, rule: Rank, target: Target
+) -> tuple[NDArray[np.str_], NDArray[np.float64], NDArray[np.float64]]:
+    """Ids, std and score of scored rows, each (n,); the score is NaN where any number it may rest on is not finite."""
+    values = {part: _floats(scored, f"{target.name}_{part}") for part in ("mean", "std", "lo", "hi")}
+    scores = score(values, rule, target.level, calibrated=target.calibrated)
+    finite = np.isfinite(scores) & np.isfinite(values["mean"]) & np.isfinite(values["std"])
+    ids = np.array(scored["id"].to_pylist(), dtype=np.str_)
+    return ids, values["std"], np.where(finite, scores, np.nan)
 
 
 def score(
@@ -106,7 +114,8 @@ def _floats(table: pa.Table, name: str) -> NDArray[np.float64]:
     return np.asarray(table[name].to_numpy(), dtype=np.float64)
 
 
-def _wants_low(rule: Rank) -> bool:
+def wants_low(rule: Rank) -> bool:
+    """Whether the lowest score is the best."""
     return rule.order == "ascending" and rule.by != "probability"  # a probability is better when it is higher
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from screening import tiers
 from sources.quarantine import Quarantined
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ def render(summary: Mapping[str, Any], top: Sequence[Mapping[str, Any]], bad: Se
         histogram=_histogram(values),
         examples=_examples(bad),
         others=_other_properties(summary, name),
+        cascade=tiers.lines(summary["cascade"], summary["rank"]["model"]) if "cascade" in summary else [],
+        last_tier=len(summary["cascade"]["tiers"]) if "cascade" in summary else 0,
+        ensembles=[*summary["models"], *summary.get("cascade", {}).get("models", [])],
     )
 
 
@@ -110,7 +114,7 @@ def facts(content: object, prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _row(row: Mapping[str, Any], name: str) -> dict[str, Any]:
-    members = [row[key] for key in row if key.startswith(f"{name}_member_")]
+    members = [row[key] for key in row if key.startswith(f"{name}_member_") and row[key] is not None]
     parts = {part: row[f"{name}_{part}"] for part in ("mean", "std", "lo", "hi")}
     return {**parts, "members": members, "all": row}
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from screening import rescue
+from screening import rescue, worker
 from screening.pull import Job, Step
 from screening.worker import Part
 
@@ -26,7 +26,7 @@ class Task:
     """One unit of work."""
 
     kind: str
-    """score, label or match."""
+    """score, score:0 (of a cheap tier, `screening.worker.tier_kind`), label or match."""
     key: str
     """Unique among the tasks of its kind."""
     rows: int
@@ -47,14 +47,14 @@ class Done:
 
 def merge(kind: str, results: Sequence[Any]) -> Any:
     """The results of consecutive rows as one."""
-    return rescue.merge_parts(results) if kind == "score" else rescue.merge_tables(results)
+    return rescue.merge_parts(results) if worker.scores(kind) else rescue.merge_tables(results)
 
 
 def blame(kind: str, table: pa.Table, result: Any, guilty: Sequence[int]) -> Any:
     """The result for all rows of a task when some kill every process: quarantined, unlabelled, or like no other."""
     if not guilty or kind == "match":
         return result
-    if kind == "score":
+    if worker.scores(kind):
         return Part(result.table, [*result.quarantined, *rescue.died(table, guilty)])
     rows = [{"id": table["id"][row].as_py(), "formula": "", "spacegroup": 0, "label": "", "label_fine": ""}
             for row in guilty]  # fmt: skip

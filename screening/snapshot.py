@@ -30,7 +30,7 @@ class Chunk:
     """One unit of work."""
 
     name: str
-    """16 hex digits of the sha256 of its crystals."""
+    """16 hex digits of the sha256 of its crystals; behind the tier, where another tier of a cascade chose them."""
     path: str
     """Parquet file, relative to the campaign folder."""
     rows: int
@@ -110,8 +110,19 @@ def sealed(ledger: Ledger, campaign: Campaign) -> bool:
 
 
 def chunks(ledger: Ledger) -> list[Chunk]:
-    """The chunks of the shards that are sealed, in plan order."""
-    return [Chunk(**row) for record in ledger.all("chunks") for row in record.detail["chunks"]]
+    """Every chunk: those of the shards that are sealed, in plan order, then those of the later tiers of a cascade."""
+    return [chunk for tier in range(tiers(ledger)) for chunk in chunks_of(ledger, tier)]
+
+
+def chunks_of(ledger: Ledger, tier: int) -> list[Chunk]:
+    """The chunks that one tier scores; without a cascade there is only tier 0."""
+    records = ledger.all("chunks") if tier == 0 else [ledger.find("selection", str(tier))]
+    return [Chunk(**row) for record in records if record is not None for row in record.detail["chunks"]]
+
+
+def tiers(ledger: Ledger) -> int:
+    """How many tiers have chunks so far."""
+    return 1 + len(ledger.all("selection"))
 
 
 def note(ledger: Ledger, source: str, shard: int, taken: Taken) -> None:

@@ -17,6 +17,7 @@ from screening.exits import Failure, explain
 from screening.flow import SUSPECT
 from screening.ledger import Ledger, Record
 from screening.lock import Verdict
+from screening.snapshot import Chunk
 
 OUTPUTS = ("candidates.parquet", "unrankable.parquet", "quarantine.parquet", "report.html", "summary.json")
 """What a ranking writes."""
@@ -26,7 +27,8 @@ def read(folder: Path) -> dict[str, Any]:
     """How the campaign in a folder stands.
 
     Keys: folder, campaign, state (planned, pulling, scoring, ranked, incomplete, running or stopped), phase (the same
-    without the last two), holder, records, sources, identity, chunks, accounting, outputs, suspects, notes.
+    without the last two), holder, records, sources, identity, chunks, tiers (the same of each tier of a cascade),
+    accounting, outputs, suspects, notes.
 
     Raises:
         Failure: CONFIG, when it is no campaign folder; DISK, when the log is damaged.
@@ -50,7 +52,8 @@ def read(folder: Path) -> dict[str, Any]:
         "records": len(book),
         "sources": sources,
         "identity": _identity(book) if campaign is None or campaign.merges() else None,
-        "chunks": _chunks(book),
+        "chunks": _progress(book, snapshot.chunks(book)),
+        "tiers": _tiers(book, campaign),
         "accounting": _accounting(book, notes),
         "outputs": outputs,
         "suspects": _suspects(folder),
@@ -134,8 +137,13 @@ def _identity(book: Ledger) -> dict[str, Any]:
     }
 
 
-def _chunks(book: Ledger) -> dict[str, int]:
-    chunks = snapshot.chunks(book)
+def _tiers(book: Ledger, campaign: Campaign | None) -> list[dict[str, int]] | None:
+    """The same of every tier of a cascade; None without one."""
+    tiers = max(snapshot.tiers(book), 1 + len(campaign.tiers() if campaign else []))
+    return None if tiers == 1 else [_progress(book, snapshot.chunks_of(book, tier)) for tier in range(tiers)]
+
+
+def _progress(book: Ledger, chunks: list[Chunk]) -> dict[str, int]:
     scored = [chunk for chunk in chunks if book.find("part", chunk.name)]
     return {
         "scored": len(scored),
@@ -171,9 +179,10 @@ def lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"{'source':<11}{source['name']}: {_told(source)}"
     if status["identity"] is not None:
         yield f"{'identity':<11}{_same(status['identity'])}"
-    chunks = status["chunks"]
-    yield (f"{'chunks':<11}{chunks['scored']:,} of {chunks['total']:,} scored, {chunks['crystals_scored']:,} of "
-           f"{chunks['crystals']:,} crystals")  # fmt: skip
+    for number, chunks in enumerate(status["tiers"] or [status["chunks"]]):
+        name = f"tier {number}" if status["tiers"] else "chunks"
+        yield (f"{name:<11}{chunks['scored']:,} of {chunks['total']:,} {'chunks ' * (name != 'chunks')}scored, "
+               f"{chunks['crystals_scored']:,} of {chunks['crystals']:,} crystals")  # fmt: skip
     if status["accounting"] is not None:
         yield from _balance(status["accounting"], ranked=status["outputs"] != "none")
     yield f"{'outputs':<11}{status['outputs']}"

@@ -103,9 +103,11 @@ def _fingerprint(report: Report, load: Load) -> None:
         before = ledger.read_fingerprint(report.folder)
         if campaign is None:
             return
-        absent = [model for model in campaign.models if not Path(model).is_dir()]
+        folders = [*campaign.models, *(tier.model for tier in campaign.tiers())]
+        absent = [model for model in folders if not Path(model).is_dir()]
         ensembles = load([model for model in campaign.models if model not in absent])
-        now = plan.fingerprint(campaign, ensembles)
+        tiers = [None if tier.model in absent else load([tier.model])[0] for tier in campaign.tiers()]
+        now = plan.fingerprint(campaign, ensembles, tiers)
     except ModuleNotFoundError as error:
         report.notes.append(f"the fingerprint was not compared: {error}")
         return
@@ -118,7 +120,9 @@ def _fingerprint(report: Report, load: Load) -> None:
     for model in absent:
         report.notes.append(f"model folder {model} is not on this machine: its weights were not compared")
     if absent:
-        before = {key: value for key, value in before.items() if key in now or not key.startswith("models.")}
+        before = {
+            key: value for key, value in before.items() if key in now or not key.startswith(("models.", "cascade."))
+        }
         before["models"] = now["models"]
     report.problems += [Failure(Exit.CONFIG, f"{path} does not fit what is here now: {change}; restore the old setting "
                                 "or weights") for change in ledger.changes(before, now)]  # fmt: skip

@@ -1,7 +1,8 @@
 """Every file that the log of a campaign names, read again and compared with its record; records with each other.
 
 Enters: a campaign folder. Leaves: problems, each a `Failure` with its exit code. One file is in memory at a time,
-besides the ids of one shard, the clusters, and 16 bytes per crystal. It needs neither models nor the config.
+besides the ids of one shard, the clusters, the survivors of a cascade, and 16 bytes per crystal. It needs neither
+models nor the config.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from screening import accounts, identify, ledger, snapshot, verify_outputs
+from screening import accounts, identify, ledger, snapshot, verify_cascade, verify_outputs
 from screening.accounts import Accounts
 from screening.exits import Exit, Failure
 from screening.ledger import Ledger, Record
@@ -41,6 +42,7 @@ class Contents:
         self.crystals = 0
         """In chunks."""
         self._chunked = Rows()
+        self._gone: set[str] = set()  # ids that a later tier of a cascade scores
 
     def read(self) -> None:
         """Every file that a record names, against that record."""
@@ -51,6 +53,8 @@ class Contents:
         for record in self.book.all("matches"):
             self._rows(record, {"a": "string", "b": "string"})
         others = self._identity()
+        for record in reversed(self.book.all("selection")):
+            self._tier(record)
         for record in self.book.all("chunks"):
             self._chunks(record, others)
 
@@ -63,6 +67,9 @@ class Contents:
         for record in self.book.all("part"):
             if record.key not in names:
                 self._defect(record, f"part {record.key} belongs to no chunk")
+        for record in self.book.all("selection"):
+            for what in verify_cascade.wrong(self.book, record):
+                self._defect(record, what)
         if self._chunked.doubled():
             self._tell(self.book.folder, f"has {self._chunked.doubled()} ids that stand in two chunks")
         for record in self.book.all("plan"):
@@ -111,15 +118,10 @@ class Contents:
         """The chunks of one shard, and their parts."""
         last, rows, whole = "", 0, True
         for chunk in (Chunk(**row) for row in record.detail["chunks"]):
-            content = self._table(record, chunk.path, _crystals())
-            part = self.book.find("part", chunk.name)
-            ids = None if content is None else content["id"].to_pylist()
-            if part is not None:
-                self._part(part, chunk, ids)
-            if content is None or ids is None:
+            ids = self._chunk(record, chunk)
+            if ids is None:
                 whole = False
                 continue
-            self._name(record, chunk, content)
             if [last, *ids] != sorted({last, *ids}):
                 self._defect(record, f"the ids of {chunk.path} are not in order")
             if not others.isdisjoint(ids):
@@ -134,15 +136,33 @@ class Contents:
             self._equal(record, "rows quarantined", record.counts["quarantined"], bad)
             self._equal(record, "unique rows", record.counts["unique"], rows + bad + record.counts["filtered"])
 
+    def _tier(self, record: Record) -> None:
+        """The chunks that were cut for a later tier of a cascade, and their parts."""
+        found = [self._chunk(record, Chunk(**row)) for row in record.detail["chunks"]]
+        self._gone.update(name for ids in found for name in ids or [])
+
+    def _chunk(self, record: Record, chunk: Chunk) -> list[str] | None:
+        """A chunk and its part; the ids, or None when it is damaged."""
+        content = self._table(record, chunk.path, _crystals())
+        part = self.book.find("part", chunk.name)
+        ids: list[str] | None = None if content is None else content["id"].to_pylist()
+        if part is not None:
+            self._part(part, chunk, ids)
+        if content is not None:
+            self._name(record, chunk, content)
+        return ids
+
     def _name(self, record: Record, chunk: Chunk, content: pa.Table) -> None:
         from sources import table
 
         crystals, refused = table.from_table(content, "chunk")
         self._equal(record, f"crystals in {chunk.path}", chunk.rows, len(crystals) + len(refused))
-        if not refused and snapshot.content_name(crystals) != chunk.name:
+        if not refused and snapshot.content_name(crystals) != chunk.name.rpartition("/")[2]:
             self._defect(record, f"{chunk.path} is not named for its content")
 
     def _part(self, record: Record, chunk: Chunk, ids: list[str] | None) -> None:
+        import pyarrow as pa
+
         scored: list[str] = []
         refused: list[str] = []
         for name in record.files:
@@ -152,7 +172,8 @@ class Contents:
                 return
             (refused if bad else scored).extend(content["id"].to_pylist())
             if not bad:
-                self.scored.take(content)
+                stays = [name not in self._gone for name in content["id"].to_pylist()]
+                self.scored.take(content.filter(pa.array(stays, pa.bool_())))
         self._equal(record, "rows scored", record.counts["scored"], len(scored))
         self._equal(record, "rows quarantined", record.counts["quarantined"], len(refused))
         self._equal(record, f"crystals of chunk {chunk.name}", chunk.rows, len(scored) + len(refused))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from screening import config
+from screening import config, verify_cascade
 from screening.accounts import Accounts
 from screening.config import Rank
 from screening.exits import Exit, Failure, explain
@@ -100,11 +100,16 @@ def _compare(book: Ledger, counted: Accounts, scored: Rows) -> Iterator[tuple[st
     from sources import table
 
     summary = _summary(book)
-    rule = summary["rank"]
-    candidates = table.read(book.folder / "candidates.parquet", ["id", "rank", "score", *scored.columns])
-    unrankable = table.read(book.folder / "unrankable.parquet", ["id", *scored.columns])
-    for what in _ranking(candidates, unrankable, rule):
-        yield "candidates.parquet", what
+    tier = ["tier"] if "cascade" in summary else []
+    candidates = table.read(book.folder / "candidates.parquet", ["id", "rank", "score", *tier, *scored.columns])
+    unrankable = table.read(book.folder / "unrankable.parquet", ["id", *tier, *scored.columns])
+    if candidates["rank"].to_pylist() != list(range(1, candidates.num_rows + 1)):
+        yield "candidates.parquet", f"does not count its rows from 1 to {candidates.num_rows}"
+    for ranked, left, how in verify_cascade.by_tier(candidates, unrankable, summary):
+        for what in _ranking(ranked, left, how):
+            yield "candidates.parquet", what
+    if verify_cascade.misplaced(candidates):
+        yield "candidates.parquet", "does not rank what the last tier scored before what it did not"
     listed = Rows(scored.columns)
     listed.take(candidates)
     listed.take(unrankable)
@@ -129,8 +134,6 @@ def _ranking(candidates: pa.Table, unrankable: pa.Table, rule: dict[str, Any]) -
                     for table in (candidates, unrankable))  # fmt: skip
     asked = Rank.model_validate({name: rule[name] for name in Rank.model_fields})
     scores = candidates["score"].to_numpy()
-    if candidates["rank"].to_pylist() != list(range(1, candidates.num_rows + 1)):
-        yield f"does not count its rows from 1 to {candidates.num_rows}"
     if not all(np.isfinite(column).all() for column in (scores, values["mean"], values["std"])):
         yield "ranks a number that is not finite"
     how = {"level": rule["level"], "calibrated": rule.get("calibrated", False)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
     from models.ensemble import Ensemble, Predictions
 
+    Load = Callable[[], Sequence[Ensemble]]
+
+SCORE = "score"
+"""Kind of the tasks that score with the ensembles of `models`."""
 RESERVED = ("rank", "score", "ood", "ood_distance")
 """Columns that are added to what the sources report."""
 
@@ -40,24 +45,27 @@ class Part:
 class Worker:
     """The worker function with its ensembles in memory: (kind of task, crystals) -> result."""
 
-    def __init__(self, load: Callable[[], Sequence[Ensemble]]) -> None:
-        """`load` is called when the first crystal is scored; other kinds of tasks need no ensemble."""
-        self._load = load
-        self._ensembles: Sequence[Ensemble] | None = None
+    def __init__(self, load: Load, tiers: Sequence[Load] = ()) -> None:
+        """`load` is called when the first crystal is scored, that of a tier when its first one is.
+
+        Other kinds of tasks need no ensemble.
+        """
+        self._load = {SCORE: load} | {tier_kind(number): tier for number, tier in enumerate(tiers)}
+        self._ensembles: dict[str, Sequence[Ensemble]] = {}
 
     def __call__(self, kind: str, table: pa.Table) -> Any:
         """Do one task: `Part` of a score, a table of a label or match."""
-        return {"score": self.score, "label": self.label, "match": self.match}[kind](table)
+        return self.score(table, kind) if scores(kind) else {"label": self.label, "match": self.match}[kind](table)
 
-    def score(self, chunk: pa.Table) -> Part:
-        """Score the crystals of one chunk."""
+    def score(self, chunk: pa.Table, kind: str = SCORE) -> Part:
+        """Score the crystals of one chunk, with the ensembles of `models` or of a cheap tier."""
         from sources import table
 
-        if self._ensembles is None:
+        if kind not in self._ensembles:
             set_up_process()
-            self._ensembles = self._load()
+            self._ensembles[kind] = self._load[kind]()
         crystals, refused = table.from_table(chunk, "chunk")
-        part = score(crystals, self._ensembles)
+        part = score(crystals, self._ensembles[kind])
         return Part(part.table, [*refused, *part.quarantined])
 
     def label(self, piece: pa.Table) -> pa.Table:
@@ -78,11 +86,25 @@ class Worker:
         return pa.table({side: pa.array(ids[pairs[:, k]], pa.string()) for k, side in enumerate("ab")})
 
 
-def loaded(folders: Sequence[str | Path], threads: int) -> Worker:
+def tier_kind(tier: int) -> str:
+    """Kind of the tasks of a cheap tier of a cascade; those of the last tier are of the kind `SCORE`.
+
+    >>> tier_kind(0), scores(tier_kind(0)), scores("label")
+    ('score:0', True, False)
+    """
+    return f"{SCORE}:{tier}"
+
+
+def scores(kind: str) -> bool:
+    """Whether tasks of a kind make parts."""
+    return kind.partition(":")[0] == SCORE
+
+
+def loaded(folders: Sequence[str | Path], threads: int, tiers: Sequence[str | Path] = ()) -> Worker:
     """A worker whose ensembles are in memory already: who dies while it loads them accuses no crystal."""
     set_up_process()
-    ensembles = load(folders, threads)
-    return Worker(lambda: ensembles)
+    groups = [load(group, threads) for group in (folders, *([tier] for tier in tiers))]
+    return Worker(partial(list, groups[0]), [partial(list, group) for group in groups[1:]])
 
 
 def load(folders: Sequence[str | Path], threads: int) -> list[Ensemble]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import json
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import yaml
 
-from screening import campaign, config, local, plan, worker
+from screening import campaign, config, local, plan
 from screening.campaign import Outcome
 from screening.plan import Plan
 from sources import table
@@ -52,12 +54,23 @@ def make(path: Path, ensembles: list[Ensemble] | None = None) -> Plan:
     if ensembles is None:
         return plan.make(settings)
     target = plan.find_target(ensembles, settings.rank)
-    return Plan(settings, settings.folder(), ensembles, target, plan.fingerprint(settings, ensembles))
+    tiers = [plan.load_ensembles([tier.model])[0] for tier in settings.tiers()]
+    return Plan(settings, settings.folder(), ensembles, target, plan.fingerprint(settings, ensembles, tiers), tiers)
+
+
+def some_members(folder: Path, model: Path, members: Sequence[int]) -> Path:
+    """A cheaper ensemble: some members of another one, where they are."""
+    described = json.loads((model / "ensemble.json").read_text())
+    described = {key: described[key] for key in ("members", "calibration")} | {"name": folder.name}
+    folder.mkdir(parents=True)
+    described["members"] = [os.path.relpath(model / described["members"][k], folder) for k in members]
+    (folder / "ensemble.json").write_text(json.dumps(described))
+    return folder
 
 
 def run(planned: Plan, stopped: Callable[[], bool] = lambda: False) -> Outcome:
     """Run it here."""
-    return campaign.run(planned, local.LocalRunner(worker.Worker(lambda: planned.ensembles)), stopped)
+    return campaign.run(planned, local.LocalRunner(planned.worker()), stopped)
 
 
 def finish(folder: Path, crystals: Crystals, model: Path) -> Plan:
