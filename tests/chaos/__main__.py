@@ -27,9 +27,9 @@ from tests.chaos.kills import Trial
 from tests.chaos.preloaded import Preloaded
 from tests.chaos.processes import ROOT
 
-SHARES = {"local": 0.55, "pulled": 0.25, "overlapping": 0.15, "ray": 0.05}
+SHARES = {"local": 0.45, "pulled": 0.2, "overlapping": 0.15, "cascade": 0.15, "ray": 0.05}
 """Which part of the SIGKILLs meets which campaign."""
-STRUCK = {"small": 10_000, "paged": 10_000, "overlapping": 100}
+STRUCK = {"small": 10_000, "paged": 10_000, "overlapping": 100, "cascade": 100}
 """Most system calls that are struck in each campaign."""
 PARTS = (*SHARES, "sigterm", "syscalls")
 COLUMNS = ("part", "sent", "counted", "committed", "campaigns", "litter", "failures", "seconds")

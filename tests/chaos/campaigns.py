@@ -216,7 +216,7 @@ def scenarios(place: Path) -> Iterator[dict[str, Scenario]]:
     try:
         with reference_server(batch, place, page_limit=12) as url:
             found = [local(place), pulled(place, url), overlapping(place, url, batch), ray(place, tmp), small(place)]
-            yield {scenario.name: scenario for scenario in [*found, paged(place, url)]}
+            yield {scenario.name: scenario for scenario in [*found, cascade(place), paged(place, url)]}
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
 
@@ -247,6 +247,16 @@ def ray(place: Path, tmp: Path) -> Scenario:
     """The crystals of `local` on a Ray of two workers, begun and ended by the command."""
     config = write_config(place / "ray.yaml", prototypes(240))
     return Scenario("ray", config, ("--on", "ray", "--workers", "2"), {"RAY_TMPDIR": str(tmp)})
+
+
+def cascade(place: Path) -> Scenario:
+    """192 hypothetical crystals in 12 chunks for two networks, 64 of them in 4 chunks for the bundled model."""
+    from tests.screening.small_campaign import some_members
+
+    tier = {"model": str(some_members(place / "fast", MODEL, (0, 1))), "keep": 0.25}
+    return Scenario(
+        "cascade", write_config(place / "cascade.yaml", prototypes(192), cascade={"tiers": [tier], "audit": 16})
+    )
 
 
 def small(place: Path) -> Scenario:

@@ -16,7 +16,14 @@ from tests.chaos import kills
 from tests.chaos.campaigns import Peace, Scenario
 from tests.chaos.processes import Tree, alive, family
 
-KILLS = [("local", "a", 5), ("local", "b", 5), ("pulled", "a", 5), ("overlapping", "a", 4), ("ray", "a", 2)]
+KILLS = [
+    ("local", "a", 5),
+    ("local", "b", 5),
+    ("pulled", "a", 5),
+    ("overlapping", "a", 4),
+    ("cascade", "a", 4),
+    ("ray", "a", 2),
+]
 
 
 @pytest.mark.parametrize(("name", "seed", "number"), KILLS)
@@ -49,6 +56,7 @@ def test_the_campaigns_have_enough_to_lose(stage: dict[str, Scenario], peace: Pe
     assert peace("pulled").totals["page"] >= 8
     assert peace("pulled").totals["part"] == 12
     assert peace("overlapping").total > 15
+    assert peace("cascade").totals["part"] == 16
     counted = json.loads((place / "overlapping-undisturbed" / "summary.json").read_text())["accounting"]
     assert counted["received"] == 144
     assert counted["unique"] < counted["received"]
