@@ -142,8 +142,8 @@ class Graphs:
             weights=Weights(self.weights.node[nodes], self.weights.edge[edges], self.weights.triplet[triplets]),
         )
 
-    def with_angles(self) -> Graphs:
-        """The same graphs with the line graph of their edges.
+    def with_angles(self, threads: int = 1) -> Graphs:
+        """The same graphs with the line graph of their edges, made by so many threads.
 
         Raises:
             ValueError: for a quotient graph, whose angles are merged when it is made.
@@ -152,11 +152,10 @@ class Graphs:
             if self.spec.angles:
                 return self
             raise ValueError("this quotient was made without angles; build the graph with angles first")
-        edge, other, cosine = angles.triplets(self.target, self.vector, int(self.node_ptr[-1]))
-        degree = np.bincount(self.target, minlength=int(self.node_ptr[-1]))
-        triplet_ptr = np.concatenate([[0], np.cumsum(degree * (degree - 1))])[self.node_ptr]
+        pointer, edge, other, cosine = angles.triplets(self.target, self.vector, int(self.node_ptr[-1]), threads)
+        ends = pointer[self.node_ptr]
         spec = replace(self.spec, angles=True)
-        return replace(self, spec=spec, triplet_ptr=triplet_ptr, triplet_edge=edge, triplet_other=other, cosine=cosine)
+        return replace(self, spec=spec, triplet_ptr=ends, triplet_edge=edge, triplet_other=other, cosine=cosine)
 
 
 def join(parts: Sequence[Graphs]) -> Graphs:
@@ -201,17 +200,18 @@ def join(parts: Sequence[Graphs]) -> Graphs:
     )
 
 
-def build(crystals: Crystals, spec: GraphSpec) -> Graphs:
-    """Build the graphs of a batch of crystals.
+def build(crystals: Crystals, spec: GraphSpec, threads: int = 1) -> Graphs:
+    """Build the graphs of a batch of crystals, with so many threads; the result is the same for any number.
 
     A crystal in `radius` mode may have nodes without edges. Two atoms at the same place make an edge of length zero,
     whose angles mean nothing: ask `Graphs.shortest` before a crystal goes to a network.
     """
     cells = crystals.lattice, crystals.frac, crystals.site_ptr
     if spec.neighbours == "nearest":
-        edge_ptr, source, target, vector, distance = neighbours.nearest(*cells, spec.k, spec.tolerance)
+        edges = neighbours.nearest(*cells, spec.k, spec.tolerance, dtype=np.float32, threads=threads)
     else:
-        edge_ptr, source, target, vector, distance = neighbours.within(*cells, spec.cutoff)
+        edges = neighbours.within(*cells, spec.cutoff, dtype=np.float32, threads=threads)
+    edge_ptr, source, target, vector, distance = edges
     none = np.empty(0, np.int32)
     graphs = Graphs(
         spec=spec,
@@ -222,11 +222,11 @@ def build(crystals: Crystals, spec: GraphSpec) -> Graphs:
         edge_ptr=edge_ptr,
         source=source,
         target=target,
-        vector=vector.astype(np.float32),
-        distance=distance.astype(np.float32),
+        vector=vector,
+        distance=distance,
         triplet_ptr=np.zeros(len(crystals) + 1, np.int64),
         triplet_edge=none,
         triplet_other=none,
         cosine=np.empty(0, np.float32),
     )
-    return graphs.with_angles() if spec.angles else graphs
+    return graphs.with_angles(threads) if spec.angles else graphs

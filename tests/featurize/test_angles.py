@@ -55,5 +55,5 @@ def test_rock_salt_angles() -> None:
 
 
 def test_one_edge_has_no_angle() -> None:
-    edge, other, cosine = triplets(np.zeros(1, np.int32), np.ones((1, 3)), 3)
+    _, edge, other, cosine = triplets(np.zeros(1, np.int32), np.ones((1, 3)), 3)
     assert len(edge) == len(other) == len(cosine) == 0

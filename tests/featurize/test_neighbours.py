@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from featurize.graphs import Graphs, GraphSpec, build
+from featurize import neighbours
+from featurize.graphs import Graphs, GraphSpec, build, join
 from sources import convert
+from sources.crystals import concat
 from tests.featurize.cells import crystal, random_rotation
 
 if TYPE_CHECKING:
@@ -159,3 +162,49 @@ def test_many_neighbours_grow_the_buffers() -> None:
     graphs = build(crystal(CUBE * 2.5, [[0, 0, 0]]), GraphSpec(neighbours="radius", cutoff=20.0))
     inside = np.indices((17, 17, 17)).reshape(3, -1).T - 8
     assert len(graphs.source) == (np.linalg.norm(inside, axis=1) * 2.5 <= 20.0).sum() - 1
+
+
+def test_any_buffer_may_be_too_short(crystals: Crystals) -> None:
+    """A thin cell has many images, a long radius many neighbours and edges; what came before them stays."""
+    thin = crystal(np.diag([0.3, 9.0, 9.0]), [[0.2, 0.4, 0.6], [0.7, 0.1, 0.9]])
+    dense = crystal(CUBE * 2.5, [[0, 0, 0]])
+    for spec in (GraphSpec(), GraphSpec(k=200), GraphSpec(neighbours="radius", cutoff=9.0)):
+        batch = concat([replace(crystals[:20], columns={}), thin, dense, replace(crystals[20:40], columns={})])
+        whole = build(batch, spec)
+        alone = join([build(batch[row : row + 1], spec) for row in range(len(batch))])
+        np.testing.assert_array_equal(whole.vector, alone.vector)
+        np.testing.assert_array_equal(whole.source, alone.source)
+        assert_same_edges(build(thin, spec), brute_edges(thin, spec))
+        assert_same_edges(build(dense, spec), brute_edges(dense, spec))
+
+
+def brute_edges(one: Crystals, spec: GraphSpec) -> Edges:
+    """All images up to 12 Å in each direction of the cell, measured one by one."""
+    steps = [np.arange(-reach, reach + 1) for reach in np.ceil(12 / np.diag(one.lattice[0])).astype(int) + 1]
+    shifts = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    target, source, shift = np.meshgrid(np.arange(len(one.frac)), np.arange(len(one.frac)), np.arange(len(shifts)))
+    target, source, shift = target.ravel(), source.ravel(), shift.ravel()
+    vector = (one.frac[source] + shifts[shift] - one.frac[target]) @ one.lattice[0]
+    length = np.linalg.norm(vector, axis=1)
+    near = (length <= 12) & ((source != target) | (length > 1e-8))
+    if spec.neighbours == "nearest":
+        return nearest_of((target[near], source[near], vector[near]), spec.k, spec.tolerance)
+    near &= length <= spec.cutoff
+    return target[near], source[near], vector[near]
+
+
+def test_atoms_at_one_place_are_neighbours() -> None:
+    graphs = build(crystal(CUBE * 6, [[0.2, 0.2, 0.2], [0.2, 0.2, 0.2]]), GraphSpec(k=1))
+    assert graphs.distance.tolist() == [0, 0]
+    assert graphs.source.tolist() == [1, 0]
+
+
+def test_float64_is_what_float32_was_rounded_from(crystals: Crystals) -> None:
+    cells = crystals.lattice, crystals.frac, crystals.site_ptr
+    for fine, coarse in (
+        (neighbours.nearest(*cells, 12, 1e-6), neighbours.nearest(*cells, 12, 1e-6, dtype=np.float32)),
+        (neighbours.within(*cells, 4.0), neighbours.within(*cells, 4.0, dtype=np.float32)),
+    ):
+        for exact, rounded in zip(fine, coarse, strict=True):
+            np.testing.assert_array_equal(exact.astype(rounded.dtype), rounded)
+        assert fine[3].dtype == fine[4].dtype == np.float64

@@ -1,0 +1,49 @@
+"""Slices of a batch on several threads: compiled loops let go of the interpreter, so threads are enough.
+
+Enters: how many rows there are, or what each holds, and a function of a slice. Leaves: the results in the order of the
+slices. What a slice gives must not depend on where it begins and ends; then neither does the whole. This module does
+not know what is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Result = TypeVar("Result")
+
+
+def slices(pointer: NDArray[Any], threads: int) -> list[tuple[int, int]]:
+    """At most `threads` ranges (first, last) that cover all rows, with about as many items in each.
+
+    Args:
+        pointer: (n + 1,) items of row i are `pointer[i]:pointer[i + 1]`.
+        threads: at least 1.
+
+    Raises:
+        ValueError: for fewer threads than one.
+    """
+    if threads < 1:
+        raise ValueError(f"threads is {threads}, expected at least 1")
+    if threads == 1 or len(pointer) <= 2:
+        return [(0, len(pointer) - 1)]
+    wanted = np.linspace(pointer[0], pointer[-1], threads + 1)[1:-1]
+    cuts = np.unique([0, *np.searchsorted(pointer, wanted), len(pointer) - 1])
+    return [(int(first), int(last)) for first, last in pairwise(cuts)]
+
+
+def each(work: Callable[[int, int], Result], ranges: list[tuple[int, int]]) -> list[Result]:
+    """`work(first, last)` of every range, each in a thread of its own; one range needs no thread.
+
+    The threads end with the call: one that is kept would be missing in a process forked later.
+    """
+    if len(ranges) == 1:
+        return [work(*ranges[0])]
+    with ThreadPoolExecutor(len(ranges) - 1) as pool:
+        others = [pool.submit(work, *part) for part in ranges[1:]]
+        return [work(*ranges[0]), *(other.result() for other in others)]
