@@ -12,29 +12,36 @@ that noise does not split a class at the edge of a bin.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from featurize import threads as cores
 from featurize.graphs import Graphs, Weights, join
 from sources.crystals import gather_ranges
 
 TOLERANCE = 1e-4
 """Å, and the same number for cosines: values closer than this to the next are one value."""
 _CRYSTALS_AT_ONCE = 1_024
+_FEW_BINS = 65_536
 
 
-def of_crystals(graphs: Graphs, tolerance: float = TOLERANCE, *, angles: bool) -> Graphs:
+def of_crystals(graphs: Graphs, tolerance: float = TOLERANCE, *, angles: bool, threads: int = 1) -> Graphs:
     """The quotients of full graphs without angles, made a few at a time: full angles are never all in memory.
 
-    The crystals must have no two atoms at one place, see `Graphs.shortest`.
+    The crystals must have no two atoms at one place, see `Graphs.shortest`. The number of threads changes no byte.
     """
-    parts = []
-    for start in range(0, max(1, len(graphs)), _CRYSTALS_AT_ONCE):
-        part = graphs.select(np.arange(start, min(start + _CRYSTALS_AT_ONCE, len(graphs))))
-        parts.append(quotient(part.with_angles() if angles else part, tolerance))
-    return join(parts)
+
+    def some(first: int, last: int) -> list[Graphs]:
+        parts = []
+        for start in range(first, max(first + 1, last), _CRYSTALS_AT_ONCE):
+            part = graphs.select(np.arange(start, min(start + _CRYSTALS_AT_ONCE, last)))
+            parts.append(quotient(part.with_angles() if angles else part, tolerance))
+        return parts
+
+    return join(list(chain.from_iterable(cores.each(some, cores.slices(graphs.edge_ptr, threads)))))
 
 
 def quotient(graphs: Graphs, tolerance: float = TOLERANCE) -> Graphs:
@@ -52,20 +59,20 @@ def quotient(graphs: Graphs, tolerance: float = TOLERANCE) -> Graphs:
         raise ValueError("these graphs are quotients already")
     if not tolerance > 0:
         raise ValueError(f"tolerance is {tolerance}, expected above 0")
+    of = _starts(graphs.triplet_edge, len(graphs.source))
     nodes, edges, angles = _colour(
         graphs.node_ptr,
         graphs.edge_ptr,
-        graphs.triplet_ptr,
+        of,
         _content(graphs),
         graphs.source,
         graphs.target,
         graphs.distance,
-        graphs.triplet_edge,
         graphs.triplet_other,
         graphs.cosine,
         tolerance,
     )
-    return _merge(graphs, nodes, edges, angles)
+    return _merge(graphs, of, nodes, edges, angles)
 
 
 def _content(graphs: Graphs) -> NDArray[np.uint64]:
@@ -77,7 +84,7 @@ def _content(graphs: Graphs) -> NDArray[np.uint64]:
 
 @njit(cache=True, nogil=True)
 def _colour(  # type: ignore[no-untyped-def]
-    node_ptr, edge_ptr, triplet_ptr, content, source, target, distance, triplet_edge, other, cosine, tolerance
+    node_ptr, edge_ptr, of, content, source, target, distance, other, cosine, tolerance
 ):
     """Colours of nodes (N,) and edges (E,), equal within a crystal where the states are, and labels of cosines (T,)."""
     node = np.empty(len(content), np.uint64)
@@ -88,17 +95,18 @@ def _colour(  # type: ignore[no-untyped-def]
         node[k] = _mix(content[k])
     for c in range(len(node_ptr) - 1):
         a, b, p, q = node_ptr[c], node_ptr[c + 1], edge_ptr[c], edge_ptr[c + 1]
-        t, u = triplet_ptr[c], triplet_ptr[c + 1]
         _label(distance[p:q], tolerance, length[p:q])
-        _label(cosine[t:u], tolerance, angle[t:u])
+        _label(cosine[of[p] : of[q]], tolerance, angle[of[p] : of[q]])
         for e in range(p, q):
             edge[e] = _mix(np.uint64(length[e]))
         seen, around = np.empty(q - p, np.uint64), np.empty(b - a, np.uint64)
-        classes = 0
+        classes, table = 0, np.empty(_table_size(max(b - a, q - p)), np.uint64)
         while True:
-            seen[:] = np.uint64(0)
-            for k in range(t, u):
-                seen[triplet_edge[k] - p] += _mix(edge[other[k]] ^ (np.uint64(angle[k]) << np.uint64(32)))
+            for e in range(p, q):
+                total = np.uint64(0)
+                for k in range(of[e], of[e + 1]):
+                    total += _mix(edge[other[k]] ^ (np.uint64(angle[k]) << np.uint64(32)))
+                seen[e - p] = total
             around[:] = np.uint64(0)
             for e in range(p, q):
                 colour = _mix(edge[e] + _mix(node[source[e]]))
@@ -106,17 +114,22 @@ def _colour(  # type: ignore[no-untyped-def]
                 around[target[e] - a] += _mix(edge[e])
             for v in range(a, b):
                 node[v] = _mix(node[v] + around[v - a])
-            found = _classes(node[a:b]) + _classes(edge[p:q])
+            found = _classes(node[a:b], table) + _classes(edge[p:q], table)
             if found == classes:  # refinement only splits: the same number is the same partition
                 break
             classes = found
     return node, edge, angle
 
 
-def _merge(graphs: Graphs, nodes: NDArray[np.uint64], edges: NDArray[np.uint64], angles: NDArray[np.int64]) -> Graphs:
+def _merge(
+    graphs: Graphs,
+    of: NDArray[np.int64],
+    nodes: NDArray[np.uint64],
+    edges: NDArray[np.uint64],
+    angles: NDArray[np.int64],
+) -> Graphs:
     """One representative per colour, with its multiplicity; of edges and triplets, the mean of what is merged."""
-    into = np.concatenate([[0], np.cumsum(np.bincount(graphs.target, minlength=len(nodes)))])
-    of = np.concatenate([[0], np.cumsum(np.bincount(graphs.triplet_edge, minlength=len(edges)))])
+    into = _starts(graphs.target, len(nodes))
     node_ptr, node, node_weight, place = _merge_nodes(graphs.node_ptr, nodes)
     ends, edge, edge_weight, target, distance, slot = _merge_edges(node, into, edges, graphs.distance)
     triplet_ends, triplet_edge, triplet_other, cosine, triplet_weight = _merge_triplets(
@@ -196,23 +209,42 @@ def _merge_triplets(edge, of, slot, other, label, cosine):  # type: ignore[no-un
     """For the triplets of the kept edges: where those of each edge end, edge, other edge, mean cosine, number."""
     ends = np.zeros(len(edge) + 1, np.int64)
     new_edge, new_other = np.empty(len(other), np.int32), np.empty(len(other), np.int32)
-    total, weight = np.zeros(len(other), np.float64), np.zeros(len(other), np.float32)
+    total, weight = np.empty(len(other), np.float64), np.empty(len(other), np.float32)
+    most = np.diff(of).max() if len(of) > 1 else 0
+    key_room, order_room = np.empty(most, np.int64), np.empty(most, np.int64)
     triplets = 0
     for k in range(len(edge)):
-        first = of[edge[k]]
-        keys = np.empty(of[edge[k] + 1] - first, np.int64)
+        first, last = of[edge[k]], of[edge[k] + 1]
+        keys, order = key_room[: last - first], order_room[: last - first]
         for m in range(len(keys)):
-            keys[m] = (np.int64(slot[other[first + m]]) << 32) | label[first + m]
-        order = np.argsort(keys, kind="mergesort")
+            keys[m], order[m] = (np.int64(slot[other[first + m]]) << 32) | label[first + m], first + m
+        _sort(keys, order)
         for m in range(len(order)):
-            if m == 0 or keys[order[m]] != keys[order[m - 1]]:
-                new_edge[triplets], new_other[triplets] = k, slot[other[first + order[m]]]
+            if m == 0 or keys[m] != keys[m - 1]:
+                new_edge[triplets], new_other[triplets] = k, slot[other[order[m]]]
+                total[triplets], weight[triplets] = 0, 0
                 triplets += 1
             weight[triplets - 1] += 1
-            total[triplets - 1] += cosine[first + order[m]]
+            total[triplets - 1] += cosine[order[m]]
         ends[k + 1] = triplets
     mean = (total[:triplets] / weight[:triplets]).astype(np.float32)
     return ends, new_edge[:triplets].copy(), new_other[:triplets].copy(), mean, weight[:triplets].copy()
+
+
+@njit(cache=True, nogil=True)
+def _sort(keys, order):  # type: ignore[no-untyped-def]
+    """Sort the keys, and their order with them, stably; by insertion where there are few, as there mostly are."""
+    if len(keys) > 48:
+        places = np.argsort(keys, kind="mergesort")
+        keys[:], order[:] = keys[places], order[places]
+        return
+    for m in range(1, len(keys)):
+        key, item = keys[m], order[m]
+        place = m
+        while place > 0 and keys[place - 1] > key:
+            keys[place], order[place] = keys[place - 1], order[place - 1]
+            place -= 1
+        keys[place], order[place] = key, item
 
 
 @njit(cache=True, inline="always")
@@ -246,35 +278,79 @@ def _label(values, tolerance, label):  # type: ignore[no-untyped-def]
     for k in range(len(values)):
         label[k] = int((values[k] - low) / tolerance)
     bins = label.max() + 1
-    if bins <= 16 * len(values):  # marking every bin is cheaper than sorting
-        marked = np.zeros(bins, np.uint8)
-        for k in range(len(values)):
-            marked[label[k]] = 1
-        occupied = np.flatnonzero(marked)
+    if bins <= max(_FEW_BINS, 16 * len(values)):  # marking every bin is cheaper than sorting
+        _number_marked(bins, label)
     else:
         occupied = np.unique(label)
-    number = np.empty(len(occupied), np.int64)
-    run = width = 0
-    for b in range(len(occupied)):
-        if b == 0 or occupied[b] > occupied[b - 1] + 1 or width == 4:
-            run, width = run + 1, 0
-        width += 1
-        number[b] = run
-    if bins <= 16 * len(values):
-        of_bin = np.empty(bins, np.int64)
-        of_bin[occupied] = number
-        for k in range(len(values)):
-            label[k] = of_bin[label[k]]
-    else:
+        number = np.empty(len(occupied), np.int64)
+        run = width = 0
+        for b in range(len(occupied)):
+            if b == 0 or occupied[b] > occupied[b - 1] + 1 or width == 4:
+                run, width = run + 1, 0
+            width += 1
+            number[b] = run
         for k in range(len(values)):
             label[k] = number[np.searchsorted(occupied, label[k])]
 
 
 @njit(cache=True, nogil=True)
-def _classes(colour):  # type: ignore[no-untyped-def]
-    ordered = np.sort(colour)
-    found = min(1, len(ordered))
-    for k in range(1, len(ordered)):
-        if ordered[k] != ordered[k - 1]:
+def _number_marked(bins, label):  # type: ignore[no-untyped-def]
+    """Turn bins into numbers of runs, as `_label` does; eight empty bins are passed over at once."""
+    marked = np.zeros((bins + 7) // 8 * 8, np.uint8)
+    for k in range(len(label)):
+        marked[label[k]] = 1
+    number = np.empty(len(marked), np.int32)
+    run = width = 0
+    last = -2
+    eights = marked.view(np.uint64)
+    for word in range(len(eights)):
+        if eights[word] == 0:
+            continue
+        for b in range(8 * word, 8 * word + 8):
+            if marked[b]:
+                if b > last + 1 or width == 4:
+                    run, width = run + 1, 0
+                width += 1
+                number[b] = run
+                last = b
+    for k in range(len(label)):
+        label[k] = number[label[k]]
+
+
+@njit(cache=True, nogil=True)
+def _table_size(items):  # type: ignore[no-untyped-def]
+    """The power of 2 that holds so many with at least half of the places free."""
+    size = 4
+    while size < 2 * items:
+        size *= 2
+    return size
+
+
+@njit(cache=True, nogil=True)
+def _classes(colour, table):  # type: ignore[no-untyped-def]
+    """Number of different colours; `table` is scratch with more places than colours, a power of 2."""
+    table[:] = np.uint64(0)
+    mask = np.uint64(len(table) - 1)
+    found = zero = 0
+    for value in colour:
+        if value == 0:  # the mark of a free place
+            zero = 1
+            continue
+        place = value & mask
+        while table[place] != 0 and table[place] != value:
+            place = (place + np.uint64(1)) & mask
+        if table[place] == 0:
+            table[place] = value
             found += 1
-    return found
+    return found + zero
+
+
+@njit(cache=True, nogil=True)
+def _starts(ascending, rows):  # type: ignore[no-untyped-def]
+    """(rows + 1,) where the entries of each row begin in a list of rows."""
+    start = np.zeros(rows + 1, np.int64)
+    for k in range(len(ascending)):
+        start[ascending[k] + 1] += 1
+    for row in range(rows):
+        start[row + 1] += start[row]
+    return start

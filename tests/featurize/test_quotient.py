@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 
 from featurize import atoms
 from featurize.graphs import Graphs, GraphSpec, build, join
-from featurize.quotient import TOLERANCE, quotient
+from featurize.quotient import TOLERANCE, _classes, _label, _sort, _table_size, quotient
 from models import registry
 from models.batch import Batch
 from sources.crystals import Crystals, concat, empty, wrap
@@ -476,3 +476,42 @@ def test_real_crystals_embed_as_their_full_graphs_do(name: str, crystals: Crysta
         assert nearest.max() <= 1e-3 * every.std()
         alike = gap <= nearest[:, None] + 2e-3 * every.std()
         assert (alike.sum(axis=0) >= weight[p:q]).all()  # no node stands for atoms unlike it
+
+
+# The short ways: each gives what the plain one gives.
+
+
+@pytest.mark.parametrize("tolerance", [1e-1, 1e-3, 1e-4, 1e-7])
+@pytest.mark.parametrize("items", [1, 2, 30, 3000])
+def test_values_are_numbered_by_runs_of_bins(items: int, tolerance: float) -> None:
+    """With few bins all are marked, with many the values are sorted."""
+    values = np.random.default_rng(items).choice(np.random.default_rng(1).normal(size=50), items)
+    values = (values + 1e-4 * np.random.default_rng(2).random(items)).astype(np.float32)
+    label = np.empty(items, np.int64)
+    _label(values, tolerance, label)
+    bins = ((values - values.min()).astype(np.float64) / tolerance).astype(np.int64)
+    run = width = 0
+    number: dict[int, int] = {}
+    for b in np.unique(bins).tolist():
+        if b - 1 not in number or width == 4:
+            run, width = run + 1, 0
+        width += 1
+        number[b] = run
+    groups = np.array([number[b] for b in bins.tolist()])
+    np.testing.assert_array_equal(label[:, None] == label, groups[:, None] == groups)
+
+
+@pytest.mark.parametrize("items", [0, 1, 2, 40, 48, 49, 500])
+def test_sorting_is_stable(items: int) -> None:
+    keys, order = np.random.default_rng(items).integers(0, 9, items), np.arange(items)
+    expected = np.argsort(keys, kind="stable")
+    ordered = keys[expected]
+    _sort(keys, order)
+    np.testing.assert_array_equal(keys, ordered)
+    np.testing.assert_array_equal(order, expected)
+
+
+@pytest.mark.parametrize("items", [0, 1, 2, 7, 300])
+def test_different_colours_are_counted(items: int) -> None:
+    colours = np.random.default_rng(items).integers(0, items + 1, items).astype(np.uint64) * np.uint64(2**33)
+    assert _classes(colours, np.empty(_table_size(items), np.uint64)) == len(np.unique(colours))

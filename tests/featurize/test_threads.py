@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from featurize.graphs import GraphSpec, build
+from featurize.quotient import of_crystals, quotient
 from featurize.threads import each, slices
 from sources.crystals import Crystals, concat, empty
 from tests.featurize.cells import crystal
 from tests.featurize.test_graphs import assert_equal
 
+ANGLES = GraphSpec(angles=True)
 MANY = [2, 3, 7]
 
 
@@ -63,3 +65,14 @@ def test_any_number_of_threads_gives_the_same_bytes(
         assert_equal(build(batch, spec, threads=threads), build(batch, spec))
     isolated = concat([crystal(np.eye(3) * 25, [[0, 0, 0]])] * 5)
     assert_equal(build(isolated, spec, threads=threads), build(isolated, spec))
+
+
+@pytest.mark.parametrize("threads", MANY)
+@pytest.mark.parametrize("angles", [True, False])
+def test_any_number_of_threads_gives_the_same_quotients(
+    crystals: Crystals, disordered: Crystals, threads: int, angles: bool
+) -> None:
+    for batch in (concat([crystals[::3], disordered[::3]]), crystals[:1], empty()):
+        bare = build(batch, GraphSpec())
+        assert_equal(of_crystals(bare, angles=angles, threads=threads), of_crystals(bare, angles=angles))
+    assert_equal(of_crystals(build(crystals[::3], GraphSpec()), angles=True), quotient(build(crystals[::3], ANGLES)))
