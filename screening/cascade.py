@@ -63,8 +63,9 @@ class Going:
     entered: int
     """Crystals in the chunks of the tier."""
     survivors: NDArray[np.str_]
+    """(s,) ids."""
     audit: NDArray[np.str_]
-    """Drawn from those that this tier and the ones before it set aside; sorted."""
+    """(a,) ids drawn from those that this tier and the ones before it set aside; sorted."""
     aside: int
     """How many these are, the drawn ones among them."""
     unjudged: int

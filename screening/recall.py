@@ -64,25 +64,21 @@ class Recall:
 
 
 def estimate(sample: Sample, k: int) -> Recall | None:
-    """The recall of the best `k`; None when something was set aside and nothing of it was audited.
-
-    The k-th best survivor is the mark to beat for the bound, because chance decides nothing about it: those that the
-    audit found do not move it.
-    """
+    """The recall of the best `k`; None when something was set aside and nothing of it was audited."""
     n, u = len(sample.full), len(sample.aside)
     if u and not n:
         return None
     survivors, full = _ordered(sample.found), _ordered(sample.full)
-    mark = survivors[k - 1] if len(survivors) >= k else -np.inf
-    beating = int((full > mark).sum())
+    marks = np.concatenate([survivors[:k], np.full(max(0, k - len(survivors)), -np.inf)])
+    beating = len(full) - np.searchsorted(full[::-1], marks, side="right")
     everything = np.sort(np.concatenate([survivors, full]))[::-1]
     errors = Errors(sample)
-    at_mark = errors.by_audited(mark)
-    bounds = [max(0.0, 1 - (most_hidden(count, n, n + u) - count) / k) for count in (beating, 0)]
+    at_mark = errors.by_audited(float(marks[-1]))
+    reachable, wanted = np.minimum(np.arange(1, k + 1), len(survivors)), min(k, len(survivors) + n + u) or 1
     return Recall(
-        k, len(sample.found), n, n + u, beating,
+        k, len(sample.found), n, n + u, int(beating[-1]),
         counted=share(everything, lambda t: u * (full > t).sum() / max(n, 1), k),
-        at_least=bounds[0], at_best=bounds[1],
+        at_least=least(reachable, beating, n, u), at_best=max(0.0, 1 - most_hidden(0, n, n + u) / wanted),
         missed=float(at_mark.sum()),
         expected=share(everything, lambda t: errors.by_audited(t).sum(), k),
         rests_on=float(at_mark.sum() ** 2 / (at_mark**2).sum()) if at_mark.any() else 0.0,
@@ -109,6 +105,23 @@ def share(scored: Scores, missed: Callable[[float], float], k: int) -> float:
     found = min(low + 1, reach)
     rankable = len(scored) + missed(-np.inf)
     return found / max(1.0, min(float(k), rankable))
+
+
+def least(survivors: NDArray[np.int64], audited: NDArray[np.int64], n: int, u: int) -> float:
+    """Lower bound of the recall of the top k, at `CONFIDENCE`.
+
+    `survivors` and `audited` (k,) are how many of each reach the survivor at rank 1, 2, ... k; n crystals were audited
+    and u were not. At each of these marks, f crystals are found, and at most x missed with that confidence: then the
+    top k holds at least min(f, k - x) of the found. The best of these k bounds holds with the same confidence as one:
+    they can all fail only where the first survivor outside the top k is beaten by more than its x, and chance, which
+    draws the audit, does not decide which survivor that is.
+    """
+    k = min(len(survivors), int(survivors[-1]) + n + u)
+    hidden = {seen: most_hidden(seen, n, n + u) - seen for seen in set(audited.tolist())}
+    sure = [
+        min(found + seen, k - hidden[seen]) for found, seen in zip(survivors.tolist(), audited.tolist(), strict=True)
+    ]
+    return float(max(0, *sure) / max(k, 1))
 
 
 def most_hidden(seen: int, n: int, size: int, confidence: float = CONFIDENCE) -> int:
@@ -151,6 +164,7 @@ class Errors:
     _error: Scores = field(init=False)
     _aside: Scores = field(init=False)
     _start: NDArray[np.int64] = field(init=False)
+    """(n - width + 2,) where in `_aside` those begin to whom this audited crystal and the next ones are nearest."""
 
     def __post_init__(self) -> None:
         order = np.argsort(self.sample.cheap, kind="stable")

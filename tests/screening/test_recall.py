@@ -35,10 +35,10 @@ def estimated(sample: Sample, k: int) -> Recall:
 @pytest.mark.parametrize(("keep", "audit"), [(100, 150), (300, 300), (60, 500)])
 def test_the_bound_by_counting_holds_as_often_as_it_says(keep: int, audit: int) -> None:
     held = []
-    for seed in range(300):
+    for seed in range(150):
         sample, full, scored = cascade(np.random.default_rng(seed), 1000, 1.0, keep, audit)
         held.append(scored[np.argsort(-full)[:50]].mean() >= estimated(sample, 50).at_least)
-    assert np.mean(held) >= recall.CONFIDENCE
+    assert recall.CONFIDENCE <= np.mean(held) < 1  # and it is no looser than it must be
 
 
 @given(seen=st.integers(0, 5), n=st.integers(5, 60), size=st.integers(60, 400))
@@ -59,7 +59,7 @@ def test_the_rule_of_three() -> None:
 @pytest.mark.parametrize(("noise", "keep", "audit"), [(0.5, 500, 500), (1.0, 2000, 500), (1.0, 500, 2000)])
 def test_both_estimates_are_right_on_average(noise: float, keep: int, audit: int, tails: bool) -> None:
     true, counted, expected = [], [], []
-    for seed in range(40):
+    for seed in range(20):
         sample, full, scored = cascade(np.random.default_rng(seed), 10_000, noise, keep, audit, tails)
         found = estimated(sample, 50)
         true.append(scored[np.argsort(-full)[:50]].mean())
