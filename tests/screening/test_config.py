@@ -110,6 +110,13 @@ def test_every_shipped_config_loads(path: Path) -> None:
         plan._check_source(name, source, campaign)
 
 
+def test_the_documented_cascade_loads() -> None:
+    text = (ROOT / "docs" / "cascade.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    campaign = yamlfile.validate(Campaign, yaml.safe_load(text), "docs/cascade.md")
+    assert campaign.cascade is not None
+    assert campaign.cascade.tiers[0].keep == 0.05
+
+
 def test_a_training_recipe_is_as_strict(tmp_path: Path) -> None:
     from models.recipe import Recipe
 
