@@ -1,0 +1,173 @@
+"""What does a cascade save, what does it miss, and does it say so?
+
+Enters: Materials Project crystals that no network learned a label of, a cheap and a full ensemble of one property.
+Leaves: a table and one JSON file. Everything is scored by both, once, in one process; then each way to cut is played
+through with the functions of campaigns: CPU time beside scoring everything, the true recall of the best k, and what the
+audit would have estimated, over many draws of the audit. What a cascade costs is timed, not computed: the full ensemble
+scores its survivors and one audit again, in chunks of their own.
+
+    python benchmarks/cascade.py --cheap models/zoo/tc-fast --full models/zoo/tc
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stopwatch import arguments, machine, say, settle, show, versions, write
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from models.ensemble import Ensemble
+    from sources.crystals import Crystals
+
+ROOT = Path(__file__).resolve().parents[1]
+PACK = "mp/mp_unlabelled_le40.parquet"
+
+
+def main(words: list[str] | None = None) -> None:
+    """Measure, print and write."""
+    options = _options(words)
+    settle()
+    from models.ensemble import Ensemble
+    from screening import worker
+    from sources import table
+
+    worker.set_up_process()
+    stored = table.read(options.data / PACK)
+    step = max(1, stored.num_rows // options.crystals)
+    crystals, _ = table.from_table(stored.take([*range(0, step * options.crystals, step)][: stored.num_rows]), "mp")
+    bench = Bench(crystals, Ensemble.load(options.cheap), Ensemble.load(options.full), options)
+    rows = [bench.play(keep) for keep in options.keep]
+    header = [*rows[0]]
+    cells = [[name, *(f"{row[name]:.4g}" for row in rows)] for name in header]
+    show(f"{len(crystals):,} crystals, best {options.k}, audit {options.audit}", cells[0], cells[1:])
+    about = {name: getattr(options, name) for name in ("k", "audit", "draws", "chunk_size", "order")}
+    report = {
+        "machine": machine(),
+        "versions": versions(),
+        "crystals": len(crystals),
+        **about,
+        **bench.facts,
+        "cuts": rows,
+    }
+    write(report, options.output)
+
+
+def _options(words: list[str] | None) -> argparse.Namespace:
+    parser = arguments(__doc__, "cascade.json")
+    parser.set_defaults(repeat=1)
+    parser.add_argument("--cheap", type=Path, default=ROOT / "models/zoo/tc-fast", help="ensemble of the cheap tier")
+    parser.add_argument("--full", type=Path, default=ROOT / "models/zoo/tc", help="ensemble of the last tier")
+    parser.add_argument("--crystals", type=int, default=10_000, help="crystals, spread over the pack (default: 10000)")
+    parser.add_argument("--keep", type=float, nargs="+", default=[0.01, 0.02, 0.05, 0.1, 0.2], help="what survives")
+    parser.add_argument("--audit", type=int, default=500, help="crystals audited (default: 500)")
+    parser.add_argument("--draws", type=int, default=100, help="audits that are drawn and compared (default: 100)")
+    parser.add_argument("--k", type=int, default=100, help="how many of the best (default: 100)")
+    parser.add_argument("--order", choices=["descending", "ascending"], default="descending", help="which end is best")
+    parser.add_argument("--chunk-size", type=int, default=512, help="crystals per chunk (default: 512, Assay's own)")
+    return parser.parse_args(words)
+
+
+class Bench:
+    """Crystals that both ensembles have scored."""
+
+    def __init__(self, crystals: Crystals, cheap: Ensemble, full: Ensemble, options: argparse.Namespace) -> None:
+        import numpy as np
+
+        from screening import plan
+        from screening.config import Rank
+
+        self._crystals, self._full, self._options = crystals, full, options
+        self._rule = Rank(order=options.order)
+        target = plan.find_target([full], self._rule)
+        cheap_s, low = self._scored(cheap, plan.as_target(cheap, target.name))
+        self._full_s, high = self._scored(full, target)
+        self._cheap_s = cheap_s
+        self._place = {str(name): row for row, name in enumerate(crystals.ids)}
+        self._ids = np.array(sorted(low.keys() & high.keys()), dtype=np.str_)  # those that neither refused
+        self._std, self._low = np.array([low[name] for name in self._ids.tolist()]).T
+        self._high = np.array([high[name][1] for name in self._ids.tolist()])
+        self.facts = {
+            "property": target.name,
+            "unit": target.unit,
+            "cheap": _about(cheap, cheap_s, len(crystals)),
+            "full": _about(full, self._full_s, len(crystals)),
+            "scored by both": len(self._ids),
+        }
+
+    def _scored(self, ensemble: Ensemble, target: Any) -> tuple[float, dict[str, tuple[float, float]]]:
+        """CPU seconds for all crystals, and (std, score) by id."""
+        import pyarrow as pa
+
+        from screening import rank
+
+        spent, part = self._timed(ensemble, self._crystals)
+        say(f"{ensemble.name}: {spent:.0f} CPU seconds for {len(self._crystals):,} crystals")
+        ids, std, scores = rank.measure(pa.concat_tables(part), self._rule, target)
+        return spent, {str(name): pair for name, *pair in zip(ids, std, scores, strict=True)}  # type: ignore[misc]
+
+    def _timed(self, ensemble: Ensemble, crystals: Crystals) -> tuple[float, list[Any]]:
+        """The least CPU seconds of some rounds, and the parts."""
+        from screening import worker
+
+        size, best, parts = self._options.chunk_size, float("inf"), []
+        worker.score(crystals[:32], [ensemble])  # compiled, and its memory in place
+        for _ in range(self._options.repeat):
+            start = time.process_time()
+            parts = [worker.score(crystals[at : at + size], [ensemble]).table for at in range(0, len(crystals), size)]
+            best = min(best, time.process_time() - start)
+        return best, parts
+
+    def play(self, keep: float) -> dict[str, float]:
+        """One cut: what it costs, what it finds, and what its audits say, on average over their draws."""
+        import numpy as np
+
+        from screening import cascade, rank
+
+        lowest, n = rank.wants_low(self._rule), len(self._ids)
+        kept = cascade.survivors(self._ids, self._std, self._low, cascade.quota(keep, n), lowest=lowest)
+        best = rank.order(self._high, np.zeros(n), self._ids, not lowest)[: self._options.k]
+        draws = [self._draw(kept, best, seed) for seed in range(self._options.draws)]
+        mean = {name: float(np.mean([draw[name] for draw in draws])) for name in draws[0]}
+        spread = float(np.std([draw["estimated"] - draw["recall"] for draw in draws]))
+        audit = cascade.drawn(self._ids[~kept], self._options.audit, 0)
+        rows = sorted(self._place[name] for name in [*self._ids[kept].tolist(), *audit.tolist()])
+        again, _ = self._timed(self._full, self._crystals.select(rows))
+        spent = self._cheap_s + again
+        cost = {
+            "full_s": again,
+            "cascade_s": spent,
+            "exhaustive_s": self._full_s,
+            "times cheaper": self._full_s / spent,
+        }
+        return {"keep": keep, "survivors": float(kept.sum()), **cost, **mean, "error of estimate": spread}
+
+    def _draw(self, kept: NDArray[np.bool_], best: NDArray[np.int64], seed: int) -> dict[str, float]:
+        """True recall and estimates with one audit."""
+        import numpy as np
+
+        from screening import cascade, rank, recall
+
+        sign = -1.0 if rank.wants_low(self._rule) else 1.0
+        audit = np.isin(self._ids, cascade.drawn(self._ids[~kept], self._options.audit, seed))
+        aside, low, high = ~(kept | audit), sign * self._low, sign * self._high
+        found = recall.estimate(recall.Sample(high[kept], low[audit], high[audit], low[aside]), self._options.k)
+        assert found is not None
+        true = float((kept | audit)[best].mean())
+        told = {"estimated": found.expected, "missed": found.missed, "counted": found.counted}
+        bound = {"at least": found.at_least, "at best": found.at_best, "bound holds": float(found.at_least <= true)}
+        return {"recall by survivors": float(kept[best].mean()), "recall": true, **told, **bound}
+
+
+def _about(ensemble: Ensemble, seconds: float, n: int) -> dict[str, Any]:
+    names = [member.name for member in ensemble.members]
+    return {"name": ensemble.name, "members": names, "cpu_s": seconds, "us_per_crystal": 1e6 * seconds / n}
+
+
+if __name__ == "__main__":
+    main()
