@@ -64,7 +64,8 @@ def rerank(plan: Plan) -> Outcome:
     """Rank a scored campaign folder again, for instance by another rule."""
     with lock.held(plan.folder):
         book = _open(plan)
-        if not snapshot.sealed(book, plan.campaign):
+        chosen = snapshot.tiers(book) > len(plan.campaign.tiers())
+        if not (chosen and snapshot.sealed(book, plan.campaign)):
             raise Failure(Exit.CONFIG, f"{plan.folder} holds no scored campaign yet; start it with: assay run")
         return rank_all(plan, book)
 

@@ -1,8 +1,9 @@
 """The parts of all tiers of a cascade -> one row per crystal, and what the audit says of those that were set aside.
 
-Enters: a plan with a cascade and the ledger of its folder. Leaves: the scored rows of each tier with the columns
-`tier`, `audit` and `tier_<k>_score`, ready to be ranked, and the `cascade` section of the summary. It does not know how
-survivors are chosen (`screening.cascade`) nor how a recall is estimated (`screening.recall`).
+Enters: a plan with a cascade and the ledger of its folder, where all tiers are chosen. Leaves: the scored rows of each
+tier with the columns `tier`, `audit` and `tier_<k>_score`, ready to be ranked, and the `cascade` section of the
+summary. It does not know how survivors are chosen (`screening.cascade`) nor how a recall is estimated
+(`screening.recall`).
 """
 
 from __future__ import annotations
@@ -36,9 +37,12 @@ class Tiers:
 
     def __init__(self, plan: Plan, book: Ledger) -> None:
         self._plan, self._book = plan, book
-        self._parts = [cascade.parts(book, tier) for tier in range(snapshot.tiers(book))]
+        self._parts = [cascade.parts(book, tier) for tier in range(len(plan.tiers) + 1)]
         self._reached = len(plan.tiers)
         """The last tier."""
+        groups = [*([tier] for tier in plan.tiers), plan.ensembles]
+        self._blank = [worker.score(empty(), group).table for group in groups]
+        """The part of no crystals, by tier."""
         self.ids = _ids(self._parts[0])
         self._place = {name: row for row, name in enumerate(self.ids.tolist())}
         self.tier = np.zeros(len(self.ids), np.int32)
@@ -47,7 +51,7 @@ class Tiers:
         """(n,) drawn from those that were set aside."""
         self.aside_by = np.zeros(len(self.ids), np.int32)
         """(n,) the last cheap tier that a crystal reached."""
-        for tier in range(1, len(self._parts)):
+        for tier in range(1, self._reached + 1):
             rows = self._rows(cascade.members(book, tier))
             self.tier[rows] = tier
             if tier < self._reached:
@@ -62,7 +66,7 @@ class Tiers:
 
     def _scores(self, tier: int) -> NDArray[np.float64]:
         scores = np.full(len(self.ids), np.nan)
-        part = self._parts[tier] if tier < len(self._parts) else None
+        part = self._parts[tier]
         if part is not None:
             ids, _, found = rank.measure(part, self._plan.campaign.rank, self._plan.targets[tier])
             scores[self._rows(ids)] = found
@@ -85,8 +89,8 @@ class Tiers:
         """What a tier scored and did not hand on: reported columns of tier 0, predictions of the tier."""
         import pyarrow as pa
 
-        part = self._parts[tier] if tier < len(self._parts) else None
-        part = self._empty(tier) if part is None else part
+        part = self._parts[tier]
+        part = self._blank[tier] if part is None else part
         rows = self._rows(_ids(part))
         stays = np.flatnonzero(self.tier[rows] == tier)
         rows, part = rows[stays], part.take(pa.array(stays))
@@ -102,7 +106,7 @@ class Tiers:
 
     def _described(self) -> pa.Table:
         """What tier 0 tells of its crystals beside its predictions; a name with another meaning here gets a prefix."""
-        content = self._empty(0) if self._parts[0] is None else self._parts[0]
+        content = self._blank[0] if self._parts[0] is None else self._parts[0]
         predicted = self._predictions(0)
         content = content.select([name for name in content.column_names if name not in predicted])
         taken = {*self._predictions(self._reached), "tier", "audit"}
@@ -118,36 +122,35 @@ class Tiers:
         return [name for name in every if name in mine]
 
     def _predictions(self, tier: int) -> list[str]:
-        return [name for name in self._empty(tier).column_names if name not in DESCRIBED]
-
-    def _empty(self, tier: int) -> pa.Table:
-        ensembles = self._plan.ensembles if tier == self._reached else [self._plan.tiers[tier]]
-        return worker.score(empty(), ensembles).table
+        return [name for name in self._blank[tier].column_names if name not in DESCRIBED]
 
     def section(self) -> dict[str, Any]:
         """The section `cascade` of the summary."""
         cheap = [self._counts(tier) for tier in range(self._reached)]
-        chosen = self._book.find("selection", str(self._reached))
         found = self.recall()
         last = {"entered": int((self.tier == self._reached).sum()), "scored": self._count(self._reached)}
-        drawn = {name: chosen.counts[name] if chosen else 0 for name in ("audit", "aside")}
+        drawn = {name: self._selection(self._reached)[name] for name in ("audit", "aside")}
         return {"tiers": cheap, "last": last, **drawn, "recall": None if found is None else asdict(found)}
+
+    def _selection(self, tier: int) -> dict[str, int]:
+        """How many were chosen for a tier, and of what."""
+        record = self._book.find("selection", str(tier))
+        assert record is not None
+        return record.counts
 
     def _counts(self, tier: int) -> dict[str, Any]:
         setting, target = self._plan.campaign.tiers()[tier], self._plan.targets[tier]
-        chosen = self._book.find("selection", str(tier + 1))
-        told = {name: chosen.counts[name] if chosen else 0 for name in ("entered", "survivors", "unjudged")}
+        told = {name: self._selection(tier + 1)[name] for name in ("entered", "survivors", "unjudged")}
         return {"model": target.model, "keep": setting.keep, "level": target.level, "calibrated": target.calibrated,
                 "scored": self._count(tier), **told}  # fmt: skip
 
     def _count(self, tier: int) -> int:
-        part = self._parts[tier] if tier < len(self._parts) else None
+        part = self._parts[tier]
         return 0 if part is None else int(part.num_rows)
 
     def recall(self) -> Recall | None:
         """How much of the best k the cascade found; None before everything is scored, or without an audit."""
-        waiting = any(self._book.find("part", chunk.name) is None for chunk in snapshot.chunks(self._book))
-        if waiting or len(self._parts) <= self._reached:
+        if any(self._book.find("part", chunk.name) is None for chunk in snapshot.chunks(self._book)):
             return None
         settings, rule = self._plan.campaign.cascade, self._plan.campaign.rank
         assert settings is not None

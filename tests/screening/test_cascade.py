@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from models.ensemble import Ensemble, Predictions
-from screening import accounts, campaign, cascade, config, errors, outputs, plan, status, verify, worker
+from screening import accounts, campaign, cascade, config, errors, outputs, plan, runner, status, verify, worker
 from screening.exits import Exit, Failure
 from screening.ledger import Ledger, Record
 from screening.local import LocalRunner
@@ -130,6 +130,35 @@ def test_a_cascade_goes_on_from_every_prefix_of_its_log(done: Plan, tmp_path: Pa
         small_campaign.run(replace(done, folder=folder))
         assert digests(folder) == digests(done.folder), f"after {kept} of {records} records"
         assert verify.check(folder).code is Exit.DONE
+
+
+@pytest.mark.parametrize(("kind", "which"), [("selection", 0), ("part", 6), ("selection", 1), ("part", 7)])
+def test_what_is_half_done_is_ranked_once_all_tiers_are_chosen(
+    done: Plan, tmp_path: Path, kind: str, which: int
+) -> None:
+    asked = replace(done, folder=tmp_path / "out")
+    shutil.copytree(done.folder, asked.folder)
+    for path in sorted((asked.folder / "log").iterdir())[Ledger(asked.folder).all(kind)[which].sequence + 1 :]:
+        path.unlink()
+    if len(Ledger(asked.folder).all("selection")) < 2:
+        with pytest.raises(Failure, match="no scored campaign yet"):
+            campaign.rerank(asked)
+    else:
+        counted = campaign.rerank(asked).accounts
+        assert counted.pending > 0
+        assert counted.ranked + counted.pending == 59
+        assert summary(asked.folder)["cascade"]["recall"] is None
+        assert verify.check(asked.folder).code is Exit.DONE
+    small_campaign.run(asked)
+    assert digests(asked.folder) == digests(done.folder)
+
+
+def test_a_crystal_that_kills_a_cheap_tier_is_quarantined(real: Crystals) -> None:
+    part = worker.Part(pa.table({"id": ["x"]}), [])
+    for kind in (worker.SCORE, worker.tier_kind(0)):
+        blamed = runner.blame(kind, table.to_table(real[:3]), part, [1])
+        assert [(row.id, row.reason) for row in blamed.quarantined] == [(str(real.ids[1]), Reason.WORKER_DIED)]
+        assert runner.merge(kind, [blamed, part]).table.num_rows == 2
 
 
 class Backwards(LocalRunner):
