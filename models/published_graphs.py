@@ -40,6 +40,9 @@ class Rule:
     """Whether every edge also runs the other way."""
     angle_cutoff: float | None
     """Å, longest edge that takes part in an angle; None: every edge does."""
+    itself: bool = True
+    """Whether an edge from an atom to its own image makes a triplet with itself. In alignn's pure builder it does, in
+    DGL it does not."""
 
     @classmethod
     def of(cls, config: dict[str, Any]) -> Rule:
@@ -53,13 +56,13 @@ class Rule:
         if strategy == "k-nearest":
             if not config.get("use_canonize", True):
                 raise ValueError("use_canonize is false, which doubles most edges; Assay can import true only")
-            return cls(int(most or 12), cutoff, mutual=True, angle_cutoff=None)
+            return cls(int(most or 12), cutoff, mutual=True, angle_cutoff=None, itself=False)
         if strategy == "pure_torch":
             bound = config.get("three_body_cutoff", config["model"].get("three_body_cutoff"))
             bound = None if bound is None or float(bound) >= cutoff else float(bound)
             return cls(int(most) if most else None, cutoff, mutual=False, angle_cutoff=bound)
         if strategy == "radius_graph":
-            return cls(None, cutoff, mutual=False, angle_cutoff=None)
+            return cls(None, cutoff, mutual=False, angle_cutoff=None, itself=False)
         raise ValueError(f"neighbor_strategy is {strategy!r}, expected 'k-nearest', 'pure_torch' or 'radius_graph'")
 
     @property
@@ -79,7 +82,8 @@ def graphs(crystals: Crystals, rule: Rule) -> Graphs:
     count = np.where(joins, np.diff(into)[full.source], 0)
     edge = np.repeat(np.arange(len(count)), count)
     other = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + into[full.source[edge]]
-    edge, other = edge[joins[other]], other[joins[other]]
+    paired = joins[other] & ((edge != other) | rule.itself)
+    edge, other = edge[paired], other[paired]
     owner = np.repeat(np.arange(len(full)), np.diff(full.edge_ptr))[edge]
     inner = (full.vector[other] * full.vector[edge]).sum(axis=1, dtype=np.float64)
     cosine = np.clip(-inner / (full.distance[other].astype(np.float64) * full.distance[edge]), -1, 1)

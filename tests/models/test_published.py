@@ -249,12 +249,12 @@ def test_a_factor_on_the_targets_is_taken_out(alignn: Any, tmp_path: Path) -> No
 
 def test_rules_are_read_from_the_config() -> None:
     model: dict[str, Any] = {"model": {}}
-    assert Rule.of({**NEAREST, **model}) == Rule(12, 8.0, mutual=True, angle_cutoff=None)
+    assert Rule.of({**NEAREST, **model}) == Rule(12, 8.0, mutual=True, angle_cutoff=None, itself=False)
     assert Rule.of({**RADIUS, **model}) == Rule(None, 5.0, mutual=False, angle_cutoff=3.5)
     assert Rule.of({**RADIUS, **model, "three_body_cutoff": 5.0}).angle_cutoff is None
     assert Rule.of({**RADIUS, **model, "max_neighbors": 9}).nearest == 9
     assert Rule.of({"neighbor_strategy": "radius_graph", "cutoff": 4, **model}) == Rule(
-        None, 4.0, mutual=False, angle_cutoff=None
+        None, 4.0, mutual=False, angle_cutoff=None, itself=False
     )
 
 
