@@ -26,7 +26,10 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Sample:
-    """What is known after a cascade; all scores higher is better. A full score that is not finite beats nothing."""
+    """What is known after a cascade; all scores higher is better. A full score that is not finite beats nothing.
+
+    Who has the same score as another one counts as missed and not as found: what breaks ties is not known here.
+    """
 
     found: Scores
     """(s,) full scores of the survivors."""
@@ -48,7 +51,7 @@ class Recall:
     aside: int
     """Crystals set aside, the audited ones among them."""
     beating: int
-    """Audited crystals that beat the k-th best survivor."""
+    """Audited crystals that reach the k-th best survivor."""
     counted: float
     """Estimate of the recall from the count alone."""
     at_least: float
@@ -70,15 +73,16 @@ def estimate(sample: Sample, k: int) -> Recall | None:
         return None
     survivors, full = _ordered(sample.found), _ordered(sample.full)
     marks = np.concatenate([survivors[:k], np.full(max(0, k - len(survivors)), -np.inf)])
-    beating = len(full) - np.searchsorted(full[::-1], marks, side="right")
+    reaching, better = (len(full) - np.searchsorted(full[::-1], marks, side) for side in ("left", "right"))
     everything = np.sort(np.concatenate([survivors, full]))[::-1]
     errors = Errors(sample)
     at_mark = errors.by_audited(float(marks[-1]))
-    reachable, wanted = np.minimum(np.arange(1, k + 1), len(survivors)), min(k, len(survivors) + n + u) or 1
+    found = better + np.minimum(np.arange(1, k + 1), len(survivors))
+    wanted = max(1, min(k, int(found[-1]) + u))
     return Recall(
-        k, len(sample.found), n, n + u, int(beating[-1]),
-        counted=share(everything, lambda t: u * (full > t).sum() / max(n, 1), k),
-        at_least=least(reachable, beating, n, u), at_best=max(0.0, 1 - most_hidden(0, n, n + u) / wanted),
+        k, len(sample.found), n, n + u, int(reaching[-1]),
+        counted=share(everything, lambda t: u * (full >= t).sum() / max(n, 1), k),
+        at_least=least(found, reaching, n, u), at_best=max(0, wanted - most_hidden(0, n, n + u)) / wanted,
         missed=float(at_mark.sum()),
         expected=share(everything, lambda t: errors.by_audited(t).sum(), k),
         rests_on=float(at_mark.sum() ** 2 / (at_mark**2).sum()) if at_mark.any() else 0.0,
@@ -107,20 +111,18 @@ def share(scored: Scores, missed: Callable[[float], float], k: int) -> float:
     return found / max(1.0, min(float(k), rankable))
 
 
-def least(survivors: NDArray[np.int64], audited: NDArray[np.int64], n: int, u: int) -> float:
+def least(found: NDArray[np.int64], audited: NDArray[np.int64], n: int, u: int) -> float:
     """Lower bound of the recall of the top k, at `CONFIDENCE`.
 
-    `survivors` and `audited` (k,) are how many of each reach the survivor at rank 1, 2, ... k; n crystals were audited
-    and u were not. At each of these marks, f crystals are found, and at most x missed with that confidence: then the
-    top k holds at least min(f, k - x) of the found. The best of these k bounds holds with the same confidence as one:
-    they can all fail only where the first survivor outside the top k is beaten by more than its x, and chance, which
-    draws the audit, does not decide which survivor that is.
+    `found` and `audited` (k,) are how many crystals in all, and how many audited ones, reach the survivor at rank 1,
+    2, ... k; n crystals were audited and u were not. At each of these marks, f crystals are found, and at most x are
+    missed with that confidence: then the top k holds at least min(f, k - x) of the found. The best of these k bounds
+    holds with the same confidence as one: one of them fails only where the first survivor outside the top k is beaten
+    by more than its x, and chance, which draws the audit, does not decide which survivor that is.
     """
-    k = min(len(survivors), int(survivors[-1]) + n + u)
+    k = min(len(found), int(found[-1]) + u)
     hidden = {seen: most_hidden(seen, n, n + u) - seen for seen in set(audited.tolist())}
-    sure = [
-        min(found + seen, k - hidden[seen]) for found, seen in zip(survivors.tolist(), audited.tolist(), strict=True)
-    ]
+    sure = [min(f, k - hidden[seen]) for f, seen in zip(found.tolist(), audited.tolist(), strict=True)]
     return float(max(0, *sure) / max(k, 1))
 
 
@@ -188,7 +190,7 @@ class Errors:
                 near = slice(first, first + self.width)
                 with np.errstate(invalid="ignore"):  # -inf less -inf: nobody can tell, and it beats nothing
                     needed = mark - self._error[near]
-                lent[near] += (end - begin) - np.searchsorted(self._aside[begin:end], needed, side="right")
+                lent[near] += (end - begin) - np.searchsorted(self._aside[begin:end], needed)
         return lent / max(self.width, 1)
 
 

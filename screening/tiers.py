@@ -190,9 +190,9 @@ def _by_counting(found: Recall) -> str:
     mark = f"the survivor at rank {found.k:,}" if found.survivors >= found.k else "what survived, which is too few"
     sure = f"with {recall.CONFIDENCE:.0%} confidence"
     return (
-        f"By counting alone, which assumes nothing: {found.beating:,} of {found.audited:,} audited crystals beat "
+        f"By counting alone, which assumes nothing: {found.beating:,} of {found.audited:,} audited crystals reach "
         f"{mark}, a recall of about {found.counted:.1%}, {sure} of at least {found.at_least:.1%}. An audit of "
-        f"this size could not show more than {found.at_best:.1%}, even if none had beaten it."
+        f"this size could not show more than {found.at_best:.1%}, even if none had reached it."
     )
 
 

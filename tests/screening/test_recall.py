@@ -105,6 +105,13 @@ def test_an_audited_crystal_that_the_last_tier_refused_beats_nothing() -> None:
     assert found.at_least < 1
 
 
+def test_who_ties_with_the_best_counts_as_missed() -> None:
+    same = np.ones(200)
+    found = estimated(Sample(same[:50], np.zeros(100), same[:100], np.zeros(100)), 50)  # probabilities of 1, say
+    assert (found.beating, found.at_least) == (100, 0)
+    assert found.counted == found.expected == 1 / 50
+
+
 def test_without_an_audit_nothing_is_said() -> None:
     none = np.array([])
     assert recall.estimate(Sample(np.arange(9.0), none, none, np.arange(3.0)), 5) is None
