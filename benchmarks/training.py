@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import throughput
+import crystals as packs
 from stopwatch import Contestant, Rates, arguments, machine, race, row, say, settle, show, versions, write
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def build_graphs(crystals: Crystals, repeat: int) -> Rates:
         "assay, graphs and their quotients": lambda: quotient(graphs.build(crystals, spec), Recipe.quotient),
         "assay, graphs": lambda: graphs.build(crystals, spec),
     }
-    rates = race(contestants | throughput.alignn_builders(crystals), len(crystals), repeat)
+    rates = race(contestants | packs.alignn_builders(crystals), len(crystals), repeat)
     full, merged = (contestants[name]() for name in reversed(contestants))
     for name, graph in zip(contestants, (merged, full)):
         rates[name] |= _sizes(graph)
@@ -262,7 +262,7 @@ def alignn_peers(crystals: Crystals, target: Any, sizes: tuple[int, int], batch:
         "alignn, pure torch": (lambda: pure.ALIGNNAtomWisePure(pure_config), pure_collate),
     }
     builders = {"alignn, DGL": "alignn, atom_dgl_multigraph", "alignn, pure torch": "alignn, pure torch"}
-    found = throughput.alignn_builders(crystals)
+    found = packs.alignn_builders(crystals)
     return {
         name: _alignn_training(make, pairs, found[builders[name]](), crystals, target, batch)
         for name, (make, pairs) in models.items()
@@ -303,7 +303,7 @@ def _alignn_training(
         scheduler.step()
         return float(loss.item())
 
-    edges, triplets = throughput.sizes(built, len(built)).values()
+    edges, triplets = packs.sizes(built, len(built)).values()
     facts = {"nodes": float(crystals.nsites.mean()), "edges": edges, "triplets": triplets}
     return Training(network, step, len(built), batch, facts)
 
@@ -372,7 +372,7 @@ def _spec(*, angles: bool) -> GraphSpec:
     """The graph of the bundled ALIGNN and CGCNN of `models/zoo/formation-energy`."""
     from featurize.graphs import GraphSpec
 
-    return GraphSpec(k=throughput.NEIGHBOURS, angles=angles, atom_features="properties-identity-v1")
+    return GraphSpec(k=packs.NEIGHBOURS, angles=angles, atom_features="properties-identity-v1")
 
 
 def _sizes(built: Graphs) -> dict[str, float]:

@@ -22,7 +22,7 @@ from featurize import threads as cores
 from featurize.graphs import Graphs, Weights, join
 from sources.crystals import gather_ranges
 
-TOLERANCE = 1e-4
+TOLERANCE = 1e-5
 """Å, and the same number for cosines: values closer than this to the next are one value."""
 _CRYSTALS_AT_ONCE = 1_024
 _FEW_BINS = 65_536

@@ -140,7 +140,7 @@ class Recipe:
     """What of the pictures varies in training."""
     quotient: float = 1e-3
     """Å; equal atoms, bonds and angles are merged for training, 4 to 6 times less work with the same result
-    (`featurize.quotient`); 0: train on full graphs. Prediction merges what is equal within 1e-4 Å."""
+    (`featurize.quotient`); 0: train on full graphs. Prediction merges what is equal within 1e-5 Å."""
     split: SplitSpec = field(default_factory=SplitSpec)
     """How rows are held out."""
     start: Start | None = None

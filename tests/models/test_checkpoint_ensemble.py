@@ -267,8 +267,8 @@ def test_a_quotient_that_lies_is_found_and_left(
     honest, _ = loaded.predict(crystals)
     assert "full graphs" not in caplog.text
 
-    def lying(built: graphs.Graphs, *, angles: bool) -> graphs.Graphs:
-        merged = of_crystals(built, angles=angles)
+    def lying(built: graphs.Graphs, *, angles: bool, threads: int) -> graphs.Graphs:
+        merged = of_crystals(built, angles=angles, threads=threads)
         return replace(merged, distance=merged.distance * np.float32(1.01))
 
     monkeypatch.setattr(reading, "of_crystals", lying)

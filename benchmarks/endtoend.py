@@ -1,0 +1,225 @@
+"""How long from a Parquet file to a ranked table, and what of it is not the networks?
+
+Enters: real crystals of the data packs. Leaves: tables on the terminal and one JSON file. Whole campaigns run as a user
+starts them, `assay run` in a process of its own, with a warm compile cache: wall and CPU time, and the time until the
+first prediction is committed. Then one campaign runs in this process with a worker that does nothing, and every call
+between two chunks is timed: reading, committing, and the rest, which is orchestration.
+
+    python benchmarks/endtoend.py --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from stopwatch import arguments, machine, say, settle, show, versions, write
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main(words: list[str] | None = None) -> None:
+    """Measure, print and write."""
+    options = _options(words)
+    settle()
+    report: dict[str, Any] = {"machine": machine(), "versions": versions("ray")}
+    with tempfile.TemporaryDirectory() as scratch:
+        crystals = Path(scratch) / "crystals.parquet"
+        report["crystals"] = real_crystals(options.data, options.crystals, crystals)
+        report["campaigns"] = {
+            name: best_of(options.repeat, changes, crystals, Path(scratch)) for name, changes in CAMPAIGNS.items()
+        }
+        report["orchestration"] = orchestration(crystals, Path(scratch))
+        report["pull"] = pull(crystals, Path(scratch))
+    show(
+        f"assay run, {report['crystals']:,} crystals from Parquet to the ranked table, everything included",
+        ["", "wall s", "crystals/s", "CPU s", "first prediction, s"],
+        [
+            [
+                name,
+                f"{one['wall_s']:.1f}",
+                f"{one['crystals_per_s']:,.0f}",
+                f"{one['cpu_s']:.1f}",
+                f"{one['first_s']:.2f}",
+            ]
+            for name, one in report["campaigns"].items()
+        ],
+    )
+    between = report["orchestration"]
+    show(
+        f"local runner, {between['chunks']} chunks, a worker that does nothing",
+        ["per chunk", "µs"],
+        [[name, f"{value:,.0f}"] for name, value in between["us_per_chunk"].items()],
+    )
+    write(report, options.output)
+
+
+CHEAP, FULL = str(ROOT / "models/zoo/tc-fast"), str(ROOT / "models/zoo/tc")
+CAMPAIGNS: dict[str, dict[str, Any]] = {
+    "cheap tier alone": {"models": [CHEAP]},
+    "cheap tier alone, Ray, 2 workers": {"models": [CHEAP], "workers": 2},
+    "all members on all": {"models": [FULL]},
+    "cascade, keep 0.03": {"models": [FULL], "cascade": {"tiers": [{"model": CHEAP, "keep": 0.03}], "audit": 200}},
+}
+
+
+def _options(words: list[str] | None) -> argparse.Namespace:
+    parser = arguments(__doc__, "endtoend.json")
+    parser.add_argument("--crystals", type=int, default=20_000, help="crystals of a campaign (default: 20000)")
+    options = parser.parse_args(words)
+    if options.repeat < 1 or options.crystals < 1024:
+        parser.error(f"needs --repeat >= 1, --crystals >= 1024, got {vars(options)}")
+    return options
+
+
+def real_crystals(data: Path, n: int, path: Path) -> int:
+    """`n` unlabelled Materials Project cells, evenly spread over the data pack, as a Parquet file."""
+    import numpy as np
+
+    from sources import table
+
+    stored = table.read(data / "mp" / "mp_unlabelled_le40.parquet")
+    rows = np.linspace(0, len(stored) - 1, min(n, len(stored))).astype(np.int64)
+    crystals, _ = table.from_table(stored.take(rows), "mp")
+    table.write(table.to_table(crystals), path)
+    return len(crystals)
+
+
+def best_of(repeat: int, changes: dict[str, Any], crystals: Path, scratch: Path) -> dict[str, float]:
+    """The quickest of several runs, after one that warms the compile cache."""
+    runs = [screen(changes, crystals, scratch) for _ in range(1 + repeat)]
+    return min(runs[1:], key=lambda run: run["wall_s"])
+
+
+def screen(changes: dict[str, Any], crystals: Path, scratch: Path) -> dict[str, float]:
+    """One campaign in a process of its own."""
+    import yaml
+
+    folder = scratch / f"run-{time.monotonic_ns()}"
+    config = {"name": "bench", "sources": [{"kind": "files", "paths": [str(crystals)]}], "max_bad": 1.0,
+              "rank": {"property": "tc"}, "output": str(folder), **changes}  # fmt: skip
+    workers = config.pop("workers", None)
+    path = folder.with_suffix(".yaml")
+    path.write_text(yaml.safe_dump(config))
+    words = [str(Path(sys.executable).parent / "assay"), "run", str(path)]
+    words += ["--on", "ray", "--workers", str(workers)] if workers else []
+    before, began, first = resource.getrusage(resource.RUSAGE_CHILDREN), time.time(), float("nan")
+    with subprocess.Popen(  # noqa: S603 (our own command)
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ
+    ) as child:
+        while child.poll() is None:
+            if math.isnan(first) and any((folder / "parts").glob("*.parquet")):
+                first = time.time() - began
+            time.sleep(0.01)
+        complaint = child.stderr.read().decode() if child.stderr else ""
+    assert child.returncode == 0, complaint
+    wall, after = time.time() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    n = _ranked(folder)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"wall_s": wall, "cpu_s": cpu, "first_s": first, "ranked": n, "crystals_per_s": n / wall}
+
+
+def _ranked(folder: Path) -> int:
+    import pyarrow.parquet as pq
+
+    return int(pq.read_metadata(folder / "candidates.parquet").num_rows)
+
+
+def orchestration(crystals: Path, scratch: Path) -> dict[str, Any]:
+    """Microseconds per chunk of a campaign whose worker hands back what it has at hand."""
+    from screening import campaign, config, local, plan, yamlfile
+    from screening.attempts import Attempts
+    from screening.flow import Flow
+    from screening.ledger import Ledger
+    from screening.progress import Board
+
+    content = {"name": "bench", "models": [CHEAP], "output": str(scratch / "idle"), "max_bad": 1.0, "chunk_size": 128,
+               "sources": [{"kind": "files", "paths": [str(crystals)]}]}  # fmt: skip
+    planned = plan.make(yamlfile.validate(config.Campaign, content, "bench"))
+    campaign.run(planned, local.LocalRunner(_nothing), lambda: False, pull_only=True)
+    clock = Clock()
+    with Attempts(planned.folder / "attempts.log") as attempts:
+        book = Ledger(planned.folder)
+        book.read = clock.timed("reading: Parquet, verified", book.read)  # type: ignore[method-assign]
+        book.commit = clock.timed("committing: Parquet, fsync, rename, record", book.commit)  # type: ignore[method-assign]
+        flow = Flow(planned.campaign, book, Board(), attempts, targets=planned.targets)
+        chunks = len(flow.tasks)
+        clock.spent.clear()
+        began = time.perf_counter()
+        for happened in local.LocalRunner(clock.timed("the worker", _nothing)).work(
+            flow.jobs, flow.tasks, lambda: False
+        ):
+            flow.take(happened)
+        whole = time.perf_counter() - began
+    spent = dict(clock.spent)
+    spent["orchestration: everything else"] = whole - sum(spent.values())
+    return {"chunks": chunks, "us_per_chunk": {name: 1e6 * seconds / chunks for name, seconds in spent.items()}}
+
+
+def pull(path: Path, scratch: Path, most: int = 600) -> dict[str, float]:
+    """Crystals per second of CPU time from the reference OPTIMADE server on loopback, its own time not counted."""
+    try:
+        from tests.servers import reference_server
+    except ImportError as error:
+        say(f"pull skipped: {error}; pip install -e .[dev]")
+        return {}
+    from sources import optimade, providers, table
+
+    crystals = table.from_table(table.read(path), "mp")[0][:most]
+    with reference_server(crystals, scratch) as url:
+        seconds = []
+        for _ in range(4):
+            began = time.process_time()
+            with optimade.connect(providers.resolve(url)) as client:
+                received = sum(page.n_entries for page in optimade.pages(client, optimade.Query()))
+            seconds.append(time.process_time() - began)
+            assert received == len(crystals), f"{received} of {len(crystals)} crystals arrived"
+    found = {"us_per_crystal": 1e6 * min(seconds) / len(crystals), "crystals_per_s": len(crystals) / min(seconds)}
+    say(f"pull over OPTIMADE: {found['us_per_crystal']:.0f} µs CPU/crystal, {found['crystals_per_s']:,.0f} crystals/s")
+    return found
+
+
+class Clock:
+    """Adds up the time spent in functions."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = defaultdict(float)
+
+    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, its time added up."""
+
+        def run(*words: Any, **named: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return function(*words, **named)
+            finally:
+                self.spent[name] += time.perf_counter() - began
+
+        return run
+
+
+def _nothing(_: str, chunk: Any) -> Any:
+    import pyarrow as pa
+
+    from screening.worker import Part
+
+    zeros = pa.array([0.0] * chunk.num_rows)
+    return Part(pa.table({"id": chunk["id"], "tc_mean": zeros, "tc_std": zeros}), [])
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except AssertionError as error:
+        say(str(error))
+        raise

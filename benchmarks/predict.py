@@ -1,0 +1,382 @@
+"""How many crystals per second through a network, and beside alignn with the same weights on the same crystals?
+
+Enters: real crystals of the data packs, ideal prototypes, trained networks. Leaves: tables on the terminal and one JSON
+file. One thread; process CPU time; contestants take turns, the best of several rounds counts.
+
+    python benchmarks/predict.py --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crystals import CUTOFF, NEIGHBOURS, jarvis_atoms, real_crystals, superconductors
+from stopwatch import Contestant, Rates, arguments, machine, race, row, say, settle, show, versions, write
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from featurize.graphs import Graphs
+    from models.checkpoint import Checkpoint
+    from models.layers import Network
+    from sources.crystals import Crystals
+
+ROOT = Path(__file__).resolve().parents[1]
+BATCH = 128
+"""Crystals whose graphs are built at once."""
+SHIPPED = "alignn's loop as shipped"
+MEMBERS = ("tc/member-0", "tc/member-4", "formation-energy/member-5", "formation-energy/member-0")
+"""Of models/zoo: two ALIGNN, two CGCNN."""
+
+
+def main(words: list[str] | None = None) -> None:
+    """Measure, print and write."""
+    options = _options(words)
+    settle()
+    import torch
+
+    from models import memory
+
+    torch.set_num_threads(1)
+    memory.keep()  # as in a campaign, and for every contestant
+    real = real_crystals(options.data, options.crystals)
+    report: dict[str, Any] = {"machine": machine(), "versions": versions("alignn", "dgl", "jarvis-tools")}
+    report["roofline"] = roofline(real[:: max(1, len(real) // 128)])
+    peer = Peer.make(real)
+    if peer:
+        report["materials_project"] = peer.compare("Materials Project", real, options.repeat)
+        report["prototypes"] = peer.compare("ideal prototypes", prototypes(options.prototypes), options.repeat)
+    packs = {"Materials Project": real_crystals(options.data, options.checked)}
+    packs["superconductors"] = superconductors(options.data, options.checked)
+    folders = [*options.trained, *(ROOT / "models/zoo" / member for member in MEMBERS)]
+    report["trained"] = [trained(folder, name, pack) for folder in folders for name, pack in packs.items()]
+    show(
+        "trained networks: quotient against full graph, in standard deviations of the target",
+        ["network", "crystals", "triplets or edges cut", "largest difference", "99.9 %", "top 100 the same"],
+        [
+            [f"{one['network']} {one['folder']}", one["crystals"], f"{one['cut']:.2f}×", f"{one['largest']:.1e}",
+             f"{one['p999']:.1e}", "yes" if one["top_100_same"] else "NO"]
+            for one in report["trained"]
+        ],
+    )  # fmt: skip
+    report["ensembles"] = ensembles(packs, options.repeat)
+    write(report, options.output)
+
+
+def _options(words: list[str] | None) -> argparse.Namespace:
+    parser = arguments(__doc__, "predict.json")
+    parser.add_argument("--crystals", type=int, default=512, help="real crystals for the race (default: 512)")
+    parser.add_argument("--prototypes", type=int, default=200, help="ideal crystals for the race (default: 200)")
+    parser.add_argument(
+        "--checked", type=int, default=2000, help="crystals per data pack of each check (default: 2000)"
+    )
+    parser.add_argument("--trained", type=Path, nargs="*", default=[], help="further checkpoint folders to check")
+    options = parser.parse_args(words)
+    if options.repeat < 1 or min(options.crystals, options.prototypes, options.checked) < 100:
+        parser.error(f"needs --repeat >= 1 and at least 100 crystals of each kind, got {vars(options)}")
+    return options
+
+
+# The peer.
+
+
+class Peer:
+    """ALIGNN of the published size: alignn's model and ours with its weights.
+
+    Weights are alignn's own initialisation (the published ones cannot be fetched offline; the work is the same), batch
+    statistics those of real crystals, so that states have the size they have in use.
+    """
+
+    def __init__(self, theirs: Any, imported: Checkpoint) -> None:
+        self.theirs, self.imported = theirs, imported
+
+    @classmethod
+    def make(cls, crystals: Crystals) -> Peer | None:
+        """None, with a note, where alignn or dgl is not installed."""
+        import torch
+
+        from models import interop, published
+
+        try:
+            theirs = interop.import_alignn("alignn.models.alignn")
+        except ImportError as error:
+            say(f"the race is skipped: {error}")
+            return None
+        if theirs.dgl is None:
+            say("the race is skipped: dgl does not load on this machine")
+            return None
+        torch.manual_seed(0)
+        model = theirs.ALIGNN(theirs.ALIGNNConfig(name="alignn"))
+        graphs = [_dgl(one) for one in jarvis_atoms(crystals[:32])]
+        with torch.no_grad():
+            for _ in range(4):
+                for both in graphs:
+                    model.train()(both)
+        described = {"neighbor_strategy": "k-nearest", "cutoff": CUTOFF, "max_neighbors": NEIGHBOURS,
+                     "use_canonize": True, "atom_features": "cgcnn", "model": {"name": "alignn"}}  # fmt: skip
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "model.zip"
+            held = io.BytesIO()
+            torch.save({"model": model.state_dict()}, held)
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr("model/config.json", json.dumps(described))
+                archive.writestr("model/checkpoint_1.pt", held.getvalue())
+            return cls(model.eval(), published.convert(path, "y", "1"))
+
+    def compare(self, what: str, crystals: Crystals, repeat: int) -> dict[str, Any]:
+        """From crystals to numbers: theirs one by one, as its scripts do, and ours."""
+        import numpy as np
+
+        known = set(self.imported.elements)  # alignn's table lacks some, and gives NaN for them
+        crystals = crystals.select(np.flatnonzero([known.issuperset(e.split("-")) for e in crystals.elements()]))
+        atoms = jarvis_atoms(crystals)
+        contestants = self._contestants(crystals, atoms)
+        rates: Rates = race(contestants, len(crystals), repeat)
+        said = {name: contestants[name]() for name in ("assay", SHIPPED)}
+        gap = self._gap(said["assay"], said[SHIPPED], atoms, crystals)
+        for rate in rates.values():
+            rate["ratio_to_assay"] = rate["us_per_crystal"] / rates["assay"]["us_per_crystal"]
+        show(
+            f"{len(crystals)} crystals ({what}) -> ALIGNN 4 + 4, hidden 256 -> numbers, the same weights",
+            ["", "µs CPU/crystal", "crystals/s/core", "assay is faster by"],
+            [[*row(name, rate), f"{rate['ratio_to_assay']:,.1f}×"] for name, rate in rates.items()],
+        )
+        say(
+            "difference to alignn's numbers, in their standard deviation: largest {largest_without_ties:.1e} for the "
+            "{without_ties} crystals whose graphs have as many triplets, median {median:.1e} for all".format(**gap)
+        )
+        return {"crystals": len(crystals), "atoms_per_crystal": float(crystals.nsites.mean()), "rates": rates,
+                "difference": gap}  # fmt: skip
+
+    def _contestants(self, crystals: Crystals, atoms: list[Any]) -> dict[str, Contestant]:
+        """Each returns what the network says of the crystals, (n,)."""
+        import numpy as np
+        import torch
+
+        def shipped() -> NDArray[np.float64]:
+            return np.array([float(self.theirs(_dgl(one)).detach().numpy()) for one in atoms])
+
+        def without_gradients() -> NDArray[np.float64]:
+            with torch.no_grad():
+                return shipped()
+
+        frozen, plain = self.imported.frozen, self.imported.network
+        return {
+            "assay": lambda: self._predict(frozen, crystals, merge=True),
+            "assay, full graphs": lambda: self._predict(frozen, crystals, merge=False),
+            "assay, full graphs, plain network": lambda: self._predict(plain, crystals, merge=False),
+            "alignn's loop, no_grad": without_gradients,
+            SHIPPED: shipped,
+        }
+
+    def _gap(
+        self, said: NDArray[np.float64], theirs: NDArray[np.float64], atoms: list[Any], crystals: Crystals
+    ) -> dict[str, float]:
+        """Where an atom has ties among its neighbours, rounding decides which ones alignn keeps."""
+        import numpy as np
+
+        from models import published, published_graphs
+
+        rule = published.rule_of(self.imported)
+        ours = np.concatenate([np.diff(published_graphs.graphs(crystals[k : k + BATCH], rule).triplet_ptr)
+                               for k in range(0, len(crystals), BATCH)])  # fmt: skip
+        same = ours == [_dgl(one)[1].num_edges() for one in atoms]
+        apart = np.abs(said - theirs) / theirs.std()
+        return {"without_ties": int(same.sum()), "largest_without_ties": float(apart[same].max(initial=0)),
+                "median": float(np.median(apart)), "largest": float(apart.max())}  # fmt: skip
+
+    def _predict(self, network: Network, crystals: Crystals, *, merge: bool) -> NDArray[np.float64]:
+        from featurize.quotient import quotient
+        from models import published, published_graphs
+
+        rule = published.rule_of(self.imported)
+
+        def build(part: Crystals) -> Graphs:
+            full = published_graphs.graphs(part, rule)
+            return quotient(full) if merge else full
+
+        return predict(network, crystals, build)
+
+
+def _dgl(atoms: Any) -> Any:
+    """What alignn's prediction gives to its model."""
+    import torch
+
+    from models import interop
+
+    build = interop.import_alignn("alignn.graphs").Graph.atom_dgl_multigraph
+    graph, line_graph = build(atoms, cutoff=CUTOFF, max_neighbors=NEIGHBOURS)
+    return graph, line_graph, torch.tensor(atoms.lattice_mat)
+
+
+# Our networks.
+
+
+def predict(network: Network, crystals: Crystals, build: Callable[[Crystals], Graphs]) -> NDArray[np.float64]:
+    """(n,) what a network of one property says, graphs included, in micro-batches as in a campaign."""
+    import numpy as np
+    import torch
+
+    from models.batch import Batch
+    from models.inputs import GraphInputs
+    from models.reading import micro_batches
+
+    said = np.empty(len(crystals))
+    with torch.inference_mode():
+        for start in range(0, len(crystals), BATCH):
+            graphs = build(crystals[start : start + BATCH])
+            for rows in micro_batches(GraphInputs(graphs)):
+                (scaled,) = network(Batch.of(graphs.select(rows))).values()
+                said[start + rows] = scaled.numpy()
+    return said
+
+
+def trained(folder: Path, what: str, crystals: Crystals) -> dict[str, Any]:
+    """A trained network on quotients and on full graphs: how far apart, and is the ranking the same?"""
+    import numpy as np
+
+    from featurize import graphs
+    from featurize.quotient import of_crystals
+    from models import checkpoint, registry
+
+    kept = checkpoint.read(folder)
+    assert isinstance(kept.spec, graphs.GraphSpec), f"{folder} reads pictures"
+    angles, spec = kept.name in registry.NEEDS_ANGLES, replace(kept.spec, angles=False)
+    counts = {"full": 0, "merged": 0}
+
+    def build(part: Crystals, *, merge: bool) -> Graphs:
+        bare = graphs.build(part, spec)
+        built = of_crystals(bare, angles=angles) if merge else (bare.with_angles() if angles else bare)
+        counts["merged" if merge else "full"] += int((built.triplet_ptr if angles else built.edge_ptr)[-1])
+        return built
+
+    merged = predict(kept.frozen, crystals, lambda part: build(part, merge=True))
+    full = predict(kept.network, crystals, lambda part: build(part, merge=False))
+    apart = np.abs(merged - full)
+    best = [np.argsort(-said, kind="stable")[:100].tolist() for said in (merged, full)]
+    return {
+        "folder": f"{folder.parent.name}/{folder.name}",
+        "network": kept.name,
+        "crystals": f"{len(crystals)} {what}",
+        "cut": counts["full"] / max(1, counts["merged"]),
+        "largest": float(apart.max()),
+        "p999": float(np.quantile(apart, 0.999)),
+        "median": float(np.median(apart)),
+        "top_100_same": best[0] == best[1],
+        "top_100_same_set": set(best[0]) == set(best[1]),
+    }
+
+
+def ensembles(packs: dict[str, Crystals], repeat: int) -> Rates:
+    """The bundled ensembles, from crystals to calibrated predictions."""
+    from models.ensemble import Ensemble
+
+    rates: Rates = {}
+    for folder in sorted((ROOT / "models/zoo").iterdir()):
+        ensemble = Ensemble.load(folder)
+        for name, pack in packs.items():
+            parts = [pack[start : start + 512] for start in range(0, len(pack), 512)]
+            contest: dict[str, Contestant] = {
+                f"{ensemble.name}, {len(ensemble.members)} members, {name}": lambda parts=parts, ensemble=ensemble: [
+                    ensemble.predict(part) for part in parts
+                ]
+            }
+            rates |= race(contest, len(pack), repeat)
+    show("bundled ensembles", ["", "µs CPU/crystal", "crystals/s/core"], [row(*item) for item in rates.items()])
+    return rates
+
+
+def prototypes(n: int) -> Crystals:
+    """Ideal cells of many structure types, ordered."""
+    from sources import prototypes as source
+
+    crystals = source.generate(8 * n, seed=0)
+    return crystals.select(crystals.is_ordered.nonzero()[0][:n])
+
+
+# The machine.
+
+
+def roofline(crystals: Crystals) -> dict[str, Any]:
+    """GFLOP/s of single-precision products on one core, and what a full-size ALIGNN reaches of it on quotients."""
+    import torch
+
+    from models import linear
+
+    weight, x = torch.randn(256, 256), torch.randn(1_024, 256)
+    products = {"oneDNN": linear.product, "MKL": torch.nn.functional.linear}
+    rates = {
+        name: 2e-9 * x.numel() * 256 / _quickest(lambda product=product: product(x, weight, None))
+        for name, product in products.items()
+    }
+    asked, multiplied, seconds = _full_size(crystals)
+    best = max(rates.values())
+    found = {"measured": rates, "asked_gflop_per_crystal": asked, "multiplied_gflop_per_crystal": multiplied}
+    found["ms_per_crystal"] = 1e3 * seconds
+    found["fraction_multiplied"], found["fraction_asked"] = multiplied / seconds / best, asked / seconds / best
+    show(
+        f"ALIGNN 4 + 4, hidden 256, on the quotients of {len(crystals)} crystals, network alone",
+        ["", "GFLOP/crystal", "GFLOP/s", "of the measured product"],
+        [
+            *([f"{name}, 1024 x 256 x 256", "", f"{rate:,.0f}", f"{rate / best:.0%}"] for name, rate in rates.items()),
+            [
+                "what is multiplied",
+                f"{multiplied:.3f}",
+                f"{multiplied / seconds:,.0f}",
+                f"{multiplied / seconds / best:.0%}",
+            ],
+            ["what the network asks for", f"{asked:.3f}", f"{asked / seconds:,.0f}", f"{asked / seconds / best:.0%}"],
+        ],
+    )
+    return found
+
+
+def _full_size(crystals: Crystals) -> tuple[float, float, float]:
+    """GFLOP that a full-size ALIGNN asks for and that its twin multiplies, and seconds, per crystal."""
+    import torch
+
+    from featurize import graphs
+    from featurize.quotient import of_crystals
+    from models.alignn import ALIGNN
+    from models.batch import Batch
+    from models.frozen import freeze
+    from models.inputs import GraphInputs
+    from models.reading import micro_batches
+
+    merged = of_crystals(graphs.build(crystals, graphs.GraphSpec(k=NEIGHBOURS)), angles=True)
+    batches = [Batch.of(merged.select(rows)) for rows in micro_batches(GraphInputs(merged))]
+    torch.manual_seed(0)
+    twin = freeze(ALIGNN(batches[0].x.shape[1], ["y"]).eval())
+    with torch.inference_mode():
+        twin(batches[0])
+        seconds = _quickest(lambda: [twin(batch) for batch in batches], 5) / len(crystals)
+    nodes, edges, triplets = len(merged.features()), len(merged.source), len(merged.cosine)
+    square = 2 * 256 * 256
+    multiplied = square * (3 * triplets + 23 * edges + 32 * nodes)
+    widths = {"triplets": (40, triplets), "edges": (80, edges)}
+    embedded = sum(2 * (bins * 64 + 64 * 256) * rows for bins, rows in widths.values())
+    asked = square * (4 * triplets + 24 * edges + 32 * nodes) + embedded
+    return 1e-9 * asked / len(crystals), 1e-9 * multiplied / len(crystals), seconds
+
+
+def _quickest(work: Contestant, rounds: int = 60) -> float:
+    best = float("inf")
+    for _ in range(rounds):
+        start = time.process_time()
+        work()
+        best = min(best, time.process_time() - start)
+    return best
+
+
+if __name__ == "__main__":
+    main()
