@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import zlib
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +21,9 @@ from numpy.typing import NDArray
 from featurize import graphs as crystal_graphs
 from featurize.elements import HEAVIEST
 from featurize.graphs import Graphs, GraphSpec
+from featurize.graphs_torch import DeviceGraphs
 from featurize.scene import ViewSpec
-from models import checkpoint, combine, registry
+from models import checkpoint, combine, device as devices, registry
 from models.batch import Images
 from models.calibration import Calibration
 from models.checkpoint import Checkpoint
@@ -102,21 +105,25 @@ class Ensemble:
     """By property name, one weight per member; a property that is not in it is predicted by the plain mean."""
     reference: Reference | None = None
     """Training crystals that tell how far a new one lies."""
+    elsewhere: devices.DevicePath | None = field(default=None, repr=False, compare=False)
+    """How the members predict on another device; None: on the CPU."""
 
     @classmethod
-    def load(cls, folder: Path | str, precision: str | None = None) -> Ensemble:
+    def load(cls, folder: Path | str, precision: str | None = None, device: str = "cpu") -> Ensemble:
         """Load an ensemble folder, checking every weights file and the reference.
 
-        `precision` takes the place of what the ensemble says, see `Recipe.precision`; gradients need float32.
+        `precision` takes the place of what the ensemble says, see `Recipe.precision`; gradients need float32. The
+        members predict on `device`, and explain on the CPU.
 
         Raises:
             FileNotFoundError: when the folder is missing or is not an ensemble.
-            ValueError: when it is damaged or its members disagree on graphs or properties.
+            ValueError: when it is damaged, its members disagree on graphs or properties, or the device is not there.
         """
-        folder = Path(folder)
+        folder, place = Path(folder), devices.chosen(device)
         described = checkpoint.read_json(folder / "ensemble.json", "a model ensemble")
         precision = precision or described.get("precision", "float32")
-        members = tuple(checkpoint.read(folder / name, precision) for name in described["members"])
+        kept = precision if place.type == "cpu" else "float32"  # a device lowers its own copies
+        members = tuple(checkpoint.read(folder / name, kept) for name in described["members"])
         calibration = {name: Calibration(**fields) for name, fields in described["calibration"].items()}
         weights = {name: tuple(shares) for name, shares in described.get("weights", {}).items()}
         reference = None
@@ -125,7 +132,8 @@ class Ensemble:
             if members[reference.member].sha256 != described["novelty"]["weights_sha256"]:
                 raise ValueError(f"the reference of {folder} was made with other weights of member {reference.member}")
         facts = {key: value for key, value in described.items() if key not in _OWN_KEYS}
-        return cls(described["name"], folder, members, calibration, facts, weights, reference)
+        elsewhere = None if place.type == "cpu" else devices.DevicePath(members, place, precision)
+        return cls(described["name"], folder, members, calibration, facts, weights, reference, elsewhere)
 
     def __post_init__(self) -> None:
         if len(self.members) < 2:
@@ -190,18 +198,25 @@ class Ensemble:
 
         The micro-batches, and with them the last bits of each number, depend only on `crystals`.
         """
-        rows, graphs, refused = self._sound(crystals)
-        sound = crystals.select(rows)
-        out = _Outputs(len(rows), len(self.members), len(self.properties))
-        with torch.inference_mode():
-            for reading in readings(self.members, sound, graphs, angles=self.angles):
+        with torch.inference_mode(), self.elsewhere.exact() if self.elsewhere else nullcontext():
+            rows, graphs, refused = self._sound(crystals)
+            sound = crystals.select(rows)
+            out = _Outputs(len(rows), len(self.members), len(self.properties))
+            for reading in self._readings(sound, graphs):
                 for row, reason in reading.refused.items():
                     if not out.failed[row]:
                         refused.append(_refusal(crystals, rows[row], Reason.UNSUPPORTED, reason))
                     out.failed[row] = True
                 self._predict_reading(reading, out, refused, sound.ids)
-            self._check_quotient(sound.ids, graphs, out, refused)
+            if isinstance(graphs, Graphs):
+                self._check_quotient(sound.ids, graphs, out, refused)
         return self._summarise(crystals, rows, out), refused
+
+    def _readings(self, crystals: Crystals, graphs: Graphs | DeviceGraphs) -> Iterator[Reading]:
+        if isinstance(graphs, Graphs):
+            return readings(self.members, crystals, graphs, angles=self.angles)
+        assert self.elsewhere is not None
+        return self.elsewhere.readings(crystals, graphs, angles=self.angles)
 
     def _check_quotient(self, ids: NDArray[Any], graphs: Graphs, out: _Outputs, refused: list[Quarantined]) -> None:
         """Predict some crystals again on their full graphs; where that is not the same, all of them."""
@@ -227,10 +242,10 @@ class Ensemble:
             self._predict_reading(reading, out, refused, ids)
 
     def _predict_reading(self, reading: Reading, out: _Outputs, refused: list[Quarantined], ids: NDArray[Any]) -> None:
-        for batch in micro_batches(reading.inputs):
+        for batch in self.elsewhere.micro_batches(reading) if self.elsewhere else micro_batches(reading.inputs):
             self._predict_rows(reading, batch, out, refused, ids)
 
-    def _sound(self, crystals: Crystals) -> tuple[NDArray[np.int64], Graphs, list[Quarantined]]:
+    def _sound(self, crystals: Crystals) -> tuple[NDArray[np.int64], Graphs | DeviceGraphs, list[Quarantined]]:
         """Rows that networks can read, their graphs, and the rows they cannot."""
         heavy = np.zeros(len(crystals), bool)
         heavy[crystals.site_crystal[crystals.species_site[crystals.numbers > HEAVIEST]]] = True
@@ -239,7 +254,8 @@ class Ensemble:
             for row in np.flatnonzero(heavy)
         ]
         rows = np.flatnonzero(~heavy)
-        graphs = crystal_graphs.build(crystals.select(rows), self.spec)
+        build = self.elsewhere.build if self.elsewhere else crystal_graphs.build
+        graphs = build(crystals.select(rows), self.spec)
         shortest = graphs.shortest()
         close = shortest < SHORTEST_BOND
         for row, distance in zip(rows[close], shortest[close], strict=True):
@@ -258,17 +274,22 @@ class Ensemble:
         """Fill `out` for the rows of `batch`; on failure halve the batch until the guilty crystal stands alone."""
         try:
             self._forward(reading, batch, out)
-        except Exception as error:  # noqa: BLE001
-            if len(batch) == 1:
-                row = int(reading.rows[batch[0]])
-                if not out.failed[row]:  # another kind of network may have failed before
-                    told = f"{type(error).__name__}: {error}".splitlines()[0]
-                    refused.append(Quarantined(str(ids[row]), "", Stage.PREDICT, Reason.PREDICTION_FAILED, told))
-                out.failed[row] = True
-                return
-            _log.warning("a micro-batch of %d crystals failed and is halved: %s", len(batch), error)
-            for half in np.array_split(batch, 2):
-                self._predict_rows(reading, half, out, refused, ids)
+        except Exception as error:
+            if devices.is_lost(error):
+                raise
+            told = f"{type(error).__name__}: {error}".splitlines()[0]
+        else:
+            return
+        # the error is gone, and with it the memory of what failed
+        if len(batch) == 1:
+            row = int(reading.rows[batch[0]])
+            if not out.failed[row]:  # another kind of network may have failed before
+                refused.append(Quarantined(str(ids[row]), "", Stage.PREDICT, Reason.PREDICTION_FAILED, told))
+            out.failed[row] = True
+            return
+        _log.warning("a micro-batch of %d crystals failed and is halved: %s", len(batch), told)
+        for half in np.array_split(batch, 2):
+            self._predict_rows(reading, half, out, refused, ids)
 
     def _forward(self, reading: Reading, chosen: NDArray[np.int64], out: _Outputs) -> None:
         """Fill `out` for the chosen ones of a reading; what members share runs once."""
@@ -277,23 +298,25 @@ class Ensemble:
         states: dict[str, torch.Tensor] = {}
         for k in reading.members:
             member = self.members[k]
+            network = self.elsewhere.networks[k] if self.elsewhere else member.frozen
             if isinstance(batch, Images):
-                state, scaled = member.network.look(batch)
+                state, scaled = network.look(batch)
             else:
                 if member.trunk not in states:
-                    states[member.trunk] = member.frozen.encode(batch)
+                    states[member.trunk] = network.encode(batch)
                 state = states[member.trunk]
-                scaled = member.frozen.heads(state)
+                scaled = network.heads(state)
+            scaled = {name: values.cpu() for name, values in scaled.items()}
             if self.reference and self.reference.member == k:
-                out.distance[rows] = self.reference.distance(state)
+                out.distance[rows] = self.reference.distance(state.cpu())
             for position, prop in enumerate(member.properties):
                 out.values[rows, k, position] = prop.decode(scaled[prop.name].numpy())
                 unsure = scaled.get(prop.name + LOG_VARIANCE)
                 if unsure is not None:
                     out.variance[rows, k, position] = np.exp(unsure.numpy().astype(np.float64)) * prop.scale**2
                 if isinstance(batch, Images):
-                    views = prop.decode(scaled[prop.name + VIEWS].numpy())
-                    out.views[rows, k, position] = batch.variance(torch.from_numpy(views)).numpy()
+                    views = torch.from_numpy(prop.decode(scaled[prop.name + VIEWS].numpy())).to(batch.weight.device)
+                    out.views[rows, k, position] = batch.variance(views).cpu().numpy()
 
     def _summarise(self, crystals: Crystals, rows: NDArray[np.int64], out: _Outputs) -> Predictions:
         kept = ~out.failed
