@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,11 +106,13 @@ class Ensemble:
     """By property name, one weight per member; a property that is not in it is predicted by the plain mean."""
     reference: Reference | None = None
     """Training crystals that tell how far a new one lies."""
+    threads: int = 1
+    """That build graphs; networks take one, and no number depends on it."""
     elsewhere: devices.DevicePath | None = field(default=None, repr=False, compare=False)
     """How the members predict on another device; None: on the CPU."""
 
     @classmethod
-    def load(cls, folder: Path | str, precision: str | None = None, device: str = "cpu") -> Ensemble:
+    def load(cls, folder: Path | str, precision: str | None = None, device: str = "cpu", threads: int = 1) -> Ensemble:
         """Load an ensemble folder, checking every weights file and the reference.
 
         `precision` takes the place of what the ensemble says, see `Recipe.precision`; gradients need float32. The
@@ -133,7 +136,7 @@ class Ensemble:
                 raise ValueError(f"the reference of {folder} was made with other weights of member {reference.member}")
         facts = {key: value for key, value in described.items() if key not in _OWN_KEYS}
         elsewhere = None if place.type == "cpu" else devices.DevicePath(members, place, precision)
-        return cls(described["name"], folder, members, calibration, facts, weights, reference, elsewhere)
+        return cls(described["name"], folder, members, calibration, facts, weights, reference, threads, elsewhere)
 
     def __post_init__(self) -> None:
         if len(self.members) < 2:
@@ -214,7 +217,7 @@ class Ensemble:
 
     def _readings(self, crystals: Crystals, graphs: Graphs | DeviceGraphs) -> Iterator[Reading]:
         if isinstance(graphs, Graphs):
-            return readings(self.members, crystals, graphs, angles=self.angles)
+            return readings(self.members, crystals, graphs, angles=self.angles, threads=self.threads)
         assert self.elsewhere is not None
         return self.elsewhere.readings(crystals, graphs, angles=self.angles)
 
@@ -254,7 +257,7 @@ class Ensemble:
             for row in np.flatnonzero(heavy)
         ]
         rows = np.flatnonzero(~heavy)
-        build = self.elsewhere.build if self.elsewhere else crystal_graphs.build
+        build = self.elsewhere.build if self.elsewhere else partial(crystal_graphs.build, threads=self.threads)
         graphs = build(crystals.select(rows), self.spec)
         shortest = graphs.shortest()
         close = shortest < SHORTEST_BOND

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -90,11 +89,8 @@ def inputs(crystals: Crystals, spec: GraphSpec | ViewSpec, tolerance: float) -> 
     """
     if isinstance(spec, ViewSpec):
         return PictureInputs(crystals, scene.build(crystals, spec), spec)
-    threads = numba.get_num_threads()
-    full = crystal_graphs.build(crystals, replace(spec, angles=False), threads=threads)
-    if not tolerance:
-        return GraphInputs(full, spec.angles)
-    return GraphInputs(of_crystals(full, tolerance, angles=spec.angles, threads=threads), spec.angles)
+    full = crystal_graphs.build(crystals, replace(spec, angles=False))
+    return GraphInputs(of_crystals(full, tolerance, angles=spec.angles) if tolerance else full, spec.angles)
 
 
 @lru_cache(maxsize=1)

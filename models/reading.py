@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,11 +49,13 @@ class Reading:
     """Why others of the portion cannot be read, by row."""
 
 
-def readings(members: Sequence[Checkpoint], crystals: Crystals, graphs: Graphs, *, angles: bool) -> Iterator[Reading]:
+def readings(
+    members: Sequence[Checkpoint], crystals: Crystals, graphs: Graphs, *, angles: bool, threads: int = 1
+) -> Iterator[Reading]:
     """Everything the members read; `graphs` are those of the crystals, without angles."""
     every = np.arange(len(crystals))
     if graph_members(members):
-        merged = of_crystals(graphs, angles=angles, threads=numba.get_num_threads())
+        merged = of_crystals(graphs, angles=angles, threads=threads)
         yield Reading(graph_members(members), GraphInputs(merged), every, {})
     for (view, _), seeing in _watchers(members).items():
         for rows in np.split(every, range(DRAWN_AT_ONCE, len(every), DRAWN_AT_ONCE)):

@@ -215,7 +215,7 @@ class Ray(Section):
     gpus: Annotated[float, Field(ge=0)] = 0.0
     """GPUs that each worker reserves."""
     threads: Count = 1
-    """Threads of each worker's numba and Arrow code (torch keeps one: its last bits depend on it)."""
+    """Threads of each worker that build graphs and read Parquet (torch keeps one: its last bits depend on it)."""
 
 
 class Campaign(Section):
@@ -234,6 +234,8 @@ class Campaign(Section):
     identity: bool | None = None
     """Score the same crystal of several sources once; unset: when there is more than one source."""
     ray: Ray = Ray()
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+    """Where the ensembles predict: cpu, cuda or cuda:<number>. Its kind is part of the fingerprint."""
     chunk_size: Annotated[int, Field(ge=1, le=100_000)] = 512
     """Crystals per unit of work; part of the fingerprint, because it fixes the micro-batches."""
     max_bad: Annotated[float, Field(ge=0, le=1)] = 0.05

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from screening import campaign, local, worker
+from screening.exits import Exit, Failure
 
 if TYPE_CHECKING:
     from screening.campaign import Outcome
@@ -32,14 +33,24 @@ def run(planned: Plan, *, on_ray: bool, workers: int | None, address: str | None
 def _runner(planned: Plan, *, on_ray: bool, workers: int | None, address: str | None) -> Runner:
     settings = planned.campaign.ray
     tiers = [str(tier.folder.absolute()) for tier in planned.tiers]
-    make = partial(worker.loaded, planned.models, settings.threads, tiers)
+    make = partial(worker.loaded, planned.models, settings.threads, tiers, planned.campaign.device)
     if not on_ray:
+        _check_device(planned.campaign.device)
         return local.LocalRunner(planned.worker(), make)
     from screening import cluster
 
     if workers is not None:
         settings = settings.model_copy(update={"workers": workers})
     return cluster.ClusterRunner(make, settings, address=address)
+
+
+def _check_device(name: str) -> None:
+    from models import device
+
+    try:
+        device.chosen(name)
+    except ValueError as error:
+        raise Failure(Exit.CONFIG, str(error)) from None
 
 
 def _listen(asked: list[int]) -> None:

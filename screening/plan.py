@@ -29,7 +29,7 @@ from screening.config import (
 )
 from screening.exits import Exit, Failure, one_line
 from screening.rank import Target
-from screening.worker import Worker
+from screening.worker import Worker, load
 
 if TYPE_CHECKING:
     from models.ensemble import Ensemble
@@ -59,8 +59,13 @@ class Plan:
         return [str(ensemble.folder.absolute()) for ensemble in self.ensembles]
 
     def worker(self) -> Worker:
-        """The worker function with the ensembles of this plan."""
-        return Worker(lambda: self.ensembles, [partial(list, [tier]) for tier in self.tiers])
+        """The worker function with the ensembles of this plan, loaded again where they predict on another device."""
+        device = self.campaign.device
+        if device == "cpu":
+            return Worker(lambda: self.ensembles, [partial(list, [tier]) for tier in self.tiers])
+        groups = [self.models, *([str(tier.folder.absolute())] for tier in self.tiers)]
+        first, *cheap = (partial(load, group, self.campaign.ray.threads, device) for group in groups)
+        return Worker(first, cheap)
 
     @property
     def targets(self) -> list[Target]:
@@ -217,6 +222,8 @@ def fingerprint(
         "identity": _identity(campaign),
         "models": ",".join(ensemble.name for ensemble in ensembles),
     }
+    if campaign.device != "cpu":
+        stamp["device"] = campaign.device.partition(":")[0]
     for name, source in campaign.named_sources().items():
         stamp[f"sources.{name}"] = _source_stamp(source)
     for ensemble in ensembles:

@@ -100,23 +100,23 @@ def scores(kind: str) -> bool:
     return kind.partition(":")[0] == SCORE
 
 
-def loaded(folders: Sequence[str | Path], threads: int, tiers: Sequence[str | Path] = ()) -> Worker:
+def loaded(
+    folders: Sequence[str | Path], threads: int, tiers: Sequence[str | Path] = (), device: str = "cpu"
+) -> Worker:
     """A worker whose ensembles are in memory already: who dies while it loads them accuses no crystal."""
     set_up_process()
-    groups = [load(group, threads) for group in (folders, *([tier] for tier in tiers))]
+    groups = [load(group, threads, device) for group in (folders, *([tier] for tier in tiers))]
     return Worker(partial(list, groups[0]), [partial(list, group) for group in groups[1:]])
 
 
-def load(folders: Sequence[str | Path], threads: int) -> list[Ensemble]:
-    """The ensembles, in a worker process that may use so many threads."""
-    import numba
+def load(folders: Sequence[str | Path], threads: int, device: str = "cpu") -> list[Ensemble]:
+    """The ensembles, in a worker process that may use so many threads, to predict on a device."""
     import pyarrow as pa
 
     from models.ensemble import Ensemble
 
-    numba.set_num_threads(min(threads, numba.get_num_threads()))
     pa.set_cpu_count(threads)
-    return [Ensemble.load(Path(folder)) for folder in folders]
+    return [Ensemble.load(Path(folder), device=device, threads=threads) for folder in folders]
 
 
 def set_up_process() -> None:

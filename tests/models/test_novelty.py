@@ -158,11 +158,13 @@ def test_the_ensemble_tells_the_distance_of_every_crystal(folder: Path, fitted: 
     assert empty.ood_distance.shape == (0,)
 
 
-def test_every_network_runs_once(folder: Path, crystals: Crystals) -> None:
+def test_every_network_runs_once(folder: Path, crystals: Crystals, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = Ensemble.load(folder)
     calls: list[int] = []
     for k, member in enumerate(loaded.members):
-        member.network.embed.register_forward_hook(lambda *_, k=k: calls.append(k))  # type: ignore[union-attr]
+        encode = member.frozen.encode
+        counted = lambda batch, k=k, encode=encode: calls.append(k) or encode(batch)  # noqa: E731
+        monkeypatch.setattr(member.frozen, "encode", counted)
     loaded.predict(crystals[:5])
     assert calls == [0, 1]
 

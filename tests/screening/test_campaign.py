@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from screening import lock
 from sources import table
@@ -274,6 +275,14 @@ def test_a_folder_in_use_is_73(assay: Command, small: Path, real_file: Path, wri
         done = assay("run", config, "--output", "out")
     assert done.returncode == 73
     assert f"in use by pid {os.getpid()}" in last_line(done.stderr)
+
+
+def test_a_device_that_is_not_there_is_78(assay: Command, real_file: Path, write_config: WriteConfig) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    done = assay("run", write_config(parquet(real_file)), "--output", "out", "--set", "device=cuda")
+    assert done.returncode == 78
+    assert "device cuda is not available" in last_line(done.stderr)
 
 
 def test_a_dry_run_asks_for_counts_only(assay: Command, server: str, write_config: WriteConfig) -> None:
