@@ -1,6 +1,6 @@
 """What does a cascade save, what does it miss, and does it say so?
 
-Enters: Materials Project crystals that no network learned a label of, a cheap and a full ensemble of one property.
+Enters: Materials Project crystals that neither ensemble has seen, a cheap and a full ensemble of one property.
 Leaves: a table and one JSON file. Everything is scored by both, once, in one process; then each way to cut is played
 through with the functions of campaigns: CPU time beside scoring everything, the true recall of the best k, and what the
 audit would have estimated, over many draws of the audit. What a cascade costs is timed, not computed: the full ensemble
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sources.crystals import Crystals
 
 ROOT = Path(__file__).resolve().parents[1]
-PACK = "mp/mp_unlabelled_le40.parquet"
+PACK = "mp/mp_labelled_le40.parquet"
 
 
 def main(words: list[str] | None = None) -> None:

@@ -42,7 +42,8 @@ def main(words: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     memory.keep()  # as in a campaign, and for every contestant
     report: dict[str, Any] = {"machine": machine(), "load": os.getloadavg()[0], "versions": versions(*PEERS)}
-    for name, load in (("materials_project", real_crystals), ("superconductors", superconductors)):
+    packs = {"materials_project": real_crystals, "superconductors": superconductors}
+    for name, load in packs.items():
         crystals = load(options.data, options.crystals)
         say(f"{name}: {len(crystals)} crystals, {crystals.nsites.mean():.1f} atoms each")
         report[name] = {
@@ -53,7 +54,7 @@ def main(words: list[str] | None = None) -> None:
             "quotient": quotients(crystals, options.repeat),
             "threads": threads(crystals, options.repeat),
         }
-    report["removed"] = removed(real_crystals(options.data, options.quotients))
+    report["removed"] = {name: removed(load(options.data, options.quotients)) for name, load in packs.items()}
     write(report, options.output)
 
 

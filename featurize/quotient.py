@@ -25,7 +25,7 @@ from sources.crystals import gather_ranges
 TOLERANCE = 1e-5
 """Å, and the same number for cosines: values closer than this to the next are one value."""
 _CRYSTALS_AT_ONCE = 1_024
-_FEW_BINS = 65_536
+_FEW_BINS = 262_144
 
 
 def of_crystals(graphs: Graphs, tolerance: float = TOLERANCE, *, angles: bool, threads: int = 1) -> Graphs:

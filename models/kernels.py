@@ -86,18 +86,24 @@ def edge_gates(m, ends, source, target, weight, scale, shift, message, gates, y,
         last: leave `y` alone, because nothing reads it.
     """
     h = m.shape[1]
-    for k in range(len(source)):
-        s, t, w = source[k], target[k], weight[k]
+    gate = np.empty(h, np.float32)
+    for k in range(len(source)):  # one array written per loop: the compiler then makes vector instructions of each
+        own, w = m[k], weight[k]
+        as_source, as_target, sent = ends[source[k]][:h], ends[target[k]][h : 2 * h], ends[source[k]][2 * h : 3 * h]
         for j in range(h):
-            v = m[k, j] + ends[s, j] + ends[t, h + j]
-            gate = w * _sigmoid(v)
-            message[t, j] += gate * ends[s, 2 * h + j]
-            gates[t, j] += gate
-            m[k, j] = v
+            own[j] = own[j] + as_source[j] + as_target[j]
+        for j in range(h):
+            gate[j] = w * _sigmoid(own[j])
+        sum_of_gates, sum_of_messages = gates[target[k]], message[target[k]]
+        for j in range(h):
+            sum_of_gates[j] += gate[j]
+        for j in range(h):
+            sum_of_messages[j] += gate[j] * sent[j]
         if not last:
+            state = y[k]
             for j in range(h):
-                v = m[k, j] * scale[j] + shift[j]
-                y[k, j] += v * _sigmoid(v)
+                v = own[j] * scale[j] + shift[j]
+                state[j] += v * _sigmoid(v)
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
@@ -139,3 +145,17 @@ def crystal_update(x, message, degree, scale, shift):  # type: ignore[no-untyped
         for j in range(x.shape[1]):
             v = x[i, j] + message[i, j] * share * scale[j] + shift[j]
             x[i, j] = v * _sigmoid(v)
+
+
+@njit(cache=True, nogil=True, fastmath=_MATH | {"reassoc"}, error_model="numpy")
+def distances(rows, points, out):  # type: ignore[no-untyped-def]
+    """Write the distance of every row (m, h) to every point (p, h) to `out` (m, p).
+
+    Each is a sum of its own: its last bits do not depend on the other rows.
+    """
+    for i in range(len(rows)):
+        for k in range(len(points)):
+            total = _F(0.0)
+            for j in range(rows.shape[1]):
+                total += (rows[i, j] - points[k, j]) ** 2
+            out[i, k] = np.sqrt(total)
