@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 128
 """Crystals whose graphs are built at once."""
+WHOLE = 8
+"""Full graphs at once: about as many triplets as in a micro-batch."""
 SHIPPED = "alignn's loop as shipped"
 MEMBERS = ("tc/member-0", "tc/member-4", "formation-energy/member-5", "formation-energy/member-0")
 """Of models/zoo: two ALIGNN, two CGCNN."""
@@ -205,7 +207,7 @@ class Peer:
             full = published_graphs.graphs(part, rule)
             return quotient(full) if merge else full
 
-        return predict(network, crystals, build)
+        return predict(network, crystals, build, BATCH if merge else WHOLE)
 
 
 def _dgl(atoms: Any) -> Any:
@@ -222,8 +224,10 @@ def _dgl(atoms: Any) -> Any:
 # Our networks.
 
 
-def predict(network: Network, crystals: Crystals, build: Callable[[Crystals], Graphs]) -> NDArray[np.float64]:
-    """(n,) what a network of one property says, graphs included, in micro-batches as in a campaign."""
+def predict(
+    network: Network, crystals: Crystals, build: Callable[[Crystals], Graphs], batch: int = BATCH
+) -> NDArray[np.float64]:
+    """(n,) what a network of one property says, graphs included; quotients in micro-batches, as in a campaign."""
     import numpy as np
     import torch
 
@@ -233,10 +237,11 @@ def predict(network: Network, crystals: Crystals, build: Callable[[Crystals], Gr
 
     said = np.empty(len(crystals))
     with torch.inference_mode():
-        for start in range(0, len(crystals), BATCH):
-            graphs = build(crystals[start : start + BATCH])
-            for rows in micro_batches(GraphInputs(graphs)):
-                (scaled,) = network(Batch.of(graphs.select(rows))).values()
+        for start in range(0, len(crystals), batch):
+            graphs = build(crystals[start : start + batch])
+            whole = graphs.weights is None  # as it is: to select from a full graph builds its angles anew, by our rule
+            for rows in [np.arange(len(graphs))] if whole else micro_batches(GraphInputs(graphs)):
+                (scaled,) = network(Batch.of(graphs if whole else graphs.select(rows))).values()
                 said[start + rows] = scaled.numpy()
     return said
 
@@ -261,7 +266,7 @@ def trained(folder: Path, what: str, crystals: Crystals) -> dict[str, Any]:
         return built
 
     merged = predict(kept.frozen, crystals, lambda part: build(part, merge=True))
-    full = predict(kept.network, crystals, lambda part: build(part, merge=False))
+    full = predict(kept.network, crystals, lambda part: build(part, merge=False), WHOLE)
     apart = np.abs(merged - full)
     best = [np.argsort(-said, kind="stable")[:100].tolist() for said in (merged, full)]
     return {

@@ -132,6 +132,7 @@ def _merge(
     into = _starts(graphs.target, len(nodes))
     node_ptr, node, node_weight, place = _merge_nodes(graphs.node_ptr, nodes)
     ends, edge, edge_weight, target, distance, slot = _merge_edges(node, into, edges, graphs.distance)
+    _find_classes(slot, place, graphs.target, ends, edge, edges)
     triplet_ends, triplet_edge, triplet_other, cosine, triplet_weight = _merge_triplets(
         edge, of, slot, graphs.triplet_other, angles, graphs.cosine
     )
@@ -202,6 +203,17 @@ def _merge_edges(node, into, colour, distance):  # type: ignore[no-untyped-def]
         ends[row + 1] = edges
     mean = (length[:edges] / weight[:edges]).astype(np.float32)
     return ends, kept[:edges].copy(), weight[:edges].copy(), target[:edges].copy(), mean, slot
+
+
+@njit(cache=True, nogil=True)
+def _find_classes(slot, place, target, ends, kept, colour):  # type: ignore[no-untyped-def]
+    """Fill in the class of the edges into atoms that were not kept: triplets may lead there from other atoms."""
+    for e in range(len(slot)):
+        if slot[e] < 0:
+            found = ends[place[target[e]]]
+            while colour[kept[found]] != colour[e]:
+                found += 1
+            slot[e] = found
 
 
 @njit(cache=True, nogil=True)

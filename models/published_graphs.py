@@ -74,7 +74,10 @@ class Rule:
 
 
 def graphs(crystals: Crystals, rule: Rule) -> Graphs:
-    """Graphs by a published rule, with angles; edges ascend in target, triplets in the edge they update."""
+    """Graphs by a published rule, with angles; edges ascend in target, triplets in the edge they update.
+
+    Feed them to a network as they are, or as quotients: `Graphs.select` builds the angles of full graphs by our own rule.
+    """
     built = crystal_graphs.build(crystals, replace(rule.spec, angles=False))
     full = _mutual(built, crystals) if rule.mutual else _outward(built, rule.cutoff)
     into = np.concatenate([[0], np.cumsum(np.bincount(full.target, minlength=int(full.node_ptr[-1])))])

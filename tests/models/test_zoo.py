@@ -12,6 +12,7 @@ from models.split import Split
 from screening import recipes
 
 NAMES = ["tc", "formation-energy"]
+ALL = [*NAMES, "tc-fast"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -29,7 +30,7 @@ def test_weights_are_small_enough_for_git(zoo: Path) -> None:
     assert sum(path.stat().st_size for path in zoo.rglob("*") if path.is_file()) < 40e6
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_the_card_says_whether_baselines_are_beaten(name: str, zoo: Path) -> None:
     (task,) = Ensemble.load(zoo / name).facts["tasks"].values()
     compared, card = task["versus_best_baseline"], (zoo / name / "README.md").read_text()
@@ -41,7 +42,7 @@ def test_the_card_says_whether_baselines_are_beaten(name: str, zoo: Path) -> Non
     assert ("By RMSE and R2" in card) == by_rmse
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_recorded_scores_are_reproduced_on_the_test_rows(name: str, zoo: Path, data: Path) -> None:
     """Predict grouped test rows again: no test element set was trained on, and the error is the card's."""
     loaded = Ensemble.load(zoo / name)
@@ -63,3 +64,9 @@ def test_recorded_scores_are_reproduced_on_the_test_rows(name: str, zoo: Path, d
     coverage = metrics.coverage(truth, values.lo, values.hi, weight)
     assert coverage == pytest.approx(said["coverage"], abs=0.001 if exact else 0.04)
     assert np.isfinite(values.members).all()
+
+
+def test_the_cheap_tier_is_judged_on_the_rows_of_the_expensive_one(zoo: Path) -> None:
+    cheap, full = (json.loads((zoo / name / "split.json").read_text()) for name in ("tc-fast", "tc"))
+    assert sorted(cheap["test"]) == sorted(full["test"])
+    assert sorted(cheap["calibration"]) == sorted(full["calibration"])
