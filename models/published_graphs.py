@@ -76,7 +76,7 @@ class Rule:
 def graphs(crystals: Crystals, rule: Rule) -> Graphs:
     """Graphs by a published rule, with angles; edges ascend in target, triplets in the edge they update.
 
-    Feed them to a network as they are, or as quotients: `Graphs.select` builds the angles of full graphs by our own rule.
+    Feed them to a network as they are, or as quotients: `Graphs.select` builds angles of full graphs by our own rule.
     """
     built = crystal_graphs.build(crystals, replace(rule.spec, angles=False))
     full = _mutual(built, crystals) if rule.mutual else _outward(built, rule.cutoff)
