@@ -76,9 +76,9 @@ def quotient(graphs: Graphs, tolerance: float = TOLERANCE) -> Graphs:
 
 
 def _content(graphs: Graphs) -> NDArray[np.uint64]:
-    """(N,) equal numbers for sites that look the same to a network."""
-    bits = np.ascontiguousarray(graphs.features() + np.float32(0)).view(np.uint32)  # -0 becomes 0
-    content: NDArray[np.uint64] = _hash(bits)
+    """(N,) equal numbers for sites that look the same to a network: species with occupancy, as `atoms` rounds them."""
+    share = np.round(graphs.occupancy.astype(np.float64), 5)
+    content: NDArray[np.uint64] = _hash(graphs.species_ptr, graphs.numbers, share)
     return content
 
 
@@ -269,12 +269,12 @@ def _mix(value):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _hash(rows):  # type: ignore[no-untyped-def]
-    """(m,) a colour for every row (m, p) of bits."""
-    colour = np.zeros(len(rows), np.uint64)
-    for k in range(len(rows)):
-        for bits in rows[k]:
-            colour[k] = _mix(colour[k] ^ np.uint64(bits))
+def _hash(species_ptr, numbers, share):  # type: ignore[no-untyped-def]
+    """(N,) a colour for the species of every site, whatever their order."""
+    colour = np.zeros(len(species_ptr) - 1, np.uint64)
+    for site in range(len(colour)):
+        for k in range(species_ptr[site], species_ptr[site + 1]):
+            colour[site] += _mix(np.uint64(numbers[k]) ^ (np.uint64(round(share[k] * 1e5)) << np.uint64(8)))
     return colour
 
 
