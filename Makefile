@@ -61,11 +61,14 @@ $(BIN)/python:
 	       "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 78; }
 	$(PYTHON) -m venv $(VENV)
 
+warm := from models.ensemble import Ensemble; from sources import prototypes; \
+  Ensemble.load('models/zoo/tc').predict(prototypes.generate(300))
+
 # The numeric kernels are compiled here, once, and not in the first campaign. A stamp is written last, so that it stands
 # for a finished installation.
 define install_as
 	$(BIN)/python -m pip install --quiet --editable $(1)
-	@$(BIN)/assay predict tests/data/Nb3Sn.vasp > /dev/null
+	@$(BIN)/python -c "$(warm)"
 	@touch $@
 endef
 
