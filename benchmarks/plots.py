@@ -47,6 +47,7 @@ def removed(axes: Any, found: dict[str, Any]) -> None:
     axes.set_xticks([1, 2, 4, 8, 16, 32, 64, 128], ["1", "2", "4", "8", "16", "32", "64", "128"])
     axes.minorticks_off()
     axes.legend(frameon=False)
+    axes.set_ylim(top=1.25 * axes.get_ylim()[1])
     axes.set_title("What the symmetry quotient merges")
 
 
