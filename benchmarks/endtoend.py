@@ -69,7 +69,7 @@ CAMPAIGNS: dict[str, dict[str, Any]] = {
     "cheap tier alone": {"models": [CHEAP]},
     "cheap tier alone, Ray, 2 workers": {"models": [CHEAP], "workers": 2},
     "all members on all": {"models": [FULL]},
-    "cascade, keep 0.03": {"models": [FULL], "cascade": {"tiers": [{"model": CHEAP, "keep": 0.03}], "audit": 200}},
+    "cascade, keep 0.02": {"models": [FULL], "cascade": {"tiers": [{"model": CHEAP, "keep": 0.02}], "audit": 200}},
 }
 
 
