@@ -218,8 +218,4 @@ def _nothing(_: str, chunk: Any) -> Any:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except AssertionError as error:
-        say(str(error))
-        raise
+    main()

@@ -82,6 +82,13 @@ class _Product(torch.autograd.Function):
         return of_x, of_weight, rows.sum(0) if ctx.biased and ctx.needs_input_grad[2] else None
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether torch was built with oneDNN, and this processor has instructions for bfloat16."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
+
+
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Map x (..., in) to (..., out), by oneDNN where torch was built with it; without gradients."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from models import torchvision_ops
 from models.batch import Images
 from models.layers import VIEWS, Network, PropertyHeads
-from models.linear import Half
+from models.linear import Half, multiplies_bfloat16
 
 HUB = "timm"
 """As the folder of a start: the published weights of the backbone, from the cache or the hub."""
@@ -238,7 +238,7 @@ def lower(network: Any) -> None:
     Raises:
         ValueError: when the CPU has none.
     """
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # noqa: SLF001
+    if not multiplies_bfloat16():
         raise ValueError("precision is bfloat16, and this processor does not multiply it (x86 with AVX-512 BF16 or AMX "
                          "does); say float32 in ensemble.json for slower predictions with other last bits")  # fmt: skip
     for block in network.vit.blocks:

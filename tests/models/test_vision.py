@@ -22,6 +22,7 @@ from models.checkpoint import Checkpoint
 from models.ensemble import Ensemble
 from models.inputs import PictureInputs
 from models.layers import LOG_VARIANCE, VIEWS
+from models.linear import multiplies_bfloat16
 from models.prepare import inputs
 from models.recipe import Lora, MemberSpec, Recipe, Schedule, Start, Task
 from models.target import Property
@@ -481,7 +482,7 @@ def test_a_crystal_that_cannot_be_drawn_is_accounted_for(folder: Path, crystals:
     assert all("at most 20000 are drawn" in row.message for row in refused)
 
 
-@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="the processor has no bfloat16")
+@pytest.mark.skipif(not multiplies_bfloat16(), reason="oneDNN or the processor has no bfloat16")
 def test_bfloat16_says_nearly_the_same_and_the_ensemble_says_that_it_is_used(folder: Path, crystals: Crystals) -> None:
     few = small(crystals, 12)
     full, _ = Ensemble.load(folder).predict(few)
@@ -496,7 +497,7 @@ def test_bfloat16_says_nearly_the_same_and_the_ensemble_says_that_it_is_used(fol
     assert again.values["tc"].members.tobytes() == after.tobytes()
 
 
-@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="the processor has no bfloat16")
+@pytest.mark.skipif(not multiplies_bfloat16(), reason="oneDNN or the processor has no bfloat16")
 def test_a_backbone_that_cannot_do_bfloat16_is_named() -> None:
     net = registry.create("vit", (3, 28), ["tc"], backbone="eva02_tiny_patch14_224",
                           options={"embed_dim": 48, "depth": 1, "num_heads": 3}).eval()  # fmt: skip

@@ -17,6 +17,7 @@ from models import checkpoint, ensemble, registry, torchvision_ops
 from models.calibration import Calibration
 from models.checkpoint import Checkpoint
 from models.ensemble import Ensemble
+from models.linear import multiplies_bfloat16
 from models.target import Property
 from screening import explain, predict
 from tests.screening.conftest import last_line
@@ -170,7 +171,7 @@ def test_pictures_that_all_members_see_need_no_graph(tmp_path: Path) -> None:
     assert len(found.pictures) == 8
 
 
-@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="the processor has no bfloat16")
+@pytest.mark.skipif(not multiplies_bfloat16(), reason="oneDNN or the processor has no bfloat16")
 def test_an_ensemble_that_predicts_in_bfloat16_is_explained_in_float32(mixed: Path, tmp_path: Path) -> None:
     plain = read(explained([CUPRATE], mixed, tmp_path / "plain")[0].table)
     described = json.loads((mixed / "ensemble.json").read_text())
