@@ -6,6 +6,7 @@ the commands, so that `assay --help` is quick. It knows no science.
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -327,6 +328,7 @@ def import_model(
 def main() -> NoReturn:
     """Run the command; a failure the user can act on is one line, anything else keeps its traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
+    gc.set_threshold(100_000)  # importing torch and numba makes many objects that stay: 0.4 s of looking for cycles
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:

@@ -29,14 +29,14 @@ class LocalRunner:
     def work(
         self, jobs: Callable[[], list[Job]], tasks: deque[Task], stopped: Callable[[], bool]
     ) -> Iterator[Step | Done]:
-        """Steps as they arrive, tasks in between."""
+        """Steps and tasks by turns, so that neither a quick source nor much work makes the other wait."""
         pulls = _Pulls(pull.hosts(jobs()))
         try:
             while (pulls.alive or tasks) and not stopped():
                 step = pulls.next(0.0 if tasks else POLL_S)
                 if step is not None:
                     yield step
-                elif tasks:
+                if tasks and not stopped():
                     task = tasks.popleft()
                     yield Done(task, self._rescue(task) if task.suspect else self._do(task.kind, task.read()))
         finally:

@@ -71,6 +71,14 @@ def test_chunks_are_scored_while_other_shards_are_pulled(
     assert order.index("part") < len(order) - 1 - order[::-1].index("page")
 
 
+def test_a_quick_source_does_not_keep_the_first_chunk_waiting(tmp_path: Path, ensembles: list[Ensemble]) -> None:
+    source = {"kind": "prototypes", "n": 4_200}  # two blocks, there at once
+    assert run(planned(tmp_path, ensembles, [source], filters={"nsites": {"max": 2}})).code is Exit.DONE
+    order = kinds(tmp_path)
+    assert order.count("page") == 2
+    assert order.index("part") < len(order) - 1 - order[::-1].index("page")
+
+
 def test_a_campaign_goes_on_from_every_prefix_of_its_log(
     tmp_path: Path, ensembles: list[Ensemble], server: FaultServer
 ) -> None:
