@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from featurize import threads as cores
 from featurize.graphs import Graphs, Weights, join
-from sources.crystals import gather_ranges
+from sources.crystals import Crystals, gather_ranges
 
 TOLERANCE = 1e-5
 """Å, and the same number for cosines: values closer than this to the next are one value."""
 _CRYSTALS_AT_ONCE = 1_024
-_FEW_BINS = 262_144
+_CROWDED = 128
+"""Bins per value up to which all bins are looked at."""
 
 
 def of_crystals(graphs: Graphs, tolerance: float = TOLERANCE, *, angles: bool, threads: int = 1) -> Graphs:
@@ -64,7 +65,7 @@ def quotient(graphs: Graphs, tolerance: float = TOLERANCE) -> Graphs:
         graphs.node_ptr,
         graphs.edge_ptr,
         of,
-        _content(graphs),
+        content(graphs),
         graphs.source,
         graphs.target,
         graphs.distance,
@@ -75,11 +76,11 @@ def quotient(graphs: Graphs, tolerance: float = TOLERANCE) -> Graphs:
     return _merge(graphs, of, nodes, edges, angles)
 
 
-def _content(graphs: Graphs) -> NDArray[np.uint64]:
+def content(of: Graphs | Crystals) -> NDArray[np.uint64]:
     """(N,) equal numbers for sites that look the same to a network: species with occupancy, as `atoms` rounds them."""
-    share = np.round(graphs.occupancy.astype(np.float64), 5)
-    content: NDArray[np.uint64] = _hash(graphs.species_ptr, graphs.numbers, share)
-    return content
+    share = np.round(of.occupancy.astype(np.float64), 5)
+    found: NDArray[np.uint64] = _hash(of.species_ptr, of.numbers, share)
+    return found
 
 
 @njit(cache=True, nogil=True)
@@ -222,10 +223,10 @@ def _merge_triplets(edge, of, slot, other, label, cosine):  # type: ignore[no-un
     ends = np.zeros(len(edge) + 1, np.int64)
     new_edge, new_other = np.empty(len(other), np.int32), np.empty(len(other), np.int32)
     total, weight = np.empty(len(other), np.float64), np.empty(len(other), np.float32)
-    most = np.diff(of).max() if len(of) > 1 else 0
+    most = np.diff(of).max() if len(other) else 0
     key_room, order_room = np.empty(most, np.int64), np.empty(most, np.int64)
     triplets = 0
-    for k in range(len(edge)):
+    for k in range(len(edge) if len(other) else 0):
         first, last = of[edge[k]], of[edge[k] + 1]
         keys, order = key_room[: last - first], order_room[: last - first]
         for m in range(len(keys)):
@@ -290,19 +291,10 @@ def _label(values, tolerance, label):  # type: ignore[no-untyped-def]
     for k in range(len(values)):
         label[k] = int((values[k] - low) / tolerance)
     bins = label.max() + 1
-    if bins <= max(_FEW_BINS, 16 * len(values)):  # marking every bin is cheaper than sorting
+    if bins <= _CROWDED * len(values):  # marking every bin is cheaper than finding the occupied ones
         _number_marked(bins, label)
     else:
-        occupied = np.unique(label)
-        number = np.empty(len(occupied), np.int64)
-        run = width = 0
-        for b in range(len(occupied)):
-            if b == 0 or occupied[b] > occupied[b - 1] + 1 or width == 4:
-                run, width = run + 1, 0
-            width += 1
-            number[b] = run
-        for k in range(len(values)):
-            label[k] = number[np.searchsorted(occupied, label[k])]
+        _number_found(label)
 
 
 @njit(cache=True, nogil=True)
@@ -327,6 +319,39 @@ def _number_marked(bins, label):  # type: ignore[no-untyped-def]
                 last = b
     for k in range(len(label)):
         label[k] = number[label[k]]
+
+
+@njit(cache=True, nogil=True)
+def _number_found(label):  # type: ignore[no-untyped-def]
+    """The same, where bins are many and values few: a hash table of the occupied bins, which alone are sorted."""
+    held = np.full(_table_size(len(label)), -1, np.int64)
+    mask = np.uint64(len(held) - 1)
+    occupied, place = np.empty(len(label), np.int64), np.empty(len(label), np.uint64)
+    count = 0
+    for k in range(len(label)):
+        place[k] = _find(held, mask, label[k])
+        if held[place[k]] < 0:
+            held[place[k]] = occupied[count] = label[k]
+            count += 1
+    occupied = np.sort(occupied[:count])
+    number = np.empty(len(held), np.int64)
+    run = width = 0
+    for m in range(count):
+        if m == 0 or occupied[m] > occupied[m - 1] + 1 or width == 4:
+            run, width = run + 1, 0
+        width += 1
+        number[_find(held, mask, occupied[m])] = run
+    for k in range(len(label)):
+        label[k] = number[place[k]]
+
+
+@njit(cache=True, inline="always")
+def _find(held, mask, value):  # type: ignore[no-untyped-def]
+    """Where a value is held, or would be; -1 marks free places."""
+    place = ((np.uint64(value) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) & mask
+    while held[place] >= 0 and held[place] != value:
+        place = (place + np.uint64(1)) & mask
+    return place
 
 
 @njit(cache=True, nogil=True)

@@ -1,7 +1,7 @@
-"""One cell for every description of a crystal, in a place and an orientation that are always the same.
+"""One cell for every description of a crystal: the conventional one, placed always the same, or the primitive one.
 
-Enters: `Crystals`. Leaves: the conventional cell and the positions in it. This module does not know cameras or
-networks.
+Enters: `Crystals`. Leaves: the conventional cell and the positions in it, or crystals in their primitive cells; both
+symmetrised. This module does not know cameras or networks.
 
 The conventional cell is found with moyo. What is left open, an origin and the axes that the lattice cannot tell apart,
 is settled by a generic function of the atoms: the choice with its largest value is taken. Choices with the same value
@@ -12,14 +12,20 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurize import atoms
+from featurize.quotient import content
 from sources import symmetry
-from sources.crystals import Crystals, gather_ranges
+from sources.crystals import Crystals, gather_ranges, wrap
+
+if TYPE_CHECKING:
+    from sources.symmetry import Cell, MoyoDataset
 
 SYMPREC = 0.01
 """Å, tolerance of the symmetry search; positions are symmetrised within it."""
@@ -49,18 +55,65 @@ def frame(crystals: Crystals, row: int) -> tuple[NDArray[np.float64], NDArray[np
     return _upright(turns[turn] @ cell), around - np.floor(around + 0.5 + _SAME), sites
 
 
+def symmetrised(crystals: Crystals, tolerance: float) -> Crystals:
+    """The same crystals in their primitive cells, with the symmetry they have within a tolerance made exact.
+
+    Atoms move by less than `tolerance` (Å) and equal atoms become equal to the last bits, so that the symmetry quotient
+    finds them all. Ids and columns stay; sites are in another order, and there are fewer where the cell was not
+    primitive. A crystal whose symmetry moyo does not find stays as it is.
+
+    Raises:
+        ValueError: when the tolerance is not above 0.
+    """
+    if not tolerance > 0:
+        raise ValueError(f"the tolerance of the symmetry search is {tolerance} Å, expected above 0")
+    kinds = np.unique(content(crystals), return_inverse=True)[1]
+    lattice, frac, sites = crystals.lattice.copy(), [], []
+    for row, (first, last) in enumerate(zip(crystals.site_ptr[:-1], crystals.site_ptr[1:], strict=True)):
+        own = kinds[first:last]
+        found = _dataset(crystals, row, own, tolerance)
+        if found is None:
+            frac.append(crystals.frac[first:last])
+            sites.append(np.arange(first, last))
+            continue
+        lattice[row], positions, like = _cell(found.prim_std_cell, own)
+        frac.append(positions)
+        sites.append(first + like)
+    species, species_ptr = gather_ranges(crystals.species_ptr, np.concatenate([np.empty(0, np.int64), *sites]))
+    return replace(
+        crystals,
+        lattice=lattice,
+        site_ptr=np.cumsum([0, *map(len, sites)]),
+        frac=wrap(np.concatenate([np.empty((0, 3)), *frac])),
+        species_ptr=species_ptr,
+        numbers=crystals.numbers[species],
+        occupancy=crystals.occupancy[species],
+    )
+
+
 def _conventional(crystals: Crystals, row: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Conventional cell, fractional positions, and a site of the batch like each; the given cell where moyo fails."""
     sites = np.arange(crystals.site_ptr[row], crystals.site_ptr[row + 1])
-    basis, frac = crystals.lattice[row], crystals.frac[sites]
     kinds = kinds_of(crystals, sites)
-    found = symmetry.dataset(basis.tolist(), frac.tolist(), (kinds + 1).tolist(), SYMPREC)
+    found = _dataset(crystals, row, kinds, SYMPREC)
     if found is not None:
-        standard = found.std_cell
-        example = np.unique(kinds, return_index=True)[1]
-        return np.array(standard.basis), np.array(standard.positions), sites[example[np.array(standard.numbers) - 1]]
+        basis, frac, like = _cell(found.std_cell, kinds)
+        return basis, frac, sites[like]
+    basis, frac = crystals.lattice[row], crystals.frac[sites]
     hand = math.copysign(1.0, float(np.linalg.det(basis)))  # left-handed: the same crystal, turned inside out twice
     return hand * basis, hand * frac, sites
+
+
+def _dataset(crystals: Crystals, row: int, kinds: NDArray[np.int64], tolerance: float) -> MoyoDataset | None:
+    frac = crystals.frac[crystals.site_ptr[row] : crystals.site_ptr[row + 1]]
+    return symmetry.dataset(crystals.lattice[row].tolist(), frac.tolist(), (kinds + 1).tolist(), tolerance)
+
+
+def _cell(cell: Cell, kinds: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Basis, fractional positions, and for each a site of the crystal, whose kinds these are, like it."""
+    example = {kind: site for site, kind in reversed(list(enumerate(kinds.tolist())))}
+    like = np.array([example[number - 1] for number in cell.numbers], np.int64)
+    return np.array(cell.basis), np.array(cell.positions), like
 
 
 def kinds_of(crystals: Crystals, sites: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -236,6 +236,9 @@ class Campaign(Section):
     ray: Ray = Ray()
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
     """Where the ensembles predict: cpu, cuda or cuda:<number>. Its kind is part of the fingerprint."""
+    symmetrise: Annotated[float, Field(ge=0, le=0.1)] = 0.0
+    """Å; `models` see every crystal in its primitive cell, with the symmetry it has within this tolerance made exact:
+    fewer unlike atoms, bonds and angles (docs/performance.md); 0: as delivered. Cheap tiers see what was delivered."""
     chunk_size: Annotated[int, Field(ge=1, le=100_000)] = 512
     """Crystals per unit of work; part of the fingerprint, because it fixes the micro-batches."""
     max_bad: Annotated[float, Field(ge=0, le=1)] = 0.05

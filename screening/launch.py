@@ -33,9 +33,10 @@ def run(planned: Plan, *, on_ray: bool, workers: int | None, address: str | None
 def _runner(planned: Plan, *, on_ray: bool, workers: int | None, address: str | None) -> Runner:
     settings = planned.campaign.ray
     tiers = [str(tier.folder.absolute()) for tier in planned.tiers]
-    make = partial(worker.loaded, planned.models, settings.threads, tiers, planned.campaign.device)
+    chosen = planned.campaign
+    make = partial(worker.loaded, planned.models, settings.threads, tiers, chosen.device, chosen.symmetrise)
     if not on_ray:
-        _check_device(planned.campaign.device)
+        _check_device(chosen.device)
         return local.LocalRunner(planned.worker(), make)
     from screening import cluster
 

@@ -60,12 +60,12 @@ class Plan:
 
     def worker(self) -> Worker:
         """The worker function with the ensembles of this plan, loaded again where they predict on another device."""
-        device = self.campaign.device
+        device, symmetrise = self.campaign.device, self.campaign.symmetrise
         if device == "cpu":
-            return Worker(lambda: self.ensembles, [partial(list, [tier]) for tier in self.tiers])
+            return Worker(lambda: self.ensembles, [partial(list, [tier]) for tier in self.tiers], symmetrise)
         groups = [self.models, *([str(tier.folder.absolute())] for tier in self.tiers)]
         first, *cheap = (partial(load, group, self.campaign.ray.threads, device) for group in groups)
-        return Worker(first, cheap)
+        return Worker(first, cheap, symmetrise)
 
     @property
     def targets(self) -> list[Target]:
@@ -212,6 +212,8 @@ def fingerprint(
     """Everything that changes a number, flat, so that a difference can be shown; of a tier that is None, nothing."""
     import torch
 
+    from sources import symmetry
+
     stamp = {
         "format": FORMAT,
         "assay": version(),
@@ -224,6 +226,8 @@ def fingerprint(
     }
     if campaign.device != "cpu":
         stamp["device"] = campaign.device.partition(":")[0]
+    if campaign.symmetrise:
+        stamp["symmetrise"] = f"{campaign.symmetrise} Å, {symmetry.stamp()}"
     for name, source in campaign.named_sources().items():
         stamp[f"sources.{name}"] = _source_stamp(source)
     for ensemble in ensembles:

@@ -45,11 +45,12 @@ class Part:
 class Worker:
     """The worker function with its ensembles in memory: (kind of task, crystals) -> result."""
 
-    def __init__(self, load: Load, tiers: Sequence[Load] = ()) -> None:
+    def __init__(self, load: Load, tiers: Sequence[Load] = (), symmetrise: float = 0.0) -> None:
         """`load` is called when the first crystal is scored, that of a tier when its first one is.
 
-        Other kinds of tasks need no ensemble.
+        Other kinds of tasks need no ensemble. `symmetrise` is the key of the campaign; tiers do not read it.
         """
+        self._symmetrise = symmetrise
         self._load = {SCORE: load} | {tier_kind(number): tier for number, tier in enumerate(tiers)}
         self._ensembles: dict[str, Sequence[Ensemble]] = {}
 
@@ -65,7 +66,7 @@ class Worker:
             set_up_process()
             self._ensembles[kind] = self._load[kind]()
         crystals, refused = table.from_table(chunk, "chunk")
-        part = score(crystals, self._ensembles[kind])
+        part = score(crystals, self._ensembles[kind], self._symmetrise if kind == SCORE else 0.0)
         return Part(part.table, [*refused, *part.quarantined])
 
     def label(self, piece: pa.Table) -> pa.Table:
@@ -101,12 +102,16 @@ def scores(kind: str) -> bool:
 
 
 def loaded(
-    folders: Sequence[str | Path], threads: int, tiers: Sequence[str | Path] = (), device: str = "cpu"
+    folders: Sequence[str | Path],
+    threads: int,
+    tiers: Sequence[str | Path] = (),
+    device: str = "cpu",
+    symmetrise: float = 0.0,
 ) -> Worker:
     """A worker whose ensembles are in memory already: who dies while it loads them accuses no crystal."""
     set_up_process()
     groups = [load(group, threads, device) for group in (folders, *([tier] for tier in tiers))]
-    return Worker(partial(list, groups[0]), [partial(list, group) for group in groups[1:]])
+    return Worker(partial(list, groups[0]), [partial(list, group) for group in groups[1:]], symmetrise)
 
 
 def load(folders: Sequence[str | Path], threads: int, device: str = "cpu") -> list[Ensemble]:
@@ -129,15 +134,22 @@ def set_up_process() -> None:
     memory.keep()
 
 
-def score(crystals: Crystals, ensembles: Sequence[Ensemble]) -> Part:
-    """Predict every crystal with every ensemble; one that any ensemble refuses is quarantined."""
+def score(crystals: Crystals, ensembles: Sequence[Ensemble], symmetrise: float = 0.0) -> Part:
+    """Predict every crystal with every ensemble; one that any ensemble refuses is quarantined.
+
+    With `symmetrise` above 0 the ensembles see symmetrised primitive cells (`featurize.standard.symmetrised`); what is
+    told of a crystal is told of the cell it came in.
+    """
     import pyarrow as pa
 
+    from featurize import standard
+
+    seen = standard.symmetrised(crystals, symmetrise) if symmetrise else crystals
     predictions = []
     refused: dict[str, Quarantined] = {}
     good = np.arange(len(crystals))
     for ensemble in ensembles:
-        predicted, quarantined = ensemble.predict(crystals)
+        predicted, quarantined = ensemble.predict(seen)
         predictions.append(predicted)
         good = np.intersect1d(good, predicted.index)
         for row in quarantined:

@@ -121,6 +121,8 @@ class Crystals:
         """Crystals at the given positions (integers, any order, repeats allowed) or under a boolean mask."""
         index = np.asarray(index)
         rows = np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
+        if np.array_equal(rows, np.arange(len(self))):
+            return self
         sites, site_ptr = gather_ranges(self.site_ptr, rows)
         species, species_ptr = gather_ranges(self.species_ptr, sites)
         return Crystals(

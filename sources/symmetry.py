@@ -7,15 +7,31 @@ species, files or graphs.
 from __future__ import annotations
 
 import logging
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from moyopy import MoyoDataset as MoyoDataset  # noqa: PLC0414 (handed on)
+    from moyopy import (
+        Cell as Cell,  # noqa: PLC0414 (handed on)
+        MoyoDataset as MoyoDataset,  # noqa: PLC0414
+    )
 
 log = logging.getLogger(__name__)
+
+
+def stamp() -> str:
+    """Name and version of the library that decides.
+
+    Raises:
+        ValueError: when it is missing.
+    """
+    try:
+        return f"moyopy {metadata.version('moyopy')}"
+    except metadata.PackageNotFoundError:
+        raise ValueError("the symmetry of a crystal is found by moyopy; install assay[structures]") from None
 
 
 def dataset(

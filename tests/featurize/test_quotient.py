@@ -484,7 +484,7 @@ def test_real_crystals_embed_as_their_full_graphs_do(name: str, crystals: Crysta
 @pytest.mark.parametrize("tolerance", [1e-1, 1e-3, 1e-4, 1e-7])
 @pytest.mark.parametrize("items", [1, 2, 30, 3000])
 def test_values_are_numbered_by_runs_of_bins(items: int, tolerance: float) -> None:
-    """With few bins all are marked, with many the values are sorted."""
+    """With few bins all are marked, with many the occupied ones are found."""
     values = np.random.default_rng(items).choice(np.random.default_rng(1).normal(size=50), items)
     values = (values + 1e-4 * np.random.default_rng(2).random(items)).astype(np.float32)
     label = np.empty(items, np.int64)

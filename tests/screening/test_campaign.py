@@ -285,6 +285,18 @@ def test_a_device_that_is_not_there_is_78(assay: Command, real_file: Path, write
     assert "device cuda is not available" in last_line(done.stderr)
 
 
+def test_symmetrised_cells_are_another_campaign(assay: Command, real_file: Path, write_config: WriteConfig) -> None:
+    config = write_config(parquet(real_file))
+    done = assay("run", config, "--output", "out", "--set", "symmetrise=0.01")
+    assert done.returncode == 0, done.stderr
+    here = digest(assay.folder / "out")
+    done = assay("run", config, "--output", "ray", "--set", "symmetrise=0.01", "--on", "ray", "--workers", "1")
+    assert (done.returncode, digest(assay.folder / "ray")) == (0, here)
+    done = assay("run", config, "--output", "out")
+    assert done.returncode == 78
+    assert "symmetrise: was 0.01 Å, moyopy" in last_line(done.stderr)
+
+
 def test_a_dry_run_asks_for_counts_only(assay: Command, server: str, write_config: WriteConfig) -> None:
     done = assay("run", write_config(optimade(server, max_entries=30)), "--output", "out", "--dry-run")
     assert done.returncode == 0, done.stderr

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from featurize import standard
 from models.ensemble import Ensemble
 from screening import worker
 from screening.worker import Worker
 from sources import table
 from sources.crystals import Crystals, concat, empty
 from sources.quarantine import Reason, Stage
+from tests.crystal_copies import in_cell
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,19 @@ def test_a_worker_in_another_process_would_give_the_same_bytes(model: Path, ense
     chunk = table.to_table(real[:60])
     there, here = Worker(lambda: worker.load([model], threads=2)), Worker(lambda: [ensemble])
     assert there("score", chunk).table.equals(here("score", chunk).table)
+
+
+def test_symmetrised_cells_are_predicted_and_delivered_ones_described(ensemble: Ensemble, real: Crystals) -> None:
+    """Cheap tiers see what was delivered."""
+    doubled = in_cell(real[:1], np.diag([2, 1, 1])).with_columns(band_gap=np.zeros(1))
+    crystals = concat([doubled, real[1:60]])
+    work = Worker(lambda: [ensemble], [lambda: [ensemble]], symmetrise=0.01)
+    (item,), chunk = ensemble.properties, table.to_table(crystals)
+    told, cheap = (work(kind, chunk).table for kind in ("score", "score:0"))
+    expected, plain = (ensemble.predict(some)[0] for some in (standard.symmetrised(crystals, 0.01), crystals))
+    assert told[f"{item.name}_mean"].to_numpy().tolist() == expected.values[item.name].mean.tolist()
+    assert cheap[f"{item.name}_mean"].to_numpy().tolist() == plain.values[item.name].mean.tolist()
+    assert told["nsites"].to_pylist() == crystals.nsites.tolist()
 
 
 def test_pairs_of_the_same_crystal_are_found_by_label_and_match(real: Crystals) -> None:
