@@ -43,6 +43,7 @@ bench: $(VENV)/.bench ## Structures per second, beside alignn; needs ASSAY_DATA
 	$(BIN)/python benchmarks/predict.py
 	$(BIN)/python benchmarks/endtoend.py
 	$(BIN)/python benchmarks/cascade.py
+	$(BIN)/python benchmarks/compiling.py
 	$(BIN)/python benchmarks/rendering.py
 	$(BIN)/python benchmarks/vision.py
 	$(BIN)/python benchmarks/training.py

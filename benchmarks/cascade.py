@@ -1,10 +1,11 @@
 """What does a cascade save, what does it miss, and does it say so?
 
-Enters: Materials Project crystals that neither ensemble has seen, a cheap and a full ensemble of one property.
-Leaves: a table and one JSON file. Everything is scored by both, once, in one process; then each way to cut is played
-through with the functions of campaigns: CPU time beside scoring everything, the true recall of the best k, and what the
-audit would have estimated, over many draws of the audit. What a cascade costs is timed, not computed: the full ensemble
-scores its survivors and one audit again, in chunks of their own.
+Enters: Materials Project crystals that neither ensemble has seen, nor another crystal of their formula, and a cheap and
+a full ensemble of one property. Leaves: tables and one JSON file. Two sets that share no crystal: on the first one may
+choose how much to keep, on the second one sees what that is worth. Each set is scored by both ensembles, once, in one
+process; then each way to cut is played through with the functions of campaigns: CPU time beside scoring everything, the
+true recall of the best k, and what the audit would have estimated, over many draws of the audit. What a cascade costs
+is timed, not computed: the full ensemble scores its survivors and one audit again, in chunks of their own.
 
     python benchmarks/cascade.py --cheap models/zoo/tc-fast --full models/zoo/tc
 """
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 PACK = "mp/mp_labelled_le40.parquet"
+LEARNED = ("3dsc_mp/3dsc_mp.parquet", "mp/mp_unlabelled_le40.parquet")
+"""What the bundled ensembles of Tc learned from, in part from predictions of each other."""
 
 
 def main(words: list[str] | None = None) -> None:
@@ -35,26 +38,17 @@ def main(words: list[str] | None = None) -> None:
     settle()
     from models.ensemble import Ensemble
     from screening import worker
-    from sources import table
 
     worker.set_up_process()
-    stored = table.read(options.data / PACK)
-    step = max(1, stored.num_rows // options.crystals)
-    crystals, _ = table.from_table(stored.take([*range(0, step * options.crystals, step)][: stored.num_rows]), "mp")
-    bench = Bench(crystals, Ensemble.load(options.cheap), Ensemble.load(options.full), options)
-    rows = [bench.play(keep) for keep in options.keep]
-    header = [*rows[0]]
-    cells = [[name, *(f"{row[name]:.4g}" for row in rows)] for name in header]
-    show(f"{len(crystals):,} crystals, best {options.k}, audit {options.audit}", cells[0], cells[1:])
+    ensembles = Ensemble.load(options.cheap), Ensemble.load(options.full)
     about = {name: getattr(options, name) for name in ("k", "audit", "draws", "chunk_size", "order")}
-    report = {
-        "machine": machine(),
-        "versions": versions(),
-        "crystals": len(crystals),
-        **about,
-        **bench.facts,
-        "cuts": rows,
-    }
+    report = {"machine": machine(), "versions": versions(), **about}
+    for name, crystals in zip(("chosen on", "measured on"), held_back(options.data, options.crystals), strict=True):
+        bench = Bench(crystals, *ensembles, options)
+        rows = [bench.play(keep) for keep in options.keep]
+        cells = [[key, *(f"{row[key]:.4g}" for row in rows)] for key in rows[0]]
+        show(f"{name}: {len(crystals):,} crystals, best {options.k}, audit {options.audit}", cells[0], cells[1:])
+        report[name] = {"crystals": len(crystals), **bench.facts, "cuts": rows}
     write(report, options.output)
 
 
@@ -63,7 +57,7 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     parser.set_defaults(repeat=1)
     parser.add_argument("--cheap", type=Path, default=ROOT / "models/zoo/tc-fast", help="ensemble of the cheap tier")
     parser.add_argument("--full", type=Path, default=ROOT / "models/zoo/tc", help="ensemble of the last tier")
-    parser.add_argument("--crystals", type=int, default=20_000, help="crystals, spread over the pack (default: 20000)")
+    parser.add_argument("--crystals", type=int, default=20_000, help="crystals of each set (default: 20000)")
     parser.add_argument("--keep", type=float, nargs="+", default=[0.01, 0.015, 0.02, 0.05, 0.1], help="what survives")
     parser.add_argument("--audit", type=int, default=200, help="crystals audited (default: 200)")
     parser.add_argument("--draws", type=int, default=100, help="audits that are drawn and compared (default: 100)")
@@ -71,6 +65,24 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--order", choices=["descending", "ascending"], default="descending", help="which end is best")
     parser.add_argument("--chunk-size", type=int, default=512, help="crystals per chunk (default: 512, Assay's own)")
     return parser.parse_args(words)
+
+
+def held_back(data: Path, n: int) -> tuple[Crystals, Crystals]:
+    """Twice `n` crystals, spread over the pack, whose formula and whose id were in nothing that was learned from."""
+    import numpy as np
+
+    from sources import table
+
+    stored = table.read(data / PACK)
+    learned = [table.read(data / path) for path in LEARNED]
+    formulas = {text for pack in learned for text in table.from_table(pack, "learned")[0].formulas().tolist()}
+    parents = {name for pack in learned if "mp_id" in pack.column_names for name in pack["mp_id"].to_pylist()}
+    crystals, _ = table.from_table(stored, "mp")
+    pairs = zip(crystals.ids.tolist(), crystals.formulas().tolist(), strict=True)
+    new = np.flatnonzero([name not in parents and formula not in formulas for name, formula in pairs])
+    say(f"{len(new):,} of {len(crystals):,} crystals are of a formula that was not learned from")
+    rows = new[np.linspace(0, len(new) - 1, min(2 * n, len(new))).astype(np.int64)]
+    return crystals.select(rows[::2]), crystals.select(rows[1::2])
 
 
 class Bench:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurize import atoms
-from featurize.quotient import content
+from featurize.refinement import content
 from sources import symmetry
 from sources.crystals import Crystals, gather_ranges, wrap
 

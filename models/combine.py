@@ -27,6 +27,22 @@ class Fitted:
     """(r,) ascending positions among the calibration rows: those left to calibrate on."""
 
 
+class Outputs:
+    """What k members say about n crystals and p properties, filled micro-batch by micro-batch."""
+
+    def __init__(self, n: int, k: int, p: int) -> None:
+        self.values = np.full((n, k, p), np.nan)
+        """(n, k, p) in the properties' units."""
+        self.variance = np.full((n, k, p), np.nan)
+        """(n, k, p) in the units squared; NaN where a member does not predict it."""
+        self.views = np.full((n, k, p), np.nan)
+        """(n, k, p) variance across the views, in the units squared; NaN for members that see none."""
+        self.distance = np.full(n, np.nan)
+        """(n,) to the nearest training crystals, see `models.novelty`."""
+        self.failed = np.zeros(n, bool)
+        """(n,) True for crystals that some member could not read or predict."""
+
+
 def equal(k: int) -> tuple[float, ...]:
     """The same weight for each of k members."""
     return (1 / k,) * k

@@ -62,6 +62,19 @@ def chosen(name: str) -> torch.device:
     return torch.device("cuda", int(number or 0))
 
 
+def path(
+    members: Sequence[Checkpoint], device: torch.device, precision: str = "float32", *, compiled: bool = False
+) -> DevicePath | None:
+    """How the members predict there; None for the CPU, which has networks of its own (`models.frozen`).
+
+    Raises:
+        ValueError: when networks are to be compiled for the CPU.
+    """
+    if device.type == "cpu" and compiled:
+        raise ValueError("compiled networks are for a GPU: those for the CPU are compiled ahead, and quicker")
+    return None if device.type == "cpu" else DevicePath(members, device, precision, compiled=compiled)
+
+
 def is_lost(error: Exception) -> bool:
     """Whether a device has failed for good, not for one batch: every crystal that came after would fail with it."""
     return "CUDA error" in str(error) and not memory.ran_out(error)
@@ -131,13 +144,16 @@ class DevicePictureInputs(PictureInputs):
 class DevicePath:
     """How the members of an ensemble read and predict on a device."""
 
-    def __init__(self, members: Sequence[Checkpoint], device: torch.device, precision: str = "float32") -> None:
+    def __init__(
+        self, members: Sequence[Checkpoint], device: torch.device, precision: str = "float32", *, compiled: bool = False
+    ) -> None:
         """Copy the networks to the device; the members stay as they are.
 
         Args:
             members: read in float32.
             device: with float64.
             precision: "bfloat16" for transformers, from patches to last normalisation; the rest is float32 always.
+            compiled: let torch compile the trunks of graph networks, for batches of any size.
         """
         self.members, self.device = tuple(members), device
         self.networks = tuple(copy.deepcopy(member.network).to(device).eval() for member in members)
@@ -145,6 +161,10 @@ class DevicePath:
             for member, network in zip(members, self.networks, strict=True):
                 if isinstance(member.spec, ViewSpec):
                     _lower(network, device)
+        if compiled:
+            for k in graph_members(members):
+                trunk: Any = self.networks[k]
+                trunk.encode = torch.compile(trunk.encode, dynamic=True)
 
     @contextmanager
     def exact(self) -> Iterator[None]:

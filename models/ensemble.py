@@ -28,6 +28,8 @@ from models import checkpoint, combine, device as devices, registry
 from models.batch import Images
 from models.calibration import Calibration
 from models.checkpoint import Checkpoint
+from models.combine import Outputs
+from models.inputs import GraphInputs
 from models.layers import LOG_VARIANCE, VIEWS
 from models.novelty import Reference
 from models.reading import Reading, graph_members, micro_batches, readings, unmerged
@@ -112,11 +114,19 @@ class Ensemble:
     """How the members predict on another device; None: on the CPU."""
 
     @classmethod
-    def load(cls, folder: Path | str, precision: str | None = None, device: str = "cpu", threads: int = 1) -> Ensemble:
+    def load(
+        cls,
+        folder: Path | str,
+        precision: str | None = None,
+        device: str = "cpu",
+        threads: int = 1,
+        *,
+        compiled: bool = False,
+    ) -> Ensemble:
         """Load an ensemble folder, checking every weights file and the reference.
 
         `precision` takes the place of what the ensemble says, see `Recipe.precision`; gradients need float32. The
-        members predict on `device`, and explain on the CPU.
+        members predict on `device`, `compiled` by torch if asked for, and explain on the CPU.
 
         Raises:
             FileNotFoundError: when the folder is missing or is not an ensemble.
@@ -135,16 +145,14 @@ class Ensemble:
             if members[reference.member].sha256 != described["novelty"]["weights_sha256"]:
                 raise ValueError(f"the reference of {folder} was made with other weights of member {reference.member}")
         facts = {key: value for key, value in described.items() if key not in _OWN_KEYS}
-        elsewhere = None if place.type == "cpu" else devices.DevicePath(members, place, precision)
+        elsewhere = devices.path(members, place, precision, compiled=compiled)
         return cls(described["name"], folder, members, calibration, facts, weights, reference, threads, elsewhere)
 
     def __post_init__(self) -> None:
         if len(self.members) < 2:
             raise ValueError(f"{self.folder} has {len(self.members)} member; an error bar needs at least 2")
         if any(member.name in registry.UNLABELLED for member in self.members):
-            raise ValueError(
-                f"{self.folder} holds a network that learned without known values; it is a start for others"
-            )
+            raise ValueError(f"{self.folder} holds a network that learned without known values; start others from it")
         if any("published" in member.facts for member in self.members):
             raise ValueError(f"{self.folder} holds imported weights, right on the graphs of their own rule only; "
                              "use them as the start of a recipe")  # fmt: skip
@@ -203,16 +211,16 @@ class Ensemble:
         """
         with torch.inference_mode(), self.elsewhere.exact() if self.elsewhere else nullcontext():
             rows, graphs, refused = self._sound(crystals)
-            sound = crystals.select(rows)
-            out = _Outputs(len(rows), len(self.members), len(self.properties))
+            sound, unread = crystals.select(rows), len(refused)
+            out = Outputs(len(rows), len(self.members), len(self.properties))
             for reading in self._readings(sound, graphs):
                 for row, reason in reading.refused.items():
                     if not out.failed[row]:
                         refused.append(_refusal(crystals, rows[row], Reason.UNSUPPORTED, reason))
                     out.failed[row] = True
                 self._predict_reading(reading, out, refused, sound.ids)
-            if isinstance(graphs, Graphs):
-                self._check_quotient(sound.ids, graphs, out, refused)
+                if isinstance(graphs, Graphs) and isinstance(reading.inputs, GraphInputs):
+                    refused[unread:] = self._check_quotient(sound.ids, graphs, out, refused[unread:])
         return self._summarise(crystals, rows, out), refused
 
     def _readings(self, crystals: Crystals, graphs: Graphs | DeviceGraphs) -> Iterator[Reading]:
@@ -221,13 +229,18 @@ class Ensemble:
         assert self.elsewhere is not None
         return self.elsewhere.readings(crystals, graphs, angles=self.angles)
 
-    def _check_quotient(self, ids: NDArray[Any], graphs: Graphs, out: _Outputs, refused: list[Quarantined]) -> None:
-        """Predict some crystals again on their full graphs; where that is not the same, all of them."""
+    def _check_quotient(
+        self, ids: NDArray[Any], graphs: Graphs, out: Outputs, refused: list[Quarantined]
+    ) -> list[Quarantined]:
+        """Predict some crystals again on their full graphs; where that is not the same, all of them, and refuse anew.
+
+        Graphs are read before pictures: what has failed so far, and is `refused`, has failed on its quotient.
+        """
         drawn = np.array([row for row, name in enumerate(ids) if zlib.crc32(name.encode()) % CHECKED == 0], np.int64)
         on_graphs = graph_members(self.members)
-        if not len(drawn) or not on_graphs:
-            return
-        full = _Outputs(len(drawn), len(self.members), len(self.properties))
+        if not len(drawn):
+            return refused
+        full = Outputs(len(drawn), len(self.members), len(self.properties))
         for reading in unmerged(self.members, graphs.select(drawn), angles=self.angles):
             self._predict_reading(reading, full, [], ids[drawn])
         gaps = [
@@ -236,15 +249,16 @@ class Ensemble:
         ]
         worst = np.nan_to_num(np.max(gaps, axis=(0, 2)))  # NaN where one failed, which is told elsewhere
         if worst.max() <= DIFFERENCE:
-            return
-        told = (
-            "merging equal atoms changes the prediction of %s by %.1e of the target's scale; all %d go to full graphs"
-        )
+            return refused
+        told = "merging equal atoms changes what is said of %s by %.1e of the target's scale; all %d go to full graphs"
         _log.warning(told, ids[drawn[worst.argmax()]], worst.max(), len(ids))
+        anew: list[Quarantined] = []
+        out.failed[:] = False
         for reading in unmerged(self.members, graphs, angles=self.angles):
-            self._predict_reading(reading, out, refused, ids)
+            self._predict_reading(reading, out, anew, ids)
+        return anew
 
-    def _predict_reading(self, reading: Reading, out: _Outputs, refused: list[Quarantined], ids: NDArray[Any]) -> None:
+    def _predict_reading(self, reading: Reading, out: Outputs, refused: list[Quarantined], ids: NDArray[Any]) -> None:
         for batch in self.elsewhere.micro_batches(reading) if self.elsewhere else micro_batches(reading.inputs):
             self._predict_rows(reading, batch, out, refused, ids)
 
@@ -270,7 +284,7 @@ class Ensemble:
         self,
         reading: Reading,
         batch: NDArray[np.int64],
-        out: _Outputs,
+        out: Outputs,
         refused: list[Quarantined],
         ids: NDArray[Any],
     ) -> None:
@@ -294,7 +308,7 @@ class Ensemble:
         for half in np.array_split(batch, 2):
             self._predict_rows(reading, half, out, refused, ids)
 
-    def _forward(self, reading: Reading, chosen: NDArray[np.int64], out: _Outputs) -> None:
+    def _forward(self, reading: Reading, chosen: NDArray[np.int64], out: Outputs) -> None:
         """Fill `out` for the chosen ones of a reading; what members share runs once."""
         batch = reading.inputs.batch(chosen, self.members[reading.members[0]].network)
         rows = reading.rows[chosen]
@@ -321,7 +335,7 @@ class Ensemble:
                     views = torch.from_numpy(prop.decode(scaled[prop.name + VIEWS].numpy())).to(batch.weight.device)
                     out.views[rows, k, position] = batch.variance(views).cpu().numpy()
 
-    def _summarise(self, crystals: Crystals, rows: NDArray[np.int64], out: _Outputs) -> Predictions:
+    def _summarise(self, crystals: Crystals, rows: NDArray[np.int64], out: Outputs) -> Predictions:
         kept = ~out.failed
         rows, every, variance = rows[kept], out.values[kept], out.variance[kept]
         values = {}
@@ -352,20 +366,6 @@ class Ensemble:
         """`variance` (m, k), NaN for members that see no views."""
         seeing = [k for k, member in enumerate(self.members) if isinstance(member.spec, ViewSpec)]
         return np.asarray(np.sqrt(variance[:, seeing].mean(axis=1)), np.float64) if seeing else None
-
-
-class _Outputs:
-    """What k members say about n crystals and p properties, filled micro-batch by micro-batch."""
-
-    def __init__(self, n: int, k: int, p: int) -> None:
-        self.values = np.full((n, k, p), np.nan)
-        """In the properties' units."""
-        self.variance = np.full((n, k, p), np.nan)
-        """In the units squared; NaN where a member does not predict it."""
-        self.views = np.full((n, k, p), np.nan)
-        """Variance across the views, in the units squared; NaN for members that see none."""
-        self.distance = np.full(n, np.nan)
-        self.failed = np.zeros(n, bool)
 
 
 def write(

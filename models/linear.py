@@ -112,9 +112,9 @@ def _transposed(left: Tensor, right: Tensor) -> Tensor:
 
 def _suits(x: Tensor, weight: Tensor) -> bool:
     return (
-        x.device.type == "cpu"
+        not torch.compiler.is_compiling()  # first: the compiler stops at what it cannot trace, as the last question is
+        and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     )

@@ -236,6 +236,8 @@ class Campaign(Section):
     ray: Ray = Ray()
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
     """Where the ensembles predict: cpu, cuda or cuda:<number>. Its kind is part of the fingerprint."""
+    compile: bool = False
+    """Let torch compile the graph networks for a GPU, some minutes for each; for a CPU they are compiled ahead."""
     symmetrise: Annotated[float, Field(ge=0, le=0.1)] = 0.0
     """Å; `models` see every crystal in its primitive cell, with the symmetry it has within this tolerance made exact:
     fewer unlike atoms, bonds and angles (docs/performance.md); 0: as delivered. Cheap tiers see what was delivered."""
@@ -245,6 +247,12 @@ class Campaign(Section):
     """Largest accepted fraction of quarantined crystals; above it the command ends with 65."""
     output: str | None = None
     """Campaign folder; unset: runs/<name>."""
+
+    @model_validator(mode="after")
+    def _check_compile(self) -> Campaign:
+        if self.compile and self.device == "cpu":
+            raise ValueError("compile: true needs device: cuda")
+        return self
 
     def folder(self) -> Path:
         """The campaign folder, absolute."""

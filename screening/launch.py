@@ -33,10 +33,9 @@ def run(planned: Plan, *, on_ray: bool, workers: int | None, address: str | None
 def _runner(planned: Plan, *, on_ray: bool, workers: int | None, address: str | None) -> Runner:
     settings = planned.campaign.ray
     tiers = [str(tier.folder.absolute()) for tier in planned.tiers]
-    chosen = planned.campaign
-    make = partial(worker.loaded, planned.models, settings.threads, tiers, chosen.device, chosen.symmetrise)
+    make = partial(worker.loaded, planned.models, tiers, planned.campaign)
     if not on_ray:
-        _check_device(chosen.device)
+        _check_device(planned.campaign.device)
         return local.LocalRunner(planned.worker(), make)
     from screening import cluster
 

@@ -60,11 +60,12 @@ class Plan:
 
     def worker(self) -> Worker:
         """The worker function with the ensembles of this plan, loaded again where they predict on another device."""
-        device, symmetrise = self.campaign.device, self.campaign.symmetrise
-        if device == "cpu":
+        symmetrise = self.campaign.symmetrise
+        if self.campaign.device == "cpu":
             return Worker(lambda: self.ensembles, [partial(list, [tier]) for tier in self.tiers], symmetrise)
         groups = [self.models, *([str(tier.folder.absolute())] for tier in self.tiers)]
-        first, *cheap = (partial(load, group, self.campaign.ray.threads, device) for group in groups)
+        how: dict[str, Any] = {"device": self.campaign.device, "compiled": self.campaign.compile}
+        first, *cheap = (partial(load, group, self.campaign.ray.threads, **how) for group in groups)
         return Worker(first, cheap, symmetrise)
 
     @property
@@ -225,7 +226,7 @@ def fingerprint(
         "models": ",".join(ensemble.name for ensemble in ensembles),
     }
     if campaign.device != "cpu":
-        stamp["device"] = campaign.device.partition(":")[0]
+        stamp["device"] = campaign.device.partition(":")[0] + (", compiled" if campaign.compile else "")
     if campaign.symmetrise:
         stamp["symmetrise"] = f"{campaign.symmetrise} Å, {symmetry.stamp()}"
     for name, source in campaign.named_sources().items():

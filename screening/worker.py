@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from models.ensemble import Ensemble, Predictions
+    from screening.config import Campaign
 
     Load = Callable[[], Sequence[Ensemble]]
 
@@ -101,27 +102,22 @@ def scores(kind: str) -> bool:
     return kind.partition(":")[0] == SCORE
 
 
-def loaded(
-    folders: Sequence[str | Path],
-    threads: int,
-    tiers: Sequence[str | Path] = (),
-    device: str = "cpu",
-    symmetrise: float = 0.0,
-) -> Worker:
+def loaded(folders: Sequence[str | Path], tiers: Sequence[str | Path], campaign: Campaign) -> Worker:
     """A worker whose ensembles are in memory already: who dies while it loads them accuses no crystal."""
     set_up_process()
-    groups = [load(group, threads, device) for group in (folders, *([tier] for tier in tiers))]
-    return Worker(partial(list, groups[0]), [partial(list, group) for group in groups[1:]], symmetrise)
+    how = campaign.ray.threads, campaign.device
+    groups = [load(group, *how, compiled=campaign.compile) for group in (folders, *([tier] for tier in tiers))]
+    return Worker(partial(list, groups[0]), [partial(list, group) for group in groups[1:]], campaign.symmetrise)
 
 
-def load(folders: Sequence[str | Path], threads: int, device: str = "cpu") -> list[Ensemble]:
+def load(folders: Sequence[str | Path], threads: int, device: str = "cpu", *, compiled: bool = False) -> list[Ensemble]:
     """The ensembles, in a worker process that may use so many threads, to predict on a device."""
     import pyarrow as pa
 
     from models.ensemble import Ensemble
 
     pa.set_cpu_count(threads)
-    return [Ensemble.load(Path(folder), device=device, threads=threads) for folder in folders]
+    return [Ensemble.load(Path(folder), device=device, threads=threads, compiled=compiled) for folder in folders]
 
 
 def set_up_process() -> None:

@@ -12,7 +12,8 @@ from hypothesis import given, settings, strategies as st
 
 from featurize import atoms
 from featurize.graphs import Graphs, GraphSpec, build, join
-from featurize.quotient import TOLERANCE, _classes, _label, _sort, _table_size, quotient
+from featurize.quotient import TOLERANCE, _sort, quotient
+from featurize.refinement import _classes, _label, _table_size
 from models import registry
 from models.batch import Batch
 from sources.crystals import Crystals, concat, empty, wrap

@@ -281,6 +281,29 @@ def test_a_quotient_that_lies_is_found_and_left(
     assert np.abs(wrong.values["tc"].members - honest.values["tc"].members).max() > 1e-4
 
 
+class AllergicToQuotients(Allergic):
+    """Fails where equal atoms are merged only."""
+
+    def encode(self, batch: Batch) -> torch.Tensor:
+        return self.inner.encode(batch) if batch.node_weight is None else super().encode(batch)
+
+
+def test_what_failed_on_a_quotient_that_lies_is_predicted_on_the_full_graph(
+    folder: Path, crystals: Crystals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, size = Ensemble.load(folder), int(crystals.nsites[4])
+    first = loaded.members[0]
+    broken = replace(
+        loaded, members=(replace(first, network=AllergicToQuotients(first.network, size)), *loaded.members[1:])
+    )
+    monkeypatch.setattr(ensemble, "CHECKED", 4)
+    assert {q.id for q in broken.predict(crystals)[1]} == set(crystals.ids[crystals.nsites == size].tolist())
+    monkeypatch.setattr(ensemble, "DIFFERENCE", -1.0)  # whatever it says
+    found, refused = broken.predict(crystals)
+    assert refused == []
+    assert len(found.index) == len(crystals)
+
+
 def test_no_crystals_no_predictions(folder: Path) -> None:
     found, refused = Ensemble.load(folder).predict(batches.empty())
     assert len(found.index) == 0

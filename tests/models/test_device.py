@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,23 @@ def assert_same(mine: Predictions, yours: Predictions, loaded: Ensemble, most: f
         np.testing.assert_allclose(left.std, right.std, rtol=1e-3, atol=3 * most * prop.scale)
     if loaded.reference:
         np.testing.assert_allclose(mine.ood_distance, yours.ood_distance, rtol=1e-4, atol=1e-4)
+
+
+def test_trunks_are_traced_whole_and_say_the_same(
+    folder: Path, both: Crystals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For batches of any size; the kernels, which take half a minute to make, are left to benchmarks/compiling.py."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True))
+    loaded = Ensemble.load(folder)
+    compiled = replace(loaded, elsewhere=DevicePath(loaded.members, torch.device("cpu"), compiled=True))
+    mine, yours = (some.predict(both[:60]) for some in (compiled, loaded))
+    assert mine[1] == yours[1] == []
+    assert_same(mine[0], yours[0], loaded)
+
+
+def test_nothing_is_compiled_for_the_cpu(folder: Path) -> None:
+    with pytest.raises(ValueError, match="compiled networks are for a GPU"):
+        Ensemble.load(folder, compiled=True)
 
 
 @pytest.mark.parametrize("name", ["tc", "formation-energy"])
@@ -204,11 +222,11 @@ def test_loading_hands_the_members_over(folder: Path, monkeypatch: pytest.Monkey
     assert Ensemble.load(folder).elsewhere is None
     assert Ensemble.load(folder, device="cpu").elsewhere is None
     monkeypatch.setattr(device, "chosen", torch.device)
-    monkeypatch.setattr(device, "DevicePath", lambda *given: SimpleNamespace(given=given))
-    path: Any = Ensemble.load(folder, "bfloat16", "cuda").elsewhere
-    members, place, precision = path.given
+    monkeypatch.setattr(device, "DevicePath", lambda *given, compiled: SimpleNamespace(given=(*given, compiled)))
+    path: Any = Ensemble.load(folder, "bfloat16", "cuda", compiled=True).elsewhere
+    members, place, precision, compiled = path.given
     assert [member.name for member in members] == ["cgcnn", "alignn", "megnet"]
-    assert (place, precision) == (torch.device("cuda"), "bfloat16")
+    assert (place, precision, compiled) == (torch.device("cuda"), "bfloat16", True)
 
 
 # Pictures.
@@ -266,7 +284,7 @@ def test_what_an_ensemble_says_of_precision_is_read_as_float32_for_a_device(
     (seeing / "ensemble.json").write_text(json.dumps({**described, "precision": "bfloat16"}))
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     monkeypatch.setattr(device, "chosen", torch.device)
-    monkeypatch.setattr(device, "DevicePath", lambda *given: SimpleNamespace(given=given))
+    monkeypatch.setattr(device, "DevicePath", lambda *given, **_: SimpleNamespace(given=given))
     path: Any = Ensemble.load(seeing, device="cuda").elsewhere
     assert path.given[2] == "bfloat16"
     assert {weight.dtype for weight in path.given[0][1].network.parameters()} == {torch.float32}

@@ -184,7 +184,7 @@ def test_ray_gives_the_same_bytes(done: Plan, tmp_path: Path, ray_cluster: Any) 
     from screening.config import Ray
 
     folders = [str(tier.folder) for tier in done.tiers]
-    make = partial(worker.loaded, done.models, 1, folders)
+    make = partial(worker.loaded, done.models, folders, done.campaign)
     campaign.run(replace(done, folder=tmp_path), ClusterRunner(make, Ray(workers=2)), lambda: False)
     assert digests(tmp_path) == digests(done.folder)
 

@@ -43,6 +43,8 @@ def load(tmp_path: Path, *overrides: str, text: str | None = None) -> Campaign:
         ("rank.by=probability", "rank: by: probability needs a threshold"),
         ("sources.0.kind=guess", "sources.0: Input tag 'guess'"),
         ("sources.7.n=1", "--set 'sources.7.n=1' does not fit the config"),
+        ("compile=true", "compile: true needs device: cuda"),
+        ("symmetrise=1", "symmetrise: Input should be less than or equal to 0.1, got 1"),
         ("name=../up", "name: String should match pattern"),
     ],
 )
