@@ -1,7 +1,7 @@
 """What does a cascade save, what does it miss, and does it say so?
 
 Enters: Materials Project crystals that neither ensemble has seen, nor another crystal of their formula, and a cheap and
-a full ensemble of one property. Leaves: tables and one JSON file. Two sets that share no crystal: on the first one may
+a full ensemble of one property. Leaves: tables and one JSON file. Two sets that share no formula: on the first one may
 choose how much to keep, on the second one sees what that is worth. Each set is scored by both ensembles, once, in one
 process; then each way to cut is played through with the functions of campaigns: CPU time beside scoring everything, the
 true recall of the best k, and what the audit would have estimated, over many draws of the audit. What a cascade costs
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,9 @@ def main(words: list[str] | None = None) -> None:
     ensembles = Ensemble.load(options.cheap), Ensemble.load(options.full)
     about = {name: getattr(options, name) for name in ("k", "audit", "draws", "chunk_size", "order")}
     report = {"machine": machine(), "versions": versions(), **about}
-    for name, crystals in zip(("chosen on", "measured on"), held_back(options.data, options.crystals), strict=True):
+    for name, crystals in zip(
+        ("chosen on", "measured on"), held_back(options.data, options.crystals, ensembles), strict=True
+    ):
         bench = Bench(crystals, *ensembles, options)
         rows = [bench.play(keep) for keep in options.keep]
         cells = [[key, *(f"{row[key]:.4g}" for row in rows)] for key in rows[0]]
@@ -67,22 +70,31 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def held_back(data: Path, n: int) -> tuple[Crystals, Crystals]:
-    """Twice `n` crystals, spread over the pack, whose formula and whose id were in nothing that was learned from."""
+def held_back(data: Path, n: int, ensembles: Sequence[Ensemble]) -> tuple[Crystals, Crystals]:
+    """Twice `n` crystals, at most, of formulas and ids that were in nothing that was learned from; no formula twice."""
     import numpy as np
 
     from sources import table
 
-    stored = table.read(data / PACK)
-    learned = [table.read(data / path) for path in LEARNED]
+    named = {task["data"]["path"] for ensemble in ensembles for task in ensemble.facts.get("tasks", {}).values()}
+    if PACK in named:
+        raise SystemExit(f"one of the ensembles learned from {PACK}: nothing is held back there")
+    learned = [table.read(data / path) for path in sorted({*LEARNED, *named}) if (data / path).exists()]
     formulas = {text for pack in learned for text in table.from_table(pack, "learned")[0].formulas().tolist()}
     parents = {name for pack in learned if "mp_id" in pack.column_names for name in pack["mp_id"].to_pylist()}
-    crystals, _ = table.from_table(stored, "mp")
+    crystals, _ = table.from_table(table.read(data / PACK), "mp")
     pairs = zip(crystals.ids.tolist(), crystals.formulas().tolist(), strict=True)
-    new = np.flatnonzero([name not in parents and formula not in formulas for name, formula in pairs])
+    new = crystals.select(np.array([name not in parents and formula not in formulas for name, formula in pairs]))
     say(f"{len(new):,} of {len(crystals):,} crystals are of a formula that was not learned from")
-    rows = new[np.linspace(0, len(new) - 1, min(2 * n, len(new))).astype(np.int64)]
-    return crystals.select(rows[::2]), crystals.select(rows[1::2])
+    side = np.unique(new.formulas(), return_inverse=True)[1] % 2
+    first, second = (np.flatnonzero(side == k) for k in (0, 1))
+    return _spread(new.select(first), n), _spread(new.select(second), n)
+
+
+def _spread(crystals: Crystals, n: int) -> Crystals:
+    import numpy as np
+
+    return crystals.select(np.linspace(0, len(crystals) - 1, min(n, len(crystals))).astype(np.int64))
 
 
 class Bench:

@@ -111,7 +111,7 @@ class Graphs:
 
     def select(self, rows: NDArray[Any]) -> Graphs:
         """Graphs of the crystals at integer positions `rows`, renumbered; a full graph's angles are built anew."""
-        if np.array_equal(rows, np.arange(len(self))):
+        if rows.dtype != bool and np.array_equal(rows, np.arange(len(self))):
             return self
         nodes, node_ptr = gather_ranges(self.node_ptr, rows)
         species, species_ptr = gather_ranges(self.species_ptr, nodes)

@@ -6,6 +6,8 @@ does not know where a crystal came from, nor which of two equal ones is to be ke
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +15,7 @@ from featurize.graphs import Graphs
 from featurize.refinement import colours
 
 TOLERANCE = 1e-3
-"""Å, and the same number for cosines: values closer than this to the next are one value."""
+"""Å: lengths closer than this to the next are one length, and atoms so close to a cutoff are beyond it."""
 GRAIN = 0.01
 """Å, to which lengths are rounded."""
 
@@ -21,24 +23,46 @@ GRAIN = 0.01
 def keys(graphs: Graphs, tolerance: float = TOLERANCE, grain: float = GRAIN) -> NDArray[np.uint64]:
     """(n,) the same number for crystals whose graphs are the same, whatever their cell, origin, axes or order of sites.
 
-    Equal keys mean equal shares of each class of atoms, the same classes of bonds with the same lengths, and the same
-    classes of angles where the graphs have them. A key sees no farther than its graph: with the 12 nearest atoms it is
-    one of predictions (stackings of graphite layers share it), within 8 Å one of exact duplicates: the same entry in
-    two files, a supercell, a mirror image. Two determinations of one crystal differ by more; `sources.identity` finds
-    those. A length on the edge of a grain may be rounded either way, and its crystal then has two keys.
+    Equal keys mean equal shares of each class of atoms and the same classes of bonds with the same lengths; angles are
+    not looked at, and a mirror image has the key of the original. A key sees no farther than its graph: with the 12
+    nearest atoms it is one of predictions (stackings of graphite layers share it), within 8 Å one of crystals.
+
+    It is a hash: numbers that differ by little may round apart. Descriptions of the same numbers keep their key, but of
+    crystals whose coordinates were rounded to 6 decimals 7 % get another one, to 5 decimals half of them. Who looks
+    for one crystal in several files or databases wants `sources.identity`.
 
     Raises:
-        ValueError: when the graphs are quotients, or `tolerance` or `grain` is not above 0.
+        ValueError: when the graphs are quotients, the tolerance is below 1e-15, or the grain not above 0.
     """
     if not grain > 0:
         raise ValueError(f"grain is {grain} Å, expected above 0")
-    nodes, edges, _ = colours(graphs, tolerance)
-    lengths = np.rint(graphs.distance / np.float64(grain)).astype(np.uint64)
-    atoms, counts, atom_ptr = _classes(nodes, graphs.node_ptr)
-    bonds, _, bond_ptr = _classes(edges ^ _stir(lengths), graphs.edge_ptr)
+    bare = _without_angles(graphs, tolerance)
+    nodes, edges, _ = colours(bare, tolerance)
+    lengths = np.rint(bare.distance / np.float64(grain)).astype(np.uint64)
+    atoms, counts, atom_ptr = _classes(nodes, bare.node_ptr)
+    bonds, _, bond_ptr = _classes(edges ^ _stir(lengths), bare.edge_ptr)
     if len(counts):  # a supercell has as many classes, of as many times more atoms
         counts //= np.repeat(np.gcd.reduceat(counts, atom_ptr[:-1]), np.diff(atom_ptr))
     return _total(_stir(atoms + counts.astype(np.uint64)), atom_ptr) + _total(_stir(bonds), bond_ptr)
+
+
+def _without_angles(graphs: Graphs, margin: float) -> Graphs:
+    """The graphs without what rounding decides when a crystal is turned: cosines, and edges as long as the cutoff."""
+    most = graphs.spec.cutoff - margin if graphs.spec.neighbours == "radius" else np.inf
+    kept = np.flatnonzero(graphs.distance < most)
+    none = np.empty(0, np.int32)
+    return replace(
+        graphs,
+        edge_ptr=np.searchsorted(kept, graphs.edge_ptr).astype(np.int64),
+        source=graphs.source[kept],
+        target=graphs.target[kept],
+        vector=graphs.vector[kept],
+        distance=graphs.distance[kept],
+        triplet_ptr=np.zeros_like(graphs.edge_ptr),
+        triplet_edge=none,
+        triplet_other=none,
+        cosine=np.empty(0, np.float32),
+    )
 
 
 def _classes(

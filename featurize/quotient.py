@@ -49,7 +49,7 @@ def quotient(graphs: Graphs, tolerance: float = TOLERANCE) -> Graphs:
             mean value is kept.
 
     Raises:
-        ValueError: when the graphs are quotients already, or the tolerance is not above 0.
+        ValueError: when the graphs are quotients already, or the tolerance is below 1e-15.
     """
     of = starts(graphs.triplet_edge, len(graphs.source))
     return _merge(graphs, of, *colours(graphs, tolerance, of))

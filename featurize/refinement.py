@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from featurize.graphs import Graphs
 from sources.crystals import Crystals
 
+SMALLEST = 1e-15
+"""Å; below it the numbers of bins would not be numbers any more."""
 _CROWDED = 128
 """Bins per value up to which all bins are looked at."""
 
@@ -28,12 +30,12 @@ def colours(
     triplets of each edge begin, if that is known already.
 
     Raises:
-        ValueError: when the graphs are quotients already, or the tolerance is not above 0.
+        ValueError: when the graphs are quotients already, or the tolerance is below 1e-15.
     """
     if graphs.weights is not None:
         raise ValueError("these graphs are quotients already")
-    if not tolerance > 0:
-        raise ValueError(f"tolerance is {tolerance}, expected above 0")
+    if not tolerance >= SMALLEST:
+        raise ValueError(f"tolerance is {tolerance}, expected at least {SMALLEST}")
     found: tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]] = _colour(
         graphs.node_ptr,
         graphs.edge_ptr,

@@ -58,8 +58,8 @@ def frame(crystals: Crystals, row: int) -> tuple[NDArray[np.float64], NDArray[np
 def symmetrised(crystals: Crystals, tolerance: float) -> Crystals:
     """The same crystals in their primitive cells, with the symmetry they have within a tolerance made exact.
 
-    Atoms move by less than `tolerance` (Å) and equal atoms become equal to the last bits, so that the symmetry quotient
-    finds them all. Ids and columns stay; sites are in another order, and there are fewer where the cell was not
+    Atoms move by less than `tolerance` (Å), and equal atoms become equal to rounding, so that the symmetry quotient
+    finds them. Ids and columns stay; sites are in another order, and there are fewer where the cell was not
     primitive. A crystal whose symmetry moyo does not find stays as it is.
 
     Raises:

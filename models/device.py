@@ -76,8 +76,9 @@ def path(
 
 
 def is_lost(error: Exception) -> bool:
-    """Whether a device has failed for good, not for one batch: every crystal that came after would fail with it."""
-    return "CUDA error" in str(error) and not memory.ran_out(error)
+    """Whether a device, or its compiler, has failed for good, not for one batch: every crystal would fail with it."""
+    of_the_compiler = type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
+    return of_the_compiler or ("CUDA error" in str(error) and not memory.ran_out(error))
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,10 @@ class DevicePath:
             members: read in float32.
             device: with float64.
             precision: "bfloat16" for transformers, from patches to last normalisation; the rest is float32 always.
-            compiled: let torch compile the trunks of graph networks, for batches of any size.
+            compiled: let torch compile the trunks of graph networks, for batches of any size; it begins at once.
+
+        Raises:
+            ValueError: when torch cannot compile them here.
         """
         self.members, self.device = tuple(members), device
         self.networks = tuple(copy.deepcopy(member.network).to(device).eval() for member in members)
@@ -162,9 +166,22 @@ class DevicePath:
                 if isinstance(member.spec, ViewSpec):
                     _lower(network, device)
         if compiled:
-            for k in graph_members(members):
-                trunk: Any = self.networks[k]
-                trunk.encode = torch.compile(trunk.encode, dynamic=True)
+            self._compile()
+
+    def _compile(self) -> None:
+        """Torch compiles what is called, so each trunk is called: what cannot be compiled must not accuse a crystal."""
+        for k in graph_members(self.members):
+            network: Any = self.networks[k]
+            network.encode = torch.compile(network.encode, dynamic=True)
+            spec: Any = self.members[k].spec
+            inputs = DeviceGraphInputs(self.build(_two_salts(), replace(spec, angles=False)), spec.angles)
+            try:
+                with torch.inference_mode(), self.exact():
+                    network.encode(inputs.batch(np.arange(2), network))
+            except Exception as error:
+                told = f"{type(error).__name__}: {error}".splitlines()[0]
+                raise ValueError(f"torch cannot compile {self.members[k].name} for {self.device}: {told}; predict "
+                                 "without `compile`") from error  # fmt: skip
 
     @contextmanager
     def exact(self) -> Iterator[None]:
@@ -211,6 +228,23 @@ class DevicePath:
         limit = PIXELS_PER_BATCH if isinstance(reading.inputs, PictureInputs) else EDGES_PER_BATCH
         cuts = np.flatnonzero(np.diff((np.cumsum(cost) - cost) // limit)) + 1
         yield from (rows for rows in np.split(np.arange(len(cost)), cuts) if len(rows))
+
+
+def _two_salts() -> Crystals:
+    """Rock salt in two cells: the smallest batch in which no size is 1."""
+    from sources.crystals import Crystals
+
+    small = np.array([[0, 0, 0], [0.5, 0.5, 0.5]])
+    large = np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0.5, 0.5], [0, 0, 0.5]])
+    return Crystals(
+        ids=np.array(["small", "large"]),
+        lattice=np.stack([2.82 * (1 - np.eye(3)), np.diag([3.99, 3.99, 5.64])]),
+        site_ptr=np.array([0, 2, 6]),
+        frac=np.concatenate([small, large]),
+        species_ptr=np.arange(7),
+        numbers=np.array([11, 17, 11, 17, 11, 17], np.uint8),
+        occupancy=np.ones(6, np.float32),
+    )
 
 
 def _lower(network: Any, device: torch.device) -> None:

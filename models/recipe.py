@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from featurize import refinement
 from featurize.augment import Augment
 from featurize.graphs import GraphSpec
 from featurize.scene import ViewSpec
@@ -194,8 +195,8 @@ class Recipe:
             raise ValueError(f"two tasks predict the same property: {names}; give each its own name")
         if not 0 < self.level < 1:
             raise ValueError(f"level is {self.level}, expected between 0 and 1")
-        if self.quotient < 0:
-            raise ValueError(f"quotient is {self.quotient} Å, expected 0 or more")
+        if self.quotient and not self.quotient >= refinement.SMALLEST:
+            raise ValueError(f"quotient is {self.quotient} Å, expected 0, or at least {refinement.SMALLEST}")
         bent = [task.property.transform for task in self.tasks if task.property.transform != "identity"]
         losses = {self.schedule_of(member).loss for member in self.members}
         if "nll" in losses and bent:

@@ -237,7 +237,7 @@ class Campaign(Section):
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
     """Where the ensembles predict: cpu, cuda or cuda:<number>. Its kind is part of the fingerprint."""
     compile: bool = False
-    """Let torch compile the graph networks for a GPU, some minutes for each; for a CPU they are compiled ahead."""
+    """Let torch compile the graph networks for a GPU when they are loaded; for a CPU they are compiled ahead."""
     symmetrise: Annotated[float, Field(ge=0, le=0.1)] = 0.0
     """Å; `models` see every crystal in its primitive cell, with the symmetry it has within this tolerance made exact:
     fewer unlike atoms, bonds and angles (docs/performance.md); 0: as delivered. Cheap tiers see what was delivered."""

@@ -40,9 +40,16 @@ def test_every_description_has_the_key_of_the_crystal(
     crystals: Crystals, disordered: Crystals, spec: GraphSpec
 ) -> None:
     rng = np.random.default_rng(5)
-    small = [some.select(np.flatnonzero(some.nsites <= 8)[:40]) for some in (crystals, disordered)]
-    for one in (some[k : k + 1] for some in small for k in range(len(some))):
+    spread = [some.select(np.argsort(some.nsites, kind="stable")[:-20:5]) for some in (crystals, disordered)]
+    for one in (some[k : k + 1] for some in spread for k in range(len(some))):
         assert key(described_anew(one, rng), spec) == key(one, spec), one.ids
+
+
+def test_a_shell_at_the_cutoff_is_left_out_of_every_description() -> None:
+    rng = np.random.default_rng(1)
+    for edge in (2.0, 4.0, 8 / np.sqrt(3)):
+        one = crystal(edge * np.eye(3), [[0, 0, 0], [0.5, 0.5, 0.5]], [55, 17])
+        assert len({key(described_anew(one, rng)) for _ in range(20)} | {key(one)}) == 1
 
 
 def test_a_supercell_has_the_key_of_the_crystal(crystals: Crystals) -> None:

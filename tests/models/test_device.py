@@ -79,12 +79,40 @@ def test_trunks_are_traced_whole_and_say_the_same(
     folder: Path, both: Crystals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For batches of any size; the kernels, which take half a minute to make, are left to benchmarks/compiling.py."""
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True))
+    traced = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        traced.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend, fullgraph=True))
     loaded = Ensemble.load(folder)
     compiled = replace(loaded, elsewhere=DevicePath(loaded.members, torch.device("cpu"), compiled=True))
+    assert len(traced) == 3  # before the first crystal
     mine, yours = (some.predict(both[:60]) for some in (compiled, loaded))
     assert mine[1] == yours[1] == []
     assert_same(mine[0], yours[0], loaded)
+
+
+def test_what_cannot_be_compiled_accuses_no_crystal(
+    folder: Path, both: Crystals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler, working = torch.compile, [True]
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        if not working[0]:
+            raise OSError("no space left for code")
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", lambda work, *, dynamic: compiler(work, backend=backend, dynamic=not dynamic))
+    loaded = Ensemble.load(folder)
+    path = DevicePath(loaded.members, torch.device("cpu"), compiled=True)
+    working[0] = False  # sizes are fixed here, so the next batch has to be compiled again
+    with pytest.raises(Exception, match="no space left for code"):
+        replace(loaded, elsewhere=path).predict(both[:10])
+    torch.compiler.reset()  # what is compiled already would do for the same network again
+    with pytest.raises(ValueError, match="torch cannot compile cgcnn for cpu: BackendCompilerFailed"):
+        DevicePath(loaded.members, torch.device("cpu"), compiled=True)
 
 
 def test_nothing_is_compiled_for_the_cpu(folder: Path) -> None:
@@ -291,6 +319,15 @@ def test_what_an_ensemble_says_of_precision_is_read_as_float32_for_a_device(
 
 
 # Where there is CUDA.
+
+
+@no_cuda
+def test_cuda_compiled_says_what_the_cpu_says(folder: Path, both: Crystals) -> None:
+    loaded = Ensemble.load(folder)
+    compiled = replace(loaded, elsewhere=DevicePath(loaded.members, torch.device("cuda"), compiled=True))
+    (mine, refused), (yours, _) = (some.predict(both) for some in (compiled, loaded))
+    assert refused == []
+    assert_same(mine, yours, loaded, most=1e-4)
 
 
 @no_cuda
