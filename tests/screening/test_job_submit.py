@@ -22,6 +22,7 @@ from urllib.request import Request, urlopen
 import pytest
 import yaml
 
+from sources import table
 from sources.crystals import Crystals
 from tests.servers import FaultServer, entries_from_crystals
 
@@ -182,6 +183,19 @@ def test_a_second_submission_scores_nothing_again(head: Head, submitted: subproc
     assert again.returncode == 0, again.stdout + again.stderr
     assert digest(out) == before
     assert stamps == {path: path.stat().st_mtime_ns for path in (out / "parts").iterdir()}
+
+
+def test_a_cascade_on_symmetrised_cells_as_a_job_gives_the_bytes_of_a_local_run(head: Head, tmp_path: Path) -> None:
+    small = (*SMALL, "--set", "cascade.audit=30", "--set", "symmetrise=0.01")
+    words = ("run", "configs/superconductors-cascade.yaml", *small, "--output")
+    done = head.submit("cascade-1", *words, head.folder / "cascade")
+    assert done.returncode == 0, done.stdout + done.stderr
+    command = [sys.executable, "-m", "screening", *words, tmp_path / "local"]
+    local = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert local.returncode == 0, local.stderr
+    assert digest(tmp_path / "local") == digest(head.folder / "cascade")
+    audited = table.read(tmp_path / "local" / "candidates.parquet", ["tier", "audit"]).to_pydict()
+    assert audited["tier"].count(1) == 6 + sum(audited["audit"]) == 36  # 2 % of 300, and the audit
 
 
 def test_the_exit_code_of_a_refused_campaign_is_told(head: Head) -> None:
