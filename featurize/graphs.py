@@ -110,7 +110,10 @@ class Graphs:
         return out
 
     def select(self, rows: NDArray[Any]) -> Graphs:
-        """Graphs of the crystals at integer positions `rows`, renumbered; a full graph's angles are built anew."""
+        """Graphs of the crystals at integer positions `rows`, renumbered; all of them in order are these graphs.
+
+        The angles of a full graph are built anew, by our own rule.
+        """
         if rows.dtype != bool and np.array_equal(rows, np.arange(len(self))):
             return self
         nodes, node_ptr = gather_ranges(self.node_ptr, rows)

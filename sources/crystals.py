@@ -118,7 +118,10 @@ class Crystals:
         return self.select(np.arange(len(self))[index])
 
     def select(self, index: NDArray[Any] | Sequence[int]) -> Crystals:
-        """Crystals at the given positions (integers, any order, repeats allowed) or under a boolean mask."""
+        """Crystals at the given positions (integers, any order, repeats allowed) or under a boolean mask.
+
+        All of them in order are this batch itself.
+        """
         index = np.asarray(index)
         rows = np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
         if np.array_equal(rows, np.arange(len(self))):
