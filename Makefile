@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 ROOMS  := sources featurize models screening
-CODE   := $(ROOMS) tests benchmarks
+CODE   := assay/__init__.py assay/__main__.py $(ROOMS) tests benchmarks
 
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -33,7 +33,7 @@ types: $(VENV)/.dev ## mypy --strict on the four rooms
 	$(BIN)/mypy
 
 doctest: $(VENV)/.dev ## The examples in the docstrings
-	$(BIN)/python -m pytest -q --doctest-modules $(ROOMS)
+	$(BIN)/python -m pytest -q --doctest-modules assay
 
 unit: $(VENV)/.dev ## The tests
 	$(BIN)/python -m pytest tests
@@ -62,7 +62,7 @@ $(BIN)/python:
 	       "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 78; }
 	$(PYTHON) -m venv $(VENV)
 
-warm := from models.ensemble import Ensemble; from sources import prototypes; \
+warm := from assay.models.ensemble.ensemble import Ensemble; from assay.sources import prototypes; \
   Ensemble.load('models/zoo/tc').predict(prototypes.generate(300))
 
 # The numeric kernels are compiled here, once, and not in the first campaign. A stamp is written last, so that it stands

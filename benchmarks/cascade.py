@@ -1,11 +1,13 @@
 """What does a cascade save, what does it miss, and does it say so?
 
-Enters: Materials Project crystals that neither ensemble has seen, nor another crystal of their formula, and a cheap and
-a full ensemble of one property. Leaves: tables and one JSON file. Two sets that share no formula: on the first one may
-choose how much to keep, on the second one sees what that is worth. Each set is scored by both ensembles, once, in one
-process; then each way to cut is played through with the functions of campaigns: CPU time beside scoring everything, the
-true recall of the best k, and what the audit would have estimated, over many draws of the audit. What a cascade costs
-is timed, not computed: the full ensemble scores its survivors and one audit again, in chunks of their own.
+Enters: Materials Project crystals that neither ensemble has seen, nor another crystal of their
+formula, and a cheap and a full ensemble of one property. Leaves: tables and one JSON file. Two sets
+that share no formula: on the first one may choose how much to keep, on the second one sees what
+that is worth. Each set is scored by both ensembles, once, in one process; then each way to cut is
+played through with the functions of campaigns: CPU time beside scoring everything, the true recall
+of the best k, and what the audit would have estimated, over many draws of the audit. What a cascade
+costs is timed, not computed: the full ensemble scores its survivors and one audit again, in chunks
+of their own.
 
     python benchmarks/cascade.py --cheap models/zoo/tc-fast --full models/zoo/tc
 """
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from models.ensemble import Ensemble
-    from sources.crystals import Crystals
+    from assay.models.ensemble.ensemble import Ensemble
+    from assay.sources.crystals import Crystals
 
 ROOT = Path(__file__).resolve().parents[1]
 PACK = "mp/mp_labelled_le40.parquet"
@@ -37,8 +39,8 @@ def main(words: list[str] | None = None) -> None:
     """Measure, print and write."""
     options = _options(words)
     settle()
-    from models.ensemble import Ensemble
-    from screening import worker
+    from assay.models.ensemble.ensemble import Ensemble
+    from assay.screening.runners import worker
 
     worker.set_up_process()
     ensembles = Ensemble.load(options.cheap), Ensemble.load(options.full)
@@ -74,7 +76,7 @@ def held_back(data: Path, n: int, ensembles: Sequence[Ensemble]) -> tuple[Crysta
     """Twice `n` crystals, at most, of formulas and ids that were in nothing that was learned from; no formula twice."""
     import numpy as np
 
-    from sources import table
+    from assay.sources import table
 
     named = {task["data"]["path"] for ensemble in ensembles for task in ensemble.facts.get("tasks", {}).values()}
     if PACK in named:
@@ -103,8 +105,8 @@ class Bench:
     def __init__(self, crystals: Crystals, cheap: Ensemble, full: Ensemble, options: argparse.Namespace) -> None:
         import numpy as np
 
-        from screening import plan
-        from screening.config import Rank
+        from assay.screening.campaign import plan
+        from assay.screening.settings.config import Rank
 
         self._crystals, self._full, self._options = crystals, full, options
         self._rule = Rank(order=options.order)
@@ -128,7 +130,7 @@ class Bench:
         """CPU seconds for all crystals, and (std, score) by id."""
         import pyarrow as pa
 
-        from screening import rank
+        from assay.screening.ranking import rank
 
         spent, part = self._timed(ensemble, self._crystals)
         say(f"{ensemble.name}: {spent:.0f} CPU seconds for {len(self._crystals):,} crystals")
@@ -137,7 +139,7 @@ class Bench:
 
     def _timed(self, ensemble: Ensemble, crystals: Crystals) -> tuple[float, list[Any]]:
         """The least CPU seconds of some rounds, and the parts."""
-        from screening import worker
+        from assay.screening.runners import worker
 
         size, best, parts = self._options.chunk_size, float("inf"), []
         worker.score(crystals[:32], [ensemble])  # compiled, and its memory in place
@@ -151,7 +153,7 @@ class Bench:
         """One cut: what it costs, what it finds, and what its audits say, on average over their draws."""
         import numpy as np
 
-        from screening import cascade, rank
+        from assay.screening.ranking import cascade, rank
 
         lowest, n = rank.wants_low(self._rule), len(self._ids)
         kept = cascade.survivors(self._ids, self._std, self._low, cascade.quota(keep, n), lowest=lowest)
@@ -175,7 +177,7 @@ class Bench:
         """True recall and estimates with one audit."""
         import numpy as np
 
-        from screening import cascade, rank, recall
+        from assay.screening.ranking import cascade, rank, recall
 
         sign = -1.0 if rank.wants_low(self._rule) else 1.0
         audit = np.isin(self._ids, cascade.drawn(self._ids[~kept], self._options.audit, seed))

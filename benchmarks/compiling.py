@@ -1,9 +1,10 @@
 """When does torch.compile pay?
 
-Enters: real crystals of the data packs, an ALIGNN of the published size. Leaves: a table on the terminal and one JSON
-file. The same network on the same full graphs, as it was trained (which is what a GPU runs), compiled by torch for
-batches of any size, and as the twin that a CPU runs. One thread, process CPU time, the best of several rounds; what
-compiling takes is counted by itself, and says after how many crystals it is worth it.
+Enters: real crystals of the data packs, an ALIGNN of the published size. Leaves: a table on the
+terminal and one JSON file. The same network on the same full graphs, as it was trained (which is
+what a GPU runs), compiled by torch for batches of any size, and as the twin that a CPU runs. One
+thread, process CPU time, the best of several rounds; what compiling takes is counted by itself, and
+says after how many crystals it is worth it.
 
     python benchmarks/compiling.py --help
 """
@@ -20,8 +21,8 @@ from crystals import NEIGHBOURS, real_crystals
 from stopwatch import Contestant, Rates, arguments, machine, race, row, say, settle, show, versions, write
 
 if TYPE_CHECKING:
-    from models.batch import Batch
-    from models.layers import Network
+    from assay.models.networks.batch import Batch
+    from assay.models.networks.layers import Network
 
 FEATURES = "properties-identity-v1"
 AT_ONCE = 8
@@ -37,7 +38,7 @@ def main(words: list[str] | None = None) -> None:
     settle()
     import torch
 
-    from models import memory
+    from assay.models import memory
 
     torch.set_num_threads(1)
     memory.keep()
@@ -57,7 +58,7 @@ def measure(batches: list[Batch], network: Network, options: argparse.Namespace)
     """The race, what compiling takes, and after how many crystals that is worth it."""
     import torch
 
-    from models.frozen import freeze
+    from assay.models.ensemble.frozen import freeze
 
     quick: Any = copy.deepcopy(network)
     quick.encode = torch.compile(quick.encode, dynamic=True)
@@ -79,8 +80,8 @@ def measure(batches: list[Batch], network: Network, options: argparse.Namespace)
 
 
 def _batches(options: argparse.Namespace) -> list[Batch]:
-    from featurize import graphs
-    from models.batch import Batch
+    from assay.featurize import graphs
+    from assay.models.networks.batch import Batch
 
     crystals = real_crystals(options.data, options.crystals)
     spec = graphs.GraphSpec(k=NEIGHBOURS, angles=True, atom_features=FEATURES)
@@ -91,9 +92,9 @@ def _batches(options: argparse.Namespace) -> list[Batch]:
 def _network(trained: Path | None) -> Network:
     import torch
 
-    from featurize import atoms
-    from models import checkpoint
-    from models.alignn import ALIGNN
+    from assay.featurize import atoms
+    from assay.models.ensemble import checkpoint
+    from assay.models.networks.alignn import ALIGNN
 
     if trained is not None:
         return checkpoint.read(trained).network

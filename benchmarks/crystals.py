@@ -1,7 +1,7 @@
 """Real crystals for the benchmarks, and the same crystals as the objects and the graphs of a peer.
 
-Enters: the folder of the data packs. Leaves: `Crystals`, spread evenly over a pack, and alignn's builders of graphs.
-It does not know what is measured.
+Enters: the folder of the data packs. Leaves: `Crystals`, spread evenly over a pack, and alignn's
+builders of graphs. It does not know what is measured.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from stopwatch import Contestant, say
 
 if TYPE_CHECKING:
-    from sources.crystals import Crystals
+    from assay.sources.crystals import Crystals
 
 CUTOFF, NEIGHBOURS = 8.0, 12
 """Å and number: the graph of the published ALIGNN models."""
@@ -31,7 +31,7 @@ def superconductors(data: Path, n: int) -> Crystals:
 def _spread(path: Path, n: int, *, ordered: bool = False) -> Crystals:
     import numpy as np
 
-    from sources import table
+    from assay.sources import table
 
     stored = table.read(path)
     if ordered:
@@ -45,8 +45,8 @@ def _spread(path: Path, n: int, *, ordered: bool = False) -> Crystals:
 
 def jarvis_atoms(crystals: Crystals) -> list[Any]:
     """The crystals as objects of jarvis-tools, which alignn reads; one species per site."""
-    from models import interop
-    from sources.elements import SYMBOLS
+    from assay.models.published import alignn as interop
+    from assay.sources.elements import SYMBOLS
 
     cls = interop.import_alignn("alignn.graphs").Atoms
     sites = zip(crystals.site_ptr[:-1], crystals.site_ptr[1:], strict=True)
@@ -63,7 +63,7 @@ def jarvis_atoms(crystals: Crystals) -> list[Any]:
 
 def alignn_builders(crystals: Crystals) -> dict[str, Contestant]:
     """Both graph builders of alignn, each with its line graph; fewer where they are not installed."""
-    from models import interop
+    from assay.models.published import alignn as interop
 
     try:
         pure = interop.import_alignn("alignn.torch_graph_builder").build_pure_torch_graph

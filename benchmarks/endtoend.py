@@ -1,9 +1,10 @@
 """How long from a Parquet file to a ranked table, and what of it is not the networks?
 
-Enters: real crystals of the data packs. Leaves: tables on the terminal and one JSON file. Whole campaigns run as a user
-starts them, `assay run` in a process of its own, with a warm compile cache: wall and CPU time, and the time until the
-first prediction is committed. Then one campaign runs in this process with a worker that does nothing, and every call
-between two chunks is timed: reading, committing, and the rest, which is orchestration.
+Enters: real crystals of the data packs. Leaves: tables on the terminal and one JSON file. Whole
+campaigns run as a user starts them, `assay run` in a process of its own, with a warm compile cache:
+wall and CPU time, and the time until the first prediction is committed. Then one campaign runs in
+this process with a worker that does nothing, and every call between two chunks is timed: reading,
+committing, and the rest, which is orchestration.
 
     python benchmarks/endtoend.py --help
 """
@@ -86,7 +87,7 @@ def real_crystals(data: Path, n: int, path: Path) -> int:
     """`n` unlabelled Materials Project cells, evenly spread over the data pack, as a Parquet file."""
     import numpy as np
 
-    from sources import table
+    from assay.sources import table
 
     stored = table.read(data / "mp" / "mp_unlabelled_le40.parquet")
     rows = np.linspace(0, len(stored) - 1, min(n, len(stored))).astype(np.int64)
@@ -137,16 +138,18 @@ def _ranked(folder: Path) -> int:
 
 def orchestration(crystals: Path, scratch: Path) -> dict[str, Any]:
     """Microseconds per chunk of a campaign whose worker hands back what it has at hand."""
-    from screening import campaign, config, local, plan, yamlfile
-    from screening.attempts import Attempts
-    from screening.flow import Flow
-    from screening.ledger import Ledger
-    from screening.progress import Board
+    from assay.screening.campaign import drive, plan
+    from assay.screening.campaign.flow import Flow
+    from assay.screening.folder.attempts import Attempts
+    from assay.screening.folder.ledger import Ledger
+    from assay.screening.runners import local
+    from assay.screening.settings import config, yamlfile
+    from assay.screening.settings.progress import Board
 
     content = {"name": "bench", "models": [CHEAP], "output": str(scratch / "idle"), "max_bad": 1.0, "chunk_size": 128,
                "sources": [{"kind": "files", "paths": [str(crystals)]}]}  # fmt: skip
     planned = plan.make(yamlfile.validate(config.Campaign, content, "bench"))
-    campaign.run(planned, local.LocalRunner(_nothing), lambda: False, pull_only=True)
+    drive.run(planned, local.LocalRunner(_nothing), lambda: False, pull_only=True)
     clock = Clock()
     with Attempts(planned.folder / "attempts.log") as attempts:
         book = Ledger(planned.folder)
@@ -173,7 +176,8 @@ def pull(path: Path, scratch: Path, most: int = 600) -> dict[str, float]:
     except ImportError as error:
         say(f"pull skipped: {error}; pip install -e .[dev]")
         return {}
-    from sources import optimade, providers, table
+    from assay.sources import table
+    from assay.sources.databases import optimade, providers
 
     crystals = table.from_table(table.read(path), "mp")[0][:most]
     with reference_server(crystals, scratch) as url:
@@ -211,7 +215,7 @@ class Clock:
 def _nothing(_: str, chunk: Any) -> Any:
     import pyarrow as pa
 
-    from screening.worker import Part
+    from assay.screening.runners.worker import Part
 
     zeros = pa.array([0.0] * chunk.num_rows)
     return Part(pa.table({"id": chunk["id"], "tc_mean": zeros, "tc_std": zeros}), [])

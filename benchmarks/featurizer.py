@@ -1,11 +1,12 @@
 """How fast do crystals become graphs, beside alignn and pymatgen, and how much smaller are their symmetry quotients?
 
-Enters: crystals of the data packs. Leaves: tables on the terminal and one JSON file. Everyone gets the same crystals in
-the same process; CPU time on one thread, contestants take turns, the best of several rounds counts; wall time too for
-ours on two threads. A peer that is not installed is skipped with a note.
+Enters: crystals of the data packs. Leaves: tables on the terminal and one JSON file. Everyone gets
+the same crystals in the same process; CPU time on one thread, contestants take turns, the best of
+several rounds counts; wall time too for ours on two threads. A peer that is not installed is
+skipped with a note.
 
-The file is not called `featurize`: Ray puts the folder of a script first on the path of its workers, and those of
-scaling.py would find this file where they look for the room.
+The file is not called `featurize`: Ray puts the folder of a script first on the path of its
+workers, and those of scaling.py would find this file where they look for the room.
 
     python benchmarks/featurizer.py --help
 """
@@ -21,13 +22,14 @@ from crystals import CUTOFF, NEIGHBOURS, alignn_builders, real_crystals, sizes, 
 from stopwatch import Contestant, Rates, arguments, machine, race, row, say, settle, show, versions, write
 
 if TYPE_CHECKING:
-    from sources.crystals import Crystals
+    from assay.sources.crystals import Crystals
 
 BATCH = 64
 """Crystals per call of our featurizer; near what a worker hands to a network at once."""
 OURS = f"assay, batches of {BATCH}"
 TOLERANCES = {"prediction": (1e-5, False), "training": (1e-3, False), "prediction, symmetrised": (1e-5, True)}
-"""Å; what a campaign and a recipe use unless told otherwise, and what a campaign with `symmetrise` does."""
+"""Å; what a campaign and a recipe use unless told otherwise, and what a campaign with `symmetrise`
+does."""
 SYMMETRISED = 0.01
 """Å, of the symmetry search."""
 PEERS = ("alignn", "dgl", "jarvis-tools", "pymatgen", "pymatgen-core", "vesin", "matscipy")
@@ -39,7 +41,7 @@ def main(words: list[str] | None = None) -> None:
     settle()
     import torch
 
-    from models import memory
+    from assay.models import memory
 
     torch.set_num_threads(1)
     memory.keep()  # as in a campaign, and for every contestant
@@ -75,7 +77,7 @@ def _options(words: list[str] | None) -> argparse.Namespace:
 
 def neighbours(crystals: Crystals, repeat: int) -> Rates:
     """The 12 nearest atoms of every atom: ours beside compiled searches within 8 Å and a partial sort by numpy."""
-    from featurize import graphs
+    from assay.featurize import graphs
 
     parts = _parts(crystals)
     spec = graphs.GraphSpec(k=NEIGHBOURS)
@@ -93,7 +95,7 @@ def featurize(crystals: Crystals, repeat: int) -> Rates:
     """Graph, line graph and node features: ours beside both builders of alignn."""
     import numpy as np
 
-    from featurize import graphs
+    from assay.featurize import graphs
 
     parts, spec = _parts(crystals), graphs.GraphSpec(k=NEIGHBOURS, angles=True)
 
@@ -123,7 +125,7 @@ def featurize(crystals: Crystals, repeat: int) -> Rates:
 
 def quotients(crystals: Crystals, repeat: int) -> Rates:
     """The symmetry quotient of graphs that are there, with angles, as a campaign makes it, and whole."""
-    from featurize import graphs, quotient, standard
+    from assay.featurize import graphs, quotient, standard
 
     parts = _parts(crystals)
     spec = graphs.GraphSpec(k=NEIGHBOURS)
@@ -144,7 +146,7 @@ def quotients(crystals: Crystals, repeat: int) -> Rates:
 
 def threads(crystals: Crystals, repeat: int) -> Rates:
     """Ours on one and two threads, all crystals in one batch: wall and CPU time."""
-    from featurize import graphs, quotient
+    from assay.featurize import graphs, quotient
 
     spec = graphs.GraphSpec(k=NEIGHBOURS, angles=True)
     bare = graphs.build(crystals, graphs.GraphSpec(k=NEIGHBOURS))
@@ -170,7 +172,7 @@ def removed(crystals: Crystals) -> dict[str, Any]:
     """How many times fewer triplets the quotients have than full graphs of the crystals as they came."""
     import numpy as np
 
-    from featurize import graphs, quotient, standard
+    from assay.featurize import graphs, quotient, standard
 
     spec = graphs.GraphSpec(k=NEIGHBOURS, angles=True)
     full, even = (graphs.build(some, spec) for some in (crystals, standard.symmetrised(crystals, SYMMETRISED)))

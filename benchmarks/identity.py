@@ -1,8 +1,9 @@
 """Is the same crystal found, are others left apart, and what does it cost beside StructureMatcher and spglib?
 
-Enters: real crystals of the data packs. Leaves: one table on the terminal and one JSON file. Known pairs are rows of
-two packs with one Materials Project id and geometries from different releases; known strangers are Materials Project
-ids of one formula. One thread, process CPU time, contestants in turns.
+Enters: real crystals of the data packs. Leaves: one table on the terminal and one JSON file. Known
+pairs are rows of two packs with one Materials Project id and geometries from different releases;
+known strangers are Materials Project ids of one formula. One thread, process CPU time, contestants
+in turns.
 
     python benchmarks/identity.py --help
 """
@@ -20,7 +21,7 @@ from stopwatch import Contestant, Rates, arguments, machine, race, say, settle, 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sources.crystals import Crystals
+    from assay.sources.crystals import Crystals
 
 ROOT = Path(__file__).resolve().parents[1]
 MP = ("mp/mp_labelled_le40", "mp/mp_unlabelled_le40")
@@ -37,7 +38,7 @@ def main(words: list[str] | None = None) -> None:
     options = _options(words)
     settle()
     warnings.simplefilter("ignore")  # pymatgen remarks on its own deprecations
-    from sources.crystals import concat
+    from assay.sources.crystals import concat
 
     mp = concat([_pack(options.data, name) for name in MP])
     found: dict[str, Any] = {
@@ -68,7 +69,7 @@ def copies(data: Path, n: int) -> dict[str, Any]:
     """Crystals and three disturbed copies of each: copies that were not found, originals that were merged."""
     import numpy as np
 
-    from sources.crystals import concat
+    from assay.sources.crystals import concat
     from tests import crystal_copies
 
     ordered, doped = _spread(_pack(data, "mp/mp_labelled_le40"), n), _pack(data, "3dsc_mp/3dsc_mp")
@@ -89,7 +90,7 @@ def copies(data: Path, n: int) -> dict[str, Any]:
 
 def known_pairs(data: Path, mp: Crystals, most: int) -> dict[str, Any]:
     """Rows of another pack and of `mp` with one Materials Project id: how many are not found to be the same."""
-    from sources.crystals import concat
+    from assay.sources.crystals import concat
 
     row = {str(id): position for position, id in enumerate(mp.ids)}
     report = {}
@@ -117,7 +118,7 @@ def overlap(mp: Crystals, oqmd: Crystals) -> dict[str, Any]:
     """How many Materials Project crystals occur among the perovskites of OQMD."""
     import numpy as np
 
-    from sources.crystals import concat
+    from assay.sources.crystals import concat
 
     shared = np.isin(mp.formulas(), oqmd.formulas())
     part = mp.select(shared)
@@ -136,7 +137,8 @@ def cost(data: Path, n: int, repeat: int) -> Rates:
     from pymatgen.analysis import prototypes
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
-    from sources import convert, identity
+    from assay.sources import identity
+    from assay.sources.files import convert
     from tests import crystal_copies
 
     batch = _spread(_pack(data, "mp/mp_labelled_le40"), n)
@@ -171,7 +173,7 @@ def search(mp: Crystals, families: int, repeat: int) -> Rates:
     import numpy as np
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
-    from sources import convert
+    from assay.sources.files import convert
 
     batch, _ = _families(mp, families)
     formula = batch.formulas()
@@ -197,7 +199,7 @@ def search(mp: Crystals, families: int, repeat: int) -> Rates:
 
 
 def _search(crystals: Crystals) -> NDArray[Any]:
-    from sources import identity
+    from assay.sources import identity
 
     block = identity.blocks(identity.labels(crystals))
     return identity.clusters(len(crystals), identity.confirm(crystals, block))
@@ -207,7 +209,7 @@ def _unmatched(one: Crystals, other: Crystals, concat: Any) -> int:
     """Rows of `one` that are not the same as the row of `other` beside them, each pair judged alone."""
     import numpy as np
 
-    from sources import identity
+    from assay.sources import identity
 
     n = len(one)
     both = concat([one, other])
@@ -230,7 +232,7 @@ def _families(mp: Crystals, families: int) -> tuple[Crystals, int]:
 
 
 def _pack(data: Path, name: str) -> Crystals:
-    from sources import table
+    from assay.sources import table
 
     return table.from_table(table.read(data / f"{name}.parquet"), name)[0]
 

@@ -1,7 +1,8 @@
 """How many crystals per second through a network, and beside alignn with the same weights on the same crystals?
 
-Enters: real crystals of the data packs, ideal prototypes, trained networks. Leaves: tables on the terminal and one JSON
-file. One thread; process CPU time; contestants take turns, the best of several rounds counts.
+Enters: real crystals of the data packs, ideal prototypes, trained networks. Leaves: tables on the
+terminal and one JSON file. One thread; process CPU time; contestants take turns, the best of
+several rounds counts.
 
     python benchmarks/predict.py --help
 """
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from featurize.graphs import Graphs
-    from models.checkpoint import Checkpoint
-    from models.layers import Network
-    from sources.crystals import Crystals
+    from assay.featurize.graphs import Graphs
+    from assay.models.ensemble.checkpoint import Checkpoint
+    from assay.models.networks.layers import Network
+    from assay.sources.crystals import Crystals
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 128
@@ -47,7 +48,7 @@ def main(words: list[str] | None = None) -> None:
     settle()
     import torch
 
-    from models import memory
+    from assay.models import memory
 
     torch.set_num_threads(1)
     memory.keep()  # as in a campaign, and for every contestant
@@ -95,8 +96,9 @@ def _options(words: list[str] | None) -> argparse.Namespace:
 class Peer:
     """ALIGNN of the published size: alignn's model and ours with its weights.
 
-    Weights are alignn's own initialisation (the published ones cannot be fetched offline; the work is the same), batch
-    statistics those of real crystals, so that states have the size they have in use.
+    Weights are alignn's own initialisation (the published ones cannot be fetched offline; the work
+    is the same), batch statistics those of real crystals, so that states have the size they have in
+    use.
     """
 
     def __init__(self, theirs: Any, imported: Checkpoint) -> None:
@@ -107,7 +109,7 @@ class Peer:
         """None, with a note, where alignn or dgl is not installed."""
         import torch
 
-        from models import interop, published
+        from assay.models.published import alignn as interop, weights
 
         try:
             theirs = interop.import_alignn("alignn.models.alignn")
@@ -133,7 +135,7 @@ class Peer:
             with zipfile.ZipFile(path, "w") as archive:
                 archive.writestr("model/config.json", json.dumps(described))
                 archive.writestr("model/checkpoint_1.pt", held.getvalue())
-            return cls(model.eval(), published.convert(path, "y", "1"))
+            return cls(model.eval(), weights.convert(path, "y", "1"))
 
     def compare(self, what: str, crystals: Crystals, repeat: int) -> dict[str, Any]:
         """From crystals to numbers: theirs one by one, as its scripts do, and ours."""
@@ -187,9 +189,9 @@ class Peer:
         """Where an atom has ties among its neighbours, rounding decides which ones alignn keeps."""
         import numpy as np
 
-        from models import published, published_graphs
+        from assay.models.published import graphs as published_graphs, weights
 
-        rule = published.rule_of(self.imported)
+        rule = weights.rule_of(self.imported)
         ours = np.concatenate([np.diff(published_graphs.graphs(crystals[k : k + BATCH], rule).triplet_ptr)
                                for k in range(0, len(crystals), BATCH)])  # fmt: skip
         same = ours == [_dgl(one)[1].num_edges() for one in atoms]
@@ -198,10 +200,10 @@ class Peer:
                 "median": float(np.median(apart)), "largest": float(apart.max())}  # fmt: skip
 
     def _predict(self, network: Network, crystals: Crystals, *, merge: bool) -> NDArray[np.float64]:
-        from featurize.quotient import quotient
-        from models import published, published_graphs
+        from assay.featurize.quotient import quotient
+        from assay.models.published import graphs as published_graphs, weights
 
-        rule = published.rule_of(self.imported)
+        rule = weights.rule_of(self.imported)
 
         def build(part: Crystals) -> Graphs:
             full = published_graphs.graphs(part, rule)
@@ -214,7 +216,7 @@ def _dgl(atoms: Any) -> Any:
     """What alignn's prediction gives to its model."""
     import torch
 
-    from models import interop
+    from assay.models.published import alignn as interop
 
     build = interop.import_alignn("alignn.graphs").Graph.atom_dgl_multigraph
     graph, line_graph = build(atoms, cutoff=CUTOFF, max_neighbors=NEIGHBOURS)
@@ -231,9 +233,9 @@ def predict(
     import numpy as np
     import torch
 
-    from models.batch import Batch
-    from models.inputs import GraphInputs
-    from models.reading import micro_batches
+    from assay.models.ensemble.reading import micro_batches
+    from assay.models.networks.batch import Batch
+    from assay.models.networks.inputs import GraphInputs
 
     said = np.empty(len(crystals))
     with torch.inference_mode():
@@ -250,9 +252,10 @@ def trained(folder: Path, what: str, crystals: Crystals) -> dict[str, Any]:
     """A trained network on quotients and on full graphs: how far apart, and is the ranking the same?"""
     import numpy as np
 
-    from featurize import graphs
-    from featurize.quotient import of_crystals
-    from models import checkpoint, registry
+    from assay.featurize import graphs
+    from assay.featurize.quotient import of_crystals
+    from assay.models.ensemble import checkpoint
+    from assay.models.networks import registry
 
     kept = checkpoint.read(folder)
     assert isinstance(kept.spec, graphs.GraphSpec), f"{folder} reads pictures"
@@ -284,7 +287,7 @@ def trained(folder: Path, what: str, crystals: Crystals) -> dict[str, Any]:
 
 def ensembles(packs: dict[str, Crystals], repeat: int) -> Rates:
     """The bundled ensembles, from crystals to calibrated predictions."""
-    from models.ensemble import Ensemble
+    from assay.models.ensemble.ensemble import Ensemble
 
     rates: Rates = {}
     for folder in sorted((ROOT / "models/zoo").iterdir()):
@@ -303,7 +306,7 @@ def ensembles(packs: dict[str, Crystals], repeat: int) -> Rates:
 
 def prototypes(n: int) -> Crystals:
     """Ideal cells of many structure types, ordered."""
-    from sources import prototypes as source
+    from assay.sources import prototypes as source
 
     crystals = source.generate(8 * n, seed=0)
     return crystals.select(crystals.is_ordered.nonzero()[0][:n])
@@ -316,7 +319,7 @@ def roofline(crystals: Crystals) -> dict[str, Any]:
     """GFLOP/s of single-precision products on one core, and what a full-size ALIGNN reaches of it on quotients."""
     import torch
 
-    from models import linear
+    from assay.models.networks import linear
 
     weight, x = torch.randn(256, 256), torch.randn(1_024, 256)
     products = {"oneDNN": linear.product, "MKL": torch.nn.functional.linear}
@@ -350,13 +353,13 @@ def _full_size(crystals: Crystals) -> tuple[float, float, float]:
     """GFLOP that a full-size ALIGNN asks for and that its twin multiplies, and seconds, per crystal."""
     import torch
 
-    from featurize import graphs
-    from featurize.quotient import of_crystals
-    from models.alignn import ALIGNN
-    from models.batch import Batch
-    from models.frozen import freeze
-    from models.inputs import GraphInputs
-    from models.reading import micro_batches
+    from assay.featurize import graphs
+    from assay.featurize.quotient import of_crystals
+    from assay.models.ensemble.frozen import freeze
+    from assay.models.ensemble.reading import micro_batches
+    from assay.models.networks.alignn import ALIGNN
+    from assay.models.networks.batch import Batch
+    from assay.models.networks.inputs import GraphInputs
 
     merged = of_crystals(graphs.build(crystals, graphs.GraphSpec(k=NEIGHBOURS)), angles=True)
     batches = [Batch.of(merged.select(rows)) for rows in micro_batches(GraphInputs(merged))]

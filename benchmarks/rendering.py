@@ -1,8 +1,9 @@
 """How many pictures per second does one core draw, beside ASE's two writers and OpenCV?
 
-Enters: real crystals of 40 atoms of the data packs, as supercells of 2 x 2 x 1. Leaves: a table and one JSON file. CPU
-time, one thread, contestants in turns on the same atoms at the same places. What a peer is asked for is the picture a
-person would take; what we draw is normalised into the batch of a network.
+Enters: real crystals of 40 atoms of the data packs, as supercells of 2 x 2 x 1. Leaves: a table and
+one JSON file. CPU time, one thread, contestants in turns on the same atoms at the same places. What
+a peer is asked for is the picture a person would take; what we draw is normalised into the batch of
+a network.
 
     python benchmarks/rendering.py --help
 """
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from stopwatch import ROOT, Contestant, Rates, arguments, machine, race, say, settle, show, versions, write
 
 if TYPE_CHECKING:
-    from featurize.scene import Scenes
+    from assay.featurize.pictures.scene import Scenes
 
 
 def main(words: list[str] | None = None) -> None:
@@ -42,8 +43,8 @@ def images(data: Path, n: int, size: int, repeat: int) -> Rates:
     from ase.data import covalent_radii
     from ase.data.colors import jmol_colors
 
-    from featurize import raster
-    from featurize.scene import ViewSpec
+    from assay.featurize.pictures import raster
+    from assay.featurize.pictures.scene import ViewSpec
 
     supercells = [atoms.repeat((2, 2, 1)) for atoms in forty(data, n)]
     spec = ViewSpec(encoding="elements", size=size)
@@ -56,8 +57,8 @@ def images(data: Path, n: int, size: int, repeat: int) -> Rates:
 
 def crystals(data: Path, n: int, size: int, repeat: int) -> Rates:
     """All a vision network gets of one crystal: three blocks, six views each, bonds and all."""
-    from featurize import raster, scene
-    from sources.convert import from_ase
+    from assay.featurize.pictures import raster, scene
+    from assay.sources.files.convert import from_ase
 
     atoms = forty(data, n)
     batch = from_ase(atoms, [f"mp/{k}" for k in range(len(atoms))])
@@ -86,8 +87,8 @@ def told(title: str, rates: Rates) -> Rates:
 
 def forty(data: Path, n: int) -> list[Any]:
     """Materials Project cells of 40 atoms, as ASE has them."""
-    from sources import table
-    from sources.convert import to_ase
+    from assay.sources import table
+    from assay.sources.files.convert import to_ase
 
     stored = table.read(data / "mp" / "mp_labelled_le40.parquet")
     batch, _ = table.from_table(stored, "mp")
@@ -98,7 +99,7 @@ def seen_along_c(supercells: list[Any], radii: list[Any], colour: Any) -> Scenes
     """What ASE draws: positions as they are, x to the right, y up; the same margin around all."""
     import numpy as np
 
-    from featurize.scene import Scenes
+    from assay.featurize.pictures.scene import Scenes
 
     centre = [atoms.positions - (atoms.positions.min(0) + atoms.positions.max(0)) / 2 for atoms in supercells]
     extent = [float((abs(r[:, :2]).max(1) + s).max()) for r, s in zip(centre, radii, strict=True)]
@@ -125,10 +126,10 @@ def figure(path: Path) -> None:
     from ase.visualize.plot import plot_atoms
     from matplotlib import pyplot as plt
 
-    from featurize import raster, scene
-    from sources import files
+    from assay.featurize.pictures import raster, scene
+    from assay.sources.files import reading
 
-    one, _ = files.read(ROOT / "tests/data/La1.85Sr0.15CuO4.cif")
+    one, _ = reading.read(ROOT / "tests/data/La1.85Sr0.15CuO4.cif")
     made = {
         name: scene.ViewSpec(encoding=name, supercells=((2, 2, 1),), random=1, bonds=0.0 if name == "elements" else 1.2)
         for name in ("elements", "physics", "electronic", "deep")

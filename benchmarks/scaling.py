@@ -1,11 +1,12 @@
 """What do the ledger and Ray cost, beside the bare worker function and beside Ray Data?
 
-Enters: real crystals of the data packs, cut into chunks. Leaves: a table and one JSON file. Every contestant does the
-same chunks with the same worker function and writes the same rows. Measured is from the end of the first quarter to the
-last chunk (start-up is given apart), in wall time, because orchestration is waiting more than computing; run it on an
-idle machine. Machines change their speed from minute to minute. So beside the time per chunk, which compares different
-minutes, stands what one run says of itself: how much of their time the workers were outside the worker function, and
-how much CPU time was spent outside it.
+Enters: real crystals of the data packs, cut into chunks. Leaves: a table and one JSON file. Every
+contestant does the same chunks with the same worker function and writes the same rows. Measured is
+from the end of the first quarter to the last chunk (start-up is given apart), in wall time, because
+orchestration is waiting more than computing; run it on an idle machine. Machines change their speed
+from minute to minute. So beside the time per chunk, which compares different minutes, stands what
+one run says of itself: how much of their time the workers were outside the worker function, and how
+much CPU time was spent outside it.
 
     python benchmarks/scaling.py --help
 """
@@ -63,7 +64,7 @@ def nothing(folder: str) -> Work:  # noqa: ARG001 (made like the real worker)
 def _pass(_: str, chunk: Any) -> Any:
     import pyarrow as pa
 
-    from screening.worker import Part
+    from assay.screening.runners.worker import Part
 
     zeros = pa.array([0.0] * chunk.num_rows)
     return Part(pa.table({"id": chunk["id"], "x_mean": zeros, "x_std": zeros}), [])
@@ -71,7 +72,7 @@ def _pass(_: str, chunk: Any) -> Any:
 
 def score(folder: str) -> Work:
     """Make the worker function of campaigns."""
-    from screening import worker
+    from assay.screening.runners import worker
 
     return worker.Worker(partial(worker.load, [folder], 1))
 
@@ -94,7 +95,9 @@ class Bench:
     """A pulled and sealed campaign, and the contestants that score it."""
 
     def __init__(self, folder: Path, options: argparse.Namespace) -> None:
-        from screening import campaign, config, local, plan, yamlfile
+        from assay.screening.campaign import drive, plan
+        from assay.screening.runners import local
+        from assay.screening.settings import config, yamlfile
 
         self.folder, self.model = folder, str(options.model)
         path = folder / "crystals.parquet"
@@ -102,15 +105,15 @@ class Bench:
         content = {"name": "bench", "models": [self.model], "output": str(folder / "campaign"), "max_bad": 1.0,
                    "sources": [{"kind": "files", "paths": [str(path)]}], "chunk_size": options.chunk_size}  # fmt: skip
         self.plan = plan.make(yamlfile.validate(config.Campaign, content, "bench"))
-        campaign.run(self.plan, local.LocalRunner(_pass), lambda: False, pull_only=True)
+        drive.run(self.plan, local.LocalRunner(_pass), lambda: False, pull_only=True)
         self.n_chunks = len(self.chunks())
         assert self.n_chunks > 1, "one chunk has no steady state: more --crystals, or a smaller --chunk-size"
 
     def chunks(self) -> list[Any]:
         """The chunk tables."""
-        from screening import snapshot
-        from screening.ledger import Ledger
-        from sources import table
+        from assay.screening.folder import snapshot
+        from assay.screening.folder.ledger import Ledger
+        from assay.sources import table
 
         book = Ledger(self.plan.folder)
         return [table.read(self.plan.folder / chunk.path) for chunk in snapshot.chunks(book)]
@@ -129,14 +132,14 @@ class Bench:
 
     def local(self, make: Make) -> Iterator[float]:
         """A campaign in this process."""
-        from screening.local import LocalRunner
+        from assay.screening.runners.local import LocalRunner
 
         yield from self._campaign(LocalRunner(make(self.model)))
 
     def ray(self, make: Make, workers: int = WORKERS) -> Iterator[float]:
         """A campaign on Ray."""
-        from screening.cluster import ClusterRunner
-        from screening.config import Ray
+        from assay.screening.runners.cluster import ClusterRunner
+        from assay.screening.settings.config import Ray
 
         runner = ClusterRunner(partial(make, self.model), Ray(workers=workers, min_workers=workers))
         try:
@@ -148,10 +151,10 @@ class Bench:
         """Score the campaign anew, with every commit."""
         import shutil
 
-        from screening.attempts import Attempts
-        from screening.flow import Flow
-        from screening.ledger import Ledger
-        from screening.progress import Board
+        from assay.screening.campaign.flow import Flow
+        from assay.screening.folder.attempts import Attempts
+        from assay.screening.folder.ledger import Ledger
+        from assay.screening.settings.progress import Board
 
         folder = self.folder / "scored"
         shutil.rmtree(folder, ignore_errors=True)
@@ -249,9 +252,10 @@ COLUMNS = {
 def timed(run: Callable[[Make], Iterator[float]], make: Make, bench: Bench, workers: int) -> dict[str, float]:
     """What one run took, from the end of the first quarter to the last chunk, and its wait for the first chunk.
 
-    `outside_share` is the part of the workers' time that was not spent in the worker function, `lost_share` the part in
-    which the worker function did not compute: outside it, or inside it while others had the core. `cpu_elsewhere_share`
-    is the CPU time that this process and all below it spent outside the function, as a part of the CPU time inside.
+    `outside_share` is the part of the workers' time that was not spent in the worker function,
+    `lost_share` the part in which the worker function did not compute: outside it, or inside it
+    while others had the core. `cpu_elsewhere_share` is the CPU time that this process and all below
+    it spent outside the function, as a part of the CPU time inside.
     """
     spans = Path(tempfile.mkdtemp(dir=bench.folder))
     skipped = max(1, bench.n_chunks // 4)
@@ -301,7 +305,7 @@ def real_crystals(data: Path, n: int, path: Path) -> None:
     """`n` cells of the Materials Project, spread over the data pack, as a Parquet file."""
     import numpy as np
 
-    from sources import table
+    from assay.sources import table
 
     stored = table.read(data / "mp" / "mp_labelled_le40.parquet")
     rows = (np.arange(n) * max(1, stored.num_rows // n)) % stored.num_rows

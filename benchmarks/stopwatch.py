@@ -1,7 +1,7 @@
 """The stopwatch of the benchmarks: process CPU time, contestants in turns, best of several rounds; tables and facts.
 
-Enters: a command line, functions without arguments. Leaves: rates, printed tables, a JSON file, and what they were
-measured on. It does not know what is measured.
+Enters: a command line, functions without arguments. Leaves: rates, printed tables, a JSON file, and
+what they were measured on. It does not know what is measured.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """How many structures per second does a network learn from, beside alignn and PyTorch Geometric on the same crystals?
 
-Enters: real crystals of the data packs. Leaves: tables on the terminal and one JSON file. A contestant is one epoch of
-training: batches in a new order, forward, backward, a step of AdamW; graphs are built before, and timed apart. One
-thread; process CPU time, contestants take turns, each is warmed up, the best of several rounds counts. A peer that is
-not installed is skipped with a note.
+Enters: real crystals of the data packs. Leaves: tables on the terminal and one JSON file. A
+contestant is one epoch of training: batches in a new order, forward, backward, a step of AdamW;
+graphs are built before, and timed apart. One thread; process CPU time, contestants take turns, each
+is warmed up, the best of several rounds counts. A peer that is not installed is skipped with a
+note.
 
     python benchmarks/training.py --help
 """
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from featurize.graphs import Graphs, GraphSpec
-    from sources.crystals import Crystals
+    from assay.featurize.graphs import Graphs, GraphSpec
+    from assay.sources.crystals import Crystals
 
 ROOT = Path(__file__).resolve().parents[1]
 SEED = 0
@@ -41,7 +42,7 @@ def main(words: list[str] | None = None) -> None:
     settle()
     import torch
 
-    from models import memory
+    from assay.models import memory
 
     torch.set_num_threads(1)
     memory.keep()  # as in `assay train`, and for every contestant
@@ -79,7 +80,7 @@ def labelled(data: Path, n: int) -> tuple[Crystals, Any]:
     """`n` Materials Project cells of at most 40 atoms, drawn at random, and their formation energies, standardised."""
     import numpy as np
 
-    from sources import table
+    from assay.sources import table
 
     stored = table.read(data / "mp" / "mp_labelled_le40.parquet")
     rows = np.random.default_rng(SEED).choice(len(stored), n, replace=False)
@@ -114,9 +115,9 @@ def smaller(crystals: Crystals, target: Any, batch: int, repeat: int) -> dict[st
 
 def build_graphs(crystals: Crystals, repeat: int) -> Rates:
     """Graphs with line graphs, what is done once before training; ours with and without the quotient."""
-    from featurize import graphs
-    from featurize.quotient import quotient
-    from models.recipe import Recipe
+    from assay.featurize import graphs
+    from assay.featurize.quotient import quotient
+    from assay.models.training.recipe import Recipe
 
     spec = _spec(angles=True)
     contestants: dict[str, Contestant] = {
@@ -193,11 +194,11 @@ def compare(runs: dict[str, Training], title: str, repeat: int) -> Rates:
 
 
 def ours(name: str, sizes: dict[str, Any], crystals: Crystals, target: Any, batch: int) -> dict[str, Training]:
-    """Our network on both kinds of graph; a full graph gets its angles with each batch, as in `models/train.py`."""
-    from featurize import graphs
-    from featurize.quotient import quotient
-    from models import registry
-    from models.recipe import Recipe
+    """Our network on both kinds of graph; a full graph gets its angles with each batch, as in `models/training/train.py`."""
+    from assay.featurize import graphs
+    from assay.featurize.quotient import quotient
+    from assay.models.networks import registry
+    from assay.models.training.recipe import Recipe
 
     full = graphs.build(crystals, _spec(angles=name in registry.NEEDS_ANGLES))
     merged = quotient(full, Recipe.quotient)
@@ -211,12 +212,13 @@ def ours(name: str, sizes: dict[str, Any], crystals: Crystals, target: Any, batc
 def _our_training(
     name: str, sizes: dict[str, Any], built: Graphs, target: Any, batch: int, facts: dict[str, float]
 ) -> Training:
-    """The step of `models/train.py`: L1 loss over the known rows, clipped gradients, AdamW, averaged weights."""
+    """The step of `models/training/train.py`: L1 loss over the known rows, clipped gradients, AdamW, averaged weights."""
     import torch
 
-    from featurize import atoms
-    from models import optimise, registry
-    from models.batch import Batch
+    from assay.featurize import atoms
+    from assay.models.networks import registry
+    from assay.models.networks.batch import Batch
+    from assay.models.training import optimise
 
     torch.manual_seed(SEED)
     network = registry.create(name, atoms.width(built.spec.atom_features), ["y"], **sizes).train()
@@ -244,7 +246,7 @@ def _our_training(
 
 def alignn_peers(crystals: Crystals, target: Any, sizes: tuple[int, int], batch: int) -> dict[str, Training]:
     """The DGL model of alignn and its pure one, of the same sizes, on its own graphs, in the step of its trainer."""
-    from models import interop
+    from assay.models.published import alignn as interop
 
     try:
         classic, pure = (interop.import_alignn(f"alignn.models.{name}") for name in ("alignn", "alignn_atomwise_pure"))
@@ -281,7 +283,7 @@ def _alignn_training(
     """The loop of `alignn.train.train_dgl`: its collation, parameter groups, one-cycle rates, L1 loss, kept results."""
     import torch
 
-    from models import interop
+    from assay.models.published import alignn as interop
 
     torch.manual_seed(SEED)
     network = make().train()
@@ -317,8 +319,8 @@ def geometric_peer(crystals: Crystals, target: Any, batch: int) -> dict[str, Tra
         return {}
     import torch
 
-    from featurize import graphs
-    from models.layers import RadialBasis
+    from assay.featurize import graphs
+    from assay.models.networks.layers import RadialBasis
 
     built = graphs.build(crystals, _spec(angles=False))
     content, expand = torch.from_numpy(built.features()), RadialBasis(0.0, 8.0, 40)
@@ -370,7 +372,7 @@ def _geometric_network(features: int) -> torch.nn.Module:
 
 def _spec(*, angles: bool) -> GraphSpec:
     """The graph of the bundled ALIGNN and CGCNN of `models/zoo/formation-energy`."""
-    from featurize.graphs import GraphSpec
+    from assay.featurize.graphs import GraphSpec
 
     return GraphSpec(k=packs.NEIGHBOURS, angles=angles, atom_features="properties-identity-v1")
 

@@ -1,8 +1,9 @@
 """How many pictures per second does a vision transformer read on one core, beside plain timm?
 
-Enters: real crystals of the data packs. Leaves: a table and one JSON file. The same weights and pictures for everybody:
-adapters that learned for a few steps, merged. Ours is timed from the scene on, rendering included; the peer is given
-its pictures. CPU time, one thread, contestants in turns; beside each its smallest cosine to the peer's state.
+Enters: real crystals of the data packs. Leaves: a table and one JSON file. The same weights and
+pictures for everybody: adapters that learned for a few steps, merged. Ours is timed from the scene
+on, rendering included; the peer is given its pictures. CPU time, one thread, contestants in turns;
+beside each its smallest cosine to the peer's state.
 
     python benchmarks/vision.py --help
 """
@@ -38,13 +39,15 @@ def main(words: list[str] | None = None) -> None:
 def adapted(backbone: str, data: Path) -> tuple[Any, Any]:
     """A network of the size of a published one, with merged adapters, and pictures of 224 pixels.
 
-    The published weights cannot be fetched offline: these are random, and the adapters learned for three steps.
+    The published weights cannot be fetched offline: these are random, and the adapters learned for
+    three steps.
     """
     import torch
 
-    from featurize.scene import ViewSpec
-    from models import lora, registry
-    from models.recipe import Lora
+    from assay.featurize.pictures.scene import ViewSpec
+    from assay.models.networks import registry
+    from assay.models.training import lora
+    from assay.models.training.recipe import Lora
 
     view = ViewSpec(random=3, supercells=((1, 1, 1), (2, 2, 1)))
     torch.manual_seed(0)
@@ -63,7 +66,7 @@ def adapted(backbone: str, data: Path) -> tuple[Any, Any]:
 
 def trained(folder: Path, data: Path) -> tuple[Any, Any]:
     """A network of ours with the pictures it learned from."""
-    from models import checkpoint
+    from assay.models.ensemble import checkpoint
 
     read = checkpoint.read(folder)
     return read.network, pictured(data, read.spec, 40)
@@ -74,8 +77,8 @@ def told(title: str, network: Any, shown: Any, pictures: int, repeat: int) -> Ra
     import numpy as np
     import torch
 
-    from featurize import augment
-    from models import vision
+    from assay.featurize.pictures import augment
+    from assay.models.networks import vision
 
     scenes = augment.select(shown.scenes, np.arange(min(pictures, len(shown.scenes))), np.array([0, pictures]))
     half = copy.deepcopy(network)
@@ -98,8 +101,8 @@ def readers(network: Any, half: Any, scenes: Any, spec: Any, found: dict[str, An
     import numpy as np
     import torch
 
-    from featurize import augment, raster
-    from models.batch import Images
+    from assay.featurize.pictures import augment, raster
+    from assay.models.networks.batch import Images
 
     mean, std = network.mean.numpy(), network.std.numpy()
     parts = [augment.select(scenes, np.arange(k, min(k + BATCH, len(scenes))), np.array([0, BATCH]))
@@ -131,7 +134,7 @@ def peer(network: Any) -> Any:
     import torch
     from torch import nn
 
-    from models.vision import ripple
+    from assay.models.networks.vision import ripple
 
     plain = copy.deepcopy(network.vit)
     for module in plain.modules():
@@ -150,8 +153,8 @@ def pictured(data: Path, view: Any, n: int) -> Any:
     """Materials Project crystals spread over the data pack, as a vision network reads them."""
     import numpy as np
 
-    from models import prepare
-    from sources import table
+    from assay.models.training import prepare
+    from assay.sources import table
 
     stored = table.read(data / "mp" / "mp_labelled_le40.parquet")
     rows = np.linspace(0, len(stored) - 1, n).astype(np.int64)

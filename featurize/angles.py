@@ -1,7 +1,7 @@
 """Angles between the bonds of an atom: the line graph, compiled.
 
-Enters: edges grouped by target. Leaves: ordered pairs of edges that end at the same atom, with the cosine between them.
-This module does not know how neighbours were chosen.
+Enters: edges grouped by target. Leaves: ordered pairs of edges that end at the same atom, with the
+cosine between them. This module does not know how neighbours were chosen.
 """
 
 import math
@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from featurize import threads as cores
+from assay.featurize import threads as cores
 
 
 def triplets(
@@ -21,12 +21,14 @@ def triplets(
 
     Args:
         target: (E,) atom at which each edge ends, ascending.
-        vector: (E, 3) Å, from target to source; a zero vector has no angles, its cosines mean nothing.
+        vector: (E, 3) Å, from target to source; a zero vector has no angles, its cosines mean
+            nothing.
         n_nodes: number of atoms.
         threads: that share the atoms; the result is the same for any number.
 
     Returns:
-        `pointer` (n_nodes + 1,) triplets of each atom, `edge` (T,) the edge that is updated, ascending, `other` (T,)
+        `pointer` (n_nodes + 1,) triplets of each atom, `edge` (T,) the edge that is updated,
+            ascending, `other` (T,)
         the edge it sees, `cosine` (T,) in [-1, 1].
     """
     into, pointer = _pointers(target, n_nodes)

@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from featurize import elements
+from assay.featurize import elements
 
 
 @cache
@@ -28,7 +28,8 @@ TABLES: dict[str, Callable[[], NDArray[np.float32]]] = {
     "properties-v1": _properties,
     "properties-identity-v1": _properties_and_identity,
 }
-"""Element tables (104, p) by the name a `GraphSpec` gives them. A table never changes: a new one gets a new name."""
+"""Element tables (104, p) by the name a `GraphSpec` gives them. A table never changes: a new one
+gets a new name."""
 
 
 def width(name: str) -> int:
@@ -41,8 +42,8 @@ def features(
 ) -> NDArray[np.float32]:
     """(N, width) occupancy-weighted mean of the element rows on each site, with the site's total occupancy last.
 
-    A vacancy is visible only through the last column: the mean alone would forget it. Occupancies are rounded to 5
-    decimals first, because float32 sums of fractions read 1.0000001.
+    A vacancy is visible only through the last column: the mean alone would forget it. Occupancies
+    are rounded to 5 decimals first, because float32 sums of fractions read 1.0000001.
 
     Raises:
         ValueError: for an element the table does not hold.

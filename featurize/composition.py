@@ -1,9 +1,10 @@
 """Composition features for baselines: statistics of element properties, blind to structure.
 
-Enters: `Crystals.composition()`. Leaves: one row of numbers per crystal. Follows the recipe of Ward et al., npj Comput.
-Mater. 2, 16028 (2016) ("Magpie"): stoichiometry norms, six statistics of every element property, shares of the valence
-orbitals, ionic character. Beside them stands the share of every element, which Magpie lacks and trees profit from.
-Magpie's band gap, magnetic moment and space group of the pure elements are not tabulated here.
+Enters: `Crystals.composition()`. Leaves: one row of numbers per crystal. Follows the recipe of Ward
+et al., npj Comput. Mater. 2, 16028 (2016) ("Magpie"): stoichiometry norms, six statistics of every
+element property, shares of the valence orbitals, ionic character. Beside them stands the share of
+every element, which Magpie lacks and trees profit from. Magpie's band gap, magnetic moment and
+space group of the pure elements are not tabulated here.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from featurize import elements
-from sources.elements import SYMBOLS
+from assay.featurize import elements
+from assay.sources.elements import SYMBOLS
 
 NORMS = (2, 3, 5, 7, 10)
 """Orders of the stoichiometry norms."""

@@ -1,12 +1,13 @@
 """Element properties as numbers a network or a baseline can read.
 
-Enters: nothing. Leaves: a table by atomic number, 1 to 103. Heavier elements have no row: too few of their
-properties are measured.
+Enters: nothing. Leaves: a table by atomic number, 1 to 103. Heavier elements have no row: too few
+of their properties are measured.
 
-Sources: atomic mass, Pauling electronegativity, first ionisation energy (eV), electron affinity (eV), melting point
-(K), molar volume (cm^3/mol), atomic radius (Å, Slater) and Mendeleev number (Pettifor) as tabulated in pymatgen;
-covalent radius (Å) from Cordero et al., Dalton Trans. 2832 (2008), as tabulated in ASE; valence electrons are those
-outside the noble-gas core of the ground-state configuration (NIST).
+Sources: atomic mass, Pauling electronegativity, first ionisation energy (eV), electron affinity
+(eV), melting point (K), molar volume (cm^3/mol), atomic radius (Å, Slater) and Mendeleev number
+(Pettifor) as tabulated in pymatgen; covalent radius (Å) from Cordero et al., Dalton Trans. 2832
+(2008), as tabulated in ASE; valence electrons are those outside the noble-gas core of the
+ground-state configuration (NIST).
 """
 
 import csv
@@ -36,7 +37,8 @@ def property_names() -> tuple[str, ...]:
 def properties() -> NDArray[np.float64]:
     """(104, p) raw property values by atomic number; row 0 is NaN.
 
-    A value nobody has measured (atomic radius of a noble gas, say) is taken from the nearest atomic number with one.
+    A value nobody has measured (atomic radius of a noble gas, say) is taken from the nearest atomic
+    number with one.
     """
     raw = np.genfromtxt(_TABLE, delimiter=",", skip_header=1, dtype=np.float64)
     raw = np.delete(raw, 1, axis=1)  # the symbol

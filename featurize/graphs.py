@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from featurize import angles, atoms, neighbours
-from sources.crystals import Crystals, gather_ranges, join_pointers
+from assay.featurize import angles, atoms, neighbours
+from assay.sources.crystals import Crystals, gather_ranges, join_pointers
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class GraphSpec:
     angles: bool = False
     """Whether the line graph is built."""
     atom_features: str = "properties-v1"
-    """Name of the element table, a key of `featurize.atoms.TABLES`."""
+    """Name of the element table, a key of `assay.featurize.atoms.TABLES`."""
 
     def __post_init__(self) -> None:
         if self.neighbours not in ("nearest", "radius"):
@@ -92,7 +92,8 @@ class Graphs:
     cosine: NDArray[np.float32]
     """(T,) cosine of the angle between the two edges."""
     weights: Weights | None = None
-    """Multiplicities in a quotient graph; None where every atom, edge and triplet stands for itself."""
+    """Multiplicities in a quotient graph; None where every atom, edge and triplet stands for
+    itself."""
 
     def __len__(self) -> int:
         return len(self.node_ptr) - 1
@@ -208,8 +209,9 @@ def join(parts: Sequence[Graphs]) -> Graphs:
 def build(crystals: Crystals, spec: GraphSpec, threads: int = 1) -> Graphs:
     """Build the graphs of a batch of crystals, with so many threads; the result is the same for any number.
 
-    A crystal in `radius` mode may have nodes without edges. Two atoms at the same place make an edge of length zero,
-    whose angles mean nothing: ask `Graphs.shortest` before a crystal goes to a network.
+    A crystal in `radius` mode may have nodes without edges. Two atoms at the same place make an
+    edge of length zero, whose angles mean nothing: ask `Graphs.shortest` before a crystal goes to a
+    network.
     """
     cells = crystals.lattice, crystals.frac, crystals.site_ptr
     if spec.neighbours == "nearest":

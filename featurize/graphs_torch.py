@@ -1,13 +1,15 @@
 """The same graphs in torch, for devices: all atoms of a batch ask for their neighbours at once.
 
-Enters: `Crystals` and a `GraphSpec`; positions, cells, species and pointers travel, nothing bigger. Leaves:
-`DeviceGraphs`, with the edges of `featurize.graphs` in the same order, and their angles. Distances are found by the
-same operations in the same order in float64: on CPU tensors every real crystal tried gave the same bits. On a CPU the
-compiled search is far quicker. Never run on CUDA. This module does not know networks.
+Enters: `Crystals` and a `GraphSpec`; positions, cells, species and pointers travel, nothing bigger.
+Leaves: `DeviceGraphs`, with the edges of `assay.featurize.graphs` in the same order, and their
+angles. Distances are found by the same operations in the same order in float64: on CPU tensors
+every real crystal tried gave the same bits. On a CPU the compiled search is far quicker. Never run
+on CUDA. This module does not know networks.
 
-An atom measures every image of every atom of its crystal that can lie within its radius. One that finds too few
-neighbours asks again with a longer radius, alone: what it keeps does not depend on the radius. Memory is bounded by
-taking atoms in portions. Every result is made by gathers, stable sorts and integer sums; nothing is added by atomics.
+An atom measures every image of every atom of its crystal that can lie within its radius. One that
+finds too few neighbours asks again with a longer radius, alone: what it keeps does not depend on
+the radius. Memory is bounded by taking atoms in portions. Every result is made by gathers, stable
+sorts and integer sums; nothing is added by atomics.
 """
 
 from __future__ import annotations
@@ -21,22 +23,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featurize import atoms, elements
-from featurize.graphs import GraphSpec
-from sources.crystals import Crystals
+from assay.featurize import atoms, elements
+from assay.featurize.graphs import GraphSpec
+from assay.sources.crystals import Crystals
 
 IMAGES_AT_ONCE = 2**22
 """Images that are measured at once, about 200 bytes each."""
 _ABUNDANCE = 1.5
 _GROWTH = 1.2
-"""Longer steps than the compiled search takes: a search in vain costs a device a round of launches."""
+"""Longer steps than the compiled search takes: a search in vain costs a device a round of
+launches."""
 _BEYOND = 1e-9
 """Cells; rounding must not lose an image: its distance decides."""
 
 
 @dataclass(frozen=True, eq=False)
 class DeviceGraphs:
-    """Full graphs of `n` crystals on a device, as `featurize.graphs.Graphs`; angles are made when asked for."""
+    """Full graphs of `n` crystals on a device, as `assay.featurize.graphs.Graphs`; angles are made when asked for."""
 
     spec: GraphSpec
     """How they were built."""
@@ -90,7 +93,7 @@ class DeviceGraphs:
         return pointer[self.node_ptr].diff()
 
     def angles(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The line graph as `featurize.angles` lays it out: edge (T,), other (T,) int64, cosine (T,) float32."""
+        """The line graph as `assay.featurize.angles` lays it out: edge (T,), other (T,) int64, cosine (T,) float32."""
         into = self.into
         edge, place = _spread(into.diff()[self.target] - 1)
         other = into[self.target][edge] + place
@@ -124,7 +127,7 @@ class DeviceGraphs:
 
 
 def build(crystals: Crystals, spec: GraphSpec, device: torch.device | str = "cpu") -> DeviceGraphs:
-    """Build the graphs of a batch of crystals on a device that has float64; see `featurize.graphs.build`.
+    """Build the graphs of a batch of crystals on a device that has float64; see `assay.featurize.graphs.build`.
 
     Raises:
         ValueError: for an element that node features do not know.
@@ -242,11 +245,12 @@ def _nearest(cells: _Cells, asking: Tensor, radius: Tensor, spec: GraphSpec) -> 
 def _within(cells: _Cells, asking: Tensor, radius: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Images within the radius (q,) of each atom (q,).
 
-    Of two atoms the first in the crystal measures, as in `featurize.neighbours`: seen from the other, translations
-    descend and vectors change their sign.
+    Of two atoms the first in the crystal measures, as in `assay.featurize.neighbours`: seen from
+    the other, translations descend and vectors change their sign.
 
     Returns:
-        `row` (m,) which of the atoms, ascending; `source` (m,) atom the image is of, ascending in a row; `vector` (m,
+        `row` (m,) which of the atoms, ascending; `source` (m,) atom the image is of, ascending in a
+            row; `vector` (m,
         3) Å to it; `length` (m,) Å, both float64.
     """
     owner = cells.crystal[asking]

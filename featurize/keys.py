@@ -1,7 +1,8 @@
 """A key for every crystal: equal where an invariant network cannot tell two crystals apart, in whatever cell they came.
 
-Enters: `Graphs`. Leaves: one number per crystal, made of the classes that `featurize.refinement` finds. This module
-does not know where a crystal came from, nor which of two equal ones is to be kept.
+Enters: `Graphs`. Leaves: one number per crystal, made of the classes that
+`assay.featurize.refinement` finds. This module does not know where a crystal came from, nor which
+of two equal ones is to be kept.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from featurize.graphs import Graphs
-from featurize.refinement import colours
+from assay.featurize.graphs import Graphs
+from assay.featurize.refinement import colours
 
 TOLERANCE = 1e-3
-"""Å: lengths closer than this to the next are one length, and atoms so close to a cutoff are beyond it."""
+"""Å: lengths closer than this to the next are one length, and atoms so close to a cutoff are beyond
+it."""
 GRAIN = 0.01
 """Å, to which lengths are rounded."""
 
@@ -23,16 +25,19 @@ GRAIN = 0.01
 def keys(graphs: Graphs, tolerance: float = TOLERANCE, grain: float = GRAIN) -> NDArray[np.uint64]:
     """(n,) the same number for crystals whose graphs are the same, whatever their cell, origin, axes or order of sites.
 
-    Equal keys mean equal shares of each class of atoms and the same classes of bonds with the same lengths; angles are
-    not looked at, and a mirror image has the key of the original. A key sees no farther than its graph: with the 12
-    nearest atoms it is one of predictions (stackings of graphite layers share it), within 8 Å one of crystals.
+    Equal keys mean equal shares of each class of atoms and the same classes of bonds with the same
+    lengths; angles are not looked at, and a mirror image has the key of the original. A key sees no
+    farther than its graph: with the 12 nearest atoms it is one of predictions (stackings of
+    graphite layers share it), within 8 Å one of crystals.
 
-    It is a hash: numbers that differ by little may round apart. Descriptions of the same numbers keep their key, but of
-    crystals whose coordinates were rounded to 6 decimals 7 % get another one, to 5 decimals half of them. Who looks
-    for one crystal in several files or databases wants `sources.identity`.
+    It is a hash: numbers that differ by little may round apart. Descriptions of the same numbers
+    keep their key, but of crystals whose coordinates were rounded to 6 decimals 7 % get another
+    one, to 5 decimals half of them. Who looks for one crystal in several files or databases wants
+    `assay.sources.identity`.
 
     Raises:
-        ValueError: when the graphs are quotients, the tolerance is below 1e-15, or the grain not above 0.
+        ValueError: when the graphs are quotients, the tolerance is below 1e-15, or the grain not
+            above 0.
     """
     if not grain > 0:
         raise ValueError(f"grain is {grain} Å, expected above 0")

@@ -1,12 +1,13 @@
 """Neighbour search in periodic cells, compiled, over a whole ragged batch at once.
 
-Enters: lattices, fractional coordinates and pointers. Leaves: directed edges grouped by their target atom.
-This module does not know species, features or networks.
+Enters: lattices, fractional coordinates and pointers. Leaves: directed edges grouped by their
+target atom. This module does not know species, features or networks.
 
-The k-nearest search starts from the radius that holds about 1.5 (k + 1) atoms at the cell's mean density and grows
-only where some atom found too few, so the result is exact. All images of atoms that can lie within the radius of any
-atom are listed once per crystal, for any cell shape; an atom then measures those of itself and of later atoms in one
-long loop, which compilers turn into vector instructions, and every pair found serves both of its atoms.
+The k-nearest search starts from the radius that holds about 1.5 (k + 1) atoms at the cell's mean
+density and grows only where some atom found too few, so the result is exact. All images of atoms
+that can lie within the radius of any atom are listed once per crystal, for any cell shape; an atom
+then measures those of itself and of later atoms in one long loop, which compilers turn into vector
+instructions, and every pair found serves both of its atoms.
 """
 
 import math
@@ -16,11 +17,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import DTypeLike, NDArray
 
-from featurize import threads as cores
+from assay.featurize import threads as cores
 
 _ABUNDANCE = 1.5
 _GROWTH = 1.1
-"""Fewer atoms to begin with, or smaller steps, mean more searches in vain; more mean longer lists (docs/log.md)."""
+"""Fewer atoms to begin with, or smaller steps, mean more searches in vain; more mean longer lists
+(docs/log.md)."""
 _DONE, _EDGES, _IMAGES, _NEIGHBOURS = range(4)
 """What the compiled loop came back for: nothing, or one of three arrays that is too short."""
 
@@ -51,7 +53,8 @@ class _Space(NamedTuple):
     length: NDArray[np.float64]
     """(a, m) Å."""
     which: NDArray[np.int32]
-    """(a, m) image the neighbour was met as: its own, or the atom's own where the neighbour came first."""
+    """(a, m) image the neighbour was met as: its own, or the atom's own where the neighbour came
+    first."""
     other: NDArray[np.int32]
     """(a, m) the neighbour, ascending."""
 
@@ -71,8 +74,10 @@ def nearest(
     A neighbour is kept when its distance is at most that of the k-th nearest plus `tolerance` (Å).
 
     Returns:
-        `edge_ptr` (n + 1,) edges of each crystal, `source` (E,), `target` (E,) indices of atoms, ascending in target,
-        `vector` (E, 3) Å from target to source, `distance` (E,) Å, both found in float64 and kept as `dtype`. The
+        `edge_ptr` (n + 1,) edges of each crystal, `source` (E,), `target` (E,) indices of atoms,
+            ascending in target,
+        `vector` (E, 3) Å from target to source, `distance` (E,) Å, both found in float64 and kept
+            as `dtype`. The
         number of threads changes no byte.
     """
     return _search(lattice, frac, site_ptr, (k, tolerance, 0.0), dtype, threads)
@@ -259,8 +264,8 @@ def _images(frac, heights, radius, space):  # type: ignore[no-untyped-def]
 def _meet(n, images, cell, radius, space):  # type: ignore[no-untyped-def]
     """Note every pair of atoms within `radius` (Å) at both, in the order of the other; False where lists are short.
 
-    An atom measures its own images and those of later atoms. With its own it meets every translation and its opposite;
-    they are two neighbours, and the atom is at the other end of both.
+    An atom measures its own images and those of later atoms. With its own it meets every
+    translation and its opposite; they are two neighbours, and the atom is at the other end of both.
     """
     length, which, other, met = space.length, space.which, space.other, space.met
     room = length.shape[1]
@@ -294,8 +299,8 @@ def _meet(n, images, cell, radius, space):  # type: ignore[no-untyped-def]
 def _measure(i, first, last, cell, position, image, square):  # type: ignore[no-untyped-def]
     """Squared distances (Å^2) of some images from atom i.
 
-    The order of the sums is that of `_write`. Slices that begin at 0 and the one array that is written let LLVM see
-    that it may vectorise: 5 times as fast.
+    The order of the sums is that of `_write`. Slices that begin at 0 and the one array that is
+    written let LLVM see that it may vectorise: 5 times as fast.
     """
     px, py, pz = position[i, 0], position[i, 1], position[i, 2]
     x, y, z = image[0, first:last], image[1, first:last], image[2, first:last]
@@ -336,7 +341,8 @@ def _bounds(n, k, tolerance, radius, space):  # type: ignore[no-untyped-def]
 def _smallest(values, k):  # type: ignore[no-untyped-def]
     """The k-th smallest of at least k values from 0 on: the largest with fewer than k below it.
 
-    With some twenty values, comparing all with all in vector instructions is 4 times as fast as keeping k in order.
+    With some twenty values, comparing all with all in vector instructions is 4 times as fast as
+    keeping k in order.
     """
     largest = 0.0
     for p in range(len(values)):

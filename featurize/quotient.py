@@ -1,8 +1,8 @@
 """The symmetry quotient: equal atoms, bonds and angles of a crystal are kept once, with the number of times they occur.
 
-Enters: `Graphs`. Leaves: smaller `Graphs` with `weights`, on which a network that is invariant and aggregates by sums,
-means or softmax gives what it gives on the full graph. This module does not know networks or space groups.
-Which atoms are equal is found by `featurize.refinement`.
+Enters: `Graphs`. Leaves: smaller `Graphs` with `weights`, on which a network that is invariant and
+aggregates by sums, means or softmax gives what it gives on the full graph. This module does not
+know networks or space groups. Which atoms are equal is found by `assay.featurize.refinement`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from featurize import threads as cores
-from featurize.graphs import Graphs, Weights, join
-from featurize.refinement import colours, starts
-from sources.crystals import gather_ranges
+from assay.featurize import threads as cores
+from assay.featurize.graphs import Graphs, Weights, join
+from assay.featurize.refinement import colours, starts
+from assay.sources.crystals import gather_ranges
 
 TOLERANCE = 1e-5
 """Å, and the same number for cosines: values closer than this to the next are one value."""
@@ -27,7 +27,8 @@ _CRYSTALS_AT_ONCE = 1_024
 def of_crystals(graphs: Graphs, tolerance: float = TOLERANCE, *, angles: bool, threads: int = 1) -> Graphs:
     """The quotients of full graphs without angles, made a few at a time: full angles are never all in memory.
 
-    The crystals must have no two atoms at one place, see `Graphs.shortest`. The number of threads changes no byte.
+    The crystals must have no two atoms at one place, see `Graphs.shortest`. The number of threads
+    changes no byte.
     """
 
     def some(first: int, last: int) -> list[Graphs]:
@@ -45,8 +46,8 @@ def quotient(graphs: Graphs, tolerance: float = TOLERANCE) -> Graphs:
 
     Args:
         graphs: full graphs, with angles if a network will read them.
-        tolerance: Å for distances, dimensionless for cosines. A class may be up to four times as wide; within it the
-            mean value is kept.
+        tolerance: Å for distances, dimensionless for cosines. A class may be up to four times as
+            wide; within it the mean value is kept.
 
     Raises:
         ValueError: when the graphs are quotients already, or the tolerance is below 1e-15.

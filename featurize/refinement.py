@@ -1,9 +1,10 @@
 """Colour refinement: which atoms, bonds and cosines of a crystal are equal to an invariant network.
 
-Enters: `Graphs`. Leaves: one number per node and edge, equal where a network of any depth gives the same state
-(Weisfeiler and Leman, 1968), found on the graph itself over what a network sees: species with occupancy, distances and
-cosines. Distances and cosines are the same when no gap wider than the tolerance lies between them, so that noise does
-not split a class at the edge of a bin. This module does not know networks or space groups.
+Enters: `Graphs`. Leaves: one number per node and edge, equal where a network of any depth gives the
+same state (Weisfeiler and Leman, 1968), found on the graph itself over what a network sees: species
+with occupancy, distances and cosines. Distances and cosines are the same when no gap wider than the
+tolerance lies between them, so that noise does not split a class at the edge of a bin. This module
+does not know networks or space groups.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from featurize.graphs import Graphs
-from sources.crystals import Crystals
+from assay.featurize.graphs import Graphs
+from assay.sources.crystals import Crystals
 
 SMALLEST = 1e-15
 """Å; below it the numbers of bins would not be numbers any more."""
@@ -26,8 +27,8 @@ def colours(
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]:
     """Colours of nodes (N,) and edges (E,) of full graphs, and labels of cosines (T,).
 
-    Within a crystal they are equal where the states of a network, or the cosines, are. `of` (E + 1,) is where the
-    triplets of each edge begin, if that is known already.
+    Within a crystal they are equal where the states of a network, or the cosines, are. `of` (E +
+    1,) is where the triplets of each edge begin, if that is known already.
 
     Raises:
         ValueError: when the graphs are quotients already, or the tolerance is below 1e-15.

@@ -1,11 +1,12 @@
 """One cell for every description of a crystal: the conventional one, placed always the same, or the primitive one.
 
-Enters: `Crystals`. Leaves: the conventional cell and the positions in it, or crystals in their primitive cells; both
-symmetrised. This module does not know cameras or networks.
+Enters: `Crystals`. Leaves: the conventional cell and the positions in it, or crystals in their
+primitive cells; both symmetrised. This module does not know cameras or networks.
 
-The conventional cell is found with moyo. What is left open, an origin and the axes that the lattice cannot tell apart,
-is settled by a generic function of the atoms: the choice with its largest value is taken. Choices with the same value
-are related by a symmetry operation of the crystal, so it does not matter which of them it is.
+The conventional cell is found with moyo. What is left open, an origin and the axes that the lattice
+cannot tell apart, is settled by a generic function of the atoms: the choice with its largest value
+is taken. Choices with the same value are related by a symmetry operation of the crystal, so it does
+not matter which of them it is.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from featurize import atoms
-from featurize.refinement import content
-from sources import symmetry
-from sources.crystals import Crystals, gather_ranges, wrap
+from assay.featurize import atoms
+from assay.featurize.refinement import content
+from assay.sources import symmetry
+from assay.sources.crystals import Crystals, gather_ranges, wrap
 
 if TYPE_CHECKING:
-    from sources.symmetry import Cell, MoyoDataset
+    from assay.sources.symmetry import Cell, MoyoDataset
 
 SYMPREC = 0.01
 """Å, tolerance of the symmetry search; positions are symmetrised within it."""
@@ -36,8 +37,10 @@ def frame(crystals: Crystals, row: int) -> tuple[NDArray[np.float64], NDArray[np
     """The conventional cell of a crystal, placed the same way whatever its description was; where moyo fails, as given.
 
     Returns:
-        cell (3, 3) in Å, a along x and b in the xy plane; fractional positions (s, 3) in [-0.5, 0.5) around the middle
-        of the block, where an atom of the rarest species is; a site (s,) of the batch with the species of each.
+        cell (3, 3) in Å, a along x and b in the xy plane; fractional positions (s, 3) in [-0.5,
+            0.5) around the middle
+        of the block, where an atom of the rarest species is; a site (s,) of the batch with the
+            species of each.
     """
     cell, frac, sites = _conventional(crystals, row)
     kinds = kinds_of(crystals, sites)
@@ -58,9 +61,10 @@ def frame(crystals: Crystals, row: int) -> tuple[NDArray[np.float64], NDArray[np
 def symmetrised(crystals: Crystals, tolerance: float) -> Crystals:
     """The same crystals in their primitive cells, with the symmetry they have within a tolerance made exact.
 
-    Atoms move by less than `tolerance` (Å), and equal atoms become equal to rounding, so that the symmetry quotient
-    finds them. Ids and columns stay; sites are in another order, and there are fewer where the cell was not
-    primitive. A crystal whose symmetry moyo does not find stays as it is.
+    Atoms move by less than `tolerance` (Å), and equal atoms become equal to rounding, so that the
+    symmetry quotient finds them. Ids and columns stay; sites are in another order, and there are
+    fewer where the cell was not primitive. A crystal whose symmetry moyo does not find stays as it
+    is.
 
     Raises:
         ValueError: when the tolerance is not above 0.

@@ -1,8 +1,8 @@
 """Slices of a batch on several threads: compiled loops let go of the interpreter, so threads are enough.
 
-Enters: how many rows there are, or what each holds, and a function of a slice. Leaves: the results in the order of the
-slices. What a slice gives must not depend on where it begins and ends; then neither does the whole. This module does
-not know what is computed.
+Enters: how many rows there are, or what each holds, and a function of a slice. Leaves: the results
+in the order of the slices. What a slice gives must not depend on where it begins and ends; then
+neither does the whole. This module does not know what is computed.
 """
 
 from __future__ import annotations

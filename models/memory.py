@@ -27,8 +27,9 @@ _GROUP_FILES = (
 def available(device: torch.device, root: Path = _ROOT) -> int:
     """Bytes this process can still have: of the device's own memory, or of main memory without swapping.
 
-    Main memory is what the kernel calls available, within the limits of every control group above the process (a
-    container, a batch job) and of `ulimit -v`. `root` is where /proc and /sys are found.
+    Main memory is what the kernel calls available, within the limits of every control group above
+    the process (a container, a batch job) and of `ulimit -v`. `root` is where /proc and /sys are
+    found.
     """
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -52,8 +53,8 @@ def used(device: torch.device) -> int:
 def peak(device: torch.device, work: Callable[[], object]) -> int:
     """The most bytes this process holds on `device` while `work` runs.
 
-    A kernel that does not let its high-water mark be reset gives that of the whole life of the process: too much, which
-    is the safe side.
+    A kernel that does not let its high-water mark be reset gives that of the whole life of the
+    process: too much, which is the safe side.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -68,8 +69,8 @@ def peak(device: torch.device, work: Callable[[], object]) -> int:
 def keep() -> None:
     """Let the C library keep freed memory, up to 1 GiB, for the next tensor.
 
-    By default it maps, clears and unmaps every large block anew, page by page: a third of the time of a prediction, see
-    docs/log.md. Where the library is not glibc nothing happens.
+    By default it maps, clears and unmaps every large block anew, page by page: a third of the time
+    of a prediction, see docs/log.md. Where the library is not glibc nothing happens.
     """
     with contextlib.suppress(AttributeError):
         library = ctypes.CDLL(None)

@@ -1,8 +1,8 @@
 """The gate for crystals that arrive one by one as plain Python values.
 
-Enters: untrusted values, row by row (`Assembler.add`). Leaves: one batch of `Crystals`, and a quarantine record for
-every refused row. The rules themselves are in `sources.sift`.
-This module does not know servers, files or tables.
+Enters: untrusted values, row by row (`Assembler.add`). Leaves: one batch of `Crystals`, and a
+quarantine record for every refused row. The rules themselves are in `assay.sources.sift`. This
+module does not know servers, files or tables.
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sources.crystals import Crystals, concat, empty
-from sources.quarantine import Quarantined, Reason, Stage
-from sources.sift import CROWDED, MAX_SITES, Unchecked, pointer, safe_cells, sift
+from assay.sources.crystals import Crystals, concat, empty
+from assay.sources.quarantine import Quarantined, Reason, Stage
+from assay.sources.sift import CROWDED, MAX_SITES, Unchecked, pointer, safe_cells, sift
 
 SAME_PLACE = 0.01
 """Å; partly occupied sites closer than this are one disordered site."""
 MAX_TEXT = 4096
-"""Longest accepted id or text column, in characters: array columns are as wide as their longest value."""
+"""Longest accepted id or text column, in characters: array columns are as wide as their longest
+value."""
 
 
 class Assembler:
     """Collects crystals one by one out of untrusted Python values; `finish` returns them as one batch.
 
-    A row that cannot be used becomes a record in `quarantined`, never an exception. Shapes and types are checked by
-    `add`, values by `finish`, so `quarantined` is complete only after `finish`.
+    A row that cannot be used becomes a record in `quarantined`, never an exception. Shapes and
+    types are checked by `add`, values by `finish`, so `quarantined` is complete only after
+    `finish`.
     """
 
     def __init__(self, max_sites: int = MAX_SITES, stage: Stage = Stage.PULL) -> None:
@@ -57,7 +59,8 @@ class Assembler:
     ) -> None:
         """Take one crystal: lattice rows a, b, c in Å, coordinates (fractional, or Å), (Z, occupancy) pairs per site.
 
-        A site without species is vacant and left out. Partly occupied sites at one position become one site.
+        A site without species is vacant and left out. Partly occupied sites at one position become
+        one site.
         """
         try:
             cell, places = _numeric(lattice, "lattice", (3, 3)), _numeric(coords, "coordinates", (-1, 3))

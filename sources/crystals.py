@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sources.elements import SYMBOLS
+from assay.sources.elements import SYMBOLS
 
 MAX_ATOMIC_NUMBER = 118
 _SYMBOLS = np.array(SYMBOLS)
@@ -26,7 +26,8 @@ class Crystals:
     """`n` crystals with `S` sites and `K` site species in total; one crystal is a batch of one.
 
     Raises:
-        ValueError: when an array breaks an invariant; the message names the array, the crystal and the accepted range.
+        ValueError: when an array breaks an invariant; the message names the array, the crystal and
+            the accepted range.
     """
 
     ids: NDArray[Any]
@@ -201,8 +202,8 @@ class Crystals:
 def reduced_formulas(amounts: NDArray[np.float64]) -> NDArray[Any]:
     """(n,) formulas of the rows of `Crystals.composition`, elements in alphabetical order (as in OPTIMADE).
 
-    The divisor is the greatest common one of the whole amounts. Fractional amounts that add up to a whole number share
-    a site, and count as that number.
+    The divisor is the greatest common one of the whole amounts. Fractional amounts that add up to a
+    whole number share a site, and count as that number.
 
     >>> amounts = np.zeros((2, 119))
     >>> amounts[0, [57, 38, 29, 8]] = 3.7, 0.3, 2, 8

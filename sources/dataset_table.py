@@ -1,9 +1,10 @@
 """The named training sets: file, target, unit, level of theory, licence, who to cite.
 
-Enters: nothing. Leaves: `DATASETS`. This module reads no file; `sources.datasets` does.
+Enters: nothing. Leaves: `DATASETS`. This module reads no file; `assay.sources.datasets` does.
 
-Two sets with the same target are not for that the same task: energies and gaps of two levels of theory are never mixed.
-Where a set of the transfer study and a larger one hold the same materials, `sources.datasets.same_formula` says which.
+Two sets with the same target are not for that the same task: energies and gaps of two levels of
+theory are never mixed. Where a set of the transfer study and a larger one hold the same materials,
+`assay.sources.datasets.same_formula` says which.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ class DatasetSpec:
     path: str
     """Parquet file, relative to the data folder; a file of one's own as it was given."""
     target: str
-    """Column with the known values; empty where nothing is known: every value is 0, for learning without labels."""
+    """Column with the known values; empty where nothing is known: every value is 0, for learning
+    without labels."""
     unit: str
     """Unit of the target; `1` for a pure number, `unknown` where a file does not say."""
     functional: str
@@ -52,9 +54,9 @@ FAMILIES: dict[str, str] = {
 }
 """Family by 3DSC's `sc_class`, a rough rule on the elements; a row of two classes is `mixed`.
 
-Of the 493 formulas of `Ferrite` 446 hold iron and 47 nickel without iron (BaNi2As2 and the like). All count as
-iron-based, so that who holds the family out holds its nickel twins out as well. `chevrel` has compounds of other
-structures too (Nb3Se4).
+Of the 493 formulas of `Ferrite` 446 hold iron and 47 nickel without iron (BaNi2As2 and the like).
+All count as iron-based, so that who holds the family out holds its nickel twins out as well.
+`chevrel` has compounds of other structures too (Nb3Se4).
 """
 
 _3DSC = DatasetSpec(

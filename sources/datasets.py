@@ -1,7 +1,8 @@
 """Training sets of crystals with known properties: named ones, and files of one's own.
 
-Enters: a name of `DATASETS` and the folder in the environment variable `ASSAY_DATA`, or `FILE.parquet#COLUMN`. Leaves:
-`Dataset`. This module does not know networks or splits. It downloads nothing.
+Enters: a name of `DATASETS` and the folder in the environment variable `ASSAY_DATA`, or
+`FILE.parquet#COLUMN`. Leaves: `Dataset`. This module does not know networks or splits. It downloads
+nothing.
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sources.crystals import MAX_ATOMIC_NUMBER, Crystals, reduced_formula
-from sources.dataset_table import DATASETS, FAMILIES, DatasetSpec
-from sources.elements import NUMBERS
+from assay.sources.crystals import MAX_ATOMIC_NUMBER, Crystals, reduced_formula
+from assay.sources.dataset_table import DATASETS, FAMILIES, DatasetSpec
+from assay.sources.elements import NUMBERS
 
 __all__ = ["DATASETS", "FAMILIES", "VARIABLE", "Dataset", "DatasetSpec", "folder", "load", "same_formula", "save"]
 
 VARIABLE = "ASSAY_DATA"
 """Environment variable that names the folder of data packs."""
 SAME_SHARE = 5e-4
-"""Largest difference in the share of an element, of all atoms, at which two compositions count as one: less than lies
-between any two formulas of up to 40 atoms, more than rounded occupancies are off."""
+"""Largest difference in the share of an element, of all atoms, at which two compositions count as
+one: less than lies between any two formulas of up to 40 atoms, more than rounded occupancies are
+off."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,19 @@ class Dataset:
     target: NDArray[np.float64]
     """(n,) in `spec.unit`."""
     target_std: NDArray[np.float64]
-    """(n,) in `spec.unit`, standard deviation of the records behind a value; NaN where it is unknown."""
+    """(n,) in `spec.unit`, standard deviation of the records behind a value; NaN where it is
+    unknown."""
     weight: NDArray[np.float64]
     """(n,) row weights; rows of one formula share a weight of 1 where the set says so."""
     keys: dict[str, NDArray[np.str_]]
-    """Labels by which a split can keep rows together, each (n,): `element-set` (`Ag-Sn-Te`), `formula` (reduced,
-    written alike in all sets: `CuLa1.85O4Sr0.15`), `row` (the id), and `family` where the set has classes."""
+    """Labels by which a split can keep rows together, each (n,): `element-set` (`Ag-Sn-Te`),
+    `formula` (reduced, written alike in all sets: `CuLa1.85O4Sr0.15`), `row` (the id), and `family`
+    where the set has classes."""
     sha256: str
     """Of the file."""
     dropped: dict[str, int]
-    """Reason -> rows of the set that are no sound crystals, carry no value, or were left out since."""
+    """Reason -> rows of the set that are no sound crystals, carry no value, or were left out
+    since."""
 
     @property
     def groups(self) -> NDArray[np.str_]:
@@ -97,15 +102,17 @@ def folder() -> Path:
 def load(name: str, limit: int | None = None) -> Dataset:
     """Read a training set, or its first `limit` rows.
 
-    `name` is a key of `DATASETS`, or `FILE.parquet#COLUMN`: a file in the layout of docs/data.md, with the known values
-    in that column. Unit, functional, licence and origin of such a file are what the metadata of the column say, else
-    `unknown`. Its columns `weight`, `family` and `COLUMN_std` are used where they exist.
+    `name` is a key of `DATASETS`, or `FILE.parquet#COLUMN`: a file in the layout of docs/data.md,
+    with the known values in that column. Unit, functional, licence and origin of such a file are
+    what the metadata of the column say, else `unknown`. Its columns `weight`, `family` and
+    `COLUMN_std` are used where they exist.
 
     Raises:
         FileNotFoundError: when the data folder or the file is missing.
-        ValueError: for an unknown name or column, a damaged file, ids that occur twice, or when no row has a value.
+        ValueError: for an unknown name or column, a damaged file, ids that occur twice, or when no
+            row has a value.
     """
-    from sources import table
+    from assay.sources import table
 
     path, spec, stored = _opened(name)
     if spec.rows:
@@ -145,9 +152,10 @@ def save(path: Path, crystals: Crystals, column: str, values: ArrayLike, **facts
     `facts` are any of `unit`, `functional`, `licence`, `origin`.
 
     Raises:
-        ValueError: when `path` does not end in .parquet, for other facts, or a `column` that a crystal field has.
+        ValueError: when `path` does not end in .parquet, for other facts, or a `column` that a
+            crystal field has.
     """
-    from sources import table
+    from assay.sources import table
 
     if path.suffix != ".parquet":
         raise ValueError(f"{path} ends in {path.suffix!r}, expected .parquet")
@@ -162,7 +170,8 @@ def save(path: Path, crystals: Crystals, column: str, values: ArrayLike, **facts
 def same_formula(a: Dataset, b: Dataset) -> NDArray[np.bool_]:
     """(len(a),) whether a row of `a` has the composition of some row of `b`, to `SAME_SHARE`, whatever its structure.
 
-    The composition is that of the crystals, occupancies counted; how a file spells its formulas does not matter.
+    The composition is that of the crystals, occupancies counted; how a file spells its formulas
+    does not matter.
     """
     mine, theirs = _shares(a.crystals), _shares(b.crystals)
     order = np.argsort(b.groups, kind="stable")
@@ -180,7 +189,7 @@ _FACTS = ("unit", "functional", "licence", "origin")
 
 def _opened(name: str) -> tuple[Path, DatasetSpec, Any]:
     """The file of a dataset, what it says, and its Arrow table."""
-    from sources import table
+    from assay.sources import table
 
     file, mark, column = name.rpartition("#")
     if mark and file.endswith(".parquet"):
@@ -257,7 +266,8 @@ def _formulas(crystals: Crystals, column: str) -> NDArray[np.str_]:
     labels = crystals.formulas()
     if crystals.is_ordered.all():
         return labels
-    # A mixed site may spell one composition in two ways (AlCu0.5, Al2Cu): the first in the alphabet speaks for all.
+    # A mixed site may spell one composition in two ways (AlCu0.5, Al2Cu): the first in the alphabet
+    # speaks for all.
     _, same = np.unique(_shares(crystals).round(4), axis=0, return_inverse=True)
     order = np.lexsort((labels, same))
     _, first = np.unique(same[order], return_index=True)

@@ -1,24 +1,27 @@
 """Files that are either whole or absent, even after a crash or on a full disk.
 
-Enters: a path. Leaves: an open file that takes the path's place once everything in it is on the disk.
-This module does not know what is written.
+Enters: a path, and for small files their text. Leaves: the file, in its place once everything in it
+is on the disk. This module does not know what is written.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 @contextmanager
 def whole(path: Path, *, absent: bool = False) -> Iterator[BinaryIO]:
     """Replace `path`: temporary name in the same folder, fsync, rename, fsync of the folder.
 
-    With `absent` nothing is replaced: the first of several writers creates the file, the others are told.
+    With `absent` nothing is replaced: the first of several writers creates the file, the others are
+    told.
 
     Raises:
         FileExistsError: with `absent`, when somebody else was first.
@@ -59,3 +62,35 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write(path: Path, text: str) -> None:
+    """Replace `path`, whole or not at all."""
+    make_folder(path.parent)
+    with whole(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def put_if_absent(path: Path, text: str) -> None:
+    """Create `path`; FileExistsError when somebody else was first."""
+    make_folder(path.parent)
+    with whole(path, absent=True) as file:
+        file.write(text.encode("utf-8"))
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed left half written; the caller holds the lock of the folder."""
+    for path in folder.rglob(".*.tmp"):
+        if not path.name.startswith(".LOCK"):  # of somebody who is trying to get the lock
+            path.unlink(missing_ok=True)
+
+
+def canonical(content: Any) -> str:
+    """JSON with sorted keys: equal content gives equal bytes. NaN is refused."""
+    return json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,9 +1,10 @@
 """Which crystals are the same crystal, wherever they come from.
 
-Enters: `Crystals`. Leaves: one label of symmetry and composition each, blocks of rows that may be the same, pairs that
-are, and the clusters these form. Labels are cheap and each is made alone, so that any process may make any part of
-them; geometry is compared inside a block only. The result depends on the crystals and their ids, not on their order.
-This module does not know sources, properties, or which row of a cluster speaks for it.
+Enters: `Crystals`. Leaves: one label of symmetry and composition each, blocks of rows that may be
+the same, pairs that are, and the clusters these form. Labels are cheap and each is made alone, so
+that any process may make any part of them; geometry is compared inside a block only. The result
+depends on the crystals and their ids, not on their order. This module does not know sources,
+properties, or which row of a cluster speaks for it.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sources import symmetry
-from sources.crystals import Crystals
-from sources.elements import SYMBOLS
-from sources.occupants import occupants, shares
+from assay.sources import symmetry
+from assay.sources.crystals import Crystals
+from assay.sources.elements import SYMBOLS
+from assay.sources.occupants import occupants, shares
 
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
 
-    from sources.symmetry import MoyoDataset
+    from assay.sources.symmetry import MoyoDataset
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +40,17 @@ COARSE, FINE = 0.1, 0.01
 LARGEST_BLOCK = 200
 """Rows compared with each other; a larger block is cut, see `confirm`."""
 LENGTH, DISPLACEMENT, ANGLE = 0.1, 0.15, 5.0
-"""How far cells may differ in relative length (after scaling to one volume) and degrees, sites in (V / sites)^(1/3)."""
+"""How far cells may differ in relative length (after scaling to one volume) and degrees, sites in
+(V / sites)^(1/3)."""
 VOLUME = 1.2
-"""Largest ratio of the volumes per site: what functionals, pseudopotentials and magnetic states leave open."""
+"""Largest ratio of the volumes per site: what functionals, pseudopotentials and magnetic states
+leave open."""
 OCCUPANCY = 0.001
-"""Largest difference of an occupancy; samples of one doping series are often 0.005 apart, and superconduct apart."""
+"""Largest difference of an occupancy; samples of one doping series are often 0.005 apart, and
+superconduct apart."""
 MOST_POINTS = 100_000
-"""Lattice points within reach of the longest vector; beyond it (a very flat cell) a comparison is not affordable."""
+"""Lattice points within reach of the longest vector; beyond it (a very flat cell) a comparison is
+not affordable."""
 
 LABELS = pa.schema(
     [
@@ -77,10 +82,11 @@ def stamp() -> str:
 def labels(crystals: Crystals) -> pa.Table:
     """One row of `LABELS` per crystal, in order.
 
-    The label is pymatgen's protostructure label, the same text for an ordered crystal: `AB_cF8_225_a_b:Cl-Na` is
-    site ratio, Pearson symbol, space group, Wyckoff letters, occupants. Sites of one composition (to 0.01) count as one
-    occupant, written `La0.92Sr0.08`. So the label holds the composition, whatever the size of the cell. A crystal that
-    the symmetry search at 0.1 Å cannot read gets empty labels and space group 0.
+    The label is pymatgen's protostructure label, the same text for an ordered crystal:
+    `AB_cF8_225_a_b:Cl-Na` is site ratio, Pearson symbol, space group, Wyckoff letters, occupants.
+    Sites of one composition (to 0.01) count as one occupant, written `La0.92Sr0.08`. So the label
+    holds the composition, whatever the size of the cell. A crystal that the symmetry search at 0.1
+    Å cannot read gets empty labels and space group 0.
     """
     groups, coarse, fine = [], [], []
     for cell in _cells(crystals):
@@ -96,7 +102,8 @@ def labels(crystals: Crystals) -> pa.Table:
 def blocks(labels: pa.Table) -> NDArray[np.int64]:
     """(n,) block of each row: the smallest row index in it. Rows that share either label are in one block.
 
-    Rows of one block may be the same crystal; rows of two blocks are not taken for it. A row without label is alone.
+    Rows of one block may be the same crystal; rows of two blocks are not taken for it. A row
+    without label is alone.
     """
     pairs = []
     for name in ("label", "label_fine"):
@@ -108,12 +115,14 @@ def blocks(labels: pa.Table) -> NDArray[np.int64]:
 def confirm(crystals: Crystals, block: NDArray[np.int64]) -> NDArray[np.int64]:
     """(m, 2) pairs of rows, the representative first, that are the same crystal.
 
-    `block` is (n,), from `blocks`; whole blocks may be confirmed apart from each other. Inside a block crystals come in
-    the order of their ids. Each is compared with the representatives found so far, the nearest volume first, is paired
-    with the first that fits, and else becomes a representative. Two fit if the space group at 0.1 Å and the occupants
-    are equal, occupancies, volumes and cells within the tolerances above, and pymatgen's `StructureMatcher` maps the
-    sites on each other. A block of more than `LARGEST_BLOCK` rows is cut, in the order of volume per site, into equal
-    parts below that, with a warning: two equal crystals on both sides of a cut stay apart.
+    `block` is (n,), from `blocks`; whole blocks may be confirmed apart from each other. Inside a
+    block crystals come in the order of their ids. Each is compared with the representatives found
+    so far, the nearest volume first, is paired with the first that fits, and else becomes a
+    representative. Two fit if the space group at 0.1 Å and the occupants are equal, occupancies,
+    volumes and cells within the tolerances above, and pymatgen's `StructureMatcher` maps the sites
+    on each other. A block of more than `LARGEST_BLOCK` rows is cut, in the order of volume per
+    site, into equal parts below that, with a warning: two equal crystals on both sides of a cut
+    stay apart.
 
     Raises:
         ValueError: when `block` has not one number per crystal.
@@ -163,7 +172,7 @@ class _Cell:
     numbers: list[int]
     """One per site: 1 + position in `kinds`."""
     shares: NDArray[np.float64]
-    """Occupancies behind `kinds`, see `sources.occupants.shares`."""
+    """Occupancies behind `kinds`, see `assay.sources.occupants.shares`."""
 
     def dataset(self, symprec: float) -> MoyoDataset | None:
         """What moyo finds at this tolerance (Å); None where it fails."""

@@ -1,7 +1,7 @@
 """What sits on the sites of crystals, as texts that can be compared.
 
-Enters: `Crystals`. Leaves: one text per site, `La` or `La0.92Sr0.08`, and the occupancies behind the texts.
-This module does not know symmetry or geometry.
+Enters: `Crystals`. Leaves: one text per site, `La` or `La0.92Sr0.08`, and the occupancies behind
+the texts. This module does not know symmetry or geometry.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sources.crystals import Crystals
-from sources.elements import SYMBOLS
+from assay.sources.crystals import Crystals
+from assay.sources.elements import SYMBOLS
 
 
 def occupants(crystals: Crystals) -> list[str]:
@@ -34,8 +34,8 @@ def occupants(crystals: Crystals) -> list[str]:
 def shares(crystals: Crystals, texts: Sequence[str]) -> Iterator[NDArray[np.float64]]:
     """Per crystal, the unrounded occupancy of each element of each of its `occupants`: the mean over their sites.
 
-    Texts are in alphabetical order, elements within a text likewise; so two crystals with the same set of texts have
-    shares of one length.
+    Texts are in alphabetical order, elements within a text likewise; so two crystals with the same
+    set of texts have shares of one length.
     """
     exact, bounds = _exact(crystals).tolist(), crystals.species_ptr.tolist()
     ends = crystals.site_ptr.tolist()

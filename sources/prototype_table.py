@@ -1,19 +1,22 @@
 """The facts that hypothetical crystals are made of: atomic radii, and structure types with the elements they accept.
 
-Enters: nothing. Leaves: literal tables. This module does not know how decorations are counted or drawn.
+Enters: nothing. Leaves: literal tables. This module does not know how decorations are counted or
+drawn.
 
-Radii. `IONIC`: effective ionic radii, coordination number 6, high spin (Shannon, Acta Cryst. A 32, 751, 1976); N3- for
-four neighbours; P3-, As3-, Sb3-, Bi3- from Pauling's series; H1- 1.40 Å; Ni1+ taken equal to Cu1+, Bi4+ as the mean
-of Bi3+ and Bi5+. `ATOMIC`: metals for 12 neighbours (Wells, Structural Inorganic Chemistry; Greenwood and Earnshaw),
-covalent radii for H, B, C, N, O, F, Si, P, S, Cl, Ge, As, Se, Br, Sb, Te and I (Cordero et al., Dalton Trans. 2832,
-2008); ytterbium at 1.80 Å, between its two valences.
+Radii. `IONIC`: effective ionic radii, coordination number 6, high spin (Shannon, Acta Cryst. A 32,
+751, 1976); N3- for four neighbours; P3-, As3-, Sb3-, Bi3- from Pauling's series; H1- 1.40 Å; Ni1+
+taken equal to Cu1+, Bi4+ as the mean of Bi3+ and Bi5+. `ATOMIC`: metals for 12 neighbours (Wells,
+Structural Inorganic Chemistry; Greenwood and Earnshaw), covalent radii for H, B, C, N, O, F, Si, P,
+S, Cl, Ge, As, Se, Br, Sb, Te and I (Cordero et al., Dalton Trans. 2832, 2008); ytterbium at 1.80 Å,
+between its two valences.
 
-Cells. Each lattice parameter is a linear rule in the radii. The coefficients are our own least-squares fits to relaxed
-Materials Project cells (v2025.02.12) of the same structure type, 10 to 342 cells each, median error 0.4 to 3.5 %.
-Fitted to measured cells instead: ThCr2Si2, anti-PbO, Hg1201, and c of the dichalcogenides and of ZrCuSiAs, where PBE
-or a straight line through all cells misses what holds layers together. ThCr2Si2 has 22 of them; the others have one to
-six, and their slopes are chosen by hand, as are all of 0.300 and 0.500 (a role with too few different radii to fit).
-Free positions are those of a known superconductor or the median of the fitted cells.
+Cells. Each lattice parameter is a linear rule in the radii. The coefficients are our own
+least-squares fits to relaxed Materials Project cells (v2025.02.12) of the same structure type, 10
+to 342 cells each, median error 0.4 to 3.5 %. Fitted to measured cells instead: ThCr2Si2, anti-PbO,
+Hg1201, and c of the dichalcogenides and of ZrCuSiAs, where PBE or a straight line through all cells
+misses what holds layers together. ThCr2Si2 has 22 of them; the others have one to six, and their
+slopes are chosen by hand, as are all of 0.300 and 0.500 (a role with too few different radii to
+fit). Free positions are those of a known superconductor or the median of the fitted cells.
 """
 
 from __future__ import annotations
@@ -53,7 +56,8 @@ class Prototype:
     ratio: tuple[float, float] = (0.0, 99.0)
     """Accepted range of the radius of the first role over that of the second."""
     tolerance: tuple[float, float] | None = None
-    """Accepted range of Goldschmidt's tolerance factor of the first three roles A, B, X (six-coordinate radii)."""
+    """Accepted range of Goldschmidt's tolerance factor of the first three roles A, B, X
+    (six-coordinate radii)."""
     balanced: bool = False
     """True where formal charges must add up to zero before doping."""
 

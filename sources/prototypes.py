@@ -1,13 +1,15 @@
 """Hypothetical crystals: structure types decorated with elements, ordered and doped.
 
-Enters: a number, a seed, and optionally names of structure types and allowed elements. Leaves: `Crystals`, always the
-same for the same request. Nothing is downloaded and nothing is stored: a decoration is computed from its position in a
-seeded permutation of all of them, so that any stretch of millions can be had without the ones before.
+Enters: a number, a seed, and optionally names of structure types and allowed elements. Leaves:
+`Crystals`, always the same for the same request. Nothing is downloaded and nothing is stored: a
+decoration is computed from its position in a seeded permutation of all of them, so that any stretch
+of millions can be had without the ones before.
 
-An ordered decoration puts one element on each role of `sources.prototype_table`, under the charge, radius-ratio or
-tolerance-factor rule of its type. A doped one replaces 5 to 30 % of one role by an element of similar radius and a
-formal charge at most 1 away. Cells are primitive, sized by the linear radius rules of the table.
-This module does not know whether a crystal is stable, or whether anybody has made it.
+An ordered decoration puts one element on each role of `assay.sources.prototype_table`, under the
+charge, radius-ratio or tolerance-factor rule of its type. A doped one replaces 5 to 30 % of one
+role by an element of similar radius and a formal charge at most 1 away. Cells are primitive, sized
+by the linear radius rules of the table. This module does not know whether a crystal is stable, or
+whether anybody has made it.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
-from sources.crystals import Crystals, concat, empty, wrap
-from sources.elements import NUMBERS, SYMBOLS
-from sources.prototype_table import ATOMIC, IONIC, PROTOTYPES, Prototype
+from assay.sources.crystals import Crystals, concat, empty, wrap
+from assay.sources.elements import NUMBERS, SYMBOLS
+from assay.sources.prototype_table import ATOMIC, IONIC, PROTOTYPES, Prototype
 
 __all__ = ["PROTOTYPES", "count", "generate"]
 
@@ -78,12 +80,14 @@ def generate(
 ) -> Crystals:
     """The decorations number `start` to `start + n` of the sequence that belongs to a seed, all different.
 
-    Structure types take turns, and so do ordered and doped decorations, until one runs out; a shorter sequence is the
-    beginning of a longer one. Columns: `prototype`, `tolerance` (Goldschmidt's factor, NaN where it has no meaning),
-    `net_charge` (formal charge per primitive cell that doping brings, NaN without formal charges).
+    Structure types take turns, and so do ordered and doped decorations, until one runs out; a
+    shorter sequence is the beginning of a longer one. Columns: `prototype`, `tolerance`
+    (Goldschmidt's factor, NaN where it has no meaning), `net_charge` (formal charge per primitive
+    cell that doping brings, NaN without formal charges).
 
     Raises:
-        ValueError: for an unknown structure type or element, a negative number, or more decorations than there are.
+        ValueError: for an unknown structure type or element, a negative number, or more decorations
+            than there are.
     """
     names, spaces = _spaces(prototypes, elements)
     streams = [(name, space, kind) for kind in ("ordered", "doped") for name, space in zip(names, spaces)]

@@ -1,7 +1,8 @@
 """Rows that cannot be used, and the closed list of reasons why.
 
-Enters: whatever a reader, featurizer or worker refuses. Leaves: `Quarantined` records, one per refused crystal.
-This module does not know how a record is stored (`sources.table`) or counted (`screening`).
+Enters: whatever a reader, featurizer or worker refuses. Leaves: `Quarantined` records, one per
+refused crystal. This module does not know how a record is stored (`assay.sources.table`) or counted
+(`screening`).
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ class Reason(StrEnum):
     PARTIAL_DATA = "partial_data"
     """The server keeps a needed field behind a partial-data link."""
     UNSUPPORTED = "unsupported"
-    """Valid, but outside what a crystal batch can hold: assemblies, implicit atoms, non-unit-cell coordinates."""
+    """Valid, but outside what a crystal batch can hold: assemblies, implicit atoms, non-unit-cell
+    coordinates."""
     NOT_PERIODIC = "not_periodic"
     """The structure is not periodic in three dimensions."""
     UNKNOWN_SPECIES = "unknown_species"
@@ -63,3 +65,23 @@ class Quarantined:
     reason: Reason
     message: str
     """One line for a person: the offending value and the accepted range."""
+
+
+REMEDIES = {
+    Reason.UNREADABLE: "check that the file is complete, and open it with the program that wrote it",
+    Reason.MALFORMED: "complete the missing or contradicting field",
+    Reason.NON_FINITE: "replace the NaN or infinite number in the file",
+    Reason.BAD_LATTICE: "check cell lengths, angles and their unit (Å)",
+    Reason.BAD_OCCUPANCY: "occupancies of a site must lie in (0, 1] and sum to at most 1",
+    Reason.UNKNOWN_SPECIES: "use element symbols that the model knows",
+    Reason.ATOMS_TOO_CLOSE: "check for a site listed twice, or for wrong symmetry",
+    Reason.TOO_LARGE: "use the primitive cell",
+    Reason.NOT_PERIODIC: "give a cell that repeats in three dimensions",
+    Reason.PARTIAL_DATA: "the server keeps it elsewhere; take the entry from the provider's bulk files",
+    Reason.UNSUPPORTED: "give independent sites of one unit cell, without attached atoms or assemblies",
+    Reason.FILTER_MISMATCH: "nothing to do: the server sent what was not asked for",
+    Reason.SERVER_ERROR: "tell the provider, or ask for this entry alone later",
+    Reason.PREDICTION_FAILED: "report this as a defect, with the crystal",
+    Reason.WORKER_DIED: "look at the cell: it may be enormous; with more memory per worker it may pass",
+}
+"""What a person can do about a refused crystal."""

@@ -1,8 +1,8 @@
 """The rules a crystal must keep before it may enter a batch.
 
-Enters: arrays of a whole batch whose values nobody has checked. Leaves: `Crystals` of the sound rows, and a reason
-with a message for each other row. Shortest distances are not checked here: they need a neighbour list.
-This module does not know where the arrays came from.
+Enters: arrays of a whole batch whose values nobody has checked. Leaves: `Crystals` of the sound
+rows, and a reason with a message for each other row. Shortest distances are not checked here: they
+need a neighbour list. This module does not know where the arrays came from.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from sources.crystals import MAX_ATOMIC_NUMBER, Crystals, wrap
-from sources.quarantine import Reason
+from assay.sources.crystals import MAX_ATOMIC_NUMBER, Crystals, wrap
+from assay.sources.quarantine import Reason
 
 MAX_SITES = 400
 """Sites per cell accepted unless the caller says otherwise."""
@@ -55,7 +55,8 @@ class Unchecked:
 
 
 Rule: TypeAlias = Callable[[Unchecked, NDArray[np.int64]], Iterable[Refusal]]
-"""Batch and the row of each site, to the rows that break the rule (each at most once per kind of value)."""
+"""Batch and the row of each site, to the rows that break the rule (each at most once per kind of
+value)."""
 
 
 def sift(batch: Unchecked, max_sites: int = MAX_SITES) -> tuple[Crystals, list[Refusal]]:

@@ -1,7 +1,7 @@
 """The one door to moyo: the space group of a cell, and what follows from it.
 
-Enters: a cell and a number per site that tells kinds of sites apart. Leaves: what moyo finds. This module does not know
-species, files or graphs.
+Enters: a cell and a number per site that tells kinds of sites apart. Leaves: what moyo finds. This
+module does not know species, files or graphs.
 """
 
 from __future__ import annotations

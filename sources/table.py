@@ -1,8 +1,8 @@
 """Crystals as Arrow tables and Parquet files.
 
-Enters: `Crystals`, or a table in Assay's own layout or in that of the data packs. Leaves: the other of the two, and
-quarantine records for rows that are no crystals.
-This module does not know folders of structure files, servers or predictions.
+Enters: `Crystals`, or a table in Assay's own layout or in that of the data packs. Leaves: the other
+of the two, and quarantine records for rows that are no crystals. This module does not know folders
+of structure files, servers or predictions.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sources.assemble import MAX_TEXT
-from sources.crystals import Crystals
-from sources.durable import whole
-from sources.quarantine import Quarantined, Reason, Stage
-from sources.sift import MAX_SITES, Unchecked, pointer, sift
+from assay.sources.assemble import MAX_TEXT
+from assay.sources.crystals import Crystals
+from assay.sources.durable import whole
+from assay.sources.quarantine import Quarantined, Reason, Stage
+from assay.sources.sift import MAX_SITES, Unchecked, pointer, sift
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ QUARANTINE_SCHEMA = pa.schema(
         _field("id", pa.string(), "", "provider/id"),
         _field("origin", pa.string(), "", "URL or path the row came from"),
         _field("stage", pa.string(), "", "pull, featurize or predict"),
-        _field("reason", pa.string(), "", "code from the closed list sources.quarantine.Reason"),
+        _field("reason", pa.string(), "", "code from the closed list assay.sources.quarantine.Reason"),
         _field("message", pa.string(), "", "the offending value and the accepted range"),
     ]
 )
@@ -93,11 +93,13 @@ def to_table(crystals: Crystals) -> pa.Table:
 def from_table(table: pa.Table, name: str, max_sites: int = MAX_SITES) -> tuple[Crystals, list[Quarantined]]:
     """Crystals of a table in Assay's layout or in the layout of the data packs; `name` goes into the records.
 
-    Ids are kept as they stand. Scalar columns become columns of the batch: nulls are NaN or "", list columns of one
-    fixed length become (n, length), anything else is left out with a note in the log.
+    Ids are kept as they stand. Scalar columns become columns of the batch: nulls are NaN or "",
+    list columns of one fixed length become (n, length), anything else is left out with a note in
+    the log.
 
     Raises:
-        ValueError: when the table is in neither layout, or a structure column has an unfitting type.
+        ValueError: when the table is in neither layout, or a structure column has an unfitting
+            type.
     """
     layout = _layout_of(table, name)
     refused: list[tuple[str, Reason, str]] = []
@@ -111,8 +113,8 @@ def from_table(table: pa.Table, name: str, max_sites: int = MAX_SITES) -> tuple[
 def encode(table: pa.Table) -> pa.Buffer:
     """The bytes of a Parquet file; the same table gives the same bytes.
 
-    Pages carry checksums. Statistics are left out: no checksum guards them, and readers that trust them would skip
-    rows after a single flipped bit.
+    Pages carry checksums. Statistics are left out: no checksum guards them, and readers that trust
+    them would skip rows after a single flipped bit.
     """
     stream = pa.BufferOutputStream()
     pq.write_table(table.combine_chunks(), stream, compression="zstd", write_page_checksum=True, write_statistics=False)

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from tests.loopback import Answer, Loopback
 
 if TYPE_CHECKING:
-    from sources.crystals import Crystals
+    from assay.sources.crystals import Crystals
 
 Row = dict[str, Any]
 ALWAYS = ("auid", "aurl", "compound")
@@ -21,7 +21,7 @@ def rows_of(crystals: Crystals) -> list[Row]:
     """AFLUX rows of ordered crystals with columns formation_energy_per_atom and band_gap; every third has no gap."""
     import numpy as np
 
-    from sources.elements import SYMBOLS
+    from assay.sources.elements import SYMBOLS
 
     rows = []
     for place, identifier in enumerate(crystals.ids.tolist()):
@@ -64,8 +64,8 @@ def as_text(row: Row) -> Row:
 class AfluxServer(Loopback):
     """Serves rows. A row that lacks a property the query names is left out, as AFLOW does.
 
-    `style`: "object" (keys "1 of N"), "restarting" (the numbers start again on each page) or "list".
-    `largest` caps the page size in silence.
+    `style`: "object" (keys "1 of N"), "restarting" (the numbers start again on each page) or
+    "list". `largest` caps the page size in silence.
     """
 
     def __init__(

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS"):
     os.environ.setdefault(_name, "1")  # before the first library reads it; child processes inherit it
-os.environ.setdefault("RAY_AUTH_MODE", "token")  # likewise: some test may load Ray before screening.cluster does
+os.environ.setdefault(
+    "RAY_AUTH_MODE", "token"
+)  # likewise: some test may load Ray before assay.screening.runners.cluster does
 
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
@@ -16,7 +18,7 @@ from hypothesis import HealthCheck, settings  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sources.crystals import Crystals
+    from assay.sources.crystals import Crystals
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -71,7 +73,7 @@ def _spread(path: Path, n: int) -> Crystals:
     """`n` evenly spread rows of a data pack, less the odd one that is no sound crystal."""
     import numpy as np
 
-    from sources import table
+    from assay.sources import table
 
     stored = table.read(path)
     batch, refused = table.from_table(stored.take(np.linspace(0, len(stored) - 1, n).astype(np.int64)), path.stem)

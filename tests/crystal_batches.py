@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from sources.crystals import Crystals
+from assay.sources.crystals import Crystals
 
 
 @st.composite

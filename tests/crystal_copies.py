@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from sources.crystals import Crystals, concat, gather_ranges, wrap
+from assay.sources.crystals import Crystals, concat, gather_ranges, wrap
 
 STRAIN, NOISE, MOST_SITES = 0.004, 0.002, 160
 """Change of every length; Å, standard deviation of a coordinate; sites of the largest supercell."""
@@ -16,7 +16,8 @@ STRAIN, NOISE, MOST_SITES = 0.004, 0.002, 160
 def copies(crystals: Crystals, seed: int, shear: float = 0.0, prefix: str = "copy") -> Crystals:
     """One disturbed copy per crystal, in order, with the ids `<prefix>-<seed>/<id>`; columns are left out.
 
-    `shear` is the largest principal strain of a deformation in a random direction, which breaks the symmetry.
+    `shear` is the largest principal strain of a deformation in a random direction, which breaks the
+    symmetry.
     """
     rng = np.random.default_rng(seed)
     found = concat([_copy(crystals[row : row + 1], rng, shear) for row in range(len(crystals))])

@@ -1,7 +1,7 @@
 """An OPTIMADE server on loopback that answers filters rightly and misbehaves on command, over real HTTP.
 
-What it does to a request depends on the request's address and on how often that address was asked, never on the clock:
-a pull that is broken off and resumed meets the same server as an unbroken one.
+What it does to a request depends on the request's address and on how often that address was asked,
+never on the clock: a pull that is broken off and resumed meets the same server as an unbroken one.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ SPOILERS = LOOPS | {
 class Placed:
     """A fault of single requests: `KIND[:DETAIL][@OFFSET | #ENTRY][*TIMES]`.
 
-    `@OFFSET` meets requests from this offset on, `#ENTRY` those whose window holds this entry (a place in the list of
-    all entries), without either all; `*TIMES` only the first times that an address is asked.
+    `@OFFSET` meets requests from this offset on, `#ENTRY` those whose window holds this entry (a
+    place in the list of all entries), without either all; `*TIMES` only the first times that an
+    address is asked.
     """
 
     fault: str
@@ -61,19 +62,21 @@ class Placed:
 class FaultServer:
     """Serves entries, and faults.
 
-    `script` lists one fault per request in order ("ok" for none), the last one is repeated. `faults` are kept for all
-    requests; with a `seed`, faults of single requests without a place are dealt out: every address meets none to two of
-    them, in an order that only the seed and the address decide, and answers rightly from then on.
+    `script` lists one fault per request in order ("ok" for none), the last one is repeated.
+    `faults` are kept for all requests; with a `seed`, faults of single requests without a place are
+    dealt out: every address meets none to two of them, in an order that only the seed and the
+    address decide, and answers rightly from then on.
 
-    Of single requests: 429, 429-after:S, 429-date:S, any other status such as 503 or 400, hang, drip, truncated,
-    short-gzip, html, bomb, big:N, deep, redirect:URL, close, reset; see `Placed` for where they strike.
-    Of links: href-next, relative-next, foreign-next:URL, cursor-next (opaque; see `forget_cursors`), self-next,
-    loop-next, endless, forget-fields. (Every link is http, as those of OQMD are.)
-    Of counts: wrong-count:N, no-count, no-available, more-lies, shrink:N (less on every later page).
-    Of pages: lost:N and doubled:N (rows between two pages), ignore-limit:N, refuse-limit:N, ignore-filter,
-    ignore-offset, old-version (refuses fields of OPTIMADE 1.3), errors (in a good reply), delay:S.
-    Of entries (K is a place in the list, or several as in 3,7): nan:K, no-species:K, disorder:K, vacancy:K,
-    unknown:K (no nelements, nsites nor elements), fat:K (2 MB), int-ids.
+    Of single requests: 429, 429-after:S, 429-date:S, any other status such as 503 or 400, hang,
+    drip, truncated, short-gzip, html, bomb, big:N, deep, redirect:URL, close, reset; see `Placed`
+    for where they strike. Of links: href-next, relative-next, foreign-next:URL, cursor-next
+    (opaque; see `forget_cursors`), self-next, loop-next, endless, forget-fields. (Every link is
+    http, as those of OQMD are.) Of counts: wrong-count:N, no-count, no-available, more-lies,
+    shrink:N (less on every later page). Of pages: lost:N and doubled:N (rows between two pages),
+    ignore-limit:N, refuse-limit:N, ignore-filter, ignore-offset, old-version (refuses fields of
+    OPTIMADE 1.3), errors (in a good reply), delay:S. Of entries (K is a place in the list, or
+    several as in 3,7): nan:K, no-species:K, disorder:K, vacancy:K, unknown:K (no nelements, nsites
+    nor elements), fat:K (2 MB), int-ids.
     """
 
     def __init__(
@@ -198,12 +201,13 @@ class FaultServer:
 
     def _matching(self, text: str) -> list[int]:
         """Places of the entries that the filter lets through."""
-        from sources.optimade import validate_filter
-        from sources.optimade_filter import Checker
+        from assay.sources.databases.optimade import validate_filter
+        from assay.sources.databases.optimade_filter import Checker
 
         if not text or "ignore-filter" in self.faults:
             return list(range(len(self.entries)))
-        # the checker leaves IS KNOWN to servers, so here it becomes a number that the checker compares
+        # the checker leaves IS KNOWN to servers, so here it becomes a number that the checker
+        # compares
         asked = re.findall(r"(\w+) IS (?:UN)?KNOWN", text)
         text = re.sub(r"(\w+) IS KNOWN", r"_known_\1=1", re.sub(r"(\w+) IS UNKNOWN", r"_known_\1=0", text))
         check = Checker(validate_filter(text))

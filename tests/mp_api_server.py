@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 from tests.loopback import Answer, Loopback
 
 if TYPE_CHECKING:
-    from sources.crystals import Crystals
+    from assay.sources.crystals import Crystals
 
 Doc = dict[str, Any]
 KEY = "abcdefghijklmnopqrstuvwxyz012345"
@@ -17,7 +17,7 @@ KEY = "abcdefghijklmnopqrstuvwxyz012345"
 
 def documents(crystals: Crystals) -> list[Doc]:
     """Rows of the summary page for crystals with columns formation_energy_per_atom and band_gap."""
-    from sources.elements import SYMBOLS
+    from assay.sources.elements import SYMBOLS
 
     docs: list[Doc] = []
     for row, identifier in enumerate(crystals.ids.tolist()):

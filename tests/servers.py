@@ -1,6 +1,7 @@
 """Two OPTIMADE servers on loopback: the reference implementation, and `FaultServer`, which misbehaves on command.
 
-Both speak real HTTP on a free port of 127.0.0.1, so that a campaign in another process can talk to them too.
+Both speak real HTTP on a free port of 127.0.0.1, so that a campaign in another process can talk to
+them too.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tests.fault_server import Entry, FaultServer, bomb
 
 if TYPE_CHECKING:
-    from sources.crystals import Crystals
+    from assay.sources.crystals import Crystals
 
 __all__ = ["Entry", "FaultServer", "bomb", "entries_from_crystals", "materials_project", "reference_server"]
 
@@ -31,8 +32,8 @@ def entries_from_crystals(crystals: Crystals, prefix: str = PREFIX) -> list[Entr
     """OPTIMADE entries of crystals; numeric columns become provider fields, ids lose their `provider/`."""
     import numpy as np
 
-    from sources.crystals import reduced_formula
-    from sources.elements import SYMBOLS
+    from assay.sources.crystals import reduced_formula
+    from assay.sources.elements import SYMBOLS
 
     entries = []
     compositions = crystals.composition()
@@ -71,7 +72,7 @@ def entries_from_crystals(crystals: Crystals, prefix: str = PREFIX) -> list[Entr
 
 def _species(crystals: Crystals, sites: slice) -> tuple[list[str], list[dict[str, Any]]]:
     """Species name of every site, and the table of species; a vacancy fills what the occupancies leave."""
-    from sources.elements import SYMBOLS
+    from assay.sources.elements import SYMBOLS
 
     names, species = [], {}
     for site in range(sites.start, sites.stop):
@@ -95,7 +96,7 @@ def materials_project(data: Path, n: int = 1000, step: int = 61) -> Crystals:
     """`n` real, labelled Materials Project cells, spread over the data pack."""
     import numpy as np
 
-    from sources import table
+    from assay.sources import table
 
     stored = table.read(data / "mp" / "mp_labelled_le40.parquet")
     crystals, refused = table.from_table(stored.take((np.arange(n) * step) % len(stored)), "mp")
@@ -111,7 +112,8 @@ def reference_server(
 ) -> Iterator[str]:
     """The reference implementation with an in-memory database, in a process of its own; yields its base URL.
 
-    `base_url` replaces the address that its `next` links are built from (a wrong one makes them foreign).
+    `base_url` replaces the address that its `next` links are built from (a wrong one makes them
+    foreign).
     """
     entries = structures if isinstance(structures, Sequence) else entries_from_crystals(structures)
     folder = tmp_path / "reference-server"

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from screening import config, plan, recipes, search, study
+from assay.screening.campaign import plan
+from assay.screening.settings import config
+from assay.screening.training import recipes, search, study
 
 if TYPE_CHECKING:
-    from screening.config import Campaign
+    from assay.screening.settings.config import Campaign
 
 ROOT = Path(__file__).resolve().parents[1]
 RAY = ROOT / "configs" / "cluster.yaml"  # for `ray up`; tests/screening/test_job_submit.py holds it to Ray's schema
@@ -48,7 +50,7 @@ def test_a_campaign_survives_being_written_out(path: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("path", RECIPES, ids=stem)
 def test_a_recipe_loads_and_names_what_exists(path: Path) -> None:
-    from sources.datasets import DATASETS
+    from assay.sources.datasets import DATASETS
 
     recipe = recipes.load(path)
     guide = (ROOT / "docs/training.md").read_text()

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("sources", "featurize", "models", "screening")
 TOP = {
-    *(*ROOMS, "configs", "benchmarks", "tests", "docs", ".ci"),
+    *(*ROOMS, "assay", "configs", "benchmarks", "tests", "docs", ".ci"),
     *("pyproject.toml", "Makefile", ".gitignore", ".pre-commit-config.yaml"),
     *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE", "CITATION.cff"),
 }
@@ -32,12 +32,11 @@ class Wall:
         if name.partition(".")[0] in BLOCKED:
             raise ImportError(name + " is not on this machine")
 sys.meta_path.insert(0, Wall())
-import featurize, models
-for room in (featurize, models):
-    for module in pkgutil.iter_modules(room.__path__, room.__name__ + "."):
-        if module.name != "models.zoo":
-            importlib.import_module(module.name)
-from models import registry
+import assay.featurize, assay.models
+for room in (assay.featurize, assay.models):
+    for module in pkgutil.walk_packages(room.__path__, room.__name__ + "."):
+        importlib.import_module(module.name)
+from assay.models.networks import registry
 for name in set(registry.MODELS) - registry.READS_VIEWS:
     registry.create(name, 4, ["y"])
 print(sorted(set(sys.modules) & BLOCKED))
@@ -92,7 +91,7 @@ def test_files_and_functions_are_short(path: Path) -> None:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_each_room_is_the_one_in_this_repository(room: str) -> None:
-    found = importlib.import_module(room).__file__
+    found = importlib.import_module(f"assay.{room}").__file__
     assert found is not None
     assert Path(found).resolve() == ROOT / room / "__init__.py"
 
@@ -163,15 +162,24 @@ def test_safe_loading_is_let_through() -> None:
 @pytest.mark.parametrize(
     ("file", "line", "broken"),
     [
-        ("sources/crystals.py", "from screening import exits", "Four rooms in a row, doors open one way BROKEN"),
-        ("featurize/graphs.py", "from models import batch", "Four rooms in a row, doors open one way BROKEN"),
-        ("screening/worker.py", "import ray", "One door per dependency BROKEN"),
-        ("models/ensemble.py", "from sklearn import ensemble", "One door per dependency BROKEN"),
+        (
+            "sources/crystals.py",
+            "from assay.screening.settings import exits",
+            "Four rooms in a row, doors open one way BROKEN",
+        ),
+        (
+            "featurize/graphs.py",
+            "from assay.models.networks import batch",
+            "Four rooms in a row, doors open one way BROKEN",
+        ),
+        ("screening/runners/worker.py", "import ray", "One door per dependency BROKEN"),
+        ("models/ensemble/ensemble.py", "from sklearn import ensemble", "One door per dependency BROKEN"),
     ],
 )
 def test_a_planted_violation_is_caught(tmp_path: Path, file: str, line: str, broken: str) -> None:
     for room in ROOMS:
         shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("zoo", "__pycache__"))
+    shutil.copytree(ROOT / "assay", tmp_path / "assay", symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     planted = tmp_path / file
     planted.write_text(planted.read_text() + f"\n{line}\n")

@@ -49,7 +49,7 @@ def test_make_targets_exist(document: str, arguments: list[str]) -> None:
 def test_arguments_are_understood(document: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     import typer.main
 
-    from screening.cli import app
+    from assay.screening.commands.cli import app
 
     monkeypatch.chdir(ROOT)
     if arguments[0].startswith("-"):
@@ -72,7 +72,7 @@ def test_the_two_commands_of_the_house_are_shown() -> None:
 
 def test_the_offline_commands_run_in_order(zoo: Path, tmp_path: Path) -> None:
     """In a folder with the repository's inputs, so that what they write stays out of it."""
-    for name in ("configs", "tests", "featurize", "sources", "screening"):
+    for name in ("assay", "configs", "tests"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "models").mkdir()
     for path in (ROOT / "models").iterdir():
@@ -84,7 +84,7 @@ def test_the_offline_commands_run_in_order(zoo: Path, tmp_path: Path) -> None:
         if words[0] == "assay" and is_offline(words[1:]):
             extra = SMALL if words[1] == "run" else []
             child = subprocess.run(
-                [sys.executable, "-m", "screening", *words[1:], *extra],
+                [sys.executable, "-m", "assay", *words[1:], *extra],
                 cwd=tmp_path,
                 capture_output=True,
                 text=True,

@@ -1,7 +1,8 @@
 """`python -m tests.chaos --kills 200 --seed 1`: every kind of disturbance, one table, one JSON file.
 
-Enters: how many kills, and a seed. Leaves: the table on standard output, everything else in the JSON; exit code 1
-when any campaign ended other than its undisturbed twin. README.md says what the columns mean.
+Enters: how many kills, and a seed. Leaves: the table on standard output, everything else in the
+JSON; exit code 1 when any campaign ended other than its undisturbed twin. README.md says what the
+columns mean.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The campaigns that are disturbed: what they are, how far they got, and how two folders are compared.
 
-Enters: crystals, servers on loopback. Leaves: a `Scenario` with its undisturbed `Reference`. Everything is read from
-the outside: the command line, the records in `log/` and the files a campaign leaves.
+Enters: crystals, servers on loopback. Leaves: a `Scenario` with its undisturbed `Reference`.
+Everything is read from the outside: the command line, the records in `log/` and the files a
+campaign leaves.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import yaml
 from tests.chaos.processes import ROOT, Tree
 
 if TYPE_CHECKING:
-    from sources.crystals import Crystals
+    from assay.sources.crystals import Crystals
 
 OUTPUTS = ("candidates.parquet", "unrankable.parquet", "quarantine.parquet", "summary.json", "report.html")
 KINDS = ("page", "part")
@@ -199,7 +200,7 @@ def faults(folder: Path, reference: Reference, code: int, words: str) -> list[st
 
 def crystals(n: int) -> Crystals:
     """Real crystals of the Materials Project where the data packs are; hypothetical ones elsewhere."""
-    from sources import prototypes as hypothetical
+    from assay.sources import prototypes as hypothetical
     from tests.servers import materials_project
 
     data = os.environ.get("ASSAY_DATA")
@@ -233,7 +234,7 @@ def pulled(place: Path, url: str) -> Scenario:
 
 def overlapping(place: Path, url: str, batch: Crystals) -> Scenario:
     """A server and a file with half of its crystals in common: a quarter of those by id, the rest under other ids."""
-    from sources import table
+    from assay.sources import table
 
     half = batch[len(batch) // 2 :]
     names = [name.split("/", 1)[-1] for name in half.ids.tolist()]

@@ -1,8 +1,9 @@
 """SIGKILL and SIGTERM at random instants of a campaign, each followed by running it again.
 
-Enters: a scenario, its reference, a seed. Leaves: `Trial`s, one per campaign folder, with every kill and with what was
-wrong in the end. A kill counts only when some but not all of the work was committed at that instant; one that came too
-early or too late is reported and repeated. The same seed draws the same plan; the instant itself is the machine's.
+Enters: a scenario, its reference, a seed. Leaves: `Trial`s, one per campaign folder, with every
+kill and with what was wrong in the end. A kill counts only when some but not all of the work was
+committed at that instant; one that came too early or too late is reported and repeated. The same
+seed draws the same plan; the instant itself is the machine's.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class Blow:
     """One signal and what it met."""
 
     aim: str
-    """The plan: after which commit, or how long after the start, and the pause before the signal."""
+    """The plan: after which commit, or how long after the start, and the pause before the
+    signal."""
     committed: int
     total: int
     processes: int

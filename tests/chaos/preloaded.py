@@ -1,9 +1,10 @@
 """The command with its libraries already imported: a parent that forks one real `assay` process per order.
 
-Enters: a warm-up command, then one JSON order per line on standard input. Leaves: for each order the number of the new
-process, and after "go" how it ended. Importing takes over a second and touches no campaign folder, so several hundred
-kills at single system calls need not repeat it. The forked process is a process like any other: own number, own
-session, own signals; it runs `python -m screening` from its first line, and a SIGKILL ends it.
+Enters: a warm-up command, then one JSON order per line on standard input. Leaves: for each order
+the number of the new process, and after "go" how it ended. Importing takes over a second and
+touches no campaign folder, so several hundred kills at single system calls need not repeat it. The
+forked process is a process like any other: own number, own session, own signals; it runs `python -m
+assay` from its first line, and a SIGKILL ends it.
 """
 
 from __future__ import annotations
@@ -127,11 +128,11 @@ def _fork(arguments: list[str], place: Path, names: Path | None) -> tuple[int, i
 
 
 def _run(arguments: list[str]) -> int:
-    """`python -m screening ...`; the exit code."""
+    """`python -m assay ...`; the exit code."""
     sys.argv = ["assay", *arguments]
     code: Any = 0
     try:
-        runpy.run_module("screening", run_name="__main__", alter_sys=True)
+        runpy.run_module("assay", run_name="__main__", alter_sys=True)
     except SystemExit as end:
         code = end.code
     except BaseException:  # noqa: BLE001 - what the interpreter itself would do

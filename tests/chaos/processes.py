@@ -1,7 +1,8 @@
 """The command as a process tree of its own, and a SIGKILL for every process of it.
 
-Enters: arguments of `assay`. Leaves: a `Tree` that can be killed whole. Every process is found by its number: as a
-descendant of the one started here, by the session it opened, or by a mark in its environment, never by its name.
+Enters: arguments of `assay`. Leaves: a `Tree` that can be killed whole. Every process is found by
+its number: as a descendant of the one started here, by the session it opened, or by a mark in its
+environment, never by its name.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 class Tree:
-    """`python -m screening ...` with all processes it starts; output goes to files in `logs`."""
+    """`python -m assay ...` with all processes it starts; output goes to files in `logs`."""
 
     def __init__(
         self,
         arguments: Sequence[str | Path],
         logs: Path,
         extra: Mapping[str, str] | None = None,
-        program: Sequence[str] = ("-m", "screening"),
+        program: Sequence[str] = ("-m", "assay"),
     ) -> None:
         self.mark = secrets.token_hex(16)
         self.errors = logs / "stderr.txt"

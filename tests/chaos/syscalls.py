@@ -1,9 +1,10 @@
 """SIGKILL at single system calls of the commit protocol.
 
-Enters: a small scenario and its reference. Leaves: one `Hit` per system call that touches the campaign folder: what
-was struck, and what was wrong after running again. A first traced run finds the calls and their ordinal numbers
-(a random part of a temporary name is no matter); then one run per call is killed by `strace` on entering it, so that
-the folder is seen in every state between two calls. What was really struck is read from the trace, not assumed.
+Enters: a small scenario and its reference. Leaves: one `Hit` per system call that touches the
+campaign folder: what was struck, and what was wrong after running again. A first traced run finds
+the calls and their ordinal numbers (a random part of a temporary name is no matter); then one run
+per call is killed by `strace` on entering it, so that the folder is seen in every state between two
+calls. What was really struck is read from the trace, not assumed.
 """
 
 from __future__ import annotations

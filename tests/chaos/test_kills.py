@@ -1,6 +1,7 @@
 """A campaign that is killed at random instants and run again leaves the bytes of an undisturbed one.
 
-`python -m tests.chaos` runs ten times as many; a failing test names the folder whose plan its `--again` repeats.
+`python -m tests.chaos` runs ten times as many; a failing test names the folder whose plan its
+`--again` repeats.
 """
 
 from __future__ import annotations

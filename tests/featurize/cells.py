@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sources.crystals import Crystals, wrap
+from assay.sources.crystals import Crystals, wrap
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from featurize.graphs import Graphs
+    from assay.featurize.graphs import Graphs
 
 
 def crystal(lattice: Any, frac: Any, numbers: Any = None) -> Crystals:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featurize.angles import triplets
-from featurize.graphs import GraphSpec, build
+from assay.featurize.angles import triplets
+from assay.featurize.graphs import GraphSpec, build
 from tests.featurize.cells import crystal
 
 if TYPE_CHECKING:
-    from sources.crystals import Crystals
+    from assay.sources.crystals import Crystals
 
 
 def test_cosines_equal_numpy(crystals: Crystals) -> None:

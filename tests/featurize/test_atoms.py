@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from featurize import atoms, elements
-from featurize.graphs import GraphSpec, build
-from sources.elements import NUMBERS
+from assay.featurize import atoms, elements
+from assay.featurize.graphs import GraphSpec, build
+from assay.sources.elements import NUMBERS
 
 if TYPE_CHECKING:
-    from sources.crystals import Crystals
+    from assay.sources.crystals import Crystals
 
 NAMES = pytest.mark.parametrize("name", sorted(atoms.TABLES))
 LA, SR, OX = NUMBERS["La"], NUMBERS["Sr"], NUMBERS["O"]

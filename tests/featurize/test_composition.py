@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from featurize import composition, elements
-from sources.elements import NUMBERS
+from assay.featurize import composition, elements
+from assay.sources.elements import NUMBERS
 
 if TYPE_CHECKING:
-    from sources.crystals import Crystals
+    from assay.sources.crystals import Crystals
 
 
 def amounts(**atoms: float) -> np.ndarray:

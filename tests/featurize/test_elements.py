@@ -8,8 +8,8 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from featurize import elements
-from sources.elements import NUMBERS, SYMBOLS
+from assay.featurize import elements
+from assay.sources.elements import NUMBERS, SYMBOLS
 
 
 def value(symbol: str, name: str) -> float:
@@ -45,7 +45,7 @@ def test_the_table_is_complete_and_finite() -> None:
 
 
 def test_rows_are_in_the_order_of_atomic_numbers() -> None:
-    with resources.files("featurize").joinpath("elements.csv").open() as file:
+    with resources.files("assay.featurize").joinpath("elements.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["symbol"] for row in rows] == list(SYMBOLS[1 : elements.HEAVIEST + 1])
     assert [int(row["number"]) for row in rows] == list(range(1, elements.HEAVIEST + 1))

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from featurize.graphs import Graphs, GraphSpec, Weights, build, join
-from featurize.quotient import quotient
-from sources.crystals import concat, empty, wrap
+from assay.featurize.graphs import Graphs, GraphSpec, Weights, build, join
+from assay.featurize.quotient import quotient
+from assay.sources.crystals import concat, empty, wrap
 from tests.featurize.cells import (
     assert_same_environments,
     crystal,
@@ -22,7 +22,7 @@ from tests.featurize.cells import (
 )
 
 if TYPE_CHECKING:
-    from sources.crystals import Crystals
+    from assay.sources.crystals import Crystals
 
 NEAREST = GraphSpec(angles=True)
 RADIUS = GraphSpec(neighbours="radius", cutoff=4.3, angles=True)

@@ -10,10 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from featurize import graphs, graphs_torch
-from featurize.graphs import GraphSpec
-from featurize.graphs_torch import DeviceGraphs
-from sources.crystals import Crystals, concat, empty
+from assay.featurize import graphs, graphs_torch
+from assay.featurize.graphs import GraphSpec
+from assay.featurize.graphs_torch import DeviceGraphs
+from assay.sources.crystals import Crystals, concat, empty
 from tests.featurize.cells import crystal, random_crystal
 from tests.featurize.test_neighbours import BCC, CUBE, FCC, ROCK_SALT, SKEW
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from featurize.graphs import GraphSpec, build
-from featurize.keys import keys
-from featurize.quotient import quotient
-from sources.crystals import Crystals, concat, empty
+from assay.featurize.graphs import GraphSpec, build
+from assay.featurize.keys import keys
+from assay.featurize.quotient import quotient
+from assay.sources.crystals import Crystals, concat, empty
 from tests.crystal_copies import in_cell
 from tests.featurize.cells import crystal
-from tests.featurize.test_scene import described_anew
+from tests.featurize.pictures.test_scene import described_anew
 
 NEAREST, FAR = GraphSpec(), GraphSpec(neighbours="radius", cutoff=8.0)
 HEXAGON = np.array([[2.46, 0, 0], [-1.23, 2.13042, 0], [0, 0, 1]])

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from featurize import neighbours
-from featurize.graphs import Graphs, GraphSpec, build, join
-from sources import convert
-from sources.crystals import concat
+from assay.featurize import neighbours
+from assay.featurize.graphs import Graphs, GraphSpec, build, join
+from assay.sources.crystals import concat
+from assay.sources.files import convert
 from tests.featurize.cells import crystal, random_rotation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sources.crystals import Crystals
+    from assay.sources.crystals import Crystals
 
 FCC = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]) / 2
 BCC = np.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]]) / 2

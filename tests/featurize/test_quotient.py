@@ -10,13 +10,13 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from featurize import atoms
-from featurize.graphs import Graphs, GraphSpec, build, join
-from featurize.quotient import TOLERANCE, _sort, quotient
-from featurize.refinement import _classes, _label, _table_size
-from models import registry
-from models.batch import Batch
-from sources.crystals import Crystals, concat, empty, wrap
+from assay.featurize import atoms
+from assay.featurize.graphs import Graphs, GraphSpec, build, join
+from assay.featurize.quotient import TOLERANCE, _sort, quotient
+from assay.featurize.refinement import _classes, _label, _table_size
+from assay.models.networks import registry
+from assay.models.networks.batch import Batch
+from assay.sources.crystals import Crystals, concat, empty, wrap
 from tests.featurize.cells import crystal, random_cell_change, random_crystal, random_rotation, with_cell
 from tests.featurize.test_graphs import assert_equal
 
@@ -31,7 +31,8 @@ SEED = st.integers(0, 2**32 - 1)
 SALT = np.array([[0, 0, 0], [1, 1, 0], [1, 0, 1], [0, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]]) / 2
 FACES = SALT[:4]
 BY_HAND: dict[str, tuple[Crystals, tuple[int, int, int]]] = {
-    # nodes; edges; triplets, worked out on paper. Cl sees 6 Na (5 kinds of angle) and 12 Cl (7 kinds), and so does Na.
+    # nodes; edges; triplets, worked out on paper. Cl sees 6 Na (5 kinds of angle) and 12 Cl (7
+    # kinds), and so does Na.
     "NaCl": (crystal(5.64 * np.eye(3), SALT, [11] * 4 + [17] * 4), (2, 4, 24)),
     # 8 unlike atoms (5 kinds of angle), and 6 like ones tied behind them (4 kinds).
     "CsCl": (crystal(4.12 * np.eye(3), [[0, 0, 0], [0.5, 0.5, 0.5]], [55, 17]), (2, 4, 18)),

@@ -7,10 +7,10 @@ import threading
 import numpy as np
 import pytest
 
-from featurize.graphs import GraphSpec, build
-from featurize.quotient import of_crystals, quotient
-from featurize.threads import each, slices
-from sources.crystals import Crystals, concat, empty
+from assay.featurize.graphs import GraphSpec, build
+from assay.featurize.quotient import of_crystals, quotient
+from assay.featurize.threads import each, slices
+from assay.sources.crystals import Crystals, concat, empty
 from tests.featurize.cells import crystal
 from tests.featurize.test_graphs import assert_equal
 

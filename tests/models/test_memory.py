@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from models import memory
+from assay.models import memory
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -64,7 +64,7 @@ def test_short_is_five_percent_or_half_a_gibibyte(free: int, total: int, short: 
 
 def test_a_limit_of_the_address_space_counts() -> None:
     code = (
-        "import resource, torch; from models import memory; cpu = torch.device('cpu');"
+        "import resource, torch; from assay.models import memory; cpu = torch.device('cpu');"
         "size = memory._fields(memory._ROOT / 'proc/self/status')['VmSize'] + 2**26;"
         "resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY)); print(memory.available(cpu))"
     )
@@ -84,7 +84,7 @@ def test_the_peak_of_work_is_seen_and_its_end_too() -> None:
 
 KEPT = """
 import resource, sys, torch
-from models import memory
+from assay.models import memory
 if sys.argv[1] == "keep":
     memory.keep()
 def churn():

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sources.crystals import Crystals
+from assay.sources.crystals import Crystals
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,7 +35,7 @@ def real(data: Path) -> Crystals:
 @pytest.fixture(scope="session")
 def real_file(real: Crystals, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first 300 of them as a Parquet file."""
-    from sources import table
+    from assay.sources import table
 
     path = tmp_path_factory.mktemp("crystals") / "real.parquet"
     table.write(table.to_table(real[:300]), path)
@@ -66,7 +66,7 @@ class Command:
 
     def start(self, *arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
         """Start it and return at once."""
-        command = [sys.executable, "-m", "screening", *map(str, arguments)]
+        command = [sys.executable, "-m", "assay", *map(str, arguments)]
         return subprocess.Popen(command, cwd=self.folder, env=self.environment, text=True, stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, start_new_session=True, **options)  # fmt: skip
 
@@ -90,7 +90,7 @@ def assay(tmp_path: Path) -> Command:
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[Any]:
     """A small Ray for the tests of this session."""
-    from screening import cluster
+    from assay.screening.runners import cluster
 
     ray = cluster.import_ray(local=True)
     cluster.connect(ray, None, 2)

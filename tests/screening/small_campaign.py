@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import yaml
 
-from screening import campaign, config, local, plan
-from screening.campaign import Outcome
-from screening.plan import Plan
-from sources import table
-from sources.crystals import Crystals
+from assay.screening.campaign import drive, plan
+from assay.screening.campaign.drive import Outcome
+from assay.screening.campaign.plan import Plan
+from assay.screening.runners import local
+from assay.screening.settings import config
+from assay.sources import table
+from assay.sources.crystals import Crystals
 
 if TYPE_CHECKING:
-    from models.ensemble import Ensemble
+    from assay.models.ensemble.ensemble import Ensemble
 
 SIZE, SHARED, BAD, CHUNK = 60, 12, 1, 16
-"""Different crystals; those of them that the second source has too; refused rows; crystals per chunk."""
+"""Different crystals; those of them that the second source has too; refused rows; crystals per
+chunk."""
 OUTPUTS = ("candidates.parquet", "unrankable.parquet", "quarantine.parquet", "report.html", "summary.json")
 
 
@@ -70,7 +73,7 @@ def some_members(folder: Path, model: Path, members: Sequence[int]) -> Path:
 
 def run(planned: Plan, stopped: Callable[[], bool] = lambda: False) -> Outcome:
     """Run it here."""
-    return campaign.run(planned, local.LocalRunner(planned.worker()), stopped)
+    return drive.run(planned, local.LocalRunner(planned.worker()), stopped)
 
 
 def finish(folder: Path, crystals: Crystals, model: Path) -> Plan:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from sources.assemble import Assembler
-from sources.crystals import Crystals
-from sources.quarantine import Reason, Stage
+from assay.sources.assemble import Assembler
+from assay.sources.crystals import Crystals
+from assay.sources.quarantine import Reason, Stage
 from tests.crystal_batches import batches
 
 CUBE = [[4.0, 0, 0], [0, 4.0, 0], [0, 0, 4.0]]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from sources.crystals import Crystals, concat, empty, wrap
+from assay.sources.crystals import Crystals, concat, empty, wrap
 from tests.crystal_batches import batches
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sources import datasets, table
-from sources.crystals import Crystals
-from sources.dataset_table import DATASETS, FAMILIES
-from sources.elements import NUMBERS
-from sources.sift import pointer
+from assay.sources import datasets, table
+from assay.sources.crystals import Crystals
+from assay.sources.dataset_table import DATASETS, FAMILIES
+from assay.sources.elements import NUMBERS
+from assay.sources.sift import pointer
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = (ROOT / "docs" / "data.md").read_text()

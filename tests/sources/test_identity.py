@@ -12,9 +12,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from sources import convert, files, identity
-from sources.crystals import Crystals, concat
-from sources.elements import NUMBERS
+from assay.sources import identity
+from assay.sources.crystals import Crystals, concat
+from assay.sources.elements import NUMBERS
+from assay.sources.files import convert, reading
 from tests.crystal_batches import batches
 from tests.crystal_copies import copies, in_cell
 
@@ -115,7 +116,7 @@ def test_rocksalt_is_one_crystal_in_every_cell() -> None:
 def test_every_disturbed_copy_of_a_real_crystal_is_found_and_nothing_else_is(seed: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the CIF readers remark on rounding
-        read, _ = files.read_many([DATA / "La1.85Sr0.15CuO4.cif", DATA / "MgB2.cif", DATA / "Nb3Sn.vasp"])
+        read, _ = reading.read_many([DATA / "La1.85Sr0.15CuO4.cif", DATA / "MgB2.cif", DATA / "Nb3Sn.vasp"])
     known = concat([read, ROCKSALT, ZINCBLENDE, WURTZITE, DIAMOND, GRAPHITE, CUAU, ALLOY])
     assert len(known) == 10
     assert search(known, copies(known, seed)) == 2 * list(range(10))
@@ -125,7 +126,8 @@ def test_copies_of_the_data_packs_are_found(crystals: Crystals, disordered: Crys
     known = concat([crystals[::3], disordered.select(disordered.nsites <= 60)[::3]])
     found = search(known, copies(known, seed=5))
     n = len(known)
-    # LaFeAsO at its tetragonal-orthorhombic transition is 0.1 Å from being tetragonal: either answer is right there
+    # LaFeAsO at its tetragonal-orthorhombic transition is 0.1 Å from being tetragonal: either
+    # answer is right there
     assert np.sum(np.array(found[n:]) != found[:n]) <= 1
     assert n - len(set(found[:n])) <= 3
 
@@ -234,7 +236,7 @@ def test_a_broken_cell_does_not_stop_the_batch() -> None:
 
 def test_a_panic_of_moyo_is_a_crystal_without_label(caplog: pytest.LogCaptureFixture) -> None:
     none = identity._Cell(CUBE.tolist(), [], [], [], np.empty(0))
-    with caplog.at_level(logging.INFO, logger="sources.symmetry"):
+    with caplog.at_level(logging.INFO, logger="assay.sources.symmetry"):
         assert identity._label(none, 0.1) == (0, "")
     assert "no symmetry at 0.1" in caplog.text
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from sources import prototypes, table
-from sources.crystals import Crystals
-from sources.elements import SYMBOLS
-from sources.prototypes import PROTOTYPES, count, generate
+from assay.sources import prototypes, table
+from assay.sources.crystals import Crystals
+from assay.sources.elements import SYMBOLS
+from assay.sources.prototypes import PROTOTYPES, count, generate
 
 MEASURED = """
 A15 Nb-Sn 5.290 | A15 V-Si 4.722 | A15 Nb-Ge 5.140 | A15 Nb-Al 5.187 | A15 V-Ga 4.817 | A15 Mo-Ir 4.971
@@ -91,7 +91,8 @@ def test_space_group_and_primitive_cell(name: str) -> None:
 def test_sizes_against_measured_compounds() -> None:
     """Of 162 lattice parameters of 109 compounds: median error 1.1 %, nine in ten within 3.1 %, worst 9.3 % (MgO).
 
-    Not a held-out score: most of these compounds, measured or relaxed, were among the cells the rules were fitted to.
+    Not a held-out score: most of these compounds, measured or relaxed, were among the cells the
+    rules were fitted to.
     """
     errors = {}
     for entry in MEASURED.replace("\n", "|").split("|"):
@@ -114,7 +115,7 @@ def test_sizes_against_measured_compounds() -> None:
 def test_the_same_structure_as_the_materials_project_has(name: str, data: Path) -> None:
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
-    from sources.convert import to_pymatgen
+    from assay.sources.files.convert import to_pymatgen
 
     id, elements = IN_MATERIALS_PROJECT[name].split()
     real = _materials_project(data, id)

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from sources import prototypes, table
-from sources.crystals import Crystals, concat, empty
-from sources.quarantine import Quarantined, Reason, Stage
+from assay.sources import prototypes, table
+from assay.sources.crystals import Crystals, concat, empty
+from assay.sources.quarantine import Quarantined, Reason, Stage
 from tests.crystal_batches import batches
 
 

@@ -1,0 +1,1 @@
+"""Assay screens crystalline materials: see `docs/python.md`."""

@@ -1,0 +1,4 @@
+"""Crystals as pictures: scenes, colours, pixels.
+
+Enters: `Crystals`. Leaves: images as arrays.
+"""

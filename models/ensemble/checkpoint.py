@@ -1,0 +1,155 @@
+"""A checkpoint is a folder that names its features: weights, `model.json`, a card. No pickle.
+
+Enters: a network and what it was made of. Leaves: the same network, with the same numbers.
+This module does not know ensembles or training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load, save
+
+from assay.featurize.graphs import GraphSpec
+from assay.featurize.pictures.scene import ViewSpec
+from assay.models.ensemble.frozen import freeze
+from assay.models.networks import registry
+from assay.models.networks.layers import Network
+from assay.models.target import Property
+from assay.sources.durable import whole
+
+FORMAT = 2
+"""Version of the folder layout; older ones must still load. Networks that read graphs are written
+as 1."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One trained network and everything needed to feed it and read it."""
+
+    network: Network
+    """In eval mode."""
+    name: str
+    """A key of `assay.models.networks.registry.MODELS`."""
+    sizes: dict[str, Any]
+    """Keyword arguments of the network."""
+    spec: GraphSpec | ViewSpec
+    """The graphs or the pictures it reads."""
+    properties: tuple[Property, ...]
+    """What it predicts, with unit and scaler."""
+    elements: tuple[str, ...]
+    """Symbols seen in training."""
+    facts: dict[str, Any]
+    """Data fingerprint, split, seed and metrics, for people."""
+    sha256: str = ""
+    """Of the weights file."""
+
+    @cached_property
+    def frozen(self) -> Network:
+        """The network as prediction takes it (`assay.models.ensemble.frozen`)."""
+        return freeze(self.network)
+
+    @cached_property
+    def trunk(self) -> str:
+        """Digest of everything before the heads: two members that share it embed a crystal alike."""
+        digest = hashlib.sha256(repr((self.name, sorted(self.sizes.items()))).encode())
+        for name, tensor in sorted(self.network.state_dict().items()):
+            if not name.startswith("heads."):
+                digest.update(name.encode() + tensor.numpy(force=True).tobytes())
+        return digest.hexdigest()
+
+
+def write(checkpoint: Checkpoint, folder: Path) -> Path:
+    """Write the folder; `model.json` comes last, so its presence means the checkpoint is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = save({name: tensor.contiguous() for name, tensor in checkpoint.network.state_dict().items()})
+    described = {
+        "format": FORMAT if isinstance(checkpoint.spec, ViewSpec) else 1,
+        "network": checkpoint.name,
+        "sizes": checkpoint.sizes,
+        "view" if isinstance(checkpoint.spec, ViewSpec) else "graph": asdict(checkpoint.spec),
+        "properties": [asdict(p) for p in checkpoint.properties],
+        "elements": list(checkpoint.elements),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        **checkpoint.facts,
+    }
+    write_whole(folder / "weights.safetensors", weights)
+    write_whole(folder / "README.md", _card(described).encode())
+    write_whole(folder / "model.json", to_json(described))
+    return folder
+
+
+def read(folder: Path, precision: str = "float32") -> Checkpoint:
+    """Read a checkpoint folder and check its weights against the recorded hash; `precision` as in `Recipe`.
+
+    Raises:
+        FileNotFoundError: when the folder or a file of it is missing.
+        ValueError: when the weights are not the ones `model.json` describes, or the layout is newer
+            than this code.
+    """
+    described = read_json(folder / "model.json", "a checkpoint")
+    if described["format"] > FORMAT:
+        raise ValueError(f"{folder} has checkpoint format {described['format']}; this Assay reads up to {FORMAT}")
+    path = folder / "weights.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: copy the whole checkpoint folder again")
+    weights = path.read_bytes()
+    digest = hashlib.sha256(weights).hexdigest()
+    if digest != described["weights_sha256"]:
+        recorded = described["weights_sha256"]
+        raise ValueError(f"{path} is damaged or replaced: sha256 {digest[:12]}, model.json says {recorded[:12]}")
+    spec = ViewSpec(**described["view"]) if "view" in described else GraphSpec(**described["graph"])
+    properties = tuple(Property(**p) for p in described["properties"])
+    names = [p.name for p in properties]
+    network = registry.create(described["network"], registry.shape(spec), names, **described["sizes"])
+    network.load_state_dict(load(weights), strict=True)
+    if precision == "bfloat16" and isinstance(spec, ViewSpec):
+        from assay.models.networks import vision
+
+        vision.lower(network)
+    return Checkpoint(
+        network=network.eval(),
+        name=described["network"],
+        sizes=described["sizes"],
+        spec=spec,
+        properties=properties,
+        elements=tuple(described["elements"]),
+        facts={k: v for k, v in described.items() if k not in _OWN_KEYS},
+        sha256=digest,
+    )
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """The JSON object in `path`, which makes its folder `what` it is."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.parent} is not {what}: it has no {path.name}; check the path, or train one")
+    try:
+        parsed: dict[str, Any] = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    return parsed
+
+
+def to_json(described: dict[str, Any]) -> bytes:
+    """Readable JSON, keys in the given order."""
+    return (json.dumps(described, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees all of it or none."""
+    with whole(path) as file:
+        file.write(content)
+
+
+_OWN_KEYS = frozenset({"format", "network", "sizes", "graph", "view", "properties", "elements", "weights_sha256"})
+
+
+def _card(described: dict[str, Any]) -> str:
+    units = ", ".join(f"{p['name']} ({p['unit']})" for p in described["properties"])
+    facts = "\n".join(f"- {key}: {value}" for key, value in described.items() if key in ("data", "seed", "metrics"))
+    return f"# {described['network']}: {units}\n\nOne member of the ensemble described in `../README.md`.\n\n{facts}\n"

@@ -1,0 +1,164 @@
+"""What networks do between two matrix products, compiled and fused: one pass over the rows, in the cache.
+
+Enters and leaves: float32 arrays. Exponentials are polynomials (Cephes `expf`), exact to 2e-7
+relative, and quick because the compiler vectorises them. What is not finite becomes NaN and stays
+NaN. This module does not know networks.
+"""
+
+import numpy as np
+from numba import njit
+
+_MATH = {"contract", "nsz", "arcp"}
+"""Which rules the compiler may bend: products and sums may be fused. Not the order of sums, and NaN
+is kept."""
+_F = np.float32
+_BOUND = _F(87.0)
+"""Where the exponential is cut, just inside the range of float32."""
+
+
+@njit(cache=True, inline="always", fastmath=_MATH)
+def _exp(x):  # type: ignore[no-untyped-def]
+    cut = min(max(x, -_BOUND), _BOUND)
+    n = np.floor(cut * _F(1.44269504) + _F(0.5))
+    r = cut - n * _F(0.693359375)
+    r = r - n * _F(-2.12194440e-4)
+    p = _F(1.9875691500e-4)
+    p = p * r + _F(1.3981999507e-3)
+    p = p * r + _F(8.3334519073e-3)
+    p = p * r + _F(4.1665795894e-2)
+    p = p * r + _F(1.6666665459e-1)
+    p = p * r + _F(5.0000001201e-1)
+    p = p * r * r + r + _F(1.0)
+    power = (np.int32(n) + np.int32(127)) << np.int32(23)
+    return p * np.int32(power).view(np.float32) + (x - x)  # the difference is 0, or NaN
+
+
+@njit(cache=True, inline="always", fastmath=_MATH)
+def _sigmoid(x):  # type: ignore[no-untyped-def]
+    return _F(1.0) / (_F(1.0) + _exp(-x))
+
+
+@njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
+def look_up(values, low, per_step, table, out):  # type: ignore[no-untyped-def]
+    """Write a smooth function of one number, by cubic interpolation in a table, to `out` (m, w).
+
+    Args:
+        values: (m,) where; beyond the table, its end.
+        low: where the second row of the table stands.
+        per_step: rows per unit.
+        table: (rows, w) the function, equidistant.
+        out: (m, w).
+    """
+    end = _F(table.shape[0] - 4)
+    for k in range(len(values)):
+        place = min(max((values[k] - low) * per_step, _F(0.0)), end)
+        row = int(place)
+        t = place - _F(row) + (values[k] - values[k])
+        a = t * (t - _F(1.0)) * (_F(2.0) - t) * _F(1 / 6)
+        b = (t + _F(1.0)) * (t - _F(1.0)) * (t - _F(2.0)) * _F(0.5)
+        c = t * (t + _F(1.0)) * (_F(2.0) - t) * _F(0.5)
+        d = t * (t + _F(1.0)) * (t - _F(1.0)) * _F(1 / 6)
+        for j in range(table.shape[1]):
+            out[k, j] = a * table[row, j] + b * table[row + 1, j] + c * table[row + 2, j] + d * table[row + 3, j]
+
+
+@njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
+def silu(x, out):  # type: ignore[no-untyped-def]
+    """Write x sigmoid(x) of `x` (m, h) to `out`, which may be `x`."""
+    for k in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            out[k, j] = x[k, j] * _sigmoid(x[k, j])
+
+
+@njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
+def edge_gates(m, ends, source, target, weight, scale, shift, message, gates, y, last):  # type: ignore[no-untyped-def]
+    """Gate the messages of an edge-gated convolution, add them up where they arrive, and update the edges.
+
+    Args:
+        m: (e, h) the edges' own part of the gate.
+        ends: (n, 4 h) of each node: part of the gate as a source, as a target, and what it sends;
+            the rest is not read.
+        source: (e,) node each message comes from.
+        target: (e,) node it goes to.
+        weight: (e,) how often it counts.
+        scale: (h,) of the normalisation of edges.
+        shift: (h,) of the same.
+        message: (n, h) gains the gated messages.
+        gates: (n, h) gains the gates.
+        y: (e, h) edge states, updated in place.
+        last: leave `y` alone, because nothing reads it.
+    """
+    h = m.shape[1]
+    gate = np.empty(h, np.float32)
+    for k in range(len(source)):  # one array written per loop: the compiler then makes vector instructions of each
+        own, w = m[k], weight[k]
+        as_source, as_target, sent = ends[source[k]][:h], ends[target[k]][h : 2 * h], ends[source[k]][2 * h : 3 * h]
+        for j in range(h):
+            own[j] = own[j] + as_source[j] + as_target[j]
+        for j in range(h):
+            gate[j] = w * _sigmoid(own[j])
+        sum_of_gates, sum_of_messages = gates[target[k]], message[target[k]]
+        for j in range(h):
+            sum_of_gates[j] += gate[j]
+        for j in range(h):
+            sum_of_messages[j] += gate[j] * sent[j]
+        if not last:
+            state = y[k]
+            for j in range(h):
+                v = own[j] * scale[j] + shift[j]
+                state[j] += v * _sigmoid(v)
+
+
+@njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
+def node_update(x, ends, message, gates, scale, shift):  # type: ignore[no-untyped-def]
+    """Finish an edge-gated convolution: x += silu(norm(own part + message / gates)); arrays as in `edge_gates`."""
+    h = x.shape[1]
+    for i in range(len(x)):
+        for j in range(h):
+            v = (ends[i, 3 * h + j] + message[i, j] / (gates[i, j] + _F(1e-6))) * scale[j] + shift[j]
+            x[i, j] += v * _sigmoid(v)
+
+
+@njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
+def crystal_messages(z, ends, source, target, weight, message):  # type: ignore[no-untyped-def]
+    """Gate the messages of a crystal graph convolution and add them up where they arrive.
+
+    Args:
+        z: (e, 2 h) the edges' own parts of gate and core.
+        ends: (n, 4 h) of each node: both parts as a source, then both as a target.
+        source: (e,) node each message comes from.
+        target: (e,) node it goes to.
+        weight: (e,) how often it counts.
+        message: (n, h) gains sigmoid(gate) silu(core).
+    """
+    h = message.shape[1]
+    for k in range(len(source)):
+        s, t, w = source[k], target[k], weight[k]
+        for j in range(h):
+            gate = z[k, j] + ends[s, j] + ends[t, 2 * h + j]
+            core = z[k, h + j] + ends[s, h + j] + ends[t, 3 * h + j]
+            message[t, j] += w * _sigmoid(gate) * core * _sigmoid(core)
+
+
+@njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
+def crystal_update(x, message, degree, scale, shift):  # type: ignore[no-untyped-def]
+    """Finish a crystal graph convolution: x = silu(x + norm(message / degree)) of nodes (n, h) with `degree` (n,)."""
+    for i in range(len(x)):
+        share = _F(1.0) / degree[i]
+        for j in range(x.shape[1]):
+            v = x[i, j] + message[i, j] * share * scale[j] + shift[j]
+            x[i, j] = v * _sigmoid(v)
+
+
+@njit(cache=True, nogil=True, fastmath=_MATH | {"reassoc"}, error_model="numpy")
+def distances(rows, points, out):  # type: ignore[no-untyped-def]
+    """Write the distance of every row (m, h) to every point (p, h) to `out` (m, p).
+
+    Each is a sum of its own: its last bits do not depend on the other rows.
+    """
+    for i in range(len(rows)):
+        for k in range(len(points)):
+            total = _F(0.0)
+            for j in range(rows.shape[1]):
+                total += (rows[i, j] - points[k, j]) ** 2
+            out[i, k] = np.sqrt(total)

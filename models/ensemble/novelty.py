@@ -1,0 +1,162 @@
+"""How far a crystal lies from the training set, as a network sees it: distance to its nearest training crystals.
+
+Enters: embeddings of crystals. Leaves: `ood_distance`, 1 at the distance that 95 % of the
+calibration crystals keep. Follows the latent distance of Janet et al., Chem. Sci. 10, 7913 (2019).
+This module does not know properties or errors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load, save
+from torch import Tensor
+
+from assay.models.ensemble import kernels
+from assay.models.ensemble.checkpoint import write_whole
+from assay.models.networks.layers import Network
+
+if TYPE_CHECKING:
+    from assay.models.networks.inputs import Inputs
+
+FILE = "reference.safetensors"
+"""In the ensemble's folder."""
+MOST = 1_500
+"""Training crystals kept."""
+NEAREST = 5
+"""Training crystals whose mean distance counts."""
+LIMIT = 0.95
+"""Share of the calibration crystals that lie within an `ood_distance` of 1."""
+SMALLEST = 1e-3
+"""Distance, in standard deviations, below which float16 cannot tell two crystals apart."""
+_SHARES = (0.5, 0.9, LIMIT, 0.99)
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Training crystals in the standardised embedding of one member."""
+
+    points: Tensor
+    """(r, width) float32 that float16 holds exactly: standardised embeddings of training
+    crystals."""
+    mean: Tensor
+    """(width,) float32, of the embeddings of the training crystals."""
+    deviation: Tensor
+    """(width,) float32, likewise; nowhere below a hundredth of its mean."""
+    quantiles: dict[str, float]
+    """Share of the calibration crystals, for example "0.95" -> the distance they keep, in standard
+    deviations."""
+    k: int = NEAREST
+    """Training crystals whose mean distance counts."""
+    member: int = 0
+    """Position in the ensemble of the network that embeds."""
+
+    def apart(self, embedding: Tensor) -> NDArray[np.float64]:
+        """(n,) mean Euclidean distance of embeddings (n, width) to the k nearest training crystals.
+
+        Every pair is one sum of its own, without a matrix product: the last bits of a row do not
+        depend on its neighbours in the batch, nor on the number of threads.
+        """
+        scaled = (embedding - self.mean) / self.deviation
+        pairs = torch.empty(len(scaled), len(self.points))
+        kernels.distances(scaled.numpy(), self.points.numpy(), pairs.numpy())
+        nearest = pairs.topk(min(self.k, len(self.points)), dim=1, largest=False, sorted=True).values
+        return np.asarray(nearest.numpy().astype(np.float64).mean(axis=1), dtype=np.float64)
+
+    def distance(self, embedding: Tensor) -> NDArray[np.float64]:
+        """(n,) the same in units of the distance that 95 % of the calibration crystals keep: above 1 is far."""
+        return self.apart(embedding) / max(self.quantiles[str(LIMIT)], SMALLEST)
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write `reference.safetensors`; what is returned belongs into `ensemble.json`, as `novelty`."""
+        tensors = {"points": self.points.to(torch.float16), "mean": self.mean, "deviation": self.deviation}
+        content = save(tensors)
+        write_whole(folder / FILE, content)
+        digest = hashlib.sha256(content).hexdigest()
+        return {"k": self.k, "member": self.member, "quantiles": self.quantiles, "sha256": digest}
+
+    @classmethod
+    def read(cls, folder: Path, described: dict[str, Any]) -> Reference:
+        """Read the file that `described`, the section `novelty` of `ensemble.json`, tells of.
+
+        Raises:
+            FileNotFoundError: when it is missing.
+            ValueError: when it is another one.
+        """
+        path = folder / FILE
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing: copy the whole ensemble folder again")
+        content = path.read_bytes()
+        digest, recorded = hashlib.sha256(content).hexdigest(), described["sha256"]
+        if digest != recorded:
+            raise ValueError(f"{path} is damaged or replaced: sha256 {digest[:12]}, ensemble.json says {recorded[:12]}")
+        tensors = load(content)
+        points = tensors["points"].to(torch.float32)
+        quantiles, k, member = described["quantiles"], described["k"], described["member"]
+        return cls(points, tensors["mean"], tensors["deviation"], quantiles, k, member)
+
+
+def fit(
+    network: Network,
+    inputs: Inputs,
+    train_rows: NDArray[np.int64],
+    calibration_rows: NDArray[np.int64],
+    seed: int,
+    *,
+    member: int = 0,
+) -> Reference:
+    """Embed training rows, at most `MOST` of them chosen by `seed`, and measure how far the calibration rows lie.
+
+    Args:
+        network: member number `member` of the ensemble.
+        inputs: all rows, as that member reads them.
+        train_rows: what that member learned from.
+        calibration_rows: rows that no member learned from.
+        seed: chooses among the training rows.
+        member: its position in the ensemble.
+
+    Raises:
+        ValueError: when there are no rows, or the network embeds one without a finite number.
+    """
+    if not (len(train_rows) and len(calibration_rows)):
+        raise ValueError(
+            f"{len(train_rows)} training and {len(calibration_rows)} calibration rows, expected some of each"
+        )
+    chosen = choose(train_rows, seed)
+    known = embed(network, inputs, chosen)
+    held = embed(network, inputs, calibration_rows)
+    if not (torch.isfinite(known).all() and torch.isfinite(held).all()):
+        raise ValueError("the network embeds a crystal without a finite number; its weights are no use")
+    mean, deviation = known.mean(dim=0), known.std(dim=0, correction=0)
+    # a feature that hardly varies in training must not decide alone
+    deviation = deviation.clamp(min=max(0.01 * float(deviation.mean()), 1e-6))
+    points = ((known - mean) / deviation).to(torch.float16).to(torch.float32)
+    reference = Reference(points, mean, deviation, {}, member=member)
+    apart = reference.apart(held)
+    quantiles = {str(share): float(np.quantile(apart, share)) for share in _SHARES}
+    return Reference(points, mean, deviation, quantiles, member=member)
+
+
+def choose(rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """At most `MOST` of the rows, ascending; all of them when there are fewer."""
+    return np.sort(np.random.default_rng(seed).permutation(np.sort(rows))[:MOST])
+
+
+def embed(network: Network, inputs: Inputs, rows: NDArray[np.int64]) -> Tensor:
+    """(len(rows), width) float32 embedding of each crystal, what the network's heads read."""
+    network.eval()
+    parts = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
+    with torch.inference_mode():
+        found = [
+            network.encode(inputs.batch(portion, network)).cpu()
+            for part in parts
+            for portion in inputs.portions(part, _BATCH)
+        ]
+    return torch.cat(found).to(torch.float32)

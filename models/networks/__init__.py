@@ -1,0 +1,4 @@
+"""The networks and their layers.
+
+Enters: batches of graphs or pictures. Leaves: one number per crystal and property.
+"""

@@ -1,0 +1,195 @@
+"""ALIGNN: atomistic line graph network, Choudhary and DeCost, npj Comput. Mater. 7, 185 (2021).
+
+Enters: `Batch` with angles. Leaves: one scaled value per crystal and property. Layer and parameter
+names follow the published model. Here triplets are pairs of edges into the same atom. The published
+line graph leads from an edge into an atom to an edge out of it, an edge back to where it came from
+included: the same angles, seen by the edge of the opposite direction, so weights learned on one
+kind do not predict on the other (`assay.models.published.graphs`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from assay.models.networks.batch import Batch, total
+from assay.models.networks.layers import BatchNorm, GraphPool, LayerNorm, Network, PropertyHeads, RadialBasis
+
+
+class Embedding(nn.Sequential):
+    """Linear map, normalisation, SiLU."""
+
+    def __init__(self, width: int, hidden: int, norm: str) -> None:
+        super().__init__(nn.Linear(width, hidden), normalisation(norm, hidden), nn.SiLU())
+
+    def forward(self, x: Tensor, count: Tensor | None = None) -> Tensor:
+        """Embed rows x (m, width) of which row i stands for `count[i]`."""
+        linear, norm, activation = self
+        out: Tensor = activation(norm(linear(x), count))
+        return out
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What an update runs along: edges between nodes, or triplets between edges."""
+
+    source: Tensor
+    """(m,) row of x each message comes from."""
+    target: Tensor
+    """(m,) row of x it goes to."""
+    weight: Tensor | None
+    """(m,) equal messages it stands for."""
+    node_count: Tensor | None
+    """(rows of x,) how often each counts in batch statistics."""
+    edge_count: Tensor | None
+    """(m,) how often each message counts there."""
+
+
+class EdgeGatedConvolution(nn.Module):
+    """Joint update of node states (N, h) and edge states (E, h) with soft edge gates (Bresson and Laurent, 2017)."""
+
+    def __init__(self, hidden: int, norm: str) -> None:
+        super().__init__()
+        self.src_gate = nn.Linear(hidden, hidden)
+        self.dst_gate = nn.Linear(hidden, hidden)
+        self.edge_gate = nn.Linear(hidden, hidden)
+        self.bn_edges = normalisation(norm, hidden)
+        self.src_update = nn.Linear(hidden, hidden)
+        self.dst_update = nn.Linear(hidden, hidden)
+        self.bn_nodes = normalisation(norm, hidden)
+
+    def forward(self, x: Tensor, y: Tensor, ends: Ends) -> tuple[Tensor, Tensor]:
+        """Return new node and edge states."""
+        source, target = ends.source, ends.target
+        m = self.edge_gate(y) + self.src_gate(x).index_select(0, source) + self.dst_gate(x).index_select(0, target)
+        gate = torch.sigmoid(m)
+        message = total(gate * self.dst_update(x).index_select(0, source), target, len(x), ends.weight)
+        message = message / (total(gate, target, len(x), ends.weight) + 1e-6)
+        x = x + functional.silu(self.bn_nodes(self.src_update(x) + message, ends.node_count))
+        return x, y + functional.silu(self.bn_edges(m, ends.edge_count))
+
+
+class MeanPool(nn.Module):
+    """Nodes (N, h) to crystals (n, h): the mean over the nodes of each crystal."""
+
+    def forward(self, x: Tensor, batch: Batch) -> Tensor:
+        """Pool node states."""
+        return total(x, batch.crystal, len(batch), batch.node_weight) / batch.size[:, None]
+
+
+class LinearHeads(PropertyHeads):
+    """One linear map per property: (n, width) -> {name: (n,)} in scaled units."""
+
+    def __init__(
+        self, width: int, hidden: int, names: Sequence[str], dropout: float, *, variance: bool = False
+    ) -> None:
+        super().__init__(width, hidden, (), dropout, variance=variance)
+        out = 2 if variance else 1
+        self.heads = nn.ModuleDict({name: nn.Sequential(nn.Dropout(dropout), nn.Linear(width, out)) for name in names})
+
+
+class ALIGNN(Network):
+    """Alternating updates on the crystal graph and its line graph, then on the crystal graph alone."""
+
+    def __init__(
+        self,
+        features: int,
+        properties: Sequence[str],
+        *,
+        hidden: int = 256,
+        alignn_layers: int = 4,
+        gcn_layers: int = 4,
+        bins: int = 80,
+        angle_bins: int = 40,
+        embedding: int = 64,
+        cutoff: float = 8.0,
+        norm: Literal["batch", "layer"] = "batch",
+        pool: Literal["mean-std", "mean"] = "mean-std",
+        head: Literal["mlp", "linear"] = "mlp",
+        dropout: float = 0.0,
+        variance: bool = False,
+    ) -> None:
+        """Make a network.
+
+        Args:
+            features: width of the node features.
+            properties: names of the predicted properties.
+            hidden: width of node, edge and triplet states.
+            alignn_layers: updates of triplets, edges and nodes.
+            gcn_layers: updates of edges and nodes that follow.
+            bins: Gaussians of the distance expansion.
+            angle_bins: Gaussians of the cosine expansion.
+            embedding: width between expansion and state.
+            cutoff: Å, centre of the last distance Gaussian.
+            norm: batch normalisation, as in the published models, or layer normalisation, as in
+                ALIGNN 2.
+            pool: mean and deviation of a crystal's atoms, or the mean alone, as in the published
+                models.
+            head: two layers per property, or one linear map, as in the published models.
+            dropout: in the heads.
+            variance: whether the heads also predict the variance of their error.
+        """
+        super().__init__()
+        self.atom_embedding = Embedding(features, hidden, norm)
+        self.edge_embedding = nn.Sequential(
+            RadialBasis(0.0, cutoff, bins), Embedding(bins, embedding, norm), Embedding(embedding, hidden, norm)
+        )
+        self.angle_embedding = nn.Sequential(
+            RadialBasis(-1.0, 1.0, angle_bins),
+            Embedding(angle_bins, embedding, norm),
+            Embedding(embedding, hidden, norm),
+        )
+        self.node_updates = nn.ModuleList(EdgeGatedConvolution(hidden, norm) for _ in range(alignn_layers))
+        self.edge_updates = nn.ModuleList(EdgeGatedConvolution(hidden, norm) for _ in range(alignn_layers))
+        self.gcn_layers = nn.ModuleList(EdgeGatedConvolution(hidden, norm) for _ in range(gcn_layers))
+        self.pool = _one_of({"mean-std": GraphPool, "mean": MeanPool}, "pool", pool)()
+        heads = _one_of({"mlp": PropertyHeads, "linear": LinearHeads}, "head", head)
+        width = hidden if pool == "mean" else 2 * hidden
+        self.heads = heads(width, hidden, properties, dropout, variance=variance)
+
+    def encode(self, batch: Batch) -> Tensor:
+        """(n, 2 * hidden) state of each crystal; half as wide where only means are pooled."""
+        edges, triplets = batch.edge_count, batch.triplet_count
+        bonds = Ends(batch.source, batch.target, batch.edge_weight, batch.node_weight, edges)
+        angles = Ends(batch.triplet_other, batch.triplet_edge, batch.triplet_weight, edges, triplets)
+        x = self.atom_embedding(batch.x, batch.node_weight)
+        y = _embed(self.edge_embedding, batch.distance, edges)
+        z = _embed(self.angle_embedding, batch.cosine, triplets)
+        for node_update, edge_update in zip(self.node_updates, self.edge_updates, strict=True):
+            x, y = node_update(x, y, bonds)
+            y, z = edge_update(y, z, angles)
+        for layer in self.gcn_layers:
+            x, y = layer(x, y, bonds)
+        pooled: Tensor = self.pool(x, batch)
+        return pooled
+
+    def stages(self) -> list[nn.Module]:
+        """The three embeddings, then one entry per layer."""
+        embeddings = nn.ModuleList([self.atom_embedding, self.edge_embedding, self.angle_embedding])
+        pairs = zip(self.node_updates, self.edge_updates, strict=True)
+        return [embeddings, *(nn.ModuleList(pair) for pair in pairs), *self.gcn_layers]
+
+
+def normalisation(kind: str, width: int) -> nn.Module:
+    """A layer that normalises rows (m, width) and takes their counts as second argument."""
+    made: nn.Module = _one_of({"batch": BatchNorm, "layer": LayerNorm}, "norm", kind)(width)
+    return made
+
+
+def _one_of(kinds: dict[str, Any], name: str, kind: str) -> Any:
+    if kind not in kinds:
+        raise TypeError(f"{name} is {kind!r}, expected one of {sorted(kinds)}")
+    return kinds[kind]
+
+
+def _embed(parts: nn.Sequential, values: Tensor, count: Tensor | None) -> Tensor:
+    expand, *embeddings = parts
+    out: Tensor = expand(values)
+    for embedding in embeddings:
+        out = embedding(out, count)
+    return out

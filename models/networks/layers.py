@@ -1,0 +1,150 @@
+"""Parts shared by the networks: their contract, radial basis, normalisation, pooling over a crystal, heads.
+
+Enters and leaves: tensors. This module does not know units, scalers or data.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from assay.models.networks.batch import Batch, total
+
+LOG_VARIANCE = "/log-variance"
+"""Suffix of a head's second output."""
+VIEWS = "/views"
+"""Suffix of what a vision network predicts from each view alone, (V,)."""
+
+
+class Network(nn.Module):
+    """What every network is: a trunk that embeds crystals, and one small head per property.
+
+    A graph network reads `Batch` and is a function of the crystal, whatever graph represents it:
+    nodes, edges and triplets that stand for several (`Batch.node_weight` and so on) count that
+    often, in sums, means and batch statistics alike. A vision network reads `Images`, and every
+    view counts by its weight.
+    """
+
+    heads: PropertyHeads
+    """Read the embedding; all parameters outside of them are the trunk."""
+
+    def encode(self, batch: Any) -> Tensor:
+        """(n, width) state of each crystal, what the heads read."""
+        raise TypeError(f"{type(self).__name__} does not say how it encodes {len(batch)} crystals")
+
+    def stages(self) -> list[nn.Module]:
+        """Parts of the trunk from input to output: the embeddings, then one entry per layer."""
+        raise TypeError(f"{type(self).__name__} does not name its stages")
+
+    def look(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """The state (n, width) of each crystal, and scaled predictions (n,) per property."""
+        state = self.encode(batch)
+        return state, self.heads(state)
+
+    def forward(self, batch: Any) -> dict[str, Tensor]:
+        """Scaled predictions (n,) per property."""
+        return self.look(batch)[1]
+
+
+class RadialBasis(nn.Module):
+    """Gaussians on a regular grid: (m,) -> (m, bins), exp(-(d - centre)^2 / spacing)."""
+
+    def __init__(self, low: float, high: float, bins: int) -> None:
+        super().__init__()
+        self.register_buffer("centers", torch.linspace(low, high, bins), persistent=False)
+        self.gamma = (bins - 1) / (high - low)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Expand values (m,) into (m, bins)."""
+        return torch.exp(-self.gamma * (values[:, None] - self.get_buffer("centers")) ** 2)
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalisation in which a row can stand for several: same statistics as if it were repeated."""
+
+    def forward(self, x: Tensor, count: Tensor | None = None) -> Tensor:
+        """Normalise rows x (m, h); row i stands for `count[i]` rows (m,), one where None."""
+        if count is None or not self.training:
+            return super().forward(x)
+        rows = count.sum()
+        share = (count / rows)[:, None]
+        mean = (share * x).sum(0)
+        centred = x - mean
+        variance = (share * centred**2).sum(0)
+        with torch.no_grad():
+            momentum = 0.1 if self.momentum is None else self.momentum
+            unbiased = variance * (rows / (rows - 1).clamp(min=1))
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            assert self.num_batches_tracked is not None
+            self.running_mean.lerp_(mean, momentum)
+            self.running_var.lerp_(unbiased, momentum)
+            self.num_batches_tracked += 1
+        return centred * (self.weight * torch.rsqrt(variance + self.eps)) + self.bias
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation, which does not ask how many rows a row stands for."""
+
+    def forward(self, x: Tensor, count: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """Normalise each row of x (m, h)."""
+        return super().forward(x)
+
+
+class GraphPool(nn.Module):
+    """Nodes (N, h) to crystals (n, 2h): mean and standard deviation over the nodes of each crystal.
+
+    Both are independent of the choice of cell. The deviation tells a compound of unlike atoms from
+    one of like atoms, which a mean cannot.
+    """
+
+    def forward(self, x: Tensor, batch: Batch) -> Tensor:
+        """Pool node states."""
+        size = batch.size[:, None]
+        weight = batch.node_weight
+        mean = total(x, batch.crystal, len(batch), weight) / size
+        spread = total((x - mean.index_select(0, batch.crystal)) ** 2, batch.crystal, len(batch), weight) / size
+        return torch.cat([mean, torch.sqrt(spread + 1e-6)], dim=1)
+
+
+class PropertyHeads(nn.Module):
+    """One small network per property: (n, width) -> {name: (n,)} in scaled units.
+
+    With `variance`, a head also says how sure it is: `{name + LOG_VARIANCE: (n,)}`, the logarithm
+    of the variance of its error in scaled units.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int | Sequence[int],
+        names: Sequence[str],
+        dropout: float,
+        *,
+        variance: bool = False,
+    ) -> None:
+        super().__init__()
+        layers = [width, hidden] if isinstance(hidden, int) else [width, *hidden]
+        self.heads = nn.ModuleDict({name: _head(layers, dropout, 2 if variance else 1) for name in names})
+
+    def forward(self, pooled: Tensor) -> dict[str, Tensor]:
+        """Predict every property."""
+        out = {}
+        for name, head in self.heads.items():
+            columns = head(pooled).unbind(1)
+            out[name] = columns[0]
+            if len(columns) > 1:
+                out[name + LOG_VARIANCE] = columns[1].clamp(-10.0, 10.0)
+        return out
+
+
+def _head(layers: Sequence[int], dropout: float, outputs: int) -> nn.Sequential:
+    """Linear layers of these widths, each followed by an activation and dropout, and one to the outputs."""
+    parts: list[nn.Module] = []
+    for wide, narrow in itertools.pairwise(layers):
+        parts += [nn.Linear(wide, narrow), nn.SiLU(), nn.Dropout(dropout)]
+    return nn.Sequential(*parts, nn.Linear(layers[-1], outputs))

@@ -1,0 +1,155 @@
+"""The model card of an ensemble: what it was trained on, how wrong it is, how to make it again.
+
+Enters: `ensemble.json`. Leaves: `README.md` beside it. This module does not know how any number was
+made.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from assay.models.ensemble.checkpoint import read_json, write_whole
+
+
+def write(folder: Path, command: str) -> None:
+    """Write the card of the ensemble in `folder`; `command` is how a reader reproduces it."""
+    facts = read_json(folder / "ensemble.json", "a model ensemble")
+    members = [read_json(folder / name / "model.json", "a checkpoint") for name in facts["members"]]
+    sections = [_head(facts, members)]
+    for name in facts["tasks"]:
+        sections += [_data(facts, name), _scores(facts, name), _error_bars(facts, name)]
+    sections.append(_members(facts, members))
+    sections.append(_again(command or "assay train RECIPE --output FOLDER"))
+    write_whole(folder / "README.md", "\n".join(sections).encode())
+
+
+def _again(command: str) -> str:
+    return (
+        f"## Make it again\n\n```\n{command}\n```\n\ntrains it anew. With `--resume` the weights in the output "
+        "folder are kept, and only the numbers above are measured again.\n"
+    )
+
+
+def _head(facts: dict[str, Any], members: list[dict[str, Any]]) -> str:
+    networks = sorted({member["network"] for member in members})
+    told = []
+    for name, task in facts["tasks"].items():
+        disordered = task["data"]["disordered"]
+        kind = (
+            f"{disordered} of the crystals behind it have partial occupancy or vacancies."
+            if disordered
+            else "It has seen ordered crystals only: for partial occupancy its numbers and intervals are untested."
+        )
+        told.append(f"`{name}` in {task['data']['unit']} ({task['data']['functional']}). {kind}")
+    head = f"# {facts['name']}\n\n{len(members)} networks ({', '.join(networks)}) predict, from a crystal structure, "
+    return head + "\n".join(told) + "\n"
+
+
+def _heading(facts: dict[str, Any], name: str, title: str) -> str:
+    return f"## {title}" if len(facts["tasks"]) == 1 else f"## {title}: {name}"
+
+
+def _data(facts: dict[str, Any], name: str) -> str:
+    data, rows = facts["tasks"][name]["data"], facts["tasks"][name]["rows"]
+    split = facts["recipe"]["split"]
+    few = facts["recipe"].get("learn_from")
+    little = f" Each member learned from {few} of the rows for training." if few else ""
+    return (
+        f"{_heading(facts, name, 'Data')}\n\n{data['origin']}. Licence {data['licence']}. File sha256 "
+        f"`{data['sha256'][:16]}`; rows left out: {_dropped(data)}.\n\n"
+        f"{_kind(split)} {rows['development']} rows for training, in {split['folds']} folds (member k stops early on "
+        f"fold k), {rows['calibration']} for the error bars, {rows['test']} for the numbers below; `split.json` lists "
+        f"their ids.{little}\n"
+    )
+
+
+def _dropped(data: dict[str, Any]) -> str:
+    return ", ".join(f"{count} ({reason})" for reason, count in data["dropped"].items()) or "none"
+
+
+def _kind(split: dict[str, Any]) -> str:
+    """In words: what the split keeps apart."""
+    held = f"The test rows are the family {split['family']}, all of it. " if split.get("family") else ""
+    if split.get("kfold") is not None:
+        held = f"The test rows are part {split['kfold'] + 1} of {split['kfolds']}. "
+    if split["by"] == "row":
+        return held + (
+            f"Split at random, row by row (seed {split['seed']}): doping series and polymorphs stand on both sides, so "
+            "the numbers flatter."
+        )
+    unit = {"element-set": "element set", "formula": "formula"}[split["by"]]
+    among = "among the other rows " if split.get("family") else ""
+    return f"{held}Grouped split by {unit} (seed {split['seed']}): {among}no {unit} stands on two sides."
+
+
+def _scores(facts: dict[str, Any], name: str) -> str:
+    task = facts["tasks"][name]
+    unit = task["data"]["unit"]
+    table = [f"| on the test rows | MAE ({unit}) | RMSE ({unit}) | R2 |", "|---|---|---|---|"]
+    table.append(_row("**this ensemble**", task["test"]))
+    table += [_row(f"{other}, composition only", scores) for other, scores in task["baselines"].items()]
+    kind = "random" if facts["recipe"]["split"]["by"] == "row" else "grouped"
+    title = _heading(facts, name, f"Measured on the {kind} test split")
+    return f"{title}\n\n" + "\n".join(table) + f"\n\n{_verdict(task)} {_weights(task)}\n"
+
+
+def _verdict(task: dict[str, Any]) -> str:
+    """In words: better, worse or undecided by MAE, and whether RMSE agrees."""
+    compared, unit = task["versus_best_baseline"], task["data"]["unit"]
+    name, other = compared["name"], task["baselines"][compared["name"]]
+    change = task["test"]["mae"] / other["mae"] - 1
+    told = f"Against {name} the MAE differs by {change:+.1%} ({compared['difference']:+.3g} {unit}, 95 % interval "
+    told += f"{compared['low']:+.3g} to {compared['high']:+.3g} over resampled groups): "
+    if compared["high"] < 0:
+        told += "it **beats** the best baseline."
+    elif compared["low"] > 0:
+        told += "it does **not** beat the best baseline."
+    else:
+        told += "a **tie** within the noise of this split."
+    if task["test"]["rmse"] > other["rmse"]:
+        told += f" By RMSE and R2, {name} is better."
+    return told
+
+
+def _weights(task: dict[str, Any]) -> str:
+    if not task["data"]["weight"]:
+        return "Every row counts once."
+    return "Rows are weighted so that every formula counts once, in the loss and in every number here."
+
+
+def _row(name: str, scores: dict[str, float]) -> str:
+    return f"| {name} | {scores['mae']:.4g} | {scores['rmse']:.4g} | {scores['r2']:.3f} |"
+
+
+def _error_bars(facts: dict[str, Any], name: str) -> str:
+    task, fitted = facts["tasks"][name], facts["calibration"][name]
+    test, unit = task["test"], task["data"]["unit"]
+    return (
+        f"{_heading(facts, name, 'Error bars')}\n\n`_std` estimates the error: {fitted['scale']:.3g} x (spread of the "
+        f"members + {fitted['floor']:.3g} {unit}). `_lo` to `_hi` is a split-conformal interval with nominal coverage "
+        f"{fitted['level']:.0%}: half width {fitted['quantile']:.3g} x (spread + {fitted['floor']:.3g} {unit}). On the "
+        f"test rows it covers {test['coverage']:.1%} with a mean width of {test['mean_width']:.3g} {unit}; Spearman "
+        f"correlation of error and std {test['error_std_spearman']:.2f}.\n\n"
+        "The test crystals come from the same databases. For crystals of another kind (hypothetical, under pressure, "
+        "with elements flagged in `ood`, with `ood_distance` above 1) the interval is a guide, not a promise.\n"
+    )
+
+
+def _members(facts: dict[str, Any], members: list[dict[str, Any]]) -> str:
+    tasks = facts["tasks"]
+    columns = [f"test MAE of {name} ({task['data']['unit']})" for name, task in tasks.items()]
+    table = ["| member | network | sizes | seed | epochs | " + " | ".join(columns) + " |"]
+    table.append("|---" * (5 + len(columns)) + "|")
+    for k, (name, member) in enumerate(zip(facts["members"], members, strict=True)):
+        sizes = ", ".join(f"{key} {value}" for key, value in member["sizes"].items())
+        errors = " | ".join(f"{task['test']['member_mae'][k]:.4g}" for task in tasks.values())
+        epochs = member["metrics"]["epochs"]
+        table.append(f"| {name} | {member['network']} | {sizes} | {member['seed']} | {epochs} | {errors} |")
+    combined = [
+        f"Weights of the members for `{name}`: {', '.join(f'{share:.2f}' for share in shares)}."
+        for name, shares in facts.get("weights", {}).items()
+    ]
+    start = facts["recipe"]["start"]
+    began = [f"The trunks start from `{start['folder']}` (frozen: {start['freeze']})."] if start else []
+    return "## Members\n\n" + "\n".join([*table, *(["", *began, *combined] if began or combined else [])]) + "\n"

@@ -1,0 +1,87 @@
+"""Losses, learning rates over time, and averaged weights: the arithmetic of one training step.
+
+Enters: tensors, a `Schedule`. Leaves: numbers and tensors. This module does not know networks, data
+or files.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from assay.models.networks.layers import LOG_VARIANCE
+from assay.models.training.recipe import Schedule
+
+_RISE = 0.3
+"""Share of the steps in which `onecycle` rises."""
+
+
+def row_losses(predicted: dict[str, Tensor], name: str, truth: Tensor, kind: str) -> Tensor:
+    """(b,) loss of each row on the scaled property `name`; `truth` (b,) must be finite."""
+    value = predicted[name]
+    if kind == "nll":
+        log_variance = predicted[name + LOG_VARIANCE]
+        return 0.5 * (log_variance + (value - truth) ** 2 * torch.exp(-log_variance))
+    if kind == "huber":
+        return functional.huber_loss(value, truth, reduction="none")
+    return (value - truth).abs() if kind == "l1" else (value - truth) ** 2
+
+
+def masked_loss(
+    predicted: dict[str, Tensor], truth: dict[str, Tensor], weight: Tensor, share: dict[str, Tensor], kind: str
+) -> Tensor:
+    """Mean over the properties of the weighted mean loss over the rows whose value is known.
+
+    Args:
+        predicted: (b,) per property, in scaled units.
+        truth: (b,) per property; NaN where unknown.
+        weight: (b,) of each row.
+        share: per property, the weight of all known rows of the whole step, of which these rows may
+            be a part.
+        kind: a `Schedule.loss`.
+
+    Returns:
+        A scalar; zero, with a gradient, where nothing is known.
+    """
+    loss = weight.new_zeros(())
+    for name, values in truth.items():
+        known = torch.isfinite(values)
+        safe = torch.where(known, values, torch.zeros_like(values))  # 0 * NaN is NaN: a mask alone poisons the sum
+        per_row = row_losses(predicted, name, safe, kind)
+        counted = torch.where(known, weight, torch.zeros_like(weight))
+        loss = loss + (per_row * counted).sum() / share[name].clamp(min=1e-12)
+    return loss / max(1, sum(bool(total > 0) for total in share.values()))
+
+
+def rate_factor(schedule: Schedule, step: int, steps: int) -> float:
+    """Share of the peak learning rate at a step, 0 to 1; `plateau` is lowered further by the training loop."""
+    warmup = (_RISE if schedule.kind == "onecycle" else schedule.warmup) * steps
+    if step < warmup:
+        done = (step + 1) / (warmup + 1)
+        return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * done)) if schedule.kind == "onecycle" else done
+    if schedule.kind == "plateau":
+        return 1.0
+    done = (step - warmup) / max(1.0, steps - warmup)
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+class MovingAverage:
+    """Exponential moving average of a network's weights and statistics (Polyak and Juditsky, 1992)."""
+
+    def __init__(self, state: dict[str, Tensor], decay: float) -> None:
+        self.decay, self.steps = decay, 0
+        self.state = {name: tensor.detach().clone() for name, tensor in state.items()}
+
+    def update(self, state: dict[str, Tensor]) -> None:
+        """Move towards the present weights; early on in bigger steps, or the average would remember the start."""
+        self.steps += 1
+        share = 1 - min(self.decay, self.steps / (self.steps + 10))
+        with torch.no_grad():
+            for name, tensor in state.items():
+                if tensor.is_floating_point():
+                    self.state[name].lerp_(tensor, share)
+                else:
+                    self.state[name].copy_(tensor)

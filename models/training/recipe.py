@@ -1,0 +1,210 @@
+"""What a training run is: tasks, split, graph, members, start, schedule.
+
+Enters: nothing. Leaves: frozen dataclasses that a YAML file fills
+(`assay.screening.settings.config` checks it). Every field changes the trained weights, except where
+it says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+from assay.featurize import refinement
+from assay.featurize.graphs import GraphSpec
+from assay.featurize.pictures.augment import Augment
+from assay.featurize.pictures.scene import ViewSpec
+from assay.models.evaluation.split import SplitSpec
+from assay.models.networks import registry
+from assay.models.target import Property
+
+
+@dataclass(frozen=True)
+class Task:
+    """One property, and the data it is learned from."""
+
+    dataset: str
+    """A key of `assay.sources.datasets.DATASETS`, or `FILE.parquet#COLUMN`."""
+    property: Property
+    """What is learned; its scaler is fitted here, not given."""
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters on frozen linear layers (Hu et al., ICLR 2022); merged into the weights when training ends."""
+
+    rank: int = 8
+    alpha: float = 16.0
+    """An update counts alpha / rank times."""
+    dropout: float = 0.0
+    """On the input of the adapters."""
+    layers: tuple[str, ...] = ("src_gate", "dst_gate", "edge_gate", "src_update", "dst_update", "source", "target")
+    """Names of the linear layers that get one, or ends of their dotted names: `attn.qkv` of a
+    vision transformer."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Trained weights to start from: the trunk is taken over, the heads are made anew."""
+
+    folder: str
+    """A checkpoint, or an ensemble; of its networks that fit, member k takes number k (again from
+    the first when there are fewer). For a vision network also a .safetensors file of its backbone,
+    or `timm`: the backbone's published weights, from the cache or the hub."""
+    freeze: Literal["none", "embeddings", "first", "all-but-last", "head-only"] = "none"
+    """What of the trunk keeps its weights and its batch statistics: nothing; the embeddings; the
+    embeddings and the first `layers` layers; all but the last `layers` layers; everything. The
+    states of a vision transformer are levelled by their batches even then
+    (`assay.models.networks.vision.Level`)."""
+    layers: int = 1
+    """Read by `first` and `all-but-last`."""
+    backbone_rate: float = 1e-5
+    """Peak learning rate of the trunk."""
+    head_rate: float = 1e-3
+    """Peak learning rate of the heads."""
+    lora: Lora | None = None
+    """Train adapters instead of the trunk's own weights."""
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "backbone_rate", "head_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"start.{name} is {getattr(self, name)}, expected above 0")
+        if self.lora and self.freeze != "none":
+            raise ValueError(f"start.lora freezes the whole trunk, so start.freeze cannot be {self.freeze!r}")
+
+
+@dataclass(frozen=True)
+class MemberSpec:
+    """One network of the ensemble."""
+
+    network: str
+    """A key of `assay.models.networks.registry.MODELS`."""
+    seed: int
+    """Seeds the weights, the order of rows and the bootstrap."""
+    sizes: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the network."""
+    schedule: dict[str, Any] = field(default_factory=dict)
+    """What this member does otherwise than the recipe's `schedule`, for example {epochs: 15}."""
+    start: Start | None = None
+    """Trained weights for this member; unset: those of the recipe's `start`."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast one member learns."""
+
+    epochs: int = 50
+    """At most; `cosine` and `onecycle` reach a rate of zero at the last one."""
+    batch_size: int = 64
+    """Crystals per step. A step that does not fit into memory is taken in parts, see
+    `assay.models.training.budget`."""
+    learning_rate: float = 2e-3
+    """Peak rate of weights that start fresh; `Start` has its own."""
+    kind: Literal["cosine", "onecycle", "plateau"] = "cosine"
+    """Warm-up, then: half a cosine; a cosine that rises and falls (Smith and Topin, 2019);
+    constant, halved after every `patience // 4` epochs without a better validation error."""
+    warmup: float = 0.1
+    """Share of all steps in which the rate rises; `onecycle` spends 0.3 there."""
+    weight_decay: float = 1e-4
+    """Of AdamW."""
+    clip: float = 5.0
+    """Largest norm of the gradient."""
+    loss: Literal["l1", "huber", "mse", "nll"] = "l1"
+    """On scaled targets; `nll` learns a variance too (Gaussian negative log-likelihood)."""
+    ema: float = 0.0
+    """Decay per step of an exponential moving average of the weights, which is validated and kept
+    instead of the last weights; 0: none, else for example 0.999."""
+    patience: int = 20
+    """Epochs without a better validation error before the run stops."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "learning_rate", "clip", "patience"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"schedule.{name} is {getattr(self, name)}, expected above 0")
+        for name in ("warmup", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"schedule.{name} is {getattr(self, name)}, expected 0 to below 1")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run, from named datasets to a calibrated ensemble."""
+
+    name: str
+    """Name of the ensemble."""
+    tasks: tuple[Task, ...]
+    """What is learned, from what. Several tasks share one trunk, each with its own head; every task
+    contributes the same number of rows to an epoch."""
+    members: tuple[MemberSpec, ...]
+    """Networks of the ensemble; at least two, or there is no error bar."""
+    graph: GraphSpec = field(default_factory=GraphSpec)
+    """How crystals become graphs; angles are added for networks that read them."""
+    view: ViewSpec = field(default_factory=ViewSpec)
+    """Which pictures vision networks see."""
+    augment: Augment = field(default_factory=Augment)
+    """What of the pictures varies in training."""
+    quotient: float = 1e-3
+    """Å; equal atoms, bonds and angles are merged for training, 4 to 6 times less work with the
+    same result (`assay.featurize.quotient`); 0: train on full graphs. Prediction merges what is
+    equal within 1e-5 Å."""
+    split: SplitSpec = field(default_factory=SplitSpec)
+    """How rows are held out."""
+    start: Start | None = None
+    """Trained weights to start from, of members that have none of their own."""
+    bootstrap: bool = False
+    """Each member learns from its own resampling of its training rows, drawn with replacement."""
+    schedule: Schedule = field(default_factory=Schedule)
+    """How each member learns."""
+    combine: Literal["mean", "validation", "stacking"] = "mean"
+    """Weights of the members: equal; by the inverse square of the validation error; fitted on half
+    of the calibration rows, the other half of which then calibrates."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """In which the trained vision networks predict on a CPU; learning is in float32. bfloat16 is
+    several times as fast where the processor has the instructions, and cannot be used where it has
+    none."""
+    level: float = 0.9
+    """Nominal coverage of the interval."""
+    limit: int | None = None
+    """Use only the first rows of each dataset, for a rehearsal."""
+    learn_from: int | None = None
+    """Each member learns from this many of its training rows, drawn by its seed: for learning
+    curves."""
+
+    def schedule_of(self, member: MemberSpec) -> Schedule:
+        """How one member learns."""
+        return replace(self.schedule, **member.schedule)
+
+    def reads(self, member: MemberSpec) -> GraphSpec | ViewSpec:
+        """What one member sees of a crystal."""
+        if member.network in registry.READS_VIEWS:
+            return self.view
+        return replace(self.graph, angles=member.network in registry.NEEDS_ANGLES)
+
+    def start_of(self, member: MemberSpec) -> Start | None:
+        """What one member starts from."""
+        return member.start or self.start
+
+    def __post_init__(self) -> None:
+        for member in self.members:
+            unknown = sorted(set(member.schedule) - {item.name for item in fields(Schedule)})
+            if unknown:
+                raise ValueError(f"members: schedule has no {unknown[0]!r}")
+            self.schedule_of(member)
+        if len(self.members) < 2:
+            raise ValueError(f"members lists {len(self.members)} networks, expected at least 2 for an error bar")
+        unlabelled = {member.network in registry.UNLABELLED for member in self.members}
+        if len(unlabelled) > 1 or (True in unlabelled and len(self.tasks) != 1):
+            raise ValueError("members that learn without known values have a recipe of their own, with one task")
+        if not self.tasks:
+            raise ValueError("tasks is empty, expected at least one dataset with its property")
+        names = [task.property.name for task in self.tasks]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two tasks predict the same property: {names}; give each its own name")
+        if not 0 < self.level < 1:
+            raise ValueError(f"level is {self.level}, expected between 0 and 1")
+        if self.quotient and not self.quotient >= refinement.SMALLEST:
+            raise ValueError(f"quotient is {self.quotient} Å, expected 0, or at least {refinement.SMALLEST}")
+        bent = [task.property.transform for task in self.tasks if task.property.transform != "identity"]
+        losses = {self.schedule_of(member).loss for member in self.members}
+        if "nll" in losses and bent:
+            raise ValueError(f"loss nll needs targets on their own scale, not {bent[0]}: its variance is one of errors")

@@ -1,0 +1,125 @@
+"""Starting from trained weights: what is taken over, what stays frozen, what learns at which rate.
+
+Enters: a fresh network and a `Start`. Leaves: the same network with a trained trunk. This module
+does not know data, schedules or the training loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from assay.featurize.graphs import GraphSpec
+from assay.featurize.pictures.scene import ViewSpec
+from assay.models.ensemble import checkpoint
+from assay.models.networks import registry
+from assay.models.networks.layers import Network
+from assay.models.training import lora
+from assay.models.training.recipe import MemberSpec, Start
+
+_FREE = frozenset({"dropout", "head", "variance", "masked", "decoder_width", "decoder_layers"})
+"""Sizes that only the heads read: they may differ from those of the start."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Trained weights to start from."""
+
+    weights: dict[str, Tensor]
+    """By the name in the network; what a network has beyond its trunk is not read."""
+    sha256: str
+    """Of the file, or of the tensors where they come from a hub."""
+
+
+def find(start: Start, spec: MemberSpec, reads: GraphSpec | ViewSpec, member: int) -> Source:
+    """The weights member number `member` starts from: of an ensemble, those of a network with the same trunk.
+
+    Raises:
+        FileNotFoundError: when the folder is neither a checkpoint nor an ensemble.
+        ValueError: when it holds no such network, or one that learned from other graphs.
+    """
+    if isinstance(reads, ViewSpec) and not Path(start.folder).is_dir():
+        from assay.models.networks import vision
+
+        backbone, options, waves = (spec.sizes.get(name, default) for name, default in vision.DEFAULTS.items())
+        if waves:
+            raise ValueError(f"sizes.waves is {waves}; published weights have seen none, expected 0")
+        weights = vision.published(start.folder, backbone, registry.shape(reads), options or {})
+        return Source(weights, vision.digest(weights))
+    found = [checkpoint.read(path) for path in _folders(Path(start.folder))]
+    fitting = [one for one in found if _trunk(one.name, one.sizes) == _trunk(spec.network, spec.sizes)]
+    if not fitting:
+        theirs = "; ".join(dict.fromkeys(f"{one.name} {_trunk(one.name, one.sizes)[1]}" for one in found))
+        raise ValueError(
+            f"this member is {spec.network} {_trunk(spec.network, spec.sizes)[1]}, the weights in {start.folder} are "
+            f"{theirs}; give it the network and sizes of its start"
+        )
+    chosen = fitting[member % len(fitting)]
+    if _input(chosen.spec) != _input(reads):
+        raise ValueError(f"the weights in {start.folder} learned from {chosen.spec}, this recipe has {reads}")
+    return Source(chosen.network.state_dict(), chosen.sha256)
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The checkpoints of an ensemble, or the one that the folder is."""
+    if (folder / "ensemble.json").is_file():
+        return [folder / name for name in checkpoint.read_json(folder / "ensemble.json", "a model ensemble")["members"]]
+    if (folder / "member-0").is_dir():  # trained, not made an ensemble of
+        return sorted(folder.glob("member-*"), key=lambda path: int(path.name.partition("-")[2]))
+    return [folder]
+
+
+def _input(spec: GraphSpec | ViewSpec) -> Any:
+    """What must agree between the weights and their new use: graphs but for angles, pictures but for the viewpoints."""
+    if isinstance(spec, GraphSpec):
+        return replace(spec, angles=False)
+    return replace(spec, supercells=((1, 1, 1),), axes=True, random=0, seed=0)
+
+
+def begin(network: Network, start: Start, source: Source) -> None:
+    """Give the network the trunk of `source`, and freeze or adapt it as `start` says.
+
+    Raises:
+        ValueError: when more layers are to be frozen than there are.
+    """
+    wanted = {name for name in network.state_dict() if not name.startswith("heads.")}
+    given = {name: tensor for name, tensor in source.weights.items() if name in wanted}
+    network.load_state_dict({**network.state_dict(), **given}, strict=True)
+    if start.lora:
+        lora.adapt(network, start.lora)
+        return
+    for part in _frozen(network.stages(), start):
+        part.requires_grad_(False)  # noqa: FBT003 -- torch's signature
+
+
+def groups(network: nn.Module, start: Start | None, rate: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups of the optimizer with their peak rates: one, or trunk and heads apart."""
+    named = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
+    if start is None:
+        return [{"params": [parameter for _, parameter in named], "peak": rate, "weight_decay": weight_decay}]
+    heads = [parameter for name, parameter in named if name.startswith("heads.")]
+    trunk = [parameter for name, parameter in named if not name.startswith("heads.")]
+    parts = (trunk, start.backbone_rate), (heads, start.head_rate)
+    return [{"params": part, "peak": peak, "weight_decay": weight_decay} for part, peak in parts if part]
+
+
+def _trunk(name: str, sizes: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    name = {"mae": "vit"}.get(name, name)  # an autoencoder hides its patches from the same trunk
+    return name, {size: value for size, value in sizes.items() if size not in _FREE}
+
+
+def _frozen(stages: list[nn.Module], start: Start) -> list[nn.Module]:
+    embeddings, *layers = stages
+    if start.freeze in ("first", "all-but-last") and start.layers > len(layers):
+        raise ValueError(f"start.layers is {start.layers}, this network has {len(layers)} layers")
+    kept: dict[str, list[nn.Module]] = {
+        "none": [],
+        "embeddings": [embeddings],
+        "first": [embeddings, *layers[: start.layers]],
+        "all-but-last": [embeddings, *layers[: -start.layers]],
+        "head-only": stages,
+    }
+    return kept[start.freeze]

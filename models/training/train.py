@@ -1,0 +1,374 @@
+"""One training loop: it learns one network, stops early, and can be stopped and resumed to the bit on a CPU.
+
+Enters: inputs of networks, targets, row numbers, a member of a recipe. Leaves: a checkpoint folder.
+This module does not know datasets, ensembles or campaigns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from assay.models import memory
+from assay.models.ensemble import checkpoint
+from assay.models.ensemble.checkpoint import Checkpoint
+from assay.models.evaluation import metrics
+from assay.models.networks import registry
+from assay.models.networks.inputs import Inputs
+from assay.models.networks.layers import Network
+from assay.models.target import Property
+from assay.models.training import budget, lora, optimise, start
+from assay.models.training.budget import Budget
+from assay.models.training.recipe import MemberSpec, Recipe
+from assay.models.training.start import Source
+from assay.sources.durable import whole
+from assay.sources.elements import SYMBOLS
+
+_STATE = "state.pt"
+_GUARD_EVERY = 50
+"""Steps between two looks at the free memory."""
+
+_log = logging.getLogger(__name__)
+
+Progress = Callable[[dict[str, float]], None]
+"""Called with the row of the log after every epoch; what it raises ends the training, which can be
+resumed."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything one member needs to learn: `n` crystals as it reads them, with targets and weights."""
+
+    inputs: Inputs
+    """The crystals: graphs, full or quotients, or pictures."""
+    target: NDArray[np.float64]
+    """(n, p) one column per task of the recipe, in the property's unit; NaN where unknown."""
+    weight: NDArray[np.float64]
+    """(n,) of each row in the loss and in the validation error."""
+    train: NDArray[np.int64]
+    """(t,) rows to learn from; a row may occur several times."""
+    validation: NDArray[np.int64]
+    """(v,) rows to stop on."""
+
+
+def member(
+    recipe: Recipe,
+    number: int,
+    material: Material,
+    folder: Path,
+    facts: dict[str, Any],
+    progress: Progress | None = None,
+) -> Checkpoint:
+    """Train member `number` of the recipe into `folder`, or go on where it stopped, or return what is finished.
+
+    After every epoch the whole state is on disk, and the best weights so far beside it.
+
+    Raises:
+        ValueError: when `folder` holds a run of another recipe, or no epoch had a finite validation
+            error.
+    """
+    spec = recipe.members[number]
+    begun = recipe.start_of(spec)
+    source = start.find(begun, spec, recipe.reads(spec), number) if begun else None
+    fingerprint = _fingerprint(recipe, spec, material, source)
+    if (folder / "model.json").is_file():
+        found = checkpoint.read(folder)
+        _same_run(str(found.facts.get("fingerprint")), fingerprint, folder)
+        _same_data(found.facts.get("data"), facts.get("data"), folder)
+        return found
+    memory.keep()
+    run = _Run(recipe, spec, material, fingerprint, source)
+    run.restore(folder, facts.get("data"))
+    while run.epoch < run.schedule.epochs and run.stale < run.schedule.patience:
+        run.learn()
+        run.validate()
+        run.save(folder, facts.get("data"))
+        if progress is not None:
+            progress(run.history[-1])
+    finished = run.finish(facts)
+    checkpoint.write(finished, folder)
+    (folder / _STATE).unlink(missing_ok=True)
+    return finished
+
+
+class _Run:
+    """The state of one training run between two epochs."""
+
+    def __init__(
+        self, recipe: Recipe, spec: MemberSpec, material: Material, fingerprint: str, source: Source | None
+    ) -> None:
+        if spec.network in registry.UNLABELLED:  # its own loss is what it predicts
+            material = replace(material, target=np.zeros_like(material.target))
+        self.recipe, self.spec, self.material, self.fingerprint = recipe, spec, material, fingerprint
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.schedule = schedule = recipe.schedule_of(spec)
+        self.start = recipe.start_of(spec)
+        self.properties = tuple(task.property for task in recipe.tasks)
+        if spec.network not in registry.UNLABELLED:
+            columns = material.target[material.train].T
+            self.properties = tuple(p.fit(column) for p, column in zip(self.properties, columns, strict=True))
+        torch.manual_seed(spec.seed)
+        self.sizes = {**spec.sizes, "variance": True} if schedule.loss == "nll" else spec.sizes
+        shape, names = registry.shape(recipe.reads(spec)), [p.name for p in self.properties]
+        self.network = registry.create(spec.network, shape, names, **self.sizes)
+        if self.start and source:
+            start.begin(self.network, self.start, source)
+        self.network.to(self.device)
+        _log.info("%s seed %d: %d of %d numbers learn, from %s", spec.network, spec.seed, *_numbers(self.network),
+                  self.start.folder if self.start else "random weights")  # fmt: skip
+        self.optimizer = torch.optim.AdamW(
+            start.groups(self.network, self.start, schedule.learning_rate, schedule.weight_decay)
+        )
+        self.average = optimise.MovingAverage(self.network.state_dict(), schedule.ema) if schedule.ema else None
+        self.epoch, self.stale, self.best, self.lowered = 0, 0, math.inf, 1.0
+        self.best_weights: dict[str, Tensor] = {}
+        self.history: list[dict[str, float]] = []
+        self.cost = material.inputs.cost
+        self.budget: Budget | None = None
+
+    def learn(self) -> None:
+        """One pass over the training rows, in an order that depends on the seed and the epoch alone."""
+        started, total_loss = time.perf_counter(), 0.0
+        adapted = self.start is not None and self.start.lora is not None
+        schedule, material = self.schedule, self.material
+        rows = _order(material, np.random.default_rng([self.spec.seed, self.epoch]))
+        steps = math.ceil(len(rows) / schedule.batch_size)
+        self.network.train()
+        lora.rest(self.network)
+        if self.budget is None:
+            every = np.unique(material.train)
+            self.budget = budget.probe(self.network, self._work(every), self.cost[every], schedule.batch_size)
+        for step, chosen in enumerate(np.array_split(rows, steps)):
+            factor = optimise.rate_factor(schedule, self.epoch * steps + step, schedule.epochs * steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["peak"] * factor * self.lowered
+            total_loss += budget.in_parts(self.network, self.budget, self.cost[chosen], self._work(chosen))
+            if adapted and self.epoch == step == 0:
+                lora.check_gradients(self.network)
+            if self.device.type == "cpu" and step % _GUARD_EVERY == 0:
+                self.budget.guard(self.cost[chosen])
+            nn.utils.clip_grad_norm_(self.network.parameters(), schedule.clip)
+            self.optimizer.step()
+            if self.average is not None:
+                self.average.update(self.network.state_dict())
+        self.epoch += 1
+        seconds = time.perf_counter() - started
+        row = {"epoch": self.epoch, "loss": total_loss / steps, "seconds": round(seconds, 2)}
+        self.history.append({**row, "structures_per_s": round(len(rows) / seconds, 1)})
+
+    def validate(self) -> None:
+        """Error on all validation rows; remember the weights when it is the smallest so far."""
+        material, weights = self.material, self.average.state if self.average else None
+        rows = material.validation
+        predicted = predict(self.network, material.inputs, rows, self.properties, weights=weights)
+        target, weight = material.target[rows], material.weight[rows]
+        errors = [_mae(target[:, k], predicted[:, k], weight) for k in range(len(self.properties))]
+        alone = len(errors) == 1
+        scaled = [  # several properties are weighed on the scales they are learned on
+            _mae(p.encode(target[:, k]), p.encode(predicted[:, k]), weight) for k, p in enumerate(self.properties)
+        ]
+        error = errors[0] if alone else float(np.mean(scaled))
+        self.history[-1]["validation_mae"] = error
+        if not alone:
+            named = zip(self.properties, errors, strict=True)
+            self.history[-1].update({f"validation_mae_{p.name}": e for p, e in named})
+        self.stale += 1
+        if error < self.best:
+            self.best, self.stale = error, 0
+            kept = self.network.state_dict() if weights is None else weights
+            self.best_weights = {name: tensor.detach().clone() for name, tensor in kept.items()}
+        schedule = self.schedule
+        if schedule.kind == "plateau" and self.stale and self.stale % max(1, schedule.patience // 4) == 0:
+            self.lowered *= 0.5
+        _log.info(
+            "%s seed %d epoch %d/%d: loss %.4f, validation MAE %.4f %s (best %.4f), %.0f s",
+            *(self.spec.network, self.spec.seed, self.epoch, schedule.epochs, self.history[-1]["loss"]),
+            *(error, self.properties[0].unit if alone else "of a standard deviation", self.best),
+            self.history[-1]["seconds"],
+        )
+
+    def save(self, folder: Path, data: Any) -> None:
+        """Write the whole state as one file, whole or not at all; `data` says which files it learns from."""
+        folder.mkdir(parents=True, exist_ok=True)
+        progress = ("epoch", "stale", "best", "lowered", "history")
+        state = {
+            "fingerprint": self.fingerprint,
+            "data": data,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+            "average": (self.average.steps, self.average.state) if self.average else None,
+            "best_weights": self.best_weights,
+            "budget": self.budget.to_state() if self.budget else None,
+            "progress": {name: getattr(self, name) for name in progress},
+        }
+        with whole(folder / _STATE) as file:
+            torch.save(state, file)
+        log = "".join(json.dumps(row) + "\n" for row in self.history)
+        checkpoint.write_whole(folder / "history.jsonl", log.encode())
+
+    def restore(self, folder: Path, data: Any) -> None:
+        """Take up the state in `folder`, if there is one, of a run on the same `data`."""
+        path = folder / _STATE
+        if not path.is_file():
+            return
+        state = torch.load(path, weights_only=True, map_location=self.device)
+        _same_run(state["fingerprint"], self.fingerprint, folder)
+        _same_data(state.get("data"), data, folder)
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"].cpu())
+        if self.average:
+            self.average.steps, self.average.state = state["average"]
+        self.best_weights = state["best_weights"]
+        self.budget = Budget.from_state(state["budget"]) if state["budget"] else None
+        for name, value in state["progress"].items():
+            setattr(self, name, value)
+        _log.info("resuming %s after epoch %d", folder, self.epoch)
+
+    def finish(self, facts: dict[str, Any]) -> Checkpoint:
+        """The best weights as a checkpoint."""
+        if not self.best_weights:
+            rates = sorted({group["peak"] for group in self.optimizer.param_groups})
+            raise ValueError(f"no epoch had a finite validation error; lower the learning rate (now {rates})")
+        self.network.load_state_dict(self.best_weights)
+        if self.start and self.start.lora:
+            lora.merge(self.network)
+        rows = np.unique(self.material.train)
+        seen = self.material.inputs.numbers(rows)
+        return Checkpoint(
+            network=self.network.cpu().eval(),
+            name=self.spec.network,
+            sizes=self.sizes,
+            spec=self.recipe.reads(self.spec),
+            properties=self.properties,
+            elements=tuple(SYMBOLS[z] for z in seen),
+            facts={
+                **facts,
+                "seed": self.spec.seed,
+                "fingerprint": self.fingerprint,
+                "rows": {"train": len(rows), "validation": len(self.material.validation)},
+                "metrics": {"validation_mae": self.best, "epochs": self.epoch},
+                "budget": self.budget.to_state() if self.budget else None,
+                "seconds": round(sum(row["seconds"] for row in self.history), 1),
+            },
+        )
+
+    def _work(self, rows: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], float]:
+        """What takes a part of a step on `rows` forward and backward, and returns its share of the loss."""
+        truth = {
+            p.name: torch.from_numpy(p.encode(self.material.target[rows, k])).to(self.device)
+            for k, p in enumerate(self.properties)
+        }
+        weight = torch.from_numpy(self.material.weight[rows].astype(np.float32)).to(self.device)
+        share = {name: (weight * torch.isfinite(values)).sum() for name, values in truth.items()}
+        kind = self.schedule.loss
+
+        def work(part: NDArray[np.int64]) -> float:
+            there = torch.from_numpy(part).to(self.device)
+            with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+                batch = self.material.inputs.batch(rows[part], self.network, (self.spec.seed, self.epoch))
+                predicted = self.network(batch.to(self.device))
+            predicted = {name: values.float() for name, values in predicted.items()}
+            known = {name: values[there] for name, values in truth.items()}
+            loss = optimise.masked_loss(predicted, known, weight[there], share, kind)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return float(loss.item())
+
+        return work
+
+
+def predict(
+    network: Network,
+    inputs: Inputs,
+    rows: NDArray[np.int64],
+    properties: Sequence[Property],
+    batch_size: int = 128,
+    weights: dict[str, Tensor] | None = None,
+) -> NDArray[np.float64]:
+    """(len(rows), p) predictions in the properties' units; the network stays in eval mode.
+
+    With `weights`, the network predicts as if it had them.
+    """
+    device = next(network.parameters()).device
+    network.eval()
+    out = []
+    with torch.inference_mode():
+        for part in inputs.portions(rows, batch_size):
+            batch = inputs.batch(part, network).to(device)
+            scaled = network(batch) if weights is None else functional_call(network, weights, (batch,))
+            out.append(np.stack([p.decode(scaled[p.name].cpu().numpy()) for p in properties], axis=1))
+    return np.concatenate(out)
+
+
+def _numbers(network: Network) -> tuple[int, int]:
+    """Parameters that learn, and all of them."""
+    every = list(network.parameters())
+    return sum(p.numel() for p in every if p.requires_grad), sum(p.numel() for p in every)
+
+
+def _order(material: Material, random: np.random.Generator) -> NDArray[np.int64]:
+    """The rows of one epoch: all training rows; of several tasks, the same number of rows each."""
+    known = np.isfinite(material.target[material.train])
+    if known.shape[1] == 1:
+        return random.permutation(material.train)
+    each = math.ceil(len(material.train) / known.shape[1])
+    drawn = []
+    for column in known.T:
+        rows = material.train[column]
+        passes = [random.permutation(rows) for _ in range(math.ceil(each / len(rows)))]
+        drawn.append(np.concatenate(passes)[:each])
+    return random.permutation(np.concatenate(drawn))
+
+
+def _mae(truth: NDArray[Any], predicted: NDArray[Any], weight: NDArray[np.float64]) -> float:
+    known = np.isfinite(truth)
+    return metrics.regression(truth[known], predicted[known], weight[known])["mae"]
+
+
+def _fingerprint(recipe: Recipe, spec: MemberSpec, material: Material, source: Source | None) -> str:
+    """Hash of everything that changes this member's weights."""
+    begun = None if spec.start else recipe.start  # what other members start from changes nothing
+    described = asdict(replace(recipe, members=(spec, spec), start=begun, combine="mean", level=0.9))
+    del described["precision"]
+    if recipe.learn_from is None:
+        del described["learn_from"]  # runs from before there was one go on
+    for name in ("graph", "quotient") if spec.network in registry.READS_VIEWS else ("view", "augment"):
+        del described[name]
+    for member_described in described["members"]:
+        for name in ("schedule", "start"):  # likewise
+            if not member_described[name]:
+                del member_described[name]
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    digest.update((source.sha256 if source else "").encode())
+    for array in (material.train, material.validation, material.target, material.weight):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _same_data(found: Any, wanted: Any, folder: Path) -> None:
+    """The fingerprint holds rows and labels; this, the files with their structures. Runs of before say nothing."""
+    if found and wanted and found != wanted:
+        raise ValueError(f"{folder} holds a training run on other files ({found}, now {wanted}); choose another output "
+                         "folder or remove it")  # fmt: skip
+
+
+def _same_run(found: str, wanted: str, folder: Path) -> None:
+    if found != wanted:
+        raise ValueError(
+            f"{folder} holds a training run of another recipe or other data ({found}, this one is {wanted}); "
+            "choose another output folder or remove it"
+        )

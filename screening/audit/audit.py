@@ -1,0 +1,157 @@
+"""Everything a campaign folder says, read again and compared.
+
+Enters: a campaign folder. Leaves: every problem there is, one line each, and what may be deleted.
+Nothing is repaired. What the log names is the business of `assay.screening.audit.contents`, the
+ranking that of `assay.screening.audit.outputs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assay.screening.audit import outputs
+from assay.screening.audit.contents import Contents
+from assay.screening.campaign import plan
+from assay.screening.folder import lock, stamp
+from assay.screening.folder.ledger import Ledger
+from assay.screening.folder.lock import Verdict
+from assay.screening.settings import config
+from assay.screening.settings.config import Campaign
+from assay.screening.settings.exits import Exit, Failure, explain
+
+if TYPE_CHECKING:
+    from assay.models.ensemble.ensemble import Ensemble
+
+KNOWN = {"config.resolved.yaml", "fingerprint.json", "attempts.log", "LOCK"}
+"""Files of a campaign folder that no record names."""
+Load = Callable[[Sequence[str]], "list[Ensemble]"]
+
+
+@dataclass
+class Report:
+    """What was found."""
+
+    folder: Path
+    problems: list[Failure] = field(default_factory=list)
+    """Each with its exit code; the message names the file and what to do."""
+    notes: list[str] = field(default_factory=list)
+    """What could not be compared, and why."""
+    litter: list[str] = field(default_factory=list)
+    """Files that the log does not name: harmless, left by a crash or a walk that began again."""
+    records: int = 0
+    files: int = 0
+    crystals: int = 0
+    """In chunks."""
+
+    @property
+    def code(self) -> Exit:
+        """74 when anything is damaged, else 70 when rows were lost or doubled, else 78 when something was changed."""
+        found = {problem.code for problem in self.problems}
+        return next((code for code in (Exit.DISK, Exit.IDENTITY_BROKEN, Exit.CONFIG) if code in found), Exit.DONE)
+
+
+def check(folder: Path, load: Load = plan.load_ensembles) -> Report:
+    """Read everything in a campaign folder again; `load` gives the ensembles of some folders.
+
+    Raises:
+        Failure: CONFIG, when it is no campaign folder.
+    """
+    stamp.expect(folder)
+    report = Report(folder)
+    holder = lock.diagnose(folder)
+    busy = holder is not None and holder.verdict is Verdict.ALIVE
+    _fingerprint(report, load)
+    contents = Contents(folder)
+    contents.read()
+    if contents.chained:
+        contents.relate()
+    else:
+        report.notes.append("the log is damaged: its records were not compared with each other, nor with the outputs, "
+                            "and which files it does not name cannot be said")  # fmt: skip
+    report.problems += contents.problems
+    report.records, report.files, report.crystals = len(contents.book), contents.files, contents.crystals
+    if busy:
+        report.notes.append("a campaign is running here: its outputs and stray files were not looked at")
+        return report
+    if contents.chained:
+        stale = outputs.damaged(contents.book)
+        report.problems += stale
+        if contents.accounts is not None and not (stale or contents.problems):
+            report.problems += outputs.compare(contents.book, contents.accounts, contents.scored)
+        report.litter = list(_litter(contents.book))
+    return report
+
+
+def lines(report: Report) -> Iterator[str]:
+    """The report as text."""
+    yield from (str(problem) for problem in report.problems)
+    yield from (f"note: {note}" for note in report.notes)
+    yield from (f"litter: {name} is named by no record; it is not read and may be deleted" for name in report.litter)
+    found = f"{report.records:,} log records, {report.files:,} files, {report.crystals:,} crystals in chunks"
+    yield f"{count(report)} in {found}" if report.problems else f"intact: {found}"
+
+
+def count(report: Report) -> str:
+    """How many problems there are, in words."""
+    return "1 problem" if len(report.problems) == 1 else f"{len(report.problems):,} problems"
+
+
+def _fingerprint(report: Report, load: Load) -> None:
+    """Config and weights as they are now, against what the campaign began with."""
+    path = report.folder / "fingerprint.json"
+    campaign = _config(report)
+    try:
+        before = stamp.read_fingerprint(report.folder)
+        if campaign is None:
+            return
+        folders = [*campaign.models, *(tier.model for tier in campaign.tiers())]
+        absent = [model for model in folders if not Path(model).is_dir()]
+        ensembles = load([model for model in campaign.models if model not in absent])
+        tiers = [None if tier.model in absent else load([tier.model])[0] for tier in campaign.tiers()]
+        now = plan.fingerprint(campaign, ensembles, tiers)
+    except ModuleNotFoundError as error:
+        report.notes.append(f"the fingerprint was not compared: {error}")
+        return
+    except Exception as error:
+        failure = explain(error)
+        if failure is None:
+            raise
+        report.problems.append(failure)
+        return
+    for model in absent:
+        report.notes.append(f"model folder {model} is not on this machine: its weights were not compared")
+    if absent:
+        before = {
+            key: value for key, value in before.items() if key in now or not key.startswith(("models.", "cascade."))
+        }
+        before["models"] = now["models"]
+    report.problems += [Failure(Exit.CONFIG, f"{path} does not fit what is here now: {change}; restore the old setting "
+                                "or weights") for change in stamp.changes(before, now)]  # fmt: skip
+
+
+def _config(report: Report) -> Campaign | None:
+    path = report.folder / "config.resolved.yaml"
+    try:
+        return config.load(path)
+    except Exception as error:
+        failure = explain(error)
+        if failure is None:
+            raise
+        report.problems.append(Failure(Exit.DISK, f"{path} cannot be read ({failure}); run the campaign again with its "
+                                       "own config, which writes this file anew"))  # fmt: skip
+        return None
+
+
+def _litter(book: Ledger) -> Iterator[str]:
+    """Files that are neither known nor named by a record."""
+    named = {name for _, name in book.files()} | KNOWN
+    ranked = book.find("ranked", "all")
+    named |= set(ranked.files) if ranked else set()
+    for path in sorted(book.folder.rglob("*")):
+        name = str(path.relative_to(book.folder))
+        record = path.parent == book.folder / "log" and path.stem.isdigit() and int(path.stem) < len(book)
+        if path.is_file() and name not in named and not record:
+            yield name

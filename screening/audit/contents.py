@@ -1,0 +1,290 @@
+"""Every file that the log of a campaign names, read again and compared with its record; records with each other.
+
+Enters: a campaign folder. Leaves: problems, each a `Failure` with its exit code. One file is in
+memory at a time, besides the ids of one shard, the clusters, the survivors of a cascade, and 16
+bytes per crystal. It needs neither models nor the config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assay.screening.audit import cascade, outputs
+from assay.screening.audit.outputs import Rows
+from assay.screening.campaign import identify
+from assay.screening.folder import balance, ledger, snapshot
+from assay.screening.folder.balance import Accounts
+from assay.screening.folder.ledger import Ledger, Record
+from assay.screening.folder.snapshot import Chunk
+from assay.screening.settings.exits import Exit, Failure
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+REPLACEABLE = {"page", "ranked"}
+"""Kinds that are committed again under the same key: a walk that had to begin anew, another
+ranking."""
+
+
+class Contents:
+    """One reading of a folder; the part of a chunk is compared while the ids of the chunk are in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.problems: list[Failure] = []
+        self.book = Ledger(folder, self.problems.append)
+        self.chained = not self.problems
+        """The log is whole, so that records may be compared with each other."""
+        self.scored = outputs.rows_of_parts(self.book)
+        """The scored rows, once they were read."""
+        self.accounts: Accounts | None = None
+        """Where every row is, once that was found to balance."""
+        self.files = 0
+        """Files read."""
+        self.crystals = 0
+        """In chunks."""
+        self._chunked = Rows()
+        self._gone: set[str] = set()  # ids that a later tier of a cascade scores
+
+    def read(self) -> None:
+        """Every file that a record names, against that record."""
+        for record in self.book.all("page"):
+            self._page(record)
+        for record in self.book.all("labels"):
+            self._rows(record, _labels())
+        for record in self.book.all("matches"):
+            self._rows(record, {"a": "string", "b": "string"})
+        others = self._identity()
+        for record in reversed(self.book.all("selection")):
+            self._tier(record)
+        for record in self.book.all("chunks"):
+            self._chunks(record, others)
+
+    def relate(self) -> None:
+        """Records against each other."""
+        for record in self.book.replaced:
+            if record.kind not in REPLACEABLE:
+                self._defect(record, f"{record.kind} {record.key} was committed twice")
+        names = {chunk.name for chunk in snapshot.chunks(self.book)}
+        for record in self.book.all("part"):
+            if record.key not in names:
+                self._defect(record, f"part {record.key} belongs to no chunk")
+        for record in self.book.all("selection"):
+            for what in cascade.wrong(self.book, record):
+                self._defect(record, what)
+        if self._chunked.doubled():
+            self._tell(self.book.folder, f"has {self._chunked.doubled()} ids that stand in two chunks")
+        for record in self.book.all("plan"):
+            self._pulled(record.key)
+        ranked = self.book.find("ranked", "all")
+        numbers = (ranked.counts["ranked"], ranked.counts["unrankable"]) if ranked else ()
+        try:
+            self.accounts = balance.take(self.book, *numbers)
+        except Failure as failure:
+            self.problems.append(failure)
+
+    def _page(self, record: Record) -> None:
+        total = bad = 0
+        for name in record.files:
+            refused = name.endswith(".quarantine.parquet")
+            rows = self._count(record, name, _quarantine() if refused else _crystals())
+            if rows is None:
+                return
+            total, bad = total + rows, bad + rows * refused
+        self._equal(record, "rows received", record.counts["received"], total)
+        self._equal(record, "rows quarantined", record.counts["quarantined"], bad)
+
+    def _rows(self, record: Record, schema: Mapping[str, str]) -> None:
+        rows = [self._count(record, name, schema) for name in record.files]
+        if None not in rows:
+            self._equal(record, "rows", record.counts["rows"], sum(filter(None, rows)))
+
+    def _identity(self) -> frozenset[str]:
+        """Clusters as the comparisons make them, one representative each; the ids that another row stands for."""
+        record = self.book.find("identity", "all")
+        if record is None:
+            return frozenset()
+        content = self._table(record, identify.PATH, _clusters())
+        if content is None:
+            return frozenset()
+        for what in _inconsistent(self.book, content) if self.chained else ():
+            self._defect(record, what)
+        self._equal(record, "rows", record.counts["rows"], content.num_rows)
+        labelled = sum(labels.counts["rows"] for labels in self.book.all("labels"))
+        self._equal(record, "rows", record.counts["rows"], labelled)
+        clusters = len(set(content["cluster_id"].to_pylist()))
+        self._equal(record, "clusters", record.counts["clusters"], clusters)
+        return identify.others(self.book)
+
+    def _chunks(self, record: Record, others: frozenset[str]) -> None:
+        """The chunks of one shard, and their parts."""
+        last, rows, whole = "", 0, True
+        for chunk in (Chunk(**row) for row in record.detail["chunks"]):
+            ids = self._chunk(record, chunk)
+            if ids is None:
+                whole = False
+                continue
+            if [last, *ids] != sorted({last, *ids}):
+                self._defect(record, f"the ids of {chunk.path} are not in order")
+            if not others.isdisjoint(ids):
+                self._defect(record, f"{chunk.path} holds a crystal that another row stands for")
+            self._chunked.add(ids)
+            last, rows = ids[-1], rows + len(ids)
+        self.crystals += rows
+        tables = [name for name in record.files if name.endswith(".quarantine.parquet")]
+        refused = [self._count(record, name, _quarantine()) for name in tables]
+        if whole and None not in refused:
+            bad = sum(filter(None, refused))
+            self._equal(record, "rows quarantined", record.counts["quarantined"], bad)
+            self._equal(record, "unique rows", record.counts["unique"], rows + bad + record.counts["filtered"])
+
+    def _tier(self, record: Record) -> None:
+        """The chunks that were cut for a later tier of a cascade, and their parts."""
+        found = [self._chunk(record, Chunk(**row)) for row in record.detail["chunks"]]
+        self._gone.update(name for ids in found for name in ids or [])
+
+    def _chunk(self, record: Record, chunk: Chunk) -> list[str] | None:
+        """A chunk and its part; the ids, or None when it is damaged."""
+        content = self._table(record, chunk.path, _crystals())
+        part = self.book.find("part", chunk.name)
+        ids: list[str] | None = None if content is None else content["id"].to_pylist()
+        if part is not None:
+            self._part(part, chunk, ids)
+        if content is not None:
+            self._name(record, chunk, content)
+        return ids
+
+    def _name(self, record: Record, chunk: Chunk, content: pa.Table) -> None:
+        from assay.sources import table
+
+        crystals, refused = table.from_table(content, "chunk")
+        self._equal(record, f"crystals in {chunk.path}", chunk.rows, len(crystals) + len(refused))
+        if not refused and snapshot.content_name(crystals) != chunk.name.rpartition("/")[2]:
+            self._defect(record, f"{chunk.path} is not named for its content")
+
+    def _part(self, record: Record, chunk: Chunk, ids: list[str] | None) -> None:
+        import pyarrow as pa
+
+        scored: list[str] = []
+        refused: list[str] = []
+        for name in record.files:
+            bad = name.startswith("quarantine/")
+            content = self._table(record, name, _quarantine() if bad else _part())
+            if content is None:
+                return
+            (refused if bad else scored).extend(content["id"].to_pylist())
+            if not bad:
+                stays = [name not in self._gone for name in content["id"].to_pylist()]
+                self.scored.take(content.filter(pa.array(stays, pa.bool_())))
+        self._equal(record, "rows scored", record.counts["scored"], len(scored))
+        self._equal(record, "rows quarantined", record.counts["quarantined"], len(refused))
+        self._equal(record, f"crystals of chunk {chunk.name}", chunk.rows, len(scored) + len(refused))
+        left = set(refused)
+        if ids is not None and (scored != [name for name in ids if name not in left] or not left <= set(ids)):
+            self._defect(record, f"part {chunk.name} holds other crystals than its chunk")
+
+    def _pulled(self, source: str) -> None:
+        """Shards against their pages, the source against its shards, chunks against their shard."""
+        shards = [self.book.find("shard", snapshot.shard_key(source, n))
+                  for n in range(snapshot.finished(self.book, source))]  # fmt: skip
+        for number, shard in enumerate(shards):
+            assert shard is not None
+            pages = snapshot.pages(self.book, source, number)
+            self._equal(shard, "pages", shard.counts["pages"], len(pages))
+            for what in ("received", "quarantined"):
+                self._equal(shard, f"rows {what}", shard.counts[what], sum(page.counts[what] for page in pages))
+            cut = self.book.find("chunks", shard.key)
+            if cut is not None:
+                self._equal(cut, "rows received", cut.counts["received"], shard.counts["received"])
+        done = self.book.find("source", source)
+        if done is not None:
+            self._equal(done, "shards", done.counts["shards"], len(shards))
+            received = sum(shard.counts["received"] for shard in shards if shard)
+            self._equal(done, "rows received", done.counts["received"], received)
+
+    def _count(self, record: Record, name: str, schema: Mapping[str, str]) -> int | None:
+        content = self._table(record, name, schema)
+        return None if content is None else int(content.num_rows)
+
+    def _table(self, record: Record, name: str, schema: Mapping[str, str]) -> pa.Table | None:
+        """A committed file, its digest, page checksums and column types checked; None when it is damaged."""
+        self.files += 1
+        path = self.book.folder / name
+        try:
+            content = self.book.read(record, name)
+        except (Failure, ValueError, OSError) as error:
+            failure = error if isinstance(error, Failure) else ledger.damaged(path, f"cannot be read ({error})")
+            self.problems.append(failure)
+            return None
+        types = {column.name: str(column.type) for column in content.schema}
+        for column, kind in schema.items():
+            if types.get(column) != kind:
+                self._defect(record, f"column {column} of {name} is {types.get(column, 'absent')}, not {kind}")
+        return content
+
+    def _equal(self, record: Record, what: str, said: int, found: int) -> None:
+        if said != found:
+            self._defect(record, f"says {said:,} {what}, there are {found:,}")
+
+    def _defect(self, record: Record, what: str) -> None:
+        path = self.book.folder / "log" / f"{record.sequence:08d}.json"
+        self._tell(path, f"({record.kind} {record.key}): {what}")
+
+    def _tell(self, path: Path, what: str) -> None:
+        remedy = "do not use this campaign folder, and report this as a defect"
+        self.problems.append(Failure(Exit.IDENTITY_BROKEN, f"{path} {what}; {remedy}"))
+
+
+def _inconsistent(book: Ledger, content: pa.Table) -> Iterator[str]:
+    """What is wrong with the clusters, which are made again from the pairs."""
+    import numpy as np
+
+    from assay.sources import identity
+
+    ids, named = content["id"].to_pylist(), content["cluster_id"].to_pylist()
+    place = {name: row for row, name in enumerate(ids)}
+    if len(place) != len(ids):
+        yield "an id stands in the table of crystals twice"
+    try:
+        tables = [book.read(record, name) for record in book.all("matches") for name in record.files]
+    except (Failure, ValueError):
+        return  # told where matches are read
+    pairs = [(row["a"], row["b"]) for pair in tables for row in pair.to_pylist()]
+    if any(name not in place for pair in pairs for name in pair):
+        yield "a crystal was compared that is not in the table of crystals"
+        return
+    rows = np.array([(place[a], place[b]) for a, b in pairs], dtype=np.int64).reshape(-1, 2)
+    root = identity.clusters(len(ids), rows).tolist()
+    if not len(set(zip(root, named, strict=True))) == len(set(root)) == len(set(named)):
+        yield "clusters are not those of the pairs"
+    if content["representative"].to_pylist() != [name == cluster for name, cluster in zip(ids, named, strict=True)]:
+        yield "a cluster has not exactly one representative, the one that it is named for"
+    elif any(cluster not in place or named[place[cluster]] != cluster for cluster in named):
+        yield "a cluster has no representative"
+
+
+def _crystals() -> dict[str, str]:
+    from assay.sources import table
+
+    return {column.name: str(column.type) for column in table.CRYSTAL_FIELDS}
+
+
+def _quarantine() -> dict[str, str]:
+    from assay.sources import table
+
+    return {column.name: str(column.type) for column in table.QUARANTINE_SCHEMA}
+
+
+def _labels() -> dict[str, str]:
+    from assay.sources import identity
+
+    return {column.name: str(column.type) for column in identity.LABELS}
+
+
+def _clusters() -> dict[str, str]:
+    return {"id": "string", "source": "string", "cluster_id": "string", "representative": "bool"}
+
+
+def _part() -> dict[str, str]:
+    return {"id": "string", "formula": "string", "nsites": "int32", "ordered": "bool", "ood": "bool"}

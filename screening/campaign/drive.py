@@ -1,0 +1,112 @@
+"""A campaign from end to end: plan -> pull -> score -> rank.
+
+Enters: a `Plan` and a runner. Leaves: the campaign folder, and an `Outcome` with the exit code.
+Only this driver writes to the ledger. It does not know which runner it drives.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assay.screening.campaign import outputs
+from assay.screening.campaign.flow import Flow
+from assay.screening.campaign.plan import Plan
+from assay.screening.folder import balance, lock, snapshot, stamp
+from assay.screening.folder.attempts import Attempts
+from assay.screening.folder.balance import Accounts
+from assay.screening.folder.ledger import Ledger
+from assay.screening.runners.runner import Runner
+from assay.screening.settings import progress
+from assay.screening.settings.config import dump
+from assay.screening.settings.exits import Exit, Failure
+from assay.sources import durable
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a campaign ended."""
+
+    code: Exit
+    accounts: Accounts
+    folder: Path
+    note: str = ""
+    """Why the code is not 0, in one line."""
+    summary: dict[str, Any] | None = None
+    """Content of summary.json, when the campaign was ranked."""
+
+
+def run(plan: Plan, runner: Runner, stopped: Callable[[], bool], *, pull_only: bool = False) -> Outcome:
+    """Run a campaign, or go on with one: finished work is never redone.
+
+    Raises:
+        Failure: locked, other fingerprint, source down, disk full, damaged files, identity broken,
+            stopped.
+    """
+    with lock.held(plan.folder) as hold:
+        book = _open(plan)
+        with progress.board() as board, Attempts(plan.folder / "attempts.log") as attempts:
+            flow = Flow(plan.campaign, book, board, attempts, targets=plan.targets, pull_only=pull_only)
+            for happened in runner.work(flow.jobs, flow.tasks, stopped):
+                if hold.lost():
+                    raise Failure(Exit.LOCKED, f"{plan.folder} was taken over by another process (this one was silent "
+                                  "for too long); nothing is lost, the other one goes on")  # fmt: skip
+                flow.take(happened)
+        if not flow.finished():
+            raise _unfinished(plan, flow, stopped())
+        if pull_only:
+            return _judge(plan, book, balance.take(book), None)
+        return rank_all(plan, book)
+
+
+def rerank(plan: Plan) -> Outcome:
+    """Rank a scored campaign folder again, for instance by another rule."""
+    with lock.held(plan.folder):
+        book = _open(plan)
+        chosen = snapshot.tiers(book) > len(plan.campaign.tiers())
+        if not (chosen and snapshot.sealed(book, plan.campaign)):
+            raise Failure(Exit.CONFIG, f"{plan.folder} holds no scored campaign yet; start it with: assay run")
+        return rank_all(plan, book)
+
+
+def _open(plan: Plan) -> Ledger:
+    """The ledger of the plan's folder, after everything that an earlier run left there was looked at."""
+    stamp.check_fingerprint(plan.folder, plan.fingerprint)
+    durable.write(plan.folder / "config.resolved.yaml", dump(plan.campaign))
+    durable.sweep(plan.folder)
+    book = Ledger(plan.folder)
+    files = book.check()
+    log.info("%d records and %d files of earlier runs are intact", len(book), files)
+    return book
+
+
+def _unfinished(plan: Plan, flow: Flow, stopped: bool) -> Failure:
+    if stopped:
+        return Failure(Exit.STOPPED, f"stopped; everything finished is committed in {plan.folder}, run again to go on")
+    if flow.down:
+        return flow.down[0]
+    return Failure(Exit.SOURCE_DOWN, f"{plan.folder} could not be finished; run again to go on")
+
+
+def rank_all(plan: Plan, book: Ledger) -> Outcome:
+    """Rank the parts and write every output of the campaign folder."""
+    summary, counted = outputs.write(plan, book)
+    return _judge(plan, book, counted, summary)
+
+
+def _judge(plan: Plan, book: Ledger, counted: Accounts, summary: dict[str, Any] | None) -> Outcome:
+    rows = balance.sources(book, plan.campaign)
+    short = [row["name"] for row in rows if not row["complete"]]
+    code, note = Exit.DONE, ""
+    if counted.bad_fraction() > plan.campaign.max_bad:
+        code = Exit.TOO_MANY_BAD
+        note = (f"{counted.quarantined} of {counted.unique - counted.filtered} crystals were quarantined, more than "
+                f"max_bad {plan.campaign.max_bad:.1%}; see quarantine.parquet, or raise max_bad")  # fmt: skip
+    elif short:
+        code, note = Exit.INCOMPLETE, f"incomplete: {', '.join(short)} delivered less than announced; see report.html"
+    return Outcome(code, counted, plan.folder, note, summary)

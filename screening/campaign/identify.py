@@ -1,0 +1,252 @@
+"""The same crystal in several sources: labels, comparisons, clusters.
+
+Enters: shards without duplicate ids. Leaves: tasks that label and compare crystals, and one
+committed table with every row of the campaign and the cluster it belongs to. How two crystals are
+compared is the business of `assay.sources.identity`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay.screening.folder import snapshot
+from assay.screening.folder.ledger import Ledger, Record
+from assay.screening.runners.runner import Task
+from assay.screening.settings.config import Campaign
+from assay.sources.crystals import Crystals, empty
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+LABELLED = 512
+"""Crystals labelled at once."""
+COMPARED = 256
+"""Crystals compared at once; a block is never split."""
+PATH = "identity/crystals.parquet"
+KINDS = {"label": "labels", "match": "matches"}
+"""Kind of a task -> kind of the record that keeps its result."""
+
+
+def label_tasks(ledger: Ledger, source: str, shard: int, crystals: Crystals) -> Iterator[Task]:
+    """What is left to label in one shard."""
+    from assay.sources import table
+
+    for number, start in enumerate(range(0, len(crystals), LABELLED)):
+        key = f"{snapshot.shard_key(source, shard)}/{number:06d}"
+        if ledger.find("labels", key) is None:
+            yield _task("label", key, table.to_table(crystals[start : start + LABELLED]))
+
+
+def _task(kind: str, key: str, content: pa.Table) -> Task:
+    return Task(kind, key, content.num_rows, lambda: content)
+
+
+def match_tasks(ledger: Ledger, campaign: Campaign) -> list[Task]:
+    """What is left to compare, once everything is labelled: crystals whose labels agree, in blocks."""
+    import pyarrow as pa
+
+    from assay.sources import identity
+
+    labels = _labels(ledger)
+    if labels.num_rows == 0:
+        return []
+    block = identity.blocks(labels)
+    _, inverse, size = np.unique(block, return_inverse=True, return_counts=True)
+    wanted = size[inverse] > 1
+    number = dict(zip(np.array(labels["id"].to_pylist(), dtype=object)[wanted], block[wanted].tolist(), strict=True))
+    pool = _gather(ledger, campaign, number)
+    tasks = []
+    for position, rows in enumerate(_batches(np.array([number[name] for name in pool["id"].to_pylist()]))):
+        key = f"{position:06d}"
+        if ledger.find("matches", key) is None:
+            chosen = pool.take(rows)
+            column = pa.array([number[name] for name in chosen["id"].to_pylist()], pa.int64())
+            tasks.append(_task("match", key, chosen.append_column("block", column)))
+    return tasks
+
+
+def resolve(ledger: Ledger, campaign: Campaign) -> Record:
+    """Commit which crystals are the same: one row per crystal, with its cluster and whether it stands for it."""
+    done = ledger.find("identity", "all")
+    if done is not None:
+        return done
+    import pyarrow as pa
+
+    from assay.sources import identity
+
+    rows = _rows(ledger, campaign)
+    ids = rows["id"].to_pylist()
+    place = {name: row for row, name in enumerate(ids)}
+    pairs = [(place[a], place[b]) for a, b in _pairs(ledger)]
+    root = identity.clusters(len(ids), np.array(pairs, dtype=np.int64).reshape(-1, 2))
+    best = _representatives(rows, root, list(campaign.named_sources()))
+    content = rows.append_column("cluster_id", pa.array([ids[row] for row in best[root]], pa.string()))
+    content = content.append_column("representative", pa.array(best[root] == np.arange(len(ids))))
+    counts = {"rows": len(ids), "clusters": len(set(root.tolist()))}
+    return ledger.commit("identity", "all", {PATH: content}, counts)
+
+
+def others(ledger: Ledger) -> frozenset[str]:
+    """Ids of crystals that another row stands for."""
+    record = ledger.find("identity", "all")
+    if record is None:
+        return frozenset()
+    content = ledger.read(record, PATH, ["id", "representative"])
+    stands = content["representative"].to_numpy()
+    return frozenset(np.array(content["id"].to_pylist(), dtype=object)[~stands].tolist())
+
+
+def counts(ledger: Ledger) -> dict[str, int] | None:
+    """How many crystals were compared, and how many different ones they are; None when none were compared."""
+    record = ledger.find("identity", "all")
+    return None if record is None else dict(record.counts)
+
+
+def fan_out(candidates: pa.Table, ledger: Ledger) -> pa.Table:
+    """Add to every candidate the ids of all rows that are the same crystal, and what each database reports for it.
+
+    `ids`; `spacegroup`; per reported property `<name>_spread` (largest minus smallest value among
+    the rows, NaN for less than two) and `<name>_functionals`: two functionals there mean that the
+    spread is not an error bar.
+    """
+    import pyarrow as pa
+
+    record = ledger.find("identity", "all")
+    if record is None:
+        return candidates
+    rows = ledger.read(record, PATH)
+    members: dict[str, list[int]] = {}
+    for row, cluster in enumerate(rows["cluster_id"].to_pylist()):
+        members.setdefault(cluster, []).append(row)
+    groups = [members[name] for name in candidates["id"].to_pylist()]
+    ids = rows["id"].to_pylist()
+    added: dict[str, Any] = {
+        "ids": pa.array([sorted(ids[row] for row in group) for group in groups], pa.list_(pa.string())),
+        "spacegroup": rows["spacegroup"].take(_rows_of([group[0] for group in groups])),
+    }
+    for name in [name.removesuffix("_functional") for name in rows.column_names if name.endswith("_functional")]:
+        values, functionals = rows[name].to_numpy(), rows[f"{name}_functional"].to_pylist()
+        added[f"{name}_spread"] = pa.array([_spread(values[group]) for group in groups], pa.float64())
+        told = [" | ".join(sorted({functionals[row] for row in group} - {"", None})) for group in groups]
+        added[f"{name}_functionals"] = pa.array(told, pa.string())
+    for name, column in added.items():
+        if name not in candidates.column_names:
+            candidates = candidates.append_column(name, column)
+    return candidates
+
+
+def _rows_of(numbers: list[int]) -> NDArray[np.int64]:
+    return np.array(numbers, dtype=np.int64)  # Arrow cannot tell what an empty list holds
+
+
+def _spread(values: NDArray[Any]) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.max() - known.min()) if len(known) > 1 else float("nan")
+
+
+def _labels(ledger: Ledger) -> pa.Table:
+    import pyarrow as pa
+
+    tables = [ledger.read(record, path) for record in ledger.all("labels") for path in record.files]
+    if tables:
+        return pa.concat_tables(tables).sort_by("id")
+    kinds = {"id": pa.string(), "formula": pa.string(), "spacegroup": pa.int16(), "label": pa.string(),
+             "label_fine": pa.string()}  # fmt: skip
+    return pa.table({name: pa.array([], kind) for name, kind in kinds.items()})
+
+
+def _pairs(ledger: Ledger) -> list[tuple[str, str]]:
+    tables = [ledger.read(record, path) for record in ledger.all("matches") for path in record.files]
+    return [(row["a"], row["b"]) for table in tables for row in table.to_pylist()]
+
+
+def _gather(ledger: Ledger, campaign: Campaign, wanted: dict[str, int]) -> pa.Table:
+    """The crystals of some ids, structure columns only, sorted by block and id."""
+    import pyarrow as pa
+
+    from assay.sources import table
+
+    names = [field.name for field in table.CRYSTAL_FIELDS]
+    tables = [table.to_table(empty()).select(names)]
+    for source, shard in snapshot.plan_order(ledger, campaign):
+        for record in snapshot.pages(ledger, source, shard):
+            for path in record.files:
+                if not path.endswith(".quarantine.parquet"):
+                    content = ledger.read(record, path, names)
+                    chosen = [name in wanted for name in content["id"].to_pylist()]
+                    tables.append(content.filter(pa.array(chosen, pa.bool_())))
+    pool = pa.concat_tables(tables).combine_chunks()
+    ids = np.array(pool["id"].to_pylist(), dtype=np.str_)
+    _, first = np.unique(ids, return_index=True)  # an id that came twice: the first in plan order, as in the snapshot
+    block = np.array([wanted[name] for name in ids[first]])
+    return pool.take(first[np.lexsort((ids[first], block))])
+
+
+def _batches(block: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Rows in batches of about `COMPARED`, whole blocks only."""
+    borders = [*(np.flatnonzero(np.diff(block)) + 1).tolist(), len(block)]
+    start = 0
+    for here, border in enumerate(borders):
+        following = borders[here + 1] if here + 1 < len(borders) else None
+        if following is None or following - start > COMPARED:
+            yield np.arange(start, border)
+            start = border
+
+
+def _rows(ledger: Ledger, campaign: Campaign) -> pa.Table:
+    """Every labelled crystal in plan order: id, source, nsites, reported numbers with their functionals, label."""
+    import pyarrow as pa
+
+    from assay.sources import table
+
+    labels = _labels(ledger)
+    place = {name: row for row, name in enumerate(labels["id"].to_pylist())}
+    tables: list[pa.Table] = []
+    used: set[str] = set()
+    for source, shard in snapshot.plan_order(ledger, campaign):
+        for record in snapshot.pages(ledger, source, shard):
+            for path in record.files:
+                if path.endswith(".quarantine.parquet"):
+                    continue
+                content = ledger.read(record, path)
+                ids = content["id"].to_pylist()
+                fresh = [row for row, name in enumerate(ids) if name in place and name not in used]
+                used.update(ids[row] for row in fresh)
+                reported = [
+                    n
+                    for c in content.column_names
+                    if c.endswith("_functional")
+                    for n in (c.removesuffix("_functional"), c)
+                ]
+                content = content.select(["id", "nsites", *reported]).take(_rows_of(fresh))
+                tables.append(content.append_column("source", pa.array([source] * len(fresh), pa.string())))
+    if not tables:
+        tables = [table.to_table(empty()).select(["id", "nsites"]).append_column("source", pa.array([], pa.string()))]
+    rows = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
+    found = labels.take(_rows_of([place[name] for name in rows["id"].to_pylist()]))
+    for name in ("formula", "spacegroup", "label"):
+        rows = rows.append_column(name, found[name])
+    return rows
+
+
+def _representatives(rows: pa.Table, root: NDArray[np.int64], sources: list[str]) -> NDArray[np.int64]:
+    """(n,) at each root: the row that stands for its cluster, -1 elsewhere.
+
+    Sources in config order come first; among rows of one source the lowest energy above the hull
+    (energies of two sources are never compared), then the fewest sites, then the id.
+    """
+    order = np.array([sources.index(name) for name in rows["source"].to_pylist()])
+    hull = np.full(len(order), np.inf)
+    if "energy_above_hull" in rows.column_names:
+        values = rows["energy_above_hull"].to_numpy()
+        hull = np.where(np.isfinite(values), values, np.inf)
+    ids = np.array(rows["id"].to_pylist(), dtype=np.str_)
+    best = np.full(len(order), -1, dtype=np.int64)
+    for row in np.lexsort((ids, rows["nsites"].to_numpy(), hull, order)):
+        if best[root[row]] < 0:
+            best[root[row]] = row
+    return best

@@ -1,0 +1,205 @@
+"""The parts of all tiers of a cascade -> one row per crystal, and what the audit says of those that were set aside.
+
+Enters: a plan with a cascade and the ledger of its folder, where all tiers are chosen. Leaves: the
+scored rows of each tier with the columns `tier`, `audit` and `tier_<k>_score`, ready to be ranked,
+and the `cascade` section of the summary. It does not know how survivors are chosen
+(`assay.screening.ranking.cascade`) nor how a recall is estimated
+(`assay.screening.ranking.recall`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay.screening.campaign.plan import Plan
+from assay.screening.folder import snapshot
+from assay.screening.folder.ledger import Ledger
+from assay.screening.ranking import cascade, rank, recall
+from assay.screening.ranking.rank import Ranked
+from assay.screening.ranking.recall import Recall
+from assay.screening.runners import worker
+from assay.sources.crystals import empty
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VALUES = ("mean", "std", "lo", "hi")
+"""What a crystal that was set aside is told of the property that ranks, in the columns of the last
+tier."""
+NOVELTY = ("ood", "ood_distance")
+DESCRIBED = ("id", "formula", "elements", "nsites", "ordered")
+"""Columns of a part that are no prediction, where nothing is reported."""
+
+
+class Tiers:
+    """Every crystal that tier 0 scored: how far it came, and what each tier said."""
+
+    def __init__(self, plan: Plan, book: Ledger) -> None:
+        self._plan, self._book = plan, book
+        self._parts = [cascade.parts(book, tier) for tier in range(len(plan.tiers) + 1)]
+        self._reached = len(plan.tiers)
+        """The last tier."""
+        groups = [*([tier] for tier in plan.tiers), plan.ensembles]
+        self._blank = [worker.score(empty(), group).table for group in groups]
+        """The part of no crystals, by tier."""
+        self.ids = _ids(self._parts[0])
+        self._place = {name: row for row, name in enumerate(self.ids.tolist())}
+        self.tier = np.zeros(len(self.ids), np.int32)
+        """(n,) the last tier that a crystal reached, whether that scored it or not."""
+        self.audit = np.zeros(len(self.ids), bool)
+        """(n,) drawn from those that were set aside."""
+        self.aside_by = np.zeros(len(self.ids), np.int32)
+        """(n,) the last cheap tier that a crystal reached."""
+        for tier in range(1, self._reached + 1):
+            rows = self._rows(cascade.members(book, tier))
+            self.tier[rows] = tier
+            if tier < self._reached:
+                self.aside_by[rows] = tier
+            else:
+                self.audit[self._rows(cascade.members(book, tier, only_audit=True))] = True
+        self.scores = np.stack([self._scores(tier) for tier in range(self._reached + 1)])
+        """(tiers, n) by the rank rule; NaN where a tier did not score a crystal, or not with a
+        finite number."""
+
+    def _rows(self, ids: NDArray[np.str_]) -> NDArray[np.int64]:
+        return np.array([self._place[name] for name in ids.tolist()], np.int64)
+
+    def _scores(self, tier: int) -> NDArray[np.float64]:
+        scores = np.full(len(self.ids), np.nan)
+        part = self._parts[tier]
+        if part is not None:
+            ids, _, found = rank.measure(part, self._plan.campaign.rank, self._plan.targets[tier])
+            scores[self._rows(ids)] = found
+        return scores
+
+    def rank(self) -> Ranked:
+        """What the last tier scored in the order of a ranking, then what the tier before it set aside, and so on."""
+        import pyarrow as pa
+
+        rule, units = self._plan.campaign.rank, self._plan.units
+        last = rank.rank(self._table(self._reached), rule, self._plan.targets[-1], units)
+        ranked = [last, *(rank.rank(self._table(tier), rule, self._plan.targets[tier], units)
+                          for tier in reversed(range(self._reached)))]  # fmt: skip
+        candidates = pa.concat_tables([each.candidates for each in ranked], promote_options="permissive")
+        numbers = pa.array(np.arange(1, candidates.num_rows + 1, dtype=np.int64))
+        unrankable = pa.concat_tables([each.unrankable for each in ranked], promote_options="permissive")
+        return Ranked(candidates.set_column(0, "rank", numbers), unrankable)
+
+    def _table(self, tier: int) -> pa.Table:
+        """What a tier scored and did not hand on: reported columns of tier 0, predictions of the tier."""
+        import pyarrow as pa
+
+        part = self._parts[tier]
+        part = self._blank[tier] if part is None else part
+        rows = self._rows(_ids(part))
+        stays = np.flatnonzero(self.tier[rows] == tier)
+        rows, part = rows[stays], part.take(pa.array(stays))
+        table = self._described().take(pa.array(rows))
+        for name in self._predicted(tier):
+            table = table.append_column(name, part[name])
+        table = table.append_column("tier", pa.array(self.tier[rows]))
+        table = table.append_column("audit", pa.array(self.audit[rows]))
+        for cheap in range(self._reached):
+            unasked = self.aside_by[rows] < cheap
+            table = table.append_column(f"tier_{cheap}_score", pa.array(self.scores[cheap, rows], mask=unasked))
+        return table
+
+    def _described(self) -> pa.Table:
+        """What tier 0 tells of its crystals beside its predictions; a name with another meaning here gets a prefix."""
+        content = self._blank[0] if self._parts[0] is None else self._parts[0]
+        predicted = self._predictions(0)
+        content = content.select([name for name in content.column_names if name not in predicted])
+        taken = {*self._predictions(self._reached), "tier", "audit"}
+        taken |= {f"tier_{cheap}_score" for cheap in range(self._reached)}
+        return content.rename_columns([f"reported_{name}" if name in taken else name for name in content.column_names])
+
+    def _predicted(self, tier: int) -> list[str]:
+        """Columns that a tier fills: the last one all that it predicts, another one what ranks."""
+        every = self._predictions(self._reached)
+        if tier == self._reached:
+            return every
+        mine = {*(f"{self._plan.target.name}_{part}" for part in VALUES), *NOVELTY} & {*self._predictions(tier)}
+        return [name for name in every if name in mine]
+
+    def _predictions(self, tier: int) -> list[str]:
+        return [name for name in self._blank[tier].column_names if name not in DESCRIBED]
+
+    def section(self) -> dict[str, Any]:
+        """The section `cascade` of the summary."""
+        cheap = [self._counts(tier) for tier in range(self._reached)]
+        found = self.recall()
+        last = {"entered": int((self.tier == self._reached).sum()), "scored": self._count(self._reached)}
+        drawn = {name: self._selection(self._reached)[name] for name in ("audit", "aside")}
+        return {"tiers": cheap, "last": last, **drawn, "recall": None if found is None else asdict(found)}
+
+    def _selection(self, tier: int) -> dict[str, int]:
+        """How many were chosen for a tier, and of what."""
+        record = self._book.find("selection", str(tier))
+        assert record is not None
+        return record.counts
+
+    def _counts(self, tier: int) -> dict[str, Any]:
+        setting, target = self._plan.campaign.tiers()[tier], self._plan.targets[tier]
+        told = {name: self._selection(tier + 1)[name] for name in ("entered", "survivors", "unjudged")}
+        return {"model": target.model, "keep": setting.keep, "level": target.level, "calibrated": target.calibrated,
+                "scored": self._count(tier), **told}  # fmt: skip
+
+    def _count(self, tier: int) -> int:
+        part = self._parts[tier]
+        return 0 if part is None else int(part.num_rows)
+
+    def recall(self) -> Recall | None:
+        """How much of the best k the cascade found; None before everything is scored, or without an audit."""
+        if any(self._book.find("part", chunk.name) is None for chunk in snapshot.chunks(self._book)):
+            return None
+        settings, rule = self._plan.campaign.cascade, self._plan.campaign.rank
+        assert settings is not None
+        scores = -self.scores if rank.wants_low(rule) else self.scores
+        full, last = scores[self._reached], self.tier == self._reached
+        cheap = scores[self.aside_by, np.arange(len(self.ids))]
+        aside = ~last & np.isfinite(cheap)  # the others were refused on the way
+        sample = recall.Sample(full[last & ~self.audit], cheap[self.audit], full[self.audit], cheap[aside])
+        return recall.estimate(sample, settings.k or rule.top)
+
+
+def lines(section: Mapping[str, Any], model: str) -> list[str]:
+    """What a cascade did and how much it found, in sentences."""
+    told = [f"{tier['model']} scored {tier['scored']:,} and let {tier['survivors']:,} through; "
+            for tier in section["tiers"]]  # fmt: skip
+    audit = f"{section['audit']:,} drawn at random from the {section['aside']:,} that were set aside"
+    found = section["recall"] and Recall(**section["recall"])
+    summed = [f"Cascade: {''.join(told)}{model} scored these and {audit}."]
+    if found is None:
+        return [*summed, "How many of the best were missed is unknown: it is told once an audit is scored."]
+    return [*summed, _by_errors(found, model), _by_counting(found)]
+
+
+def _by_errors(found: Recall, model: str) -> str:
+    if found.rests_on:
+        basis = f"{found.missed:.1f} crystals missed; this rests on about {found.rests_on:.0f} of the audited ones"
+    else:
+        basis = "none of which would bring a crystal that was set aside among them"
+    return (
+        f"Recall of the best {found.k:,}, against scoring everything with {model}: about {found.expected:.1%} by the "
+        f"errors of the cheap scores, {basis}. It is assumed that what was set aside errs like the audited crystals of "
+        "similar score."
+    )
+
+
+def _by_counting(found: Recall) -> str:
+    mark = f"the survivor at rank {found.k:,}" if found.survivors >= found.k else "what survived, which is too few"
+    sure = f"with {recall.CONFIDENCE:.0%} confidence"
+    return (
+        f"By counting alone, which assumes nothing: {found.beating:,} of {found.audited:,} audited crystals reach "
+        f"{mark}, a recall of about {found.counted:.1%}, {sure} of at least {found.at_least:.1%}. An audit of "
+        f"this size could not show more than {found.at_best:.1%}, even if none had reached it."
+    )
+
+
+def _ids(part: pa.Table | None) -> NDArray[np.str_]:
+    return cascade.NOBODY if part is None else np.array(part["id"].to_pylist(), dtype=np.str_)

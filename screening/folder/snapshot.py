@@ -1,0 +1,254 @@
+"""Pulled shards -> chunks: the snapshot that everything after it works from.
+
+Enters: committed pages, shard by shard in the order of the plan. Leaves: chunk files of fixed size,
+crystals sorted by id inside a shard, each named by the hash of its content, so that a chunk depends
+on the data alone and not on page borders or arrival. Memory holds one shard at a time and the ids
+of all; it does not know servers or models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from assay.screening.folder.ledger import Ledger, Record
+from assay.screening.pulling import filters
+from assay.screening.settings.config import Campaign
+from assay.screening.settings.exits import Exit, Failure
+from assay.sources.crystals import Crystals, empty
+from assay.sources.quarantine import Quarantined
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One unit of work."""
+
+    name: str
+    """16 hex digits of the sha256 of its crystals; behind the tier, where another tier of a cascade
+    chose them."""
+    path: str
+    """Parquet file, relative to the campaign folder."""
+    rows: int
+
+
+@dataclass(frozen=True)
+class Unique:
+    """A shard without the rows whose id had come before."""
+
+    crystals: Crystals
+    """Sorted by id, with the column `source`."""
+    quarantined: list[Quarantined]
+    duplicate: int
+
+    @property
+    def received(self) -> int:
+        """Rows the shard delivered."""
+        return len(self.crystals) + len(self.quarantined) + self.duplicate
+
+
+@dataclass
+class Taken:
+    """Ids of the shards before this one."""
+
+    good: set[str] = field(default_factory=set)
+    bad: set[str] = field(default_factory=set)
+
+
+def shard_key(source: str, shard: int) -> str:
+    """Ledger key of a shard."""
+    return f"{source}/{shard:06d}"
+
+
+def page_key(source: str, shard: int, number: int) -> str:
+    """Ledger key of a page."""
+    return f"{shard_key(source, shard)}/{number:06d}"
+
+
+def finished(ledger: Ledger, source: str) -> int:
+    """How many shards of a source are pulled whole."""
+    count = 0
+    while ledger.find("shard", shard_key(source, count)) is not None:
+        count += 1
+    return count
+
+
+def pages(ledger: Ledger, source: str, shard: int) -> list[Record]:
+    """The pages of one shard in order; those of a walk that was given up are left out."""
+    end = ledger.find("shard", shard_key(source, shard))
+    found: list[Record] = []
+    while end is None or len(found) < end.counts["pages"]:
+        record = ledger.find("page", page_key(source, shard, len(found)))
+        if record is None or (found and record.detail["walk"] != found[0].detail["walk"]):
+            break
+        found.append(record)
+    return found
+
+
+def plan_order(ledger: Ledger, campaign: Campaign) -> Iterator[tuple[str, int]]:
+    """(source, shard) of all shards pulled whole, as far as the ones before them are pulled too."""
+    for source in campaign.named_sources():
+        for shard in range(finished(ledger, source)):
+            yield source, shard
+        if ledger.find("source", source) is None:
+            return
+
+
+def pulled(ledger: Ledger, campaign: Campaign) -> bool:
+    """Whether every source is finished."""
+    return all(ledger.find("source", source) is not None for source in campaign.named_sources())
+
+
+def sealed(ledger: Ledger, campaign: Campaign) -> bool:
+    """Whether every shard of every source is cut into chunks."""
+    shards = list(plan_order(ledger, campaign))
+    return pulled(ledger, campaign) and all(ledger.find("chunks", shard_key(*shard)) is not None for shard in shards)
+
+
+def chunks(ledger: Ledger) -> list[Chunk]:
+    """Every chunk: those of the shards that are sealed, in plan order, then those of the later tiers of a cascade."""
+    return [chunk for tier in range(tiers(ledger)) for chunk in chunks_of(ledger, tier)]
+
+
+def chunks_of(ledger: Ledger, tier: int) -> list[Chunk]:
+    """The chunks that one tier scores; without a cascade there is only tier 0."""
+    records = ledger.all("chunks") if tier == 0 else [ledger.find("selection", str(tier))]
+    return [Chunk(**row) for record in records if record is not None for row in record.detail["chunks"]]
+
+
+def tiers(ledger: Ledger) -> int:
+    """How many tiers have chunks so far."""
+    return 1 + len(ledger.all("selection"))
+
+
+def note(ledger: Ledger, source: str, shard: int, taken: Taken) -> None:
+    """Add the ids of a shard that was dealt with in an earlier run."""
+    for record in pages(ledger, source, shard):
+        for path in record.files:
+            ids = ledger.read(record, path, ["id"])["id"].to_pylist()
+            (taken.bad if path.endswith(".quarantine.parquet") else taken.good).update(ids)
+
+
+def unique(ledger: Ledger, source: str, shard: int, taken: Taken) -> Unique:
+    """One shard without duplicates, whose ids are added to `taken`: the first row of an id counts, good before bad."""
+    from assay.sources import table
+
+    content, bad = _load(ledger, source, shard)
+    ids = np.array(content["id"].to_pylist(), dtype=object)
+    _, first = np.unique(ids.astype(np.str_), return_index=True)
+    fresh = np.array([row for row in first if ids[row] not in taken.good], dtype=np.int64)
+    crystals, refused = table.from_table(content.take(fresh), "snapshot")
+    taken.good.update(crystals.ids.tolist())
+    kept = []
+    for row in sorted([*bad, *refused], key=lambda row: (row.id, row.origin, row.message)):
+        if row.id == "" or not (row.id in taken.good or row.id in taken.bad):
+            kept.append(row)
+        taken.bad.add(row.id)
+    return Unique(crystals, kept, content.num_rows + len(bad) - len(crystals) - len(kept))
+
+
+def seal(
+    ledger: Ledger, campaign: Campaign, source: str, shard: int, found: Unique, same: Collection[str] = frozenset()
+) -> list[Chunk]:
+    """Cut a shard into chunks; `same` holds ids of crystals that another row stands for."""
+    from assay.sources import table
+
+    wanted = keep(campaign, source, found.crystals)
+    kept = found.crystals.select(wanted)
+    alone = np.array([name not in same for name in kept.ids.tolist()], dtype=bool)
+    kept = kept.select(alone)
+    _check_columns(ledger, shard_key(source, shard), kept)
+    made, tables = [], {}
+    for part in _slices(kept, campaign.chunk_size):
+        name = content_name(part)
+        chunk = Chunk(name, f"snapshot/chunks/{name}.parquet", len(part))
+        made.append(chunk)
+        tables[chunk.path] = table.to_table(part)
+    if found.quarantined:
+        tables[f"snapshot/{source}/{shard:06d}.quarantine.parquet"] = table.quarantine_table(found.quarantined)
+    counts = {
+        "received": found.received,
+        "unique": len(wanted) - int((~alone).sum()) + len(found.quarantined),
+        "duplicate": found.duplicate + int((~alone).sum()),
+        "same_crystal": int((~alone).sum()),
+        "quarantined": len(found.quarantined),
+        "filtered": int((~wanted).sum()),
+    }
+    detail = {"chunks": [vars(chunk) for chunk in made], "columns": _kinds(kept)}
+    ledger.commit("chunks", shard_key(source, shard), tables, counts, detail)
+    return made
+
+
+def keep(campaign: Campaign, source: str, crystals: Crystals) -> Any:
+    """(n,) True for crystals that the campaign scores: every filter passed, and a licence it accepts."""
+    licensed = filters.licensed(crystals, campaign.named_sources()[source], campaign.licences)
+    return filters.keep(crystals, campaign.filters) & licensed
+
+
+def quarantined(ledger: Ledger) -> list[Quarantined]:
+    """The refused rows of the shards that are sealed."""
+    from assay.sources import table
+
+    return [
+        row
+        for record in ledger.all("chunks")
+        for path in record.files
+        if path.endswith(".quarantine.parquet")
+        for row in table.quarantine_rows(ledger.read(record, path))
+    ]
+
+
+def content_name(crystals: Crystals) -> str:
+    """Name of a chunk: the hash of its ids, cells, positions and species (reported columns are not in it)."""
+    digest = hashlib.sha256("\0".join(crystals.ids.tolist()).encode("utf-8"))
+    for array in (crystals.lattice, crystals.site_ptr, crystals.frac, crystals.species_ptr, crystals.numbers,
+                  crystals.occupancy):  # fmt: skip
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _load(ledger: Ledger, source: str, shard: int) -> tuple[pa.Table, list[Quarantined]]:
+    import pyarrow as pa
+
+    from assay.sources import table
+
+    tables, bad = [], []
+    for record in pages(ledger, source, shard):
+        for path in record.files:
+            content = ledger.read(record, path)
+            if path.endswith(".quarantine.parquet"):
+                bad += table.quarantine_rows(content)
+            else:
+                columns = ["reported_source" if column == "source" else column for column in content.column_names]
+                origin = pa.array([source] * content.num_rows, pa.string())
+                tables.append(content.rename_columns(columns).append_column("source", origin))
+    if not tables:
+        return table.to_table(empty()), bad
+    return pa.concat_tables(tables, promote_options="permissive"), bad
+
+
+def _check_columns(ledger: Ledger, key: str, crystals: Crystals) -> None:
+    """Refuse, before anything is scored, columns that could not be put into one table."""
+    mine = _kinds(crystals)
+    for record in ledger.all("chunks"):
+        for name, kind in record.detail["columns"].items():
+            if mine.get(name, kind) != kind:
+                raise Failure(Exit.CONFIG, f"two sources report {name!r} with different types: {kind} in {record.key}, "
+                              f"{mine[name]} in {key}; leave one of them out")  # fmt: skip
+
+
+def _kinds(crystals: Crystals) -> dict[str, str]:
+    if len(crystals) == 0:
+        return {}
+    kinds = {"f": "number", "i": "number", "u": "number", "b": "flag"}
+    return {name: kinds.get(column.dtype.kind, "text") for name, column in crystals.columns.items()}
+
+
+def _slices(crystals: Crystals, size: int) -> Sequence[Crystals]:
+    return [crystals[start : start + size] for start in range(0, len(crystals), size)]

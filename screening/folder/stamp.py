@@ -1,0 +1,76 @@
+"""The stamp of a campaign folder: what it was made with.
+
+Enters: a folder, and the fingerprint of a campaign. Leaves: `fingerprint.json`, or one line that says why the folder is
+refused. It does not know what a fingerprint is made of.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from assay.screening.folder.ledger import damaged, listed
+from assay.screening.settings.exits import Exit, Failure
+from assay.sources import durable
+
+FORMAT = "2"
+"""Layout of the campaign folder."""
+
+
+def expect(folder: Path) -> None:
+    """Refuse a folder that no campaign was started in, or one of another version (exit 78)."""
+    path = folder / "fingerprint.json"
+    if not path.exists() and not listed(folder / "log"):
+        what = "is no campaign folder: it holds no fingerprint.json" if folder.exists() else "does not exist"
+        raise Failure(Exit.CONFIG, f"{folder} {what}; start a campaign with: assay run")
+    try:
+        found = read_fingerprint(folder).get("format")
+    except Failure:
+        return  # a damaged fingerprint says nothing about the layout
+    if found != FORMAT:
+        raise Failure(Exit.CONFIG, f"{folder} has the folder layout {found}, this Assay reads {FORMAT}; use the "
+                      "version that made it")  # fmt: skip
+
+
+def check_fingerprint(folder: Path, current: Mapping[str, str]) -> None:
+    """Stamp a new campaign folder; refuse one that was made with something else, old and new side by side."""
+    path = folder / "fingerprint.json"
+    if not path.exists() and not listed(folder / "log"):
+        durable.write(path, durable.canonical(dict(current)))
+        return
+    changed = changes(read_fingerprint(folder), current)
+    if changed:
+        raise Failure(Exit.CONFIG, f"{folder} holds another campaign ({'; '.join(changed)}); restore the old setting "
+                      "or choose a new --output folder")  # fmt: skip
+
+
+def read_fingerprint(folder: Path) -> dict[str, str]:
+    """What a campaign folder was made with.
+
+    Raises:
+        Failure: when the file is gone or damaged (exit 74): it was there before the first record
+            was.
+    """
+    path = folder / "fingerprint.json"
+    try:
+        content = path.read_bytes()
+        found: dict[str, str] = json.loads(content)
+    except FileNotFoundError:
+        raise damaged(path, "is gone") from None
+    except ValueError as error:
+        raise damaged(path, f"is not JSON ({error})") from None
+    if not isinstance(found, dict) or durable.canonical(found).encode("utf-8") != content:
+        raise damaged(path, "is not as it was written")
+    return found
+
+
+def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What differs between two fingerprints, old and new side by side."""
+    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    return [f"{name}: was {_short(before.get(name))}, now {_short(now.get(name))}" for name in names]
+
+
+def _short(value: str | None) -> str:
+    text = "absent" if value is None else value
+    return text if len(text) <= 80 else f"{text[:60]}...({len(text)} characters)"

@@ -1,0 +1,88 @@
+"""Which crystals of a snapshot are scored.
+
+Enters: crystals and the `filters` section of the config. Leaves: a mask; what it rejects is counted
+as filtered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay.screening.pulling import readers
+from assay.screening.settings.config import DatabaseSource, Filters, Range, Source
+from assay.sources.crystals import Crystals, reduced_formula
+from assay.sources.elements import NUMBERS
+
+
+def keep(crystals: Crystals, filters: Filters) -> NDArray[np.bool_]:
+    """(n,) True for crystals that pass every filter."""
+    mask = np.ones(len(crystals), dtype=bool)
+    if filters.formula:
+        mask &= np.isin(crystals.formulas(), [canonical_formula(text) for text in filters.formula])
+    mask &= _elements(crystals, filters)
+    if filters.nsites:
+        mask &= _inside(crystals.nsites.astype(np.float64), filters.nsites)
+    for name, limits in filters.reported.items():
+        mask &= _inside(_reported(crystals, name), limits)
+    return mask
+
+
+def licensed(crystals: Crystals, source: Source, licences: Sequence[str]) -> NDArray[np.bool_]:
+    """(n,) True where the licence of a row is accepted; what is read from files or an own server needs none."""
+    own = not isinstance(source, DatabaseSource) or readers.provider(source).local
+    if own or "licence" not in crystals.columns:
+        return np.ones(len(crystals), dtype=bool)
+    return np.isin(crystals.columns["licence"], list(licences))
+
+
+def canonical_formula(text: str) -> str:
+    """A formula as `Crystals.formulas` writes it.
+
+    >>> canonical_formula("La1.85Sr0.15CuO4"), canonical_formula("MgB2")
+    ('CuLa1.85O4Sr0.15', 'B2Mg')
+    """
+    amounts = np.zeros(119)
+    terms = re.findall(r"([A-Z][a-z]?)([0-9]*\.?[0-9]*)", text)
+    if "".join(symbol + count for symbol, count in terms) != text.replace(" ", "") or not terms:
+        raise ValueError(f"filters.formula: {text!r} is not a formula such as MgB2 or La1.85Sr0.15CuO4")
+    for symbol, count in terms:
+        if symbol not in NUMBERS:
+            raise ValueError(f"filters.formula: {symbol!r} in {text!r} is not an element symbol (H to Og)")
+        amounts[NUMBERS[symbol]] += float(count or 1)
+    return reduced_formula(amounts)
+
+
+def _elements(crystals: Crystals, filters: Filters) -> NDArray[np.bool_]:
+    rule = filters.elements
+    mask = np.ones(len(crystals), dtype=bool)
+    if not (rule.include or rule.exclude or rule.only):
+        return mask
+    present = crystals.composition() > 0
+    if rule.include:
+        mask &= present[:, [NUMBERS[symbol] for symbol in rule.include]].all(axis=1)
+    if rule.exclude:
+        mask &= ~present[:, [NUMBERS[symbol] for symbol in rule.exclude]].any(axis=1)
+    if rule.only:
+        others = np.ones(present.shape[1], dtype=bool)
+        others[[NUMBERS[symbol] for symbol in rule.only]] = False
+        mask &= ~present[:, others].any(axis=1)
+    return mask
+
+
+def _reported(crystals: Crystals, name: str) -> NDArray[np.float64]:
+    column = crystals.columns.get(name)
+    if column is None:
+        return np.full(len(crystals), np.nan)
+    if column.dtype.kind not in "fiub":
+        raise ValueError(f"filters.reported.{name}: this column holds text, a range needs numbers")
+    return column.astype(np.float64)
+
+
+def _inside(values: NDArray[np.float64], limits: Range) -> NDArray[np.bool_]:
+    low = -np.inf if limits.min is None else limits.min
+    high = np.inf if limits.max is None else limits.max
+    return (values >= low) & (values <= high)  # False for NaN

@@ -1,0 +1,322 @@
+"""The Ray runner: source actors that pull, worker actors that hold the ensembles. Only this file knows Ray.
+
+Enters: jobs and tasks. Leaves: the same steps and results, in the same form, as
+`assay.screening.runners.local`. Only tables and plain data cross the boundary, one task is in
+flight per worker and one page per host, and this driver owns every retry: Ray's own would repeat a
+poisonous chunk for ever. Secrets cross as references. Unless the config asks for CPUs, actors take
+none from Ray (CPU-holding actors deadlock small machines); the size of the pool bounds them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, redirect_stdout, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from assay.screening.pulling import pull
+from assay.screening.pulling.pull import Job, Step
+from assay.screening.runners.local import POLL_S
+from assay.screening.runners.pool import Died, Pulls, Workers
+from assay.screening.runners.rescue import STALL_S
+from assay.screening.runners.runner import Do, Done, Task
+from assay.screening.settings.config import DatabaseSource, Ray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+log = logging.getLogger(__name__)
+_Jobs = Callable[[], list[Job]]
+STORE_BYTES = 256 << 20
+"""Object store of a cluster that is started here; it holds the tables on their way."""
+LOOK_S = 2.0
+"""How often the size of the cluster and silent processes are looked at."""
+NAMESPACE = "assay"
+"""Where the pace of a host is found by every campaign of a cluster."""
+PACE_ANSWER_S = 60.0
+"""How long the pace may take to answer."""
+PACE_TRIES = 12
+"""How often it is looked for or made again, over about a minute."""
+
+
+class PaceActor:
+    """The `assay.sources.databases.pace.HostPace` of one host, for every campaign on the cluster; ends with the one that made it.
+
+    It does not know what the one before it allowed: in its first interval nobody gets a slot.
+    """
+
+    def __init__(self) -> None:
+        from assay.sources.databases.pace import HostPace
+
+        self._pace = HostPace()
+        self._born = time.monotonic()
+
+    def call(self, method: str, *arguments: float) -> float | None:
+        """Call a method of the pace."""
+        early = self._born + self._pace.interval_s - time.monotonic()
+        if method == "wait" and early > 0:
+            return early
+        return getattr(self._pace, method)(*arguments)  # type: ignore[no-any-return]
+
+
+class SharedPace:
+    """A `assay.sources.databases.pace.Pace` that asks the actor of its host, and makes one where there is none (any more)."""
+
+    def __init__(self, host: str) -> None:
+        self._name = f"assay-pace-{quote(host, safe='', errors='backslashreplace')}"
+        self._actor: Any = None
+        self._interval_s = 0.0
+        self.heard = time.monotonic()
+        """When a request was made, answered, or had to wait."""
+
+    def wait(self) -> float:
+        """Take the next slot and return 0, or return the s to sleep before asking again."""
+        return float(self._call("wait"))
+
+    def good(self) -> None:
+        """Tell that an attempt was answered."""
+        self._call("good")
+
+    def bad(self, pause_s: float) -> None:
+        """Tell that an attempt failed; the server asked for this pause in s (0 if it did not)."""
+        self._call("bad", pause_s)
+
+    def slow_down(self, interval_s: float) -> None:
+        """Keep at least this interval in s between requests from now on."""
+        self._interval_s = max(self._interval_s, interval_s)
+        self._call("slow_down", interval_s)
+
+    def _call(self, method: str, *arguments: float) -> Any:
+        import ray
+
+        for attempt in range(PACE_TRIES):
+            self.heard = time.monotonic()
+            try:
+                self._actor = self._actor or self._find(ray)
+                return ray.get(self._actor.call.remote(method, *arguments), timeout=PACE_ANSWER_S)
+            except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError, ValueError) as error:
+                log.warning("%s is gone (%s); another takes its place", self._name, type(error).__name__)
+            with suppress(ray.exceptions.RayError, AttributeError):
+                ray.kill(self._actor)  # so that its name is free; Ray may take a while to know that a node is gone
+            self._actor = None
+            time.sleep(min(10.0, 0.1 * 2**attempt))
+        raise ConnectionError(f"{self._name} cannot be reached; look into the logs of Ray")
+
+    def _find(self, ray: Any) -> Any:
+        actor = ray.remote(PaceActor).options(
+            name=self._name, namespace=NAMESPACE, get_if_exists=True, num_cpus=0
+        ).remote()  # fmt: skip
+        actor.call.remote("slow_down", self._interval_s)  # in order: it comes before what is asked next
+        return actor
+
+
+class SourceActor:
+    """Pulls the sources of one host, one step per call."""
+
+    def __init__(self, jobs: list[Job], folder: str) -> None:
+        """`folder` is where relative paths begin."""
+        self._jobs, self._folder = jobs, folder
+        self._pace = SharedPace(jobs[0].host)
+        self._steps: Iterator[Step] | None = None
+        self._remote = isinstance(jobs[0].source, DatabaseSource)
+
+    def next(self) -> Step | None:
+        """The next step; None after the last."""
+        self._pace.heard = time.monotonic()
+        if self._steps is None:  # not before: an error in a constructor looks like a death
+            if Path(self._folder).is_dir():
+                os.chdir(self._folder)
+            self._steps = pull.events(self._jobs, self._pace)
+        return next(self._steps, None)
+
+    def silent_s(self) -> float:
+        """For how many s no request was made or answered; 0 where none are made."""
+        return time.monotonic() - self._pace.heard if self._remote else 0.0
+
+
+class WorkerActor:
+    """Holds the worker function, and with it the loaded ensembles; does one task per call."""
+
+    def __init__(self, make: Callable[[], Do]) -> None:
+        self._make = make
+        self._do: Do | None = None
+
+    def ready(self) -> str:
+        """Make the worker function; the id of the node."""
+        import ray
+
+        self._do = self._do or self._make()
+        return str(ray.get_runtime_context().get_node_id())
+
+    def do(self, kind: str, table: pa.Table) -> Any:
+        """Do one task."""
+        assert self._do is not None
+        return self._do(kind, table)
+
+
+class ClusterRunner:
+    """Runs the work on Ray: a cluster by address, the one around this job, or one started in this process."""
+
+    def __init__(
+        self, make: Callable[[], Do], settings: Ray, *, address: str | None = None, stall_s: float = STALL_S
+    ) -> None:
+        """`make` makes the worker function in each worker; who is silent for `stall_s` counts as dead."""
+        address = address or os.environ.get("RAY_ADDRESS")
+        self._ray = import_ray(local=address is None)
+        self._owned = connect(self._ray, address, None if settings.cpus else settings.workers)
+        self._cluster = _Cluster(self._ray, make, settings)
+        self._settings, self._stall_s = settings, stall_s
+
+    def close(self) -> None:
+        """Leave the cluster; a cluster that was started here ends."""
+        if self._owned:
+            self._ray.shutdown()
+
+    def work(self, jobs: _Jobs, tasks: deque[Task], stopped: Callable[[], bool]) -> Iterator[Step | Done]:
+        """Steps and results as they arrive; once stopped, only what workers have begun."""
+        workers = Workers(self._cluster, self._settings, self._stall_s)
+        pulls = Pulls(self._cluster, jobs, stopped, self._stall_s)
+        look = 0.0
+        with ExitStack() as stack:
+            stack.callback(pulls.close)
+            stack.callback(workers.close)
+            stack.enter_context(redirect_stdout(sys.stderr))  # Ray tells deaths on standard output, which is for data
+            while True:
+                stop = stopped()
+                if not stop:
+                    workers.begin(tasks)
+                if not workers.flying and (stop or not (pulls.flying or tasks or workers.urgent)):
+                    return
+                for ref in self._cluster.arrived([*pulls.flying, *workers.flying, *workers.starting], POLL_S):
+                    yield from pulls.take(ref) if ref in pulls.flying else workers.take(ref)
+                if time.monotonic() > look:
+                    pulls.watch()
+                    workers.watch(len(tasks))
+                    look = time.monotonic() + LOOK_S
+
+
+class _Cluster:
+    """Ray, as far as this runner needs it."""
+
+    def __init__(self, ray: Any, make: Callable[[], Do], settings: Ray) -> None:
+        self._ray, self._make, self._settings = ray, make, settings
+        kinds = ray.exceptions
+        self._elsewhere = kinds.NodeDiedError, kinds.ObjectLostError, kinds.ActorUnavailableError
+        self._deaths = (*self._elsewhere, kinds.RayActorError, kinds.WorkerCrashedError, kinds.OutOfMemoryError,
+                        kinds.ActorUnschedulableError, kinds.RuntimeEnvSetupError)  # fmt: skip
+        once = {"max_restarts": 0, "max_task_retries": 0}
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        threads |= {name: str(settings.threads) for name in ("NUMBA_NUM_THREADS", "POLARS_MAX_THREADS")}
+        self._cpus: dict[str, float] = {}  # node -> its CPUs, when they were last asked for
+        asked = {"num_cpus": settings.cpus, "num_gpus": settings.gpus, "scheduling_strategy": "SPREAD"}
+        environment = {"env_vars": threads}  # anybody on the cluster can read it: no secrets
+        self._workers = ray.remote(runtime_env=environment, **asked, **once)(WorkerActor)
+        self._sources = ray.remote(num_cpus=0, concurrency_groups={"watch": 1}, **once)(SourceActor)
+
+    def worker(self, present: Mapping[str, int]) -> tuple[Any, str]:
+        """Ask for another worker and return at once; what asks for nothing goes to the node with the fewest per CPU.
+
+        Ray would put such workers anywhere, and all on one node if chance has it.
+        """
+        self._look()
+        if self._settings.cpus or self._settings.gpus:
+            return self._workers.remote(self._make), ""
+        usable = {node: cpus for node, cpus in self._cpus.items() if cpus} or dict.fromkeys(self._cpus, 1.0)
+        node = min(usable, key=lambda node: ((present.get(node, 0) + 1) / usable[node], node))
+        return self._workers.options(scheduling_strategy=_at(node)).remote(self._make), node
+
+    def _look(self) -> None:
+        self._cpus = {node["NodeID"]: node["Resources"].get("CPU", 0.0) for node in self._ray.nodes() if node["Alive"]}
+
+    def source(self, jobs: list[Job], *, remote: bool) -> Any:
+        """Ask for another process that pulls; files are read on the node of the driver, which has them."""
+        where: Any = "SPREAD" if remote else _at(self._ray.get_runtime_context().get_node_id())
+        return self._sources.options(scheduling_strategy=where).remote(jobs, str(Path.cwd()))
+
+    def call(self, actor: Any, method: str, *arguments: Any) -> Any:
+        """Begin a call; the reference of what it will give."""
+        group = {"concurrency_group": "watch"} if method == "silent_s" else {}
+        return getattr(actor, method).options(**group).remote(*arguments)
+
+    def arrived(self, refs: list[Any], wait_s: float) -> list[Any]:
+        """Which calls are finished, after waiting so long for the first of them."""
+        if not refs:
+            time.sleep(wait_s)
+            return []
+        first = self._ray.wait(refs, timeout=wait_s)[0]
+        return self._ray.wait(refs, num_returns=len(refs), timeout=0)[0] if first else first  # type: ignore[no-any-return]
+
+    def get(self, ref: Any, node: str = "") -> Any:
+        """The value; what a worker function raised is raised as itself, as in the local runner."""
+        try:
+            return self._ray.get(ref)
+        except self._ray.exceptions.RayTaskError as error:
+            raise error.cause from error
+        except self._deaths as error:
+            gone = isinstance(error, self._elsewhere) or "node has died" in str(error)
+            told = str(error).partition("Some common causes")[0][:600]  # then comes a page for every death alike
+            self._look()
+            raise Died(told, with_node=gone or (bool(node) and node not in self._cpus)) from error
+
+    def end(self, actor: Any) -> None:
+        """End an actor, started or not."""
+        self._ray.kill(actor)
+
+    def room(self, node: str | None = None) -> float:
+        """How many workers the cluster, or one node, can hold; one per CPU if they ask for nothing."""
+        ask = self._settings
+        if node is not None:
+            return float("inf") if ask.cpus or ask.gpus else max(1.0, self._cpus.get(node, 1.0))
+        have = self._ray.cluster_resources()
+        shares = [have.get("CPU", 0.0) / (ask.cpus or 1.0)]
+        if ask.gpus:
+            shares.append(have.get("GPU", 0.0) / ask.gpus)
+        return max(1, int(min(shares)))
+
+    def describe(self) -> str:
+        """What the cluster has."""
+        self._look()
+        have = self._ray.cluster_resources()
+        return f"{len(self._cpus)} nodes, {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs"
+
+
+def _at(node: str) -> Any:
+    """On this node, or on another one if it is gone."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node, soft=True)
+
+
+def import_ray(*, local: bool) -> Any:
+    """The package ray, set up for a cluster of our own (`local`) or one that is there."""
+    # before the import: no uv environment for workers, no usage reports, and nobody without the
+    # token runs code here
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if local and "ray" not in sys.modules:  # once it is loaded, this process and its cluster would disagree
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    import ray
+
+    return ray
+
+
+def connect(ray: Any, address: str | None, workers: int | None) -> bool:
+    """Join or start a cluster; True when leaving it is our task (which ends only a cluster that was started here)."""
+    if ray.is_initialized():
+        return False
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address:
+        ray.init(address=address, **quiet)
+        return True
+    before = os.umask(0o077)  # the token file must not be readable by others
+    try:
+        ray.init(address="local", include_dashboard=False, num_cpus=workers, object_store_memory=STORE_BYTES, **quiet)
+    finally:
+        os.umask(before)
+    return True

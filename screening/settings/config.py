@@ -1,0 +1,312 @@
+"""Campaign configs: YAML -> a validated, frozen `Campaign`.
+
+Enters: a YAML file and `a.b=c` overrides. Leaves: `Campaign`, or one line about the first wrong key
+(`assay.screening.settings.yamlfile`). This module opens no source and no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from assay.screening.settings import yamlfile
+from assay.screening.settings.secrets import Secret
+
+Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the config: unknown keys and silent type changes are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+class DatabaseSource(Section):
+    """What every source behind a network has."""
+
+    max_entries: Count | None = None
+    """Stop after this many entries; unset: all that match."""
+    page_limit: Count | None = None
+    """Entries per page; unset: what suits the provider."""
+    name: Slug | None = None
+    """Folder under snapshot/; unset: the provider id."""
+    when_down: Literal["stop", "skip"] = "stop"
+    """A dead server stops the campaign (exit 69, resumable), or is skipped and marks it incomplete
+    (exit 3)."""
+    patience_s: Annotated[float, Field(ge=0)] = 300.0
+    """s a source that has delivered before may stay silent before it counts as down."""
+
+
+class OptimadeSource(DatabaseSource):
+    """Crystals of one OPTIMADE server."""
+
+    kind: Literal["optimade"]
+    provider: str
+    """Provider id (mp, oqmd, alexandria, ...) or the base URL of any OPTIMADE server."""
+    filter: str = ""
+    """OPTIMADE filter; validated before the first request."""
+    shard_size: Annotated[int, Field(ge=10, le=100_000)] = 4000
+    """Entries per shard: the database is pulled in disjoint parts of at most so many entries, where
+    it can be cut."""
+    headers: dict[str, Secret] = {}
+    """HTTP headers by reference, for example X-API-KEY: {env: MY_KEY}; sent to this server only."""
+
+
+class AfluxSource(DatabaseSource):
+    """Crystals of AFLOW over its own search language, which works when its OPTIMADE server does not."""
+
+    kind: Literal["aflux"]
+    matchbook: str
+    """AFLUX matchbook without directives, for example species(Nb,Sn),nspecies(2)."""
+    endpoint: str | None = None
+    """Another server that speaks the same dialect; unset: aflow.org."""
+
+
+class MaterialsProjectSource(DatabaseSource):
+    """Crystals of the Materials Project over its own API, which serves more than OPTIMADE (band gap, is_stable)."""
+
+    kind: Literal["materials-project"]
+    criteria: Annotated[dict[str, Any], Field(min_length=1)]
+    """What to ask for, in the words of mp-api: band_gap: [0.5, 2.0], is_stable: true, elements:
+    [Nb, Sn]."""
+    key: Secret = Secret(env="MP_API_KEY")
+    """The API key by reference."""
+    endpoint: str | None = None
+    """Another server that speaks the same dialect; unset: the Materials Project."""
+
+
+class FileSource(Section):
+    """Crystals in files: CIF, POSCAR, extxyz, Parquet, optimade.jsonl[.gz], or folders of them."""
+
+    kind: Literal["files"]
+    paths: Annotated[list[str], Field(min_length=1)]
+    """Files and folders, relative to the current folder."""
+    name: Slug | None = None
+
+
+class PrototypeSource(Section):
+    """Hypothetical crystals: decorated prototypes, computed on the spot."""
+
+    kind: Literal["prototypes"]
+    n: Count
+    """How many crystals."""
+    seed: int = 0
+    prototypes: list[str] | None = None
+    """Prototype names; unset: all."""
+    elements: list[str] | None = None
+    """Element symbols that may decorate; unset: all that suit."""
+    name: Slug | None = None
+
+
+Source = OptimadeSource | AfluxSource | MaterialsProjectSource | FileSource | PrototypeSource
+AnySource = Annotated[Source, Field(discriminator="kind")]
+
+
+class Range(Section):
+    """A closed interval; an unset end is open. A missing (NaN) value is outside every range."""
+
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Range:
+        if self.min is None and self.max is None:
+            raise ValueError("needs min, max or both")
+        if self.min is not None and self.max is not None and not self.min <= self.max:
+            raise ValueError(f"min {self.min} must not be above max {self.max}")
+        return self
+
+
+class Elements(Section):
+    """Which elements a crystal must, must not, or may hold."""
+
+    include: list[str] = []
+    """Every one of these must be present."""
+    exclude: list[str] = []
+    """None of these may be present."""
+    only: list[str] = []
+    """Nothing but these; empty: no limit."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Elements:
+        from assay.sources.elements import NUMBERS
+
+        for symbol in [*self.include, *self.exclude, *self.only]:
+            if symbol not in NUMBERS:
+                raise ValueError(f"{symbol!r} is not an element symbol (H to Og)")
+        return self
+
+
+class Filters(Section):
+    """Which crystals are scored; the others are counted as filtered."""
+
+    formula: list[str] = []
+    """Reduced formulas, elements in any order (MgB2, LaFeAsO); empty: no limit."""
+    elements: Elements = Elements()
+    nsites: Range | None = None
+    """Sites in the cell."""
+    reported: dict[str, Range] = {}
+    """Reported property -> range, for example energy_above_hull: {max: 0.1} in eV/atom."""
+
+
+class Rank(Section):
+    """How scored crystals are put in order."""
+
+    model: str | None = None
+    """Name of the ensemble folder that ranks; unset: the first model."""
+    property: str | None = None
+    """Predicted property that ranks; unset: the first of that model."""
+    by: Literal["mean", "lower", "upper", "probability"] = "mean"
+    """mean, an end of the calibrated interval, or the probability of lying beyond `threshold`."""
+    threshold: float | None = None
+    """In the unit of the property; beyond = above when descending, below when ascending. Read by
+    `probability` only."""
+    order: Literal["descending", "ascending"] = "descending"
+    """Which end of the property is wanted."""
+    top: Count = 50
+    """Rows shown in the report; candidates.parquet holds every ranked crystal."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Rank:
+        if self.by == "probability" and self.threshold is None:
+            raise ValueError("by: probability needs a threshold, in the unit of the property")
+        return self
+
+
+class Tier(Section):
+    """A cheap ensemble, and how much of what it scores goes on."""
+
+    model: str
+    """Ensemble folder that predicts the property that ranks, relative to the current folder."""
+    keep: int | float
+    """What goes on to the next tier: a fraction of what entered this one (0.05), or a number of
+    crystals (5000)."""
+
+    @field_validator("keep")
+    @classmethod
+    def _check(cls, keep: float) -> float:
+        if not (0 < keep < 1 if isinstance(keep, float) else keep >= 1):
+            raise ValueError("must be a fraction between 0 and 1, or a whole number of crystals of at least 1")
+        return keep
+
+
+class Cascade(Section):
+    """Cheap ensembles score everything, `models` only what survives them."""
+
+    tiers: Annotated[list[Tier], Field(min_length=1)]
+    """Cheapest first; each scores what the one before it let through."""
+    audit: Annotated[int, Field(ge=0)] = 500
+    """Crystals that were set aside and are scored in full anyway, drawn at random, to estimate what
+    was missed."""
+    seed: int = 0
+    """Of the draw."""
+    k: Count | None = None
+    """The recall of the best k is estimated; unset: rank.top."""
+
+
+class Ray(Section):
+    """What the work asks of a Ray cluster; no number depends on it."""
+
+    workers: Count | None = None
+    """Most worker actors; unset: as many as fit, one per CPU, or per `cpus` and `gpus` asked
+    for."""
+    min_workers: Count = 1
+    """Worker actors kept while there is little to do, once there was a first task."""
+    cpus: Annotated[float, Field(ge=0)] = 0.0
+    """CPUs that each worker reserves; above 0 a cluster that can grow will grow."""
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs that each worker reserves."""
+    threads: Count = 1
+    """Threads of each worker that build graphs and read Parquet (torch keeps one: its last bits
+    depend on it)."""
+
+
+class Campaign(Section):
+    """Everything `assay run` needs to know."""
+
+    name: Slug
+    sources: Annotated[list[AnySource], Field(min_length=1)]
+    models: Annotated[list[str], Field(min_length=1)]
+    """Ensemble folders, relative to the current folder."""
+    rank: Rank = Rank()
+    cascade: Cascade | None = None
+    """Cheaper ensembles that choose what `models` score; unset: `models` score everything."""
+    filters: Filters = Filters()
+    licences: Annotated[list[str], Field(min_length=1)] = ["CC-BY-4.0", "CC0-1.0"]
+    """SPDX licences accepted from databases; rows under another one are filtered. `unknown` accepts
+    what has none."""
+    identity: bool | None = None
+    """Score the same crystal of several sources once; unset: when there is more than one source."""
+    ray: Ray = Ray()
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+    """Where the ensembles predict: cpu, cuda or cuda:<number>. Its kind is part of the
+    fingerprint."""
+    compile: bool = False
+    """Let torch compile the graph networks for a GPU when they are loaded; for a CPU they are
+    compiled ahead."""
+    symmetrise: Annotated[float, Field(ge=0, le=0.1)] = 0.0
+    """Å; `models` see every crystal in its primitive cell, with the symmetry it has within this
+    tolerance made exact: fewer unlike atoms, bonds and angles (docs/performance.md); 0: as
+    delivered. Cheap tiers see what was delivered."""
+    chunk_size: Annotated[int, Field(ge=1, le=100_000)] = 512
+    """Crystals per unit of work; part of the fingerprint, because it fixes the micro-batches."""
+    max_bad: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Largest accepted fraction of quarantined crystals; above it the command ends with 65."""
+    output: str | None = None
+    """Campaign folder; unset: runs/<name>."""
+
+    @model_validator(mode="after")
+    def _check_compile(self) -> Campaign:
+        if self.compile and self.device == "cpu":
+            raise ValueError("compile: true needs device: cuda")
+        return self
+
+    def folder(self) -> Path:
+        """The campaign folder, absolute."""
+        return Path(self.output or f"runs/{self.name}").absolute()
+
+    def tiers(self) -> list[Tier]:
+        """The cheap tiers, cheapest first; none without a cascade."""
+        return [] if self.cascade is None else self.cascade.tiers
+
+    def merges(self) -> bool:
+        """Whether the same crystal of several sources is looked for."""
+        return len(self.sources) > 1 if self.identity is None else self.identity
+
+    def named_sources(self) -> dict[str, Source]:
+        """Folder name under snapshot/ -> source, in config order; equal names get -2, -3, ..."""
+        named: dict[str, Source] = {}
+        for source in self.sources:
+            name = stem = source.name or _stem(source)
+            count = 1
+            while name in named:
+                count += 1
+                name = f"{stem}-{count}"
+            named[name] = source
+        return named
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Campaign:
+    """Read, override and validate a campaign config."""
+    return yamlfile.validate(Campaign, yamlfile.override(yamlfile.read(path), overrides), str(path))
+
+
+def dump(campaign: Campaign) -> str:
+    """The resolved config as YAML, every default written out."""
+    return yaml.safe_dump(campaign.model_dump(mode="json"), sort_keys=False)  # ASCII: U+0085 does not survive unescaped
+
+
+def _stem(source: Source) -> str:
+    if isinstance(source, AfluxSource | MaterialsProjectSource):
+        return "aflow" if isinstance(source, AfluxSource) else "mp"
+    if not isinstance(source, OptimadeSource):
+        return source.kind
+    if "://" not in source.provider:
+        return source.provider
+    host = source.provider.partition("://")[2]
+    return "".join(char if char.isalnum() else "-" for char in host).strip("-")[:60] or "optimade"

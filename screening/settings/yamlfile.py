@@ -1,0 +1,143 @@
+"""YAML files as the user meets them: read, overridden, validated, and refused in one line.
+
+Enters: the path of a YAML file, `a.b=c` overrides, and a schema (pydantic model or dataclass).
+Leaves: an instance of the schema, or a `Failure` naming the wrong key, its full path and the
+nearest known key. It knows no campaign.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from assay.screening.settings.exits import Exit, Failure
+
+T = TypeVar("T")
+MAX_BYTES = 1 << 20
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file: safe types, no aliases, no key twice."""
+    if not path.is_file():
+        raise Failure(Exit.CONFIG, f"config {path} not found; give the path of a YAML file")
+    if path.stat().st_size > MAX_BYTES:
+        raise Failure(Exit.CONFIG, f"config {path} has {path.stat().st_size} bytes; at most {MAX_BYTES}")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = " ".join(str(error).split())
+        raise Failure(Exit.CONFIG, f"config {path} is not readable YAML: {text}") from None
+    if not isinstance(content, dict):
+        raise Failure(Exit.CONFIG, f"config {path} must be a mapping of keys, not {type(content).__name__}")
+    return content
+
+
+def override(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Apply `a.b=c` settings in order; c is YAML, list items are addressed by number (`sources.0.n=100`)."""
+    for text in overrides:
+        path, equals, value = text.partition("=")
+        keys = path.strip().split(".")
+        if not equals or not all(keys):
+            raise Failure(Exit.USAGE, f"--set {text!r} is not of the form a.b=c")
+        try:
+            _assign(content, keys, yaml.load(value, Loader=_Loader))  # noqa: S506 (a SafeLoader)
+        except (yaml.YAMLError, IndexError, ValueError, TypeError) as error:
+            raise Failure(Exit.CONFIG, f"--set {text!r} does not fit the config: {error}") from None
+    return content
+
+
+def _assign(content: Any, keys: list[str], value: Any) -> None:
+    for here, key in enumerate(keys):
+        index: Any = int(key) if isinstance(content, list) else key
+        if here == len(keys) - 1:
+            content[index] = value
+        else:
+            if isinstance(content, dict) and content.get(index) is None:
+                content[index] = {}
+            content = content[index]
+
+
+def validate(schema: type[T], content: dict[str, Any], where: str) -> T:
+    """A pydantic model or dataclass from a mapping, or one line about the first thing that is wrong with it."""
+    # in a list, because pydantic takes a config for the dataclasses inside a type but not for a
+    # bare dataclass
+    adapter: TypeAdapter[list[T]] = TypeAdapter(list[schema], config=ConfigDict(extra="forbid"))  # type: ignore[valid-type]
+    try:
+        return adapter.validate_python([content])[0]
+    except ValidationError as error:
+        unknown = [e for e in error.errors() if e["type"] in _UNKNOWN]
+        lines = [_describe(e, adapter.json_schema(), content) for e in (unknown or error.errors())]
+        more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+        raise Failure(Exit.CONFIG, f"{where}: {lines[0]}{more}") from None
+
+
+_UNKNOWN = {"extra_forbidden", "unexpected_keyword_argument"}
+
+
+def _describe(error: Any, schema: dict[str, Any], content: Any) -> str:
+    path, candidates = _walk(error["loc"][1:], schema, content)
+    if error["type"] not in _UNKNOWN:
+        reason = error["msg"].removeprefix("Value error, ")
+        got = f", got {error['input']!r}" if isinstance(error["input"], str | int | float | None) else ""
+        return f"{path}: {reason}{got}" if path else reason
+    near = difflib.get_close_matches(str(error["loc"][-1]), candidates, n=1, cutoff=0.5)
+    advice = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(candidates))}"
+    return f"unknown key {path!r}; {advice}"
+
+
+def _walk(loc: Sequence[Any], schema: dict[str, Any], content: Any) -> tuple[str, list[str]]:
+    """The path as the user wrote it (without union tags), and the keys known at its last mapping."""
+    nodes, path, known = list(_variants(schema["items"], schema)), [], []
+    for part in loc:
+        inside = (isinstance(content, dict) and part in content) or (
+            isinstance(content, list) and isinstance(part, int)
+        )
+        tagged = [n for n in nodes if part == n.get("properties", {}).get("kind", {}).get("const")]
+        if not inside and tagged:
+            nodes = tagged
+            continue
+        known = sorted({name for node in nodes for name in node.get("properties", {})})
+        path.append(str(part))
+        below = [n["items"] for n in nodes if "items" in n and isinstance(part, int)]
+        below += [n["properties"][part] for n in nodes if part in n.get("properties", {})]
+        below += [n["additionalProperties"] for n in nodes if isinstance(n.get("additionalProperties"), dict)]
+        nodes = [variant for node in below for variant in _variants(node, schema)]
+        content = content[part] if inside else None
+    return ".".join(path), known
+
+
+def _variants(node: dict[str, Any], schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if "$ref" in node:
+        node = schema["$defs"][node["$ref"].rpartition("/")[2]]
+    yield node
+    for option in [*node.get("anyOf", []), *node.get("oneOf", []), *node.get("allOf", [])]:
+        yield from _variants(option, schema)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML without aliases (no alias bombs) and without a key twice in one mapping."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]
+            raise yaml.YAMLError(f"aliases are not accepted (line {line})")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.YAMLError(f"key {twice[0]!r} twice in one mapping (line {node.start_mark.line + 1})")
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 reads 1e-3 as text; people who write it mean a number.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)

@@ -1,0 +1,4 @@
+"""Recipes, studies and searches as commands run them.
+
+Enters: YAML. Leaves: trained ensembles and tables.
+"""

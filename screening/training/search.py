@@ -1,0 +1,180 @@
+"""What a search for better hyper-parameters varies: a recipe, ranges for dotted paths into it, what each trial draws.
+
+Enters: YAML. Leaves: a `Plan` whose every value fits the recipe, or one line about the first that
+does not. This module does not know how a trial runs (`assay.screening.training.trials`) or where
+(`assay.screening.training.tuning`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from assay.models.training.recipe import Recipe
+from assay.screening.settings import yamlfile
+from assay.screening.settings.config import Count, Section
+from assay.screening.settings.exits import Exit, Failure
+from assay.screening.training import recipes
+from assay.sources.durable import whole
+
+Ends = Annotated[list[float], Field(min_length=2, max_length=2)]
+FIXED = ("name", "tasks", "split", "limit", "level", "combine", "schedule.epochs", "members.seed")
+"""Keys that a search may not vary: they change what is measured or nothing that it measures;
+`epochs` has its own."""
+
+
+class Range(Section):
+    """What a key may be: exactly one of the four."""
+
+    uniform: Ends | None = None
+    """Between the two ends, all values equally likely."""
+    loguniform: Ends | None = None
+    """Between the two ends, all orders of magnitude equally likely."""
+    integers: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
+    """From the first to the second, both included."""
+    choice: Annotated[list[Any], Field(min_length=1)] | None = None
+    """One of these."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Range:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of uniform, loguniform, integers, choice, not {given or 'none'}")
+        ends = self.uniform or self.loguniform or self.integers
+        if ends and not ends[0] < ends[1]:
+            raise ValueError(f"{given[0]} is {ends}, expected the smaller end first")
+        if self.loguniform and not self.loguniform[0] > 0:
+            raise ValueError(f"loguniform is {self.loguniform}, expected ends above 0")
+        return self
+
+    def draw(self, dice: np.random.Generator) -> Any:
+        """A value."""
+        if self.choice is not None:
+            return self.choice[int(dice.integers(len(self.choice)))]
+        if self.integers:
+            return int(dice.integers(self.integers[0], self.integers[1] + 1))
+        low, high = self.uniform or [math.log(end) for end in self.loguniform or []]
+        value = float(dice.uniform(low, high))
+        return float(f"{value if self.uniform else math.exp(value):.4g}")
+
+    def corners(self) -> list[Any]:
+        """Values that must all be possible if the range is."""
+        return list(self.choice or self.integers or self.uniform or self.loguniform or [])
+
+
+class Search(Section):
+    """Everything `assay tune` needs to know."""
+
+    recipe: str
+    """Training recipe that is varied; relative to the current folder."""
+    space: Annotated[dict[str, Range], Field(min_length=1)]
+    """Dotted path into the recipe -> what it may be; `members.sizes.hidden` is that of every
+    member."""
+    metric: str = "validation_mae"
+    """What of a row of `history.jsonl` should be small."""
+    trials: Count = 20
+    """The first is the recipe as it stands, the others are drawn at random."""
+    scheduler: Literal["asha", "none"] = "asha"
+    """`asha` stops the worse two thirds of the trials after `grace` epochs, of the rest after 3
+    `grace`, and so on (Li et al., MLSys 2020); `none`: every trial learns to its end."""
+    grace: Count = 5
+    """Epochs that every trial may learn."""
+    epochs: Count | None = None
+    """Of each trial; unset: as in the recipe."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of what is drawn; the weights have the seeds of the members."""
+    folds: Count = 1
+    """Each trial learns the first so many members, one fold each, and is judged by their mean."""
+
+    def load(self, overrides: Sequence[str] = ()) -> Plan:
+        """Read the recipe and check that every value of the space fits it."""
+        content = recipes.read(Path(self.recipe), overrides)
+        if self.epochs is not None:
+            content = recipes.vary(content, {"schedule.epochs": self.epochs})
+        recipe = recipes.check(content, self.recipe)
+        for path, values in self.space.items():
+            self._allow(path)
+            for value in values.corners():
+                _check_path(content, path, value)
+        if self.folds > min(len(recipe.members), recipe.split.folds):
+            most = min(len(recipe.members), recipe.split.folds)
+            raise Failure(Exit.CONFIG, f"folds is {self.folds}, expected at most {most} as in {self.recipe}")
+        return Plan(self, content, recipe)
+
+    def _allow(self, path: str) -> None:
+        if path.startswith("members.") and path.split(".")[1].isdigit():
+            raise Failure(
+                Exit.CONFIG, f"space: {path} is one member's; a search varies all alike, as members.sizes.hidden"
+            )
+        for fixed in FIXED:
+            if path == fixed or path.startswith(f"{fixed}."):
+                reason = "set `epochs` of the search instead" if "epochs" in fixed else "trials could not be compared"
+                raise Failure(Exit.CONFIG, f"space: {path} cannot be varied: {reason}")
+
+
+def read(path: Path, overrides: Sequence[str] = ()) -> Search:
+    """Read, override and validate the config of a search."""
+    return yamlfile.validate(Search, yamlfile.override(yamlfile.read(path), overrides), str(path))
+
+
+def _check_path(content: dict[str, Any], path: str, value: Any) -> None:
+    try:
+        recipes.check(recipes.vary(content, {path: value}), "space")
+    except Failure as error:
+        raise Failure(error.code, f"space: {path} = {value!r} does not fit the recipe: {error}") from None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A search whose recipe is read."""
+
+    search: Search
+    content: dict[str, Any]
+    """Keys of the recipe."""
+    recipe: Recipe
+    """Trial 0."""
+
+    @property
+    def steps(self) -> int:
+        """Epochs of a trial, over all its folds."""
+        return self.search.folds * self.recipe.schedule.epochs
+
+    def values(self, number: int) -> dict[str, Any]:
+        """What trial `number` changes: nothing for the first; it does not depend on how many trials there are."""
+        if number == 0:
+            return {}
+        dice = np.random.default_rng([self.search.seed, number])
+        return {path: values.draw(dice) for path, values in self.search.space.items()}
+
+    def claim(self, output: Path) -> None:
+        """Make `output` the folder of this search, or find it there already.
+
+        Raises:
+            Failure: when the folder holds something else.
+        """
+        asked = self.search.model_dump(mode="json", exclude={"trials", "recipe"})
+        wanted = json.dumps({"search": asked, "recipe": self.content}, indent=1, sort_keys=True) + "\n"
+        path = output / "search.json"
+        if path.is_file():
+            if path.read_text(encoding="utf-8") != wanted:
+                raise Failure(Exit.CONFIG, f"{output} holds another search: {_difference(path.read_text(), wanted)}; "
+                              "only `trials` may change; choose another --output")  # fmt: skip
+            return
+        if output.is_dir() and any(output.iterdir()):
+            raise Failure(Exit.CONFIG, f"{output} is not empty and holds no search; choose another --output")
+        output.mkdir(parents=True, exist_ok=True)
+        with whole(path) as file:
+            file.write(wanted.encode())
+
+
+def _difference(old: str, new: str) -> str:
+    lines = difflib.ndiff(old.splitlines(), new.splitlines())
+    return ", ".join(" ".join(line.split()) for line in lines if line[:2] in ("- ", "+ "))[:300]

@@ -1,0 +1,263 @@
+"""Crystals from AFLOW over AFLUX, its own search language; it works where AFLOW's OPTIMADE server does not.
+
+Enters: a `Client` bound to AFLOW, and an `AfluxQuery`. Leaves: `Page`s of crystals and quarantined
+rows, with the same columns and under the same rules as those of an OPTIMADE server.
+
+AFLUX leaves out every row that lacks any property the query names. So only what makes a crystal is
+added to the matchbook (`REQUIRED`); a number such as the band gap arrives if the matchbook names it
+(`Egap(*)`, `Egap(1*)`), and then rows without it are not sent. How many rows match before geometry
+is asked for is counted first: those that are then not sent count as missing. Nobody probed the
+server for this; it rests on recorded replies and public code. Rows are not judged again against the
+matchbook. This module does not know how pages are stored, nor HTTP beyond the client.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from assay.sources.crystals import Crystals
+from assay.sources.databases.client import Client, Reply, SourceRefused
+from assay.sources.databases.numbered_pages import Batch, Window, walk
+from assay.sources.databases.optimade_entries import MAX_SITES, entries_to_crystals, entry_id
+from assay.sources.databases.paging import Page, Resume
+from assay.sources.databases.providers import PROVIDERS, Provider
+from assay.sources.databases.trust import printable
+from assay.sources.quarantine import Quarantined, Reason, Stage
+
+REQUIRED = ("geometry", "species", "composition", "positions_fractional")
+"""AFLUX properties that a crystal is made of; identifiers come without asking."""
+MAX_MATCHBOOK = 2000
+"""Longest accepted matchbook, in characters."""
+MAX_PAGE = 1000
+"""Largest accepted page."""
+PROVIDER = replace(
+    PROVIDERS["aflow"],
+    title="AFLOW, over AFLUX",
+    base_url="https://aflow.org/API/aflux",
+    page_limit=200,
+    timeout_s=180.0,
+    properties=tuple(
+        replace(known, functional="as in dft_type (PBE as a rule), element references")
+        for known in PROVIDERS["aflow"].properties
+    ),
+    refused=(),
+    caveat="rows that lack a property the matchbook names are not sent",
+)
+"""AFLOW as this module asks it; `replace` its base_url, and set `local`, for a server elsewhere."""
+_RANK = re.compile(r"\d{1,9} of (\d{1,9})")
+_FIELDS = {"enthalpy_formation_atom": "_aflow_enthalpy_formation_atom", "Egap": "_aflow_Egap"}
+
+
+@dataclass(frozen=True)
+class AfluxQuery:
+    """What to ask AFLOW for.
+
+    Raises:
+        ValueError: for a matchbook that is no matchbook, or a limit that is not accepted.
+    """
+
+    matchbook: str
+    """Restrictions in AFLUX, joined by commas, for example species(Nb,Sn),nspecies(2); no
+    directives."""
+    page_limit: int | None = None
+    """Rows per page, at most 1000; None takes the provider's."""
+    max_entries: int | None = None
+    """Stop after this many rows; None takes all."""
+    max_sites: int = MAX_SITES
+    """Larger cells go to quarantine."""
+
+    def __post_init__(self) -> None:
+        _check_matchbook(self.matchbook)
+        if self.page_limit is not None and not 1 <= self.page_limit <= MAX_PAGE:
+            raise ValueError(f"page_limit is {self.page_limit}, 1 to {MAX_PAGE} accepted")
+        for name in ("max_entries", "max_sites"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}, at least 1 accepted")
+
+
+def connect(provider: Provider = PROVIDER, **limits: Any) -> Client:
+    """Open a client with the pace and patience AFLOW needs; `limits` (and `pace`) go to `Client`."""
+    calm = {"min_interval_s": provider.min_interval_s, "timeout_s": provider.timeout_s}
+    return Client(provider.base_url, local=provider.local, **{**calm, **limits})
+
+
+def announced(client: Client, query: AfluxQuery) -> int | None:
+    """Ask how many rows match the matchbook, whether or not they have a geometry; None when the server does not say."""
+    reply = client.get_json(_address(client, query.matchbook, Window(1, 1)))
+    return _rows(reply)[1]
+
+
+def pages(client: Client, query: AfluxQuery, resume: Resume | None = None) -> Iterator[Page]:
+    """Yield every page of a query as it arrives, or those behind `resume`; the last one says what is missing.
+
+    Raises:
+        CursorExpired: when `resume` is of another query.
+        SourceError: what `Client.get_json` raises; pages yielded before stay good.
+    """
+    named = set(re.findall(r"[A-Za-z_]\w*", re.sub(r"'[^']*'", "", query.matchbook)))
+    summons = ",".join([query.matchbook, *(name for name in REQUIRED if name not in named)])
+
+    def fetch(window: Window) -> Batch:
+        reply = client.get_json(_address(client, summons, window))
+        return Batch(*_rows(reply), reply)
+
+    def convert(rows: list[Any], origin: str) -> tuple[Crystals, list[Quarantined], list[str]]:
+        return rows_to_crystals(rows, origin, query.max_sites)
+
+    yield from walk(
+        PROVIDER.id,
+        fetch,
+        convert,
+        address=lambda window: _address(client, summons, window),
+        size=min(query.page_limit or PROVIDER.page_limit, query.max_entries or MAX_PAGE),
+        max_entries=query.max_entries,
+        announced=announced(client, query) if resume is None else None,
+        resume=resume,
+    )
+
+
+def rows_to_crystals(
+    rows: list[Any], origin: str, max_sites: int = MAX_SITES
+) -> tuple[Crystals, list[Quarantined], list[str]]:
+    """Turn AFLUX rows into crystals with ids `aflow/auid`: crystals, refused rows, and the id of every row in order.
+
+    The columns are those of `assay.sources.databases.optimade_entries`; immutable_id holds the
+    aurl.
+    """
+    names: list[str] = []
+    entries: list[dict[str, Any]] = []
+    refused: list[Quarantined] = []
+    methods: dict[str, str] = {}
+    for place, row in enumerate(rows):
+        identifier = row.get("auid") if isinstance(row, dict) else None
+        name = entry_id({"id": identifier}, PROVIDER, origin, place)
+        names.append(name)
+        try:
+            if not isinstance(row, dict) or "?" in name.partition("/")[2][:1]:
+                raise ValueError(f"auid {identifier!r:.60} is not a printable text")
+            entries.append({"id": identifier, "type": "structures", "attributes": _attributes(row)})
+        except (ValueError, TypeError, OverflowError) as error:
+            refused.append(Quarantined(name, origin, Stage.PULL, Reason.MALFORMED, printable(str(error), 500)))
+        else:
+            methods[name] = ",".join(_items(row.get("dft_type") or []))
+    crystals, quarantined = entries_to_crystals(entries, PROVIDER, origin, max_sites=max_sites)
+    return _with_methods(crystals, methods), refused + quarantined, names
+
+
+def _with_methods(crystals: Crystals, methods: Mapping[str, str]) -> Crystals:
+    """Name the functional row by row, where the rows say it."""
+    said = np.array([methods[name] for name in crystals.ids.tolist()], dtype=np.str_)
+    columns = dict(crystals.columns)
+    for known in PROVIDER.properties:
+        name = f"{known.column}_functional"
+        precise = np.char.add(said, ", element references")
+        columns[name] = np.where((said != "") & (columns[name] != ""), precise, columns[name])
+    return replace(crystals, columns=columns)
+
+
+def _attributes(row: Mapping[str, Any]) -> dict[str, Any]:
+    """OPTIMADE attributes of a row; what is missing there is refused by the gate that all entries go through."""
+    found: dict[str, Any] = {"immutable_id": row.get("aurl"), "structure_features": []}
+    if row.get("geometry") is not None:
+        found["lattice_vectors"] = _cell(_items(row["geometry"]))
+    if row.get("positions_fractional") is not None:
+        places = row["positions_fractional"]
+        places = places.split(";") if isinstance(places, str) else places
+        found["fractional_site_positions"] = [[float(number) for number in _items(place)] for place in places]
+        found["species_at_sites"] = _sites(row, len(places))
+        found["species"] = [
+            {"name": symbol, "chemical_symbols": [symbol], "concentration": [1.0]}
+            for symbol in dict.fromkeys(found["species_at_sites"])
+        ]
+    for field, name in _FIELDS.items():
+        value = row.get(field)
+        found[name] = float(value) if isinstance(value, str) and _is_number(value) else value
+    return found
+
+
+def _sites(row: Mapping[str, Any], count: int) -> list[str]:
+    """Element on every site: AFLOW lists sites element by element, in the order of `species`."""
+    species = _items(row.get("species") or [])
+    if row.get("composition") is not None:
+        amounts = [float(number) for number in _items(row["composition"])]
+    else:
+        amounts = [float(share) * count for share in _items(row.get("stoichiometry") or [])]
+    whole = [round(amount) for amount in amounts]
+    unsound = len(species) != len(amounts) or any(abs(n - amount) > 0.01 for n, amount in zip(whole, amounts))
+    if unsound or sum(whole) != count:
+        raise ValueError(f"species {species!r:.80} and composition {amounts!r:.80} do not add up to {count} sites")
+    return [symbol for symbol, n in zip(species, whole) for _ in range(n)]
+
+
+def _cell(geometry: list[str]) -> list[list[float]]:
+    """Lattice vectors, Å, of a, b, c (Å) and alpha, beta, gamma (degrees)."""
+    if len(geometry) != 6:
+        raise ValueError(f"geometry {geometry!r:.120} must be a, b, c, alpha, beta, gamma")
+    a, b, c, *degrees = (float(number) for number in geometry)
+    x, y, z = (math.cos(math.radians(angle)) for angle in degrees)
+    sine = math.sin(math.radians(degrees[2]))
+    square = 1 - x * x - y * y - z * z + 2 * x * y * z
+    if not (min(a, b, c, sine) > 0 and square > 0):
+        raise ValueError(f"geometry {geometry!r:.120} spans no cell")
+    return [[a, 0.0, 0.0], [b * z, b * sine, 0.0], [c * y, c * (x - y * z) / sine, c * math.sqrt(square) / sine]]
+
+
+def _items(value: Any) -> list[str]:
+    """Items of a list, which AFLOW writes as a JSON list or as text with commas."""
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",")] if value.strip() else []
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r:.80} is no list")
+    return [str(item) for item in value]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _rows(reply: Reply) -> tuple[list[Any], int | None]:
+    """Rows of a reply, and how many match in all: "912" in the key "1 of 912", None in a plain list."""
+    document = reply.json
+    if isinstance(document, list):
+        return document, None
+    ranks = [_RANK.fullmatch(key) for key in document] if isinstance(document, dict) else [None]
+    if not all(ranks):
+        raise SourceRefused(f"{reply.url}: not an AFLUX reply: {printable(str(document), 200)}")
+    return list(document.values()), max((int(rank[1]) for rank in ranks if rank), default=0)
+
+
+def _address(client: Client, summons: str, window: Window) -> str:
+    matchbook = quote(summons, safe="(),:*!'.-+_")
+    return f"{client.base_url}/?{matchbook},$paging({window.page},{window.size}),format(json)"
+
+
+def _check_matchbook(text: str) -> None:
+    if not isinstance(text, str) or not text.strip() or len(text) > MAX_MATCHBOOK:
+        raise ValueError(f"matchbook {text!r:.80} must be text of 1 to {MAX_MATCHBOOK} characters; AFLOW has millions")
+    if not text.isascii() or not text.isprintable():
+        raise ValueError(f"matchbook {text!r:.200} must hold printable ASCII only")
+    bare = re.sub(r"'[^']*'", "", text)
+    if directive := re.search(r"\$\w*|\b(paging|format)\s*\(|[&#?%;\"'\\]", bare):
+        raise ValueError(f"matchbook {text!r:.200} holds {directive[0]!r}; paging and format are chosen here")
+    depth = 0
+    for character in bare:
+        depth += (character == "(") - (character == ")")
+        if depth < 0 or (depth == 0 and character == ":"):
+            break
+    if depth != 0 or (depth == 0 and character == ":"):
+        raise ValueError(
+            f"matchbook {text!r:.200} must have matching parentheses, and alternatives (:) inside parentheses"
+        )
+    if bare.strip(" ,") != bare:
+        raise ValueError(f"matchbook {text!r:.200} must neither begin nor end with a comma or a space")

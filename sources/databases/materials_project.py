@@ -1,0 +1,362 @@
+"""Crystals from the Materials Project's own API, for what its OPTIMADE server does not serve (band gap, is_stable).
+
+Enters: an `MPQuery` and an API key. Leaves: `Page`s of crystals and quarantined rows, with the
+columns of `assay.sources.databases.optimade_entries` and is_stable, is_metal, is_gap_direct and
+theoretical (1, 0, NaN where not said).
+
+mp-api turns criteria into parameters and knows the fields. It makes no request: its own client
+waits as long as a server tells it to, follows redirects with the key, holds all pages in memory,
+and downloads whole tables into the home folder. Every request goes through
+`assay.sources.databases.client`, which keeps the key to one origin; mp-api never sees the key.
+Nobody probed the server for this; it rests on the source of mp-api 0.46.5 and emmet-core. This
+module does not know how pages are stored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import numpy as np
+
+from assay.sources.crystals import Crystals
+from assay.sources.databases.client import Client, Reply, SourceRefused
+from assay.sources.databases.mp_query import MAX_PAGE, THERMO_TYPES, MPQuery
+from assay.sources.databases.numbered_pages import Batch, Window, walk
+from assay.sources.databases.optimade_entries import entries_to_crystals, entry_id
+from assay.sources.databases.paging import Page, Resume
+from assay.sources.databases.provider_table import properties
+from assay.sources.databases.providers import PROVIDERS, is_local
+from assay.sources.databases.trust import printable
+from assay.sources.quarantine import Quarantined, Reason, Stage
+
+__all__ = ["ENDPOINT", "PROVIDER", "MPQuery", "connect", "count", "pages", "rows_to_crystals"]
+
+ENDPOINT = "https://api.materialsproject.org"
+PAGE = 512
+"""Rows per page unless the query says otherwise."""
+MAX_MISSES = 0.01
+"""Share of rows on the first page that may contradict the criteria before the source is given
+up."""
+FLAG_COLUMNS = ("is_stable", "is_metal", "is_gap_direct", "theoretical")
+"""Columns of 1 and 0."""
+FIELDS = (
+    *("material_id", "structure", "band_gap", "energy_above_hull", "formation_energy_per_atom"),
+    *(*FLAG_COLUMNS, "deprecated", "last_updated", "builder_meta"),
+)
+"""Fields asked for; a row has hundreds more."""
+PROVIDER = replace(
+    PROVIDERS["mp"],
+    title="Materials Project, over mp-api",
+    base_url=ENDPOINT,
+    page_limit=PAGE,
+    properties=(
+        *properties(
+            THERMO_TYPES["GGA_GGA+U_R2SCAN"],  # the scale of the summary page
+            formation_energy_per_atom="formation_energy_per_atom",
+            energy_above_hull="energy_above_hull",
+        ),
+        *properties("PBE(+U) or r2SCAN, the API does not say which", band_gap="band_gap"),
+    ),
+    caveat="",
+)
+"""The Materials Project as this module asks it; crystals have the same ids as over OPTIMADE."""
+_LICENCES = {"BY-C": "CC-BY-4.0", "BY-NC": "CC-BY-NC-4.0"}
+_PLACEHOLDER = "0" * 32  # what mp-api gets in place of a key
+
+
+def connect(key: str, endpoint: str | None = None, **limits: Any) -> Client:
+    """Open a client that sends the key to one origin only; `limits` (and `pace`) go to `Client`.
+
+    Raises:
+        ValueError: for something that cannot be a key (which the message does not quote), or a
+            wrong endpoint.
+    """
+    if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z0-9_.~+/=-]{32}", key):
+        raise ValueError(
+            "the key of the Materials Project must have 32 characters, letters and digits; "
+            "https://materialsproject.org/api shows yours"
+        )
+    url = endpoint or ENDPOINT  # never from the environment: mp-api would take MP_API_ENDPOINT
+    calm = {"min_interval_s": PROVIDER.min_interval_s, "timeout_s": PROVIDER.timeout_s}
+    local = is_local(urlsplit(url).hostname or "")
+    return Client(url, headers={"x-api-key": key}, local=local, **{**calm, **limits})
+
+
+def count(query: MPQuery, key: str, endpoint: str | None = None, **limits: Any) -> int | None:
+    """Ask how many rows match, without fetching them; None when the server does not say.
+
+    Raises:
+        SourceError: as `pages`.
+    """
+    with connect(key, endpoint, **limits) as client:
+        return _Api(client).summary(query, Window(1, 1), ("material_id",)).announced
+
+
+def pages(
+    query: MPQuery, key: str, endpoint: str | None = None, resume: Resume | None = None, **limits: Any
+) -> Iterator[Page]:
+    """Yield every page of a query as it arrives, or those behind `resume`; one page at a time is held in memory.
+
+    Raises:
+        ValueError: for something that cannot be a key.
+        ImportError: without mp-api.
+        CursorExpired: when `resume` is of another query, or of an earlier release of the database.
+        SourceError: what `Client.get_json` raises, or mp-api says in refusal, in one line without
+            the key.
+    """
+    with connect(key, endpoint, **limits) as client:
+        api = _Api(client)
+        unproven = resume is None
+
+        def fetch(window: Window) -> Batch:
+            return api.summary(query, window, FIELDS)
+
+        def convert(rows: list[Any], origin: str) -> tuple[Crystals, list[Quarantined], list[str]]:
+            nonlocal unproven
+            energies = api.energies(rows, query.thermo_type) if query.thermo_type else None
+            found = rows_to_crystals(rows, query, origin, energies)
+            if unproven:
+                _check_honest(query, found[1], len(rows))
+            unproven = False
+            return found
+
+        yield from walk(
+            PROVIDER.id,
+            fetch,
+            convert,
+            address=lambda window: _address(client, query, window),
+            size=min(query.page_limit or PAGE, query.max_entries or MAX_PAGE),
+            max_entries=query.max_entries,
+            resume=resume,
+            state={"database": api.database},
+        )
+
+
+class _Api:
+    """mp-api without its network: it makes the parameters, our client makes the requests."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.database = _heartbeat(client)
+        self._kinds = _resters(client, self.database)
+
+    def summary(self, query: MPQuery, window: Window, fields: Sequence[str]) -> Batch:
+        """One page of the summary table."""
+        rester = self._rester(0)
+        with _plain_errors():
+            rester.search(**query.search, _page=window.page, **_one_page(window.size, fields))
+        (reply,) = rester.replies
+        meta = reply.json.get("meta")
+        total = meta.get("total_doc") if isinstance(meta, dict) else None
+        whole = isinstance(total, int) and not isinstance(total, bool) and 0 <= total < 1e9
+        return Batch(reply.json["data"], total if whole else None, reply)
+
+    def energies(self, rows: list[Any], thermo_type: str) -> dict[str, Mapping[str, Any]]:
+        """Thermodynamic data of these materials on one scale, by material id; those without any are left out."""
+        names = [row.get("material_id") for row in rows if isinstance(row, dict)]
+        usable = [name for name in names if isinstance(name, str) and re.fullmatch(r"[a-z]{1,20}-[a-z0-9]{1,20}", name)]
+        if not usable:
+            return {}
+        fields = ("material_id", "thermo_type", "formation_energy_per_atom", "energy_above_hull", "is_stable")
+        rester = self._rester(1)
+        with _plain_errors():
+            rester.search(material_ids=usable, thermo_types=[thermo_type], **_one_page(1000, fields))
+        found = [row for reply in rester.replies for row in reply.json["data"] if isinstance(row, dict)]
+        same = [row for row in found if str(row.get("thermo_type", "")).upper() == thermo_type]
+        return {str(row.get("material_id")): row for row in same}
+
+    def _rester(self, kind: int) -> Any:
+        with _plain_errors():
+            return self._kinds[kind](
+                api_key=_PLACEHOLDER,
+                endpoint=self._client.base_url + "/",
+                use_document_model=False,
+                mute_progress_bars=True,
+                session=_NoSession(),
+            )
+
+
+class _NoSession:
+    """Stands where mp-api keeps its own HTTP session, so that no version of it can make a request."""
+
+    def __init__(self) -> None:
+        self.headers: dict[str, str] = {}
+
+    def get(self, *_: object, **__: object) -> None:
+        """Refuse."""
+        raise SourceRefused("this version of mp-api makes requests of its own; install the one Assay was built for")
+
+    post = patch = request = get
+
+
+def _one_page(size: int, fields: Sequence[str]) -> dict[str, Any]:
+    return {"num_chunks": 1, "chunk_size": size, "all_fields": False, "fields": list(fields)}
+
+
+def _resters(client: Client, database: str) -> tuple[Any, Any]:
+    """mp-api's two request makers, with our client in place of its network."""
+    try:
+        from mp_api.client.core.exceptions import MPRestError
+        from mp_api.client.routes.materials.summary import SummaryRester
+        from mp_api.client.routes.materials.thermo import ThermoRester
+    except ImportError as error:
+        raise ImportError(f"mp-api cannot be imported ({error}); pip install 'assay[mp]'") from error
+
+    class Bound:
+        """What both have in common."""
+
+        def __init__(self, **options: Any) -> None:
+            self.replies: list[Reply] = []
+            super().__init__(**options)
+
+        @staticmethod
+        def _get_heartbeat_info(_: str) -> tuple[str, list[str]]:
+            return database, []
+
+        def _submit_request_and_process(
+            self, url: str, params: Mapping[str, Any], **_: object
+        ) -> tuple[dict[str, Any], int]:
+            try:
+                reply = client.get_json(url, params)
+            except SourceRefused as error:
+                if error.status in (414, 422):  # too long: mp-api knows how to ask in parts
+                    raise MPRestError(str(error)) from None
+                raise
+            if not isinstance(reply.json, dict) or not isinstance(reply.json.get("data"), list):
+                raise SourceRefused(f"{reply.url}: not a reply of the Materials Project: it holds no list of data")
+            self.replies.append(reply)
+            return {"data": [], "meta": {}}, 0  # rows are read from the replies: mp-api cuts lists to what it expects
+
+        def _query_delta_backed(self, *_: object, **__: object) -> None:
+            raise SourceRefused("mp-api wanted to download a whole table; this is never done")
+
+    def bind(kind: Any) -> Any:
+        known = list(kind.document_model.model_json_schema()["properties"])  # mp-api makes it anew for every field
+        return type(kind.__name__, (Bound, kind), {"available_fields": known})
+
+    return bind(SummaryRester), bind(ThermoRester)
+
+
+def _heartbeat(client: Client) -> str:
+    """Release of the database, for example 2025.09.25; empty when the server does not say."""
+    document = client.get_json("heartbeat").json
+    release = document.get("db_version") if isinstance(document, dict) else None
+    return printable(release, 100) if isinstance(release, str) else ""
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Turn what mp-api raises into a refusal of one line; our own errors pass."""
+    from mp_api.client.core.exceptions import MPRestError
+
+    try:
+        yield
+    except (MPRestError, ValueError, TypeError, KeyError, AttributeError) as error:
+        told = re.sub(r"\x1b\[\d+m", "", str(error))
+        raise SourceRefused(
+            f"the Materials Project cannot be asked: {printable(told) or type(error).__name__}"
+        ) from None
+
+
+def _address(client: Client, query: MPQuery, window: Window) -> str:
+    """Name of a page in cursors; not the URL asked for, which mp-api makes."""
+    words = {**query.search, "thermo_type": query.thermo_type, "_page": window.page, "_per_page": window.size}
+    return f"{client.base_url}/materials/summary/?{urlencode(sorted((k, str(v)) for k, v in words.items()))}"
+
+
+def _check_honest(query: MPQuery, refused: Sequence[Quarantined], n_rows: int) -> None:
+    liars = [row for row in refused if row.reason is Reason.FILTER_MISMATCH]
+    if len(liars) > MAX_MISSES * n_rows:
+        raise SourceRefused(
+            f"mp ignores criteria {dict(query.criteria)!r:.200}: {len(liars)} of {n_rows} rows on its first page "
+            f"contradict them, for example {liars[0].id}: {liars[0].message}"
+        )
+
+
+def rows_to_crystals(
+    rows: Sequence[Any], query: MPQuery, origin: str, energies: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[Crystals, list[Quarantined], list[str]]:
+    """Turn rows of the summary page into crystals: crystals, refused rows, and the id of every row in order.
+
+    With `energies` (material id to thermodynamic data of `query.thermo_type`) energies and
+    is_stable come from there.
+    """
+    names, entries, refused = [], [], []
+    licences: dict[str, str] = {}
+    for place, row in enumerate(row if isinstance(row, dict) else {} for row in rows):
+        identifier = row.get("material_id")
+        name = entry_id({"id": identifier}, PROVIDER, origin, place)
+        names.append(name)
+        attributes, elements = _attributes(row)
+        told = query.contradiction(row, elements, len(attributes["species_at_sites"])) if elements else ""
+        if told:
+            refused.append(Quarantined(name, origin, Stage.PULL, Reason.FILTER_MISMATCH, told))
+            continue
+        if energies is not None:
+            own = energies.get(str(identifier), {})
+            attributes.update({field: own.get(field) for field in ("formation_energy_per_atom", "energy_above_hull")})
+            attributes["is_stable"] = _one_or_zero(own.get("is_stable"))
+        licences[name] = _licence(row, str(identifier))
+        entries.append({"id": identifier, "type": "structures", "attributes": attributes})
+    crystals, quarantined = entries_to_crystals(
+        entries, PROVIDER, origin, extra=FLAG_COLUMNS, max_sites=query.max_sites
+    )
+    columns = dict(crystals.columns)
+    columns["licence"] = np.array([licences[name] for name in crystals.ids.tolist()], dtype=np.str_)
+    if query.thermo_type is not None:
+        for column in ("formation_energy_per_atom", "energy_above_hull"):
+            known = columns[f"{column}_functional"] != ""
+            columns[f"{column}_functional"] = np.where(known, THERMO_TYPES[query.thermo_type], "")
+    return replace(crystals, columns=columns), refused + quarantined, names
+
+
+def _attributes(row: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    """OPTIMADE attributes of a row, and its elements; what is missing is refused by the gate of all entries."""
+    found: dict[str, Any] = {
+        name: row.get(name) for name in ("band_gap", "energy_above_hull", "formation_energy_per_atom")
+    }
+    found.update({name: _one_or_zero(row.get(name)) for name in FLAG_COLUMNS})
+    found.update(immutable_id=row.get("material_id"), last_modified=_date(row.get("last_updated")))
+    structure = row.get("structure")
+    lattice = structure.get("lattice") if isinstance(structure, dict) else None
+    sites = structure.get("sites") if isinstance(structure, dict) else None
+    if not isinstance(lattice, dict) or not isinstance(sites, list):
+        return found, set()
+    found["lattice_vectors"] = lattice.get("matrix")
+    if isinstance(lattice.get("pbc"), list):
+        found["dimension_types"] = [int(bool(periodic)) for periodic in lattice["pbc"]]
+    found["fractional_site_positions"] = [site.get("abc") if isinstance(site, dict) else None for site in sites]
+    kinds = [_kind(site) for site in sites]
+    found["species_at_sites"] = [str(kind) for kind in kinds]
+    found["species"] = [
+        {"name": str(kind), "chemical_symbols": [s for s, _ in kind], "concentration": [x for _, x in kind]}
+        for kind in dict(zip(map(str, kinds), kinds, strict=True)).values()
+    ]
+    return found, {symbol for kind in kinds for symbol, _ in kind if isinstance(symbol, str)}
+
+
+def _kind(site: Any) -> list[tuple[Any, Any]]:
+    """(symbol, occupancy) of every species on a site as pymatgen writes it; oxidation states are left out."""
+    species = site.get("species") if isinstance(site, dict) else None
+    parts = [part for part in species if isinstance(part, dict)] if isinstance(species, list) else []
+    return [(part.get("element"), part.get("occu")) for part in parts]
+
+
+def _one_or_zero(value: Any) -> float | None:
+    return float(value) if isinstance(value, bool) else None
+
+
+def _date(value: Any) -> Any:
+    """Text of a date, which the API writes as text or as {"$date": text}."""
+    return value.get("$date") if isinstance(value, dict) else value
+
+
+def _licence(row: Mapping[str, Any], identifier: str) -> str:
+    meta = row.get("builder_meta")
+    said = meta.get("license") if isinstance(meta, dict) else None
+    return PROVIDER.licence_of(identifier) if said is None else _LICENCES.get(said, "unknown")

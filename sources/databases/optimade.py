@@ -1,0 +1,410 @@
+"""Crystals from an OPTIMADE server, page by page.
+
+Enters: a `Client` bound to a provider, and a `Query`. Leaves: `Page`s of crystals and quarantined
+rows, each row judged against the filter again. A server may page wrongly, count wrongly or ignore
+the filter: pages end all the same, and the last one says what is missing. This module does not know
+how pages are stored, nor HTTP beyond the client.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit
+
+from assay.sources.crystals import Crystals
+from assay.sources.databases.client import (
+    Client,
+    Reply,
+    ReplyTooLarge,
+    SourceDown,
+    SourceError,
+    SourceRefused,
+    UnsafeReply,
+    shown,
+)
+from assay.sources.databases.optimade_entries import (
+    MAX_SITES,
+    NEWER_FIELDS,
+    STRUCTURE_FIELDS,
+    entries_of,
+    entries_to_crystals,
+    entry_id,
+)
+from assay.sources.databases.optimade_filter import Checker, contradictions
+from assay.sources.databases.pace import Pace
+from assay.sources.databases.paging import CursorExpired, End, Page, Resume, Walk
+from assay.sources.databases.providers import Provider, resolve
+from assay.sources.databases.salvage import MAX_POISONED, Part, salvage
+from assay.sources.quarantine import Quarantined, Reason, Stage
+
+__all__ = [
+    "CursorExpired", "End", "FilterIgnored", "Page", "Query", "Resume",
+    "announced", "check_dialect", "connect", "pages", "validate_filter",
+]  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+MAX_FILTER = 10_000
+"""Longest accepted filter, in characters."""
+MAX_MISSES = 0.01
+"""Share of rows on the first page that may contradict the filter before the source is given up."""
+FEW_MISSES = 2
+"""Rows that may do so however small the page is; more than half of them may not."""
+
+
+class FilterIgnored(SourceRefused):
+    """The server sends rows that its filter excludes: what else it sends cannot be trusted to be complete."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """What to ask a server for.
+
+    Raises:
+        ValueError: for an invalid filter (the message points at the character) or a limit below 1.
+    """
+
+    filter: str = ""
+    """OPTIMADE filter; empty asks for everything."""
+    part: str = ""
+    """A filter sent in its place, that cuts one part out of it; rows are judged by `filter`
+    alone."""
+    response_fields: tuple[str, ...] = ()
+    """Further numeric properties to carry as float columns of the same names."""
+    page_limit: int | None = None
+    """Entries per page; None takes the provider's."""
+    max_entries: int | None = None
+    """Stop after this many entries; None takes all."""
+    max_sites: int = MAX_SITES
+    """Larger cells go to quarantine."""
+
+    def __post_init__(self) -> None:
+        validate_filter(self.filter)
+        validate_filter(self.part)
+        for name in ("page_limit", "max_entries", "max_sites"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}, at least 1 accepted")
+        for name in self.response_fields:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise ValueError(f"response field {name!r:.80} is no property name: letters, digits and '_' accepted")
+
+
+def validate_filter(text: str) -> Any:
+    """Parse an OPTIMADE filter and return its tree.
+
+    Raises:
+        ValueError: with the position of the first character that does not fit.
+    """
+    if not isinstance(text, str) or len(text) > MAX_FILTER or not text.isprintable():
+        raise ValueError(f"filter {text!r:.80} must be printable text of at most {MAX_FILTER} characters")
+    from lark.exceptions import LarkError
+
+    try:
+        tree = _parser().parse(text)
+    except RecursionError:
+        raise ValueError(f"filter {text!r:.80} is nested too deeply") from None
+    except LarkError as error:
+        column = getattr(error, "column", -1)
+        place = f"at character {column}: {text[column - 1 :]!r:.40}" if column > 0 else "at its end: it is incomplete"
+        raise ValueError(f'filter {text!r:.200} breaks off {place}. Example: elements HAS ALL "Nb","Sn"') from None
+    if len(tree.children) > 1:
+        raise ValueError(f"filter {text!r:.200} holds {len(tree.children)} expressions; join them with AND or OR")
+    return tree
+
+
+@cache
+def _parser() -> Any:
+    from optimade.filterparser import LarkParser  # type: ignore[import-untyped]
+
+    return LarkParser().lark
+
+
+def connect(
+    provider: Provider, headers: Mapping[str, str] | None = None, pace: Pace | None = None, **limits: Any
+) -> Client:
+    """Open a client with the interval and patience the provider needs; `limits` go to `Client`.
+
+    Clients of one host share a `pace`.
+    """
+    own = {"min_interval_s": provider.min_interval_s, "timeout_s": provider.timeout_s}
+    return Client(provider.base_url, headers=headers, local=provider.local, pace=pace, **{**own, **limits})
+
+
+def announced(client: Client, query: Query, provider: Provider | None = None) -> int | None:
+    """Ask how many entries match, without fetching them; None when the server does not say."""
+    provider = provider or resolve(client.base_url)
+    check_dialect(provider, query.filter)
+    url = _first_url(client, query.filter, ("nelements",), 1)
+    try:
+        reply = client.get_json(url)
+    except SourceDown as error:
+        if error.status < 500:
+            raise
+        reply = client.get_json(_with(url, "page_offset", 1), retries=1)  # the first entry may be the broken one
+    _entries(reply)
+    return _count(reply.json, "data_returned")
+
+
+def pages(
+    client: Client, query: Query, provider: Provider | None = None, resume: Resume | None = None
+) -> Iterator[Page]:
+    """Yield every page of a query, as it arrives; the last one carries `end`, `missing` and `complete`.
+
+    With `resume`, the pages behind those already kept: the same ones that an unbroken walk would
+    have yielded. Entries that the server cannot deliver are quarantined where it pages by offset.
+
+    Raises:
+        ValueError: for a filter that this provider is known to answer wrongly.
+        FilterIgnored: when more than 1 % of the first page, and more than two rows, contradict the
+            filter.
+        CursorExpired: when the server refuses to go on after `resume`; start again without it.
+        SourceError: what `Client.get_json` raises; pages yielded before stay good.
+    """
+    pull = _Pull(client, query, provider or resolve(client.base_url), resume)
+    url = pull.walk.next or pull.first
+    while url:
+        page = pull.page(url)
+        yield page
+        url = page.next_url or ""
+
+
+class _Pull:
+    """One walk through the pages: what is asked for, and how hard."""
+
+    def __init__(self, client: Client, query: Query, provider: Provider, resume: Resume | None) -> None:
+        check_dialect(provider, query.filter)
+        self.client, self.query, self.provider = client, query, provider
+        self.checker = Checker(validate_filter(query.filter), provider.unjudged)
+        self.walk = Walk(provider.id, query.max_entries, resume)
+        state = resume.cursor if resume else {}
+        self.older = not state.get("newer", True)  # whether the server is too old for NEWER_FIELDS
+        self.fields = self._asked_fields()
+        limit = query.page_limit or provider.page_limit
+        self.limit = int(state.get("limit") or min(limit, query.max_entries or limit))
+        self.full = int(state.get("full") or self.limit)  # the limit, were no entry too large
+        self.poisoned = int(state.get("poisoned") or 0)
+        self.announced: int | None = None
+        self.resumed = resume is not None  # until the first page is there
+        self.url = self.first = _first_url(client, query.part or query.filter, self.fields, self.limit)
+
+    def page(self, url: str) -> Page:
+        """Fetch one page and decide whether it is the last."""
+        try:
+            reply = self._fetch(url)
+        except (SourceDown, ReplyTooLarge) as error:
+            window = self._window(error)
+            if not window:
+                raise
+            self.limit = self.full  # it was halved for the sake of one entry
+            return self._salvaged(window, error)
+        except SourceRefused as error:
+            if self.resumed and 400 <= error.status < 500:
+                raise CursorExpired(
+                    f"{self.provider.id} does not go on where the walk broke off: {error}", error.status
+                ) from None
+            raise
+        entries = self._entries(reply)[: self.walk.room]
+        return self._page(entries, reply.url, reply.sha256, self._next(reply.json, self.url))
+
+    def _page(
+        self,
+        entries: list[Any],
+        url: str,
+        sha256: str,
+        following: str | None,
+        poisoned: Mapping[int, str] | None = None,
+    ) -> Page:
+        origin = _brief(url)
+        crystals, quarantined = self._convert(entries, origin)
+        lost = [
+            Quarantined(f"{self.provider.id}/?{offset}@{origin}", origin, Stage.PULL, Reason.SERVER_ERROR, _brief(told))
+            for offset, told in (poisoned or {}).items()
+        ]
+        self.resumed = False
+        return self.walk.page(
+            crystals,
+            quarantined + lost,
+            self._names(entries, origin) + [row.id for row in lost],
+            url=url,
+            sha256=sha256,
+            following=following,
+            announced=self.announced,
+            state={"limit": self.limit, "full": self.full, "newer": not self.older, "poisoned": self.poisoned},
+        )
+
+    def _names(self, entries: Sequence[Any], origin: str) -> list[str]:
+        return [entry_id(entry, self.provider, origin, place) for place, entry in enumerate(entries)]
+
+    def _entries(self, reply: Reply) -> list[Any]:
+        """Entries of a reply; what it says beside them is heeded."""
+        entries = _entries(reply)
+        self.client.pace.slow_down(_number(reply.json, "request_delay") or 0.0)
+        self.announced = _count(reply.json, "data_returned")
+        return entries
+
+    def _window(self, error: SourceDown | ReplyTooLarge) -> range:
+        """Offsets of the entries on a page that the server answers but cannot deliver; empty where nobody knows."""
+        asked = dict(parse_qsl(urlsplit(self.url).query))
+        offset = asked.get("page_offset", "" if self.walk.n_pages else "0")
+        broken = isinstance(error, ReplyTooLarge) or error.status >= 500
+        if not broken or not offset.isdecimal():
+            return range(0)
+        return range(int(offset), int(offset) + min(self.limit, self.walk.room or self.limit))
+
+    def _salvaged(self, window: range, error: SourceError) -> Page:
+        """Put a page together from what the server can deliver of it."""
+        saved = salvage(self._part, window, error, self.walk.seen, MAX_POISONED - self.poisoned)
+        self.poisoned += len(saved.poisoned)
+        url = _with(_with(self.url, "page_offset", window.start), "page_limit", len(window))
+        behind = _with(_with(self.url, "page_offset", window.stop), "page_limit", self.limit)
+        entries = [entry for part in saved.parts for entry in part.entries]
+        digest = hashlib.sha256("".join(part.sha256 for part in saved.parts).encode()).hexdigest()
+        return self._page(entries, shown(url), digest, None if saved.ended else behind, saved.poisoned)
+
+    def _part(self, offset: int, limit: int, retries: int | None) -> Part:
+        url = _with(_with(self.url, "page_offset", offset), "page_limit", limit)
+        reply = self.client.get_json(url, retries=retries)
+        entries = self._entries(reply)
+        more = self._next(reply.json, url) is not None
+        return Part(entries, self._names(entries, _brief(reply.url)), reply.sha256, more=more)
+
+    def _fetch(self, url: str) -> Reply:
+        """Get a page, asking for less where the server or the size limit refuses."""
+        while True:
+            self.walk.visit(url)
+            self.url = url
+            try:
+                return self.client.get_json(url)
+            except (ReplyTooLarge, SourceRefused) as error:
+                if self._drop_newer_fields(error):
+                    url = self.first
+                    continue
+                floor = 1 if isinstance(error, ReplyTooLarge) else 10
+                if self.limit <= floor or (isinstance(error, SourceRefused) and error.status != 403):
+                    raise
+                self.limit //= 2
+                self.full = self.limit if isinstance(error, SourceRefused) else self.full
+                self.walk.shrink(self.limit)
+                log.warning("%s; trying page_limit %d", error, self.limit)
+                url = _with(url, "page_limit", self.limit)
+
+    def _drop_newer_fields(self, error: Exception) -> bool:
+        """Give up properties that an older server does not know; one that knows them must show them."""
+        newer = set(NEWER_FIELDS) & set(self.fields) - set(self.checker.properties)
+        if self.walk.n_pages or not newer or not isinstance(error, SourceRefused) or error.status != 400:
+            return False
+        self.older = True
+        self.fields = self._asked_fields()
+        self.first = _first_url(self.client, self.query.part or self.query.filter, self.fields, self.limit)
+        return True
+
+    def _asked_fields(self) -> tuple[str, ...]:
+        own = [path[0] for known in self.provider.properties for path in known.paths]
+        newer = () if self.older else NEWER_FIELDS
+        asked = (*STRUCTURE_FIELDS, *newer, *own, *self.checker.properties, *self.query.response_fields)
+        return tuple(dict.fromkeys(name for name in asked if name not in ("id", "type")))
+
+    def _next(self, document: Any, url: str) -> str | None:
+        """Absolute address of the next page, not yet trusted: the client judges it when it is asked for."""
+        links = document.get("links")
+        link = links.get("next") if isinstance(links, dict) else None
+        link = link.get("href") if isinstance(link, dict) else link
+        if not isinstance(link, str) or not link:
+            return None
+        try:
+            target = urljoin(url, link)
+            sent = dict(parse_qsl(urlsplit(target).query)).get("response_fields")
+        except ValueError:
+            raise UnsafeReply(f"next page {link!r:.200} is not a URL") from None
+        if not sent:  # some servers forget it from the second page on, and then send no sites
+            target += ("&" if "?" in target else "?") + urlencode({"response_fields": ",".join(self.fields)})
+        return target
+
+    def _convert(self, entries: list[Any], origin: str) -> tuple[Crystals, list[Quarantined]]:
+        crystals, quarantined = entries_to_crystals(
+            entries,
+            self.provider,
+            origin,
+            extra=self.query.response_fields,
+            max_sites=self.query.max_sites,
+        )
+        attributes = {
+            name: entry["attributes"]
+            for name, entry in zip(self._names(entries, origin), entries, strict=True)
+            if isinstance(entry, dict) and isinstance(entry.get("attributes"), dict)
+        }
+        liars = contradictions(self.checker, crystals, attributes)
+        if not self.walk.n_pages:
+            n = len(crystals)
+            if liars.sum() > min(max(MAX_MISSES * n, FEW_MISSES), n / 2):
+                example = crystals.ids[liars][0]
+                raise FilterIgnored(
+                    f"{self.provider.id} ignores the filter {self.query.filter!r:.200}: {liars.sum()} of "
+                    f"{len(crystals)} rows on its first page contradict it, for example {example}"
+                )
+            if self.checker.unjudged:
+                log.warning("not checked again on arrival: %s", ", ".join(sorted(self.checker.unjudged)))
+        told = f"the row contradicts the filter {self.query.filter!r:.200} that the server was asked"
+        quarantined += [
+            Quarantined(str(name), origin, Stage.PULL, Reason.FILTER_MISMATCH, told) for name in crystals.ids[liars]
+        ]
+        return (crystals.select(~liars) if liars.any() else crystals), quarantined
+
+
+def check_dialect(provider: Provider, text: str) -> None:
+    """Refuse a filter that this provider is known to answer wrongly.
+
+    Raises:
+        ValueError: with what goes wrong and what to write instead.
+    """
+    bare = re.sub(r'"(\\.|[^"\\])*"', '""', text)
+    for quirk in provider.refused:
+        if re.search(quirk.pattern, bare):
+            raise ValueError(f"filter {text!r:.200} is not sent to {provider.id}: {quirk.told}")
+    if provider.filter_required and not text.strip():
+        raise ValueError(f"{provider.id} returns nothing without a filter; give one, for example nelements>=1")
+
+
+def _first_url(client: Client, text: str, fields: Sequence[str], limit: int) -> str:
+    root = client.base_url if re.search(r"/v\d+(\.\d+)*$", client.base_url) else f"{client.base_url}/v1"
+    params = {"response_fields": ",".join(fields), "page_limit": limit}
+    asked = {"filter": text, **params} if text.strip() else params
+    return f"{root}/structures?{urlencode(asked, quote_via=quote)}"
+
+
+def _with(url: str, name: str, value: int) -> str:
+    if re.search(rf"[?&]{name}=", url):
+        return re.sub(rf"([?&]{name}=)[^&#]*", rf"\g<1>{value}", url)
+    return url + ("&" if "?" in url else "?") + f"{name}={value}"
+
+
+def _brief(url: str) -> str:
+    """Page address as provenance: every row carries it, so the long list of fields is left out."""
+    return re.sub(r"([?&])response_fields=[^&\s]*&?", r"\1", url).rstrip("?&")
+
+
+def _entries(reply: Reply) -> list[Any]:
+    try:
+        return entries_of(reply.json)
+    except SourceRefused as error:
+        raise SourceRefused(f"{reply.url}: {error}") from None
+
+
+def _count(document: Any, name: str) -> int | None:
+    value = _number(document, name)
+    return None if value is None else math.ceil(value)
+
+
+def _number(document: Any, name: str) -> float | None:
+    meta = document.get("meta")
+    value = meta.get(name) if isinstance(meta, dict) else None
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12
+    return value if usable else None

@@ -1,0 +1,313 @@
+"""OPTIMADE structure entries, as parsed JSON, to crystals.
+
+Enters: the `data` list of a reply, or entries of an `optimade.jsonl` file; nothing in them is
+trusted. Leaves: `Crystals`, with reported properties and provenance as columns, and a quarantine
+record per refused entry. This module does not know HTTP, paging or filters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from assay.sources.assemble import Assembler
+from assay.sources.crystals import Crystals
+from assay.sources.databases.providers import PROVIDERS, Property, Provider
+from assay.sources.databases.trust import SourceRefused, printable
+from assay.sources.elements import NUMBERS
+from assay.sources.quarantine import Quarantined, Reason
+
+STRUCTURE_FIELDS = (
+    "structure_features",
+    "dimension_types",
+    "lattice_vectors",
+    "cartesian_site_positions",
+    "species",
+    "species_at_sites",
+    "nsites",
+    "immutable_id",
+    "last_modified",
+)
+"""OPTIMADE properties this module reads; a query must ask for them."""
+NEWER_FIELDS = ("site_coordinate_span", "fractional_site_positions")
+"""Properties of OPTIMADE 1.3 this module reads too; a server of an older version refuses a query
+that names them."""
+MAX_SITES = 400
+"""Sites per cell accepted unless the caller says otherwise."""
+
+SiteSpecies = list[tuple[int, float]]
+"""(atomic number, occupancy) of every species on one site."""
+
+
+class _Refused(Exception):
+    """An entry that cannot become a crystal."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def entries_of(document: Any) -> list[Any]:
+    """Return the entries of a reply document; a single entry is a list of one.
+
+    Raises:
+        SourceRefused: when the document is an error report or no OPTIMADE reply; the message quotes
+            its errors.
+    """
+    errors = document.get("errors") if isinstance(document, dict) else None
+    data = document.get("data") if isinstance(document, dict) else None
+    if errors and not data:
+        told = "; ".join(_error_text(error) for error in (errors if isinstance(errors, list) else [errors])[:3])
+        told = re.sub(r"\?\S+", "?...", told)  # some quote the whole query before they come to the point
+        raise SourceRefused(f"the server reports: {printable(told) or 'an error without text'}")
+    if isinstance(data, dict):
+        return [data]
+    if not isinstance(data, list):
+        raise SourceRefused(f"not an OPTIMADE reply: data is {type(data).__name__}, a list of entries is needed")
+    return data
+
+
+def entries_to_crystals(
+    entries: Sequence[Any],
+    provider: Provider | str,
+    origin: str,
+    *,
+    extra: Sequence[str] | None = (),
+    max_sites: int = MAX_SITES,
+) -> tuple[Crystals, list[Quarantined]]:
+    """Turn entries into crystals with ids `provider/id`; an entry that cannot be used becomes a record.
+
+    Columns: provider, origin, licence, immutable_id, last_modified (text), one float column and its
+    functional (text, `<column>_functional`) per property of the provider, and one column per name
+    in `extra` (None: every number the entries carry under a provider prefix). Columns in `extra`
+    hold numbers only, NaN otherwise, so that every page of a pull has the same columns of the same
+    types.
+    """
+    if isinstance(provider, str):
+        provider = PROVIDERS.get(provider) or Provider(provider, provider, "", "unknown")
+    assembler = Assembler(max_sites=max_sites)
+    read = _column_reader(provider, extra)
+    for position, entry in enumerate(entries):
+        name = entry_id(entry, provider, origin, position)
+        try:
+            attributes = _attributes(entry)
+            lattice, places, cartesian, sites = _geometry(attributes, _withheld(entry))
+        except _Refused as refused:
+            assembler.refuse(name, origin, refused.reason, str(refused))
+        else:
+            assembler.add(name, origin, lattice, places, sites, read(attributes), cartesian)
+    crystals, quarantined = assembler.finish()
+    return _with_provenance(crystals, provider, origin, extra or ()), quarantined
+
+
+def entry_id(entry: Any, provider: Provider, origin: str, position: int) -> str:
+    """Name an entry `provider/id`; one without a usable id is named after its place in the reply."""
+    identifier = _identifier(entry)
+    return f"{provider.id}/{identifier}" if identifier else f"{provider.id}/?{position}@{origin}"
+
+
+def _identifier(entry: Any) -> str:
+    """Text or whole number in `id`; empty when there is none that can be shown."""
+    found = entry.get("id") if isinstance(entry, dict) else None
+    if isinstance(found, int) and not isinstance(found, bool):
+        found = str(found)
+    return found if isinstance(found, str) and found.isprintable() else ""
+
+
+def _with_provenance(crystals: Crystals, provider: Provider, origin: str, extra: Sequence[str]) -> Crystals:
+    n, skip = len(crystals), len(provider.id) + 1
+    licences = [provider.licence_of(name[skip:]) for name in crystals.ids] if provider.noncommercial else None
+    constant = {"provider": provider.id, "origin": origin, "licence": provider.licence}
+    columns: dict[str, Any] = {name: np.full(n, value) for name, value in constant.items()}
+    if licences:
+        columns["licence"] = np.array(licences, dtype=np.str_)
+    for name in ("immutable_id", "last_modified"):
+        columns[name] = crystals.columns.get(name, np.full(n, "", dtype=np.str_)).astype(np.str_)
+    for known in provider.properties:
+        values = crystals.columns.get(known.column, np.full(n, np.nan))
+        columns[known.column] = values
+        columns[f"{known.column}_functional"] = np.where(np.isnan(values), "", known.functional)
+    for name in extra:
+        columns[name] = crystals.columns.get(name, np.full(n, np.nan))
+    order = dict.fromkeys([*columns, *crystals.columns])
+    complete = {**crystals.columns, **columns}
+    return replace(crystals, columns={name: complete[name] for name in order})
+
+
+def _attributes(entry: Any) -> Mapping[str, Any]:
+    if not isinstance(entry, dict):
+        raise _Refused(Reason.MALFORMED, f"the entry is {type(entry).__name__}, an object is needed")
+    kind = entry.get("type", "structures")
+    if kind != "structures":
+        raise _Refused(Reason.UNSUPPORTED, f"entry type {kind!r:.60}; structures accepted")
+    if not _identifier(entry):
+        raise _Refused(Reason.MALFORMED, f"id {entry.get('id')!r:.60} is not a printable text")
+    attributes = entry.get("attributes")
+    if not isinstance(attributes, dict):
+        raise _Refused(Reason.MALFORMED, "the entry has no attributes")
+    return attributes
+
+
+def _withheld(entry: Mapping[str, Any]) -> frozenset[str]:
+    """Names of properties that the server keeps behind a partial-data link."""
+    meta = entry.get("meta")
+    links = meta.get("partial_data_links") if isinstance(meta, dict) else None
+    return frozenset(links) if isinstance(links, dict) else frozenset()
+
+
+def _geometry(attributes: Mapping[str, Any], withheld: frozenset[str]) -> tuple[Any, Any, bool, list[SiteSpecies]]:
+    """Lattice, positions, whether these are Cartesian, and the species of each site."""
+    _check_kind(attributes)
+
+    def needed(name: str) -> Any:
+        value = attributes.get(name)
+        if value is None:
+            raise _Refused(
+                Reason.PARTIAL_DATA if name in withheld else Reason.MALFORMED,
+                f"{name} is behind a partial-data link" if name in withheld else f"{name} is missing",
+            )
+        return value
+
+    lattice = needed("lattice_vectors")
+    if isinstance(lattice, list) and any(_is_null(vector) for vector in lattice):
+        raise _Refused(Reason.NOT_PERIODIC, "a lattice vector is null, three are needed")
+    places = attributes.get("cartesian_site_positions")
+    cartesian = places is not None
+    if not cartesian:
+        places = attributes.get("fractional_site_positions")
+    if places is None:
+        places = needed("cartesian_site_positions")
+    names = needed("species_at_sites")
+    table = _species_table(needed("species"))
+    if not isinstance(names, list):
+        raise _Refused(Reason.MALFORMED, f"species_at_sites is {type(names).__name__}, a list is needed")
+    try:
+        sites = [table[name] for name in names]
+    except (KeyError, TypeError) as error:
+        raise _Refused(Reason.UNKNOWN_SPECIES, f"site species {error} is not in the species list") from None
+    _check_used(sites, names)
+    nsites = attributes.get("nsites")
+    if nsites is not None and nsites != len(names):
+        raise _Refused(Reason.MALFORMED, f"nsites is {nsites!r:.40} but species_at_sites has {len(names)} entries")
+    return lattice, places, cartesian, sites  # type: ignore[return-value]
+
+
+def _check_kind(attributes: Mapping[str, Any]) -> None:
+    features = attributes.get("structure_features")
+    if features and features != ["disorder"]:
+        held = features if isinstance(features, list) else [features]
+        foreign = [str(feature) for feature in held if feature != "disorder"]
+        if foreign:
+            raise _Refused(Reason.UNSUPPORTED, f"structure feature {', '.join(foreign)}; only disorder accepted")
+    if attributes.get("assemblies"):
+        raise _Refused(Reason.UNSUPPORTED, "assemblies of correlated sites; independent sites accepted")
+    span = attributes.get("site_coordinate_span")
+    if span is not None and span != "unit_cell":
+        raise _Refused(Reason.UNSUPPORTED, f"site_coordinate_span {span!r:.60}; unit_cell accepted")
+    dimensions = attributes.get("dimension_types")
+    if dimensions is not None and dimensions != [1, 1, 1]:
+        raise _Refused(Reason.NOT_PERIODIC, f"dimension_types {dimensions!r:.60}; [1, 1, 1] accepted")
+    periodic = attributes.get("nperiodic_dimensions")
+    if dimensions is None and periodic is not None and periodic != 3:
+        raise _Refused(Reason.NOT_PERIODIC, f"nperiodic_dimensions {periodic!r:.60}; 3 accepted")
+
+
+def _is_null(vector: Any) -> bool:
+    return vector is None or (isinstance(vector, list) and len(vector) == 3 and vector.count(None) == 3)
+
+
+def _species_table(species: Any) -> dict[str, SiteSpecies | _Refused]:
+    """Species name to atoms. The name says nothing about the element: only chemical_symbols does."""
+    if not isinstance(species, list):
+        raise _Refused(Reason.MALFORMED, f"species is {type(species).__name__}, a list is needed")
+    table: dict[str, SiteSpecies | _Refused] = {}
+    for item in species:
+        name = item.get("name") if isinstance(item, dict) else None
+        if not isinstance(name, str):
+            raise _Refused(Reason.MALFORMED, f"species {item!r:.80} has no name")
+        try:
+            atoms: SiteSpecies | _Refused = _atoms(name, item)
+        except _Refused as refused:
+            atoms = refused  # matters only if a site uses it
+        if name in table and table[name] != atoms:
+            raise _Refused(Reason.MALFORMED, f"species {name!r:.60} is defined twice")
+        table[name] = atoms
+    return table
+
+
+def _atoms(name: str, item: Mapping[str, Any]) -> SiteSpecies:
+    symbols, amounts = item.get("chemical_symbols"), item.get("concentration")
+    if not isinstance(symbols, list) or not isinstance(amounts, list) or len(symbols) != len(amounts):
+        told = f"species {name!r:.60}: chemical_symbols and concentration must be lists of one length"
+        raise _Refused(Reason.MALFORMED, told)
+    if item.get("attached"):
+        raise _Refused(Reason.UNSUPPORTED, f"species {name!r:.60} has attached atoms")
+    atoms: SiteSpecies = []
+    for symbol, amount in zip(symbols, amounts, strict=True):
+        if symbol == "vacancy":
+            continue  # lowers the total of the site and is nothing else
+        if not isinstance(symbol, str) or symbol not in NUMBERS:
+            told = f"species {name!r:.60} holds {symbol!r:.60}, which is no chemical element"
+            raise _Refused(Reason.UNKNOWN_SPECIES, told)
+        if isinstance(amount, bool) or not isinstance(amount, int | float):
+            raise _Refused(Reason.MALFORMED, f"species {name!r:.60}: concentration {amount!r:.60} is not a number")
+        atoms.append((NUMBERS[symbol], amount))
+    return atoms
+
+
+def _check_used(sites: list[Any], names: list[str]) -> None:
+    for name, atoms in dict(zip(names, sites, strict=True)).items():
+        if isinstance(atoms, _Refused):
+            raise atoms
+        if not isinstance(name, str):
+            raise _Refused(Reason.MALFORMED, f"site species {name!r:.60} is not a text")
+
+
+def _column_reader(provider: Provider, extra: Sequence[str] | None) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    texts = ("immutable_id", "last_modified")
+    sentinels = frozenset(provider.sentinels)
+
+    def read(attributes: Mapping[str, Any]) -> dict[str, Any]:
+        columns: dict[str, Any] = {name: _as_text(attributes.get(name)) for name in texts}
+        for known in provider.properties:
+            columns[known.column] = _number(_follow(attributes, known), sentinels)
+        for name in _numeric_names(attributes) if extra is None else extra:
+            columns[name] = _number(attributes.get(name), sentinels)
+        return columns
+
+    return read
+
+
+def _numeric_names(attributes: Mapping[str, Any]) -> list[str]:
+    return [name for name, value in attributes.items() if name[:1] == "_" and isinstance(value, int | float)]
+
+
+def _follow(attributes: Mapping[str, Any], known: Property) -> Any:
+    """Value at the first of the property's paths that leads anywhere."""
+    for path in known.paths:
+        value: Any = attributes
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None:
+            return value
+    return None
+
+
+def _number(value: Any, sentinels: frozenset[float]) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value in sentinels:
+        return None
+    return value
+
+
+def _as_text(value: Any) -> str:
+    return "" if value is None else str(value)[:200]
+
+
+def _error_text(error: Any) -> str:
+    if isinstance(error, dict):
+        return " ".join(str(error[key]) for key in ("status", "title", "detail") if error.get(key))
+    return str(error)

@@ -1,0 +1,226 @@
+"""A walk through the pages of a server: what came so far, which page is the last, and how to go on after a break.
+
+Enters: what each page held and where the next one is. Leaves: `Page`s; each carries a cursor, and a
+`Resume` made of the cursors kept so far continues the walk in another process as if nothing had
+happened. This module does not know HTTP or any protocol, nor how pages are stored.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Self
+
+from assay.sources.crystals import Crystals
+from assay.sources.databases.trust import SourceRefused
+from assay.sources.quarantine import Quarantined
+
+log = logging.getLogger(__name__)
+
+MAX_PAGES = 100_000
+"""Pages after which a server is taken to be endless, whatever it announces."""
+SPARE_PAGES = 5
+"""Pages accepted beyond what the announced count needs."""
+
+
+class End(StrEnum):
+    """Why a page was the last one."""
+
+    NO_NEXT = "no next page"
+    EMPTY = "empty page"
+    NOTHING_NEW = "page without new ids"
+    VISITED = "next page was visited before"
+    TOO_MANY = "more pages than announced"
+    ASKED = "max_entries reached"
+
+
+class CursorExpired(SourceRefused):
+    """The server no longer knows the page to go on from: the walk must start again from its first page."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page: every entry is in `crystals` or in `quarantined`, never in both or neither."""
+
+    crystals: Crystals
+    quarantined: list[Quarantined]
+    url: str
+    """Address of the page, secrets removed."""
+    sha256: str
+    """Hex digest of the body; of a page put together from several replies, the digest of their
+    digests."""
+    n_entries: int
+    """Entries taken from the page; repeated ids count."""
+    next_url: str | None
+    """Where the next page is; None on the last page of this pull."""
+    data_returned: int | None
+    """Entries the server says match, if it says so: the largest count on the pages so far."""
+    end: End | None = None
+    """Why this page is the last one; None while more follow."""
+    missing: int = 0
+    """On the last page: entries announced but never sent."""
+    complete: bool = False
+    """On the last page: everything announced, or asked for, was received."""
+    cursor: dict[str, Any] | None = None
+    """State of the walk after this page, plain JSON, for `Resume`; None on the last page."""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """What a walk needs to go on after the pages that were kept; `after` makes it."""
+
+    cursor: Mapping[str, Any]
+    """`Page.cursor` of the last page kept."""
+    seen: Collection[str] = field(repr=False)
+    """Ids (`provider/entry`) of every row, good or quarantined, on the pages kept."""
+    visited: Collection[str] = field(default=(), repr=False)
+    """Addresses of the pages kept."""
+
+    @classmethod
+    def after(cls, cursors: Sequence[Mapping[str, Any]], seen: Collection[str]) -> Self:
+        """Go on after the pages with these cursors: those of all pages kept, first to last.
+
+        Raises:
+            ValueError: without a cursor there is nothing to go on from.
+        """
+        if not cursors:
+            raise ValueError("no page was kept: start the walk without a resume")
+        visited = {address for cursor in cursors for address in (cursor.get("next"), *cursor.get("asked", ()))}
+        return cls(dict(cursors[-1]), seen, {address for address in visited if isinstance(address, str)})
+
+
+class Walk:
+    """What one walk remembers, and its judgement whether a page is the last one.
+
+    Call `visit` with every address before asking for it, then `page` with what came back.
+
+    Raises:
+        CursorExpired: when the cursor to go on from cannot be read.
+    """
+
+    def __init__(self, name: str, max_entries: int | None = None, resume: Resume | None = None) -> None:
+        """`name` is said in warnings; the walk ends after `max_entries`, None takes all."""
+        self.name, self.max_entries = name, max_entries
+        self.n_pages = self.taken = self.size = 0
+        self.announced: int | None = None
+        self.next: str | None = None
+        self.seen: set[str] = set()
+        self._visited: set[str] = set()
+        self._asked: list[str] = []
+        if resume is not None:
+            self._go_on(resume)
+
+    def _go_on(self, resume: Resume) -> None:
+        cursor = resume.cursor
+        try:
+            self.next = str(cursor["next"])
+            self.n_pages, self.taken, self.size = (int(cursor[key]) for key in ("pages", "taken", "size"))
+            self.announced = None if cursor["announced"] is None else int(cursor["announced"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CursorExpired(f"the cursor of {self.name} cannot be read: {error!r:.200}") from None
+        self.seen.update(resume.seen)
+        self._visited.update(map(_bare, resume.visited))
+
+    @property
+    def room(self) -> int | None:
+        """Entries still wanted; None when all are."""
+        return None if self.max_entries is None else max(0, self.max_entries - self.taken)
+
+    def visit(self, address: str) -> None:
+        """Remember an address that is about to be asked for; a next page that leads to it again ends the walk."""
+        self._visited.add(_bare(address))
+        if address != self.next:  # the next address of the page before is in its cursor already
+            self._asked.append(address)
+
+    def shrink(self, size: int) -> None:
+        """Expect pages of at most this many entries from now on, and more of them."""
+        self.size = min(self.size, size) if self.n_pages else self.size
+
+    def page(
+        self,
+        crystals: Crystals,
+        quarantined: list[Quarantined],
+        names: Sequence[str],
+        *,
+        url: str,
+        sha256: str,
+        following: str | None,
+        announced: int | None = None,
+        state: Mapping[str, Any] | None = None,
+    ) -> Page:
+        """Take one page into account, and judge whether it is the last.
+
+        `names` holds the id of every entry taken, repeats included; `following` is the address of
+        the next page; `announced` what this page says of the total; `state`, plain JSON, is added
+        to the cursor.
+        """
+        self.n_pages += 1
+        self.taken += len(names)
+        self.size = self.size or len(names)
+        if announced is not None:
+            self.announced = max(announced, self.announced or 0)
+        fresh = len(set(names) - self.seen)
+        self.seen.update(names)
+        end = self._end(len(names), fresh, following)
+        missing, complete = (0, False) if end is None else self._close(end)
+        cursor = self._cursor(following, state or {}) if end is None else None
+        self.next, self._asked = following, []
+        return Page(
+            crystals,
+            quarantined,
+            url,
+            sha256,
+            len(names),
+            None if end else following,
+            self.announced,
+            end,
+            missing,
+            complete,
+            cursor,
+        )
+
+    def _cursor(self, following: str | None, state: Mapping[str, Any]) -> dict[str, Any]:
+        own = {"next": following, "asked": self._asked, "pages": self.n_pages, "taken": self.taken}
+        return {**state, **own, "size": self.size, "announced": self.announced}
+
+    def _end(self, count: int, fresh: int, following: str | None) -> End | None:
+        if self.room == 0:
+            return End.ASKED
+        if following is None:
+            return End.NO_NEXT
+        if count == 0:
+            return End.EMPTY
+        if fresh == 0:
+            return End.NOTHING_NEW
+        if _bare(following) in self._visited:
+            return End.VISITED
+        return End.TOO_MANY if self.n_pages >= self._most_pages() else None
+
+    def _most_pages(self) -> int:
+        if self.announced is None or not self.size:
+            return MAX_PAGES
+        return min(MAX_PAGES, math.ceil(self.announced / self.size) + SPARE_PAGES)
+
+    def _close(self, end: End) -> tuple[int, bool]:
+        """Entries missing at the end of the walk, and whether everything came."""
+        if end is End.ASKED:
+            return 0, True
+        missing = max(0, (self.announced or 0) - len(self.seen))
+        counted = self.announced is not None and missing == 0 and end is not End.TOO_MANY
+        complete = counted or (end is End.NO_NEXT and missing == 0)
+        if not complete:
+            told = f"{missing} of {self.announced} announced entries missing" if missing else "the end is unsure"
+            log.warning("%s ended after %d entries (%s): %s", self.name, len(self.seen), end, told)
+        return missing, complete
+
+
+def ids_of(pages: Iterable[Page]) -> set[str]:
+    """Ids of every row on these pages, good or quarantined: the `seen` of a `Resume`."""
+    return {name for page in pages for name in (*page.crystals.ids.tolist(), *(row.id for row in page.quarantined))}
+
+
+def _bare(address: str) -> str:
+    return address.partition("://")[2].partition("#")[0] or address

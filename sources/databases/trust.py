@@ -1,0 +1,118 @@
+"""What a remote server may do to us: how it may fail, how much it may send, how long it may ask us to wait.
+
+Enters: raw bytes, header values, addresses. Leaves: checked values, or one of the errors below.
+This module does not know how a request is made (`assay.sources.databases.client`) or what a page
+holds (`assay.sources.databases.optimade`).
+"""
+
+from __future__ import annotations
+
+import email.utils
+import ipaddress
+import json
+import time
+import zlib
+from collections.abc import Iterator
+
+MAX_BYTES = 64 * 2**20
+"""Largest accepted body, after decompression."""
+MAX_RATIO = 100
+"""Largest accepted ratio of decompressed to received bytes; looked at once a body is larger than 1
+MiB."""
+MAX_RETRY_AFTER = 600.0
+"""s; a server that asks for a longer pause gets this one."""
+
+
+class SourceError(ConnectionError):
+    """A source cannot be used; the message is one line for a person."""
+
+
+class SourceDown(SourceError):
+    """The server could not be reached, or kept failing until retries or the deadline ran out."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+        """HTTP status of the last answer, 0 when there was none or it could not be read."""
+
+
+class SourceRefused(SourceError):
+    """The server understood and said no: asking again would not help."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+        """HTTP status, 0 when the refusal came inside a good reply."""
+
+
+class UnsafeReply(SourceError):
+    """The reply or link breaks a safety rule and was not followed or not read."""
+
+
+class ReplyTooLarge(UnsafeReply):
+    """The body is above the size or compression limit; a smaller page may pass."""
+
+
+class Passing(Exception):
+    """A failure worth another attempt; `pause` is what the server asked for in s, `status` its HTTP status or 0."""
+
+    def __init__(self, message: str, pause: float = 0.0, status: int = 0) -> None:
+        super().__init__(message)
+        self.pause, self.status = pause, status
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the open internet: not private, loopback, link-local or multicast."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    mapped = getattr(parsed, "ipv4_mapped", None)
+    return (mapped or parsed).is_global and not parsed.is_multicast
+
+
+def gunzip(chunks: Iterator[bytes], max_bytes: int, max_ratio: int) -> Iterator[bytes]:
+    """Unpack a gzip stream piece by piece, and stop the moment it breaks a limit."""
+    stream = zlib.decompressobj(wbits=31)
+    taken = given = 0
+    for chunk in chunks:
+        taken += len(chunk)
+        rest, piece = chunk, b"-"
+        while (rest or piece) and not stream.eof:  # output may remain when the input is used up
+            try:
+                piece = stream.decompress(rest, 2**20)
+            except zlib.error as error:
+                raise Passing(f"broken gzip body: {error}") from None
+            rest = stream.unconsumed_tail
+            given += len(piece)
+            if given > max_bytes or given > max(2**20, max_ratio * taken):
+                told = f"{taken} bytes unpack to {given} or more; {max_bytes} bytes and {max_ratio}x accepted"
+                raise ReplyTooLarge(told)
+            yield piece
+    if taken and not stream.eof:
+        raise Passing(f"gzip body cut off after {taken} bytes")
+
+
+def retry_after(value: str) -> float:
+    """Read the seconds asked for by a Retry-After header: a number or an HTTP date, 0 when absent or unreadable."""
+    try:
+        seconds = float(value) if value.strip().replace(".", "", 1).isdigit() else _seconds_until(value)
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
+
+def _seconds_until(date: str) -> float:
+    return email.utils.parsedate_to_datetime(date).timestamp() - time.time()
+
+
+def detail(body: bytes) -> str:
+    """Quote what an OPTIMADE error body says, or its first words."""
+    try:
+        errors = json.loads(body)["errors"]
+        told = "; ".join(str(error.get("detail") or error.get("title")) for error in errors[:3])
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        told = "" if body.lstrip()[:1] == b"<" else body[:200].decode("utf-8", "replace")
+    return f" ({printable(told)})" if told.strip() else ""
+
+
+def printable(text: str, length: int = 300) -> str:
+    """One line of foreign text, fit for a log or a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)[:length].strip()

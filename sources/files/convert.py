@@ -1,0 +1,202 @@
+"""Crystals to and from the objects of pymatgen and ASE, partial occupancy kept.
+
+Enters: `pymatgen.core.Structure`, `ase.Atoms`, or `Crystals`. Leaves: the other of the two; and
+what pymatgen takes for bonded in a cell. Occupancies are exact to 5 decimals, coordinates to
+rounding of the cell transform. Charges, spins and site properties are not carried. This module does
+not know files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay.sources.assemble import Assembler
+from assay.sources.crystals import Crystals
+from assay.sources.elements import NUMBERS, SYMBOLS
+from assay.sources.quarantine import Reason
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from pymatgen.core.structure import Structure
+
+HEAVIEST_NEAR = 96
+"""The last atomic number of which CrystalNN has a radius."""
+
+
+def from_pymatgen(structures: Iterable[Structure], ids: Sequence[str]) -> Crystals:
+    """One crystal per structure, in order.
+
+    Raises:
+        ValueError: when a structure is no sound crystal; the message names its id and the broken
+            rule.
+    """
+    return _all_or_error(add_pymatgen, structures, ids)
+
+
+def from_ase(atoms: Iterable[Atoms], ids: Sequence[str]) -> Crystals:
+    """One crystal per `Atoms`, in order; partial occupancy from `info["occupancy"]`, as ASE's CIF reader has it.
+
+    Raises:
+        ValueError: when one is no sound crystal; the message names its id and the broken rule.
+    """
+    return _all_or_error(add_ase, atoms, ids)
+
+
+def add_pymatgen(
+    assembler: Assembler, structure: Structure, id: str, origin: str, columns: Mapping[str, Any] | None = None
+) -> None:
+    """Hand one structure to the assembler; oxidation states are dropped, dummy species are refused."""
+    if not all(structure.lattice.pbc):
+        message = f"periodic along {tuple(map(bool, structure.lattice.pbc))}, three dimensions are needed"
+        assembler.refuse(id, origin, Reason.NOT_PERIODIC, message)
+        return
+    species = [[(_number(kind.symbol), amount) for kind, amount in site.species.items()] for site in structure]
+    assembler.add(id, origin, structure.lattice.matrix, structure.frac_coords, species, columns)
+
+
+def add_ase(assembler: Assembler, atoms: Atoms, id: str, origin: str, columns: Mapping[str, Any] | None = None) -> None:
+    """Hand one `Atoms` to the assembler; it must be periodic in three dimensions."""
+    if not all(atoms.pbc):
+        message = f"periodic along {tuple(map(bool, atoms.pbc))}, three dimensions are needed"
+        assembler.refuse(id, origin, Reason.NOT_PERIODIC, message)
+        return
+    species = [[(int(number), 1.0)] for number in atoms.numbers]
+    mixed = atoms.info.get("occupancy")
+    kinds = atoms.arrays.get("spacegroup_kinds")
+    if isinstance(mixed, dict) and kinds is not None:
+        for site, kind in enumerate(kinds.tolist()):
+            shares = mixed.get(str(kind), mixed.get(kind)) or {}
+            species[site] = [(_number(symbol), share) for symbol, share in shares.items()] or species[site]
+    assembler.add(id, origin, atoms.cell.array, atoms.positions, species, columns, cartesian=True)
+
+
+def to_pymatgen(crystals: Crystals) -> list[Structure]:
+    """One structure per crystal; the id and the columns become its `properties`."""
+    from pymatgen.core.lattice import Lattice
+    from pymatgen.core.structure import Structure
+
+    found = []
+    for row, (sites, species) in enumerate(_rows(crystals)):
+        shares = [{SYMBOLS[number]: share for number, share in site} for site in species]
+        properties = {"id": str(crystals.ids[row]), **_row_columns(crystals, row)}
+        lattice = Lattice(crystals.lattice[row])
+        found.append(Structure(lattice, shares, crystals.frac[sites], properties=properties))
+    return found
+
+
+def to_ase(crystals: Crystals) -> list[Atoms]:
+    """One `Atoms` per crystal; a disordered site shows its main element, all of it is in `info["occupancy"]`.
+
+    The id and the columns become entries of `info`.
+    """
+    from ase import Atoms
+
+    found = []
+    for row, (sites, species) in enumerate(_rows(crystals)):
+        main = [max(site, key=lambda pair: pair[1])[0] for site in species]
+        info: dict[str, Any] = {"id": str(crystals.ids[row]), **_row_columns(crystals, row)}
+        atoms = Atoms(numbers=main, scaled_positions=crystals.frac[sites], cell=crystals.lattice[row], pbc=True)
+        if not crystals.is_ordered[row]:
+            shares = [{SYMBOLS[number]: share for number, share in site} for site in species]
+            info["occupancy"] = {str(kind): share for kind, share in enumerate(shares)}
+            atoms.arrays["spacegroup_kinds"] = np.arange(len(species))
+        atoms.info.update(info)
+        found.append(atoms)
+    return found
+
+
+def near_neighbours(
+    crystals: Crystals, cell: NDArray[np.float64], frac: NDArray[np.float64], sites: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """What CrystalNN (Zimmermann & Jain, RSC Adv. 10, 6063, 2020) takes for the near neighbours of each site of a cell.
+
+    Its defaults, without oxidation states: distances are judged by covalent radii. Of a disordered
+    site it sees the main element by occupancy, the lightest of equal ones, and no vacancy. A site
+    may name another that does not name it, or none; two sites at one place name none.
+
+    Args:
+        crystals: The batch whose species stand on the sites.
+        cell: (3, 3) Å.
+        frac: (s, 3) fractional positions.
+        sites: (s,) a site of the batch with the species of each.
+
+    Returns:
+        source (e,), target (e,), places in `sites`, source ascending, and image (e, 3): the
+            neighbour of `source` is at
+        `frac[target] + image`.
+
+    Raises:
+        ImportError: without pymatgen.
+        ValueError: for an element beyond `HEAVIEST_NEAR`, and where CrystalNN fails.
+    """
+    try:
+        from pymatgen.core.lattice import Lattice
+        from pymatgen.core.periodic_table import Species
+        from pymatgen.core.structure import Structure
+    except ImportError as error:
+        raise ImportError("CrystalNN needs pymatgen: pip install 'assay[structures]'") from error
+    main = [_main_element(crystals, site) for site in sites.tolist()]
+    if max(main) > HEAVIEST_NEAR:
+        raise ValueError(f"atomic number {max(main)}; the radii of CrystalNN end at {HEAVIEST_NEAR}")
+    neutral = [Species(SYMBOLS[number], 0) for number in main]  # answered as an element is, without its warnings
+    edges = np.array(_named(Structure(Lattice(cell), neutral, frac)), np.int64).reshape(-1, 5)
+    return edges[:, 0], edges[:, 1], edges[:, 2:]
+
+
+def _main_element(crystals: Crystals, site: int) -> int:
+    held = slice(crystals.species_ptr[site], crystals.species_ptr[site + 1])
+    shares = (-crystals.occupancy[held].astype(np.float64)).round(4).tolist()
+    return int(min(zip(shares, crystals.numbers[held].tolist()))[1])
+
+
+def _named(structure: Structure) -> list[tuple[int, ...]]:
+    """Site, neighbour and the image of the neighbour, three whole numbers."""
+    from pymatgen.analysis.local_env import CrystalNN
+
+    finder = CrystalNN()  # type: ignore[no-untyped-call]
+    edges: list[tuple[int, ...]] = []
+    for site in range(len(structure)):
+        try:
+            found = finder.get_nn_info(structure, site)
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            if "No Voronoi neighbors found" in str(error):
+                continue
+            place = f"site {site} of {len(structure)}, {structure[site].specie.symbol}"
+            raise ValueError(f"CrystalNN fails at {place}: {type(error).__name__}: {error}") from error
+        edges += [(site, near["site_index"], *near["image"]) for near in found]
+    return edges
+
+
+def _all_or_error(add: Callable[..., None], objects: Iterable[Any], ids: Sequence[str]) -> Crystals:
+    objects = list(objects)
+    if len(objects) != len(ids):
+        raise ValueError(f"{len(objects)} structures but {len(ids)} ids; must be equal")
+    assembler = Assembler(max_sites=max([400, *map(len, objects)]))
+    for thing, id in zip(objects, ids):
+        add(assembler, thing, id, "memory")
+    crystals, refused = assembler.finish()
+    if refused:
+        first = refused[0]
+        raise ValueError(f"{len(refused)} of {len(objects)} structures are refused; {first.id!r}: {first.message}")
+    return crystals
+
+
+def _number(symbol: str) -> int:
+    return NUMBERS["H"] if symbol in ("D", "T") else NUMBERS.get(symbol, 0)
+
+
+def _rows(crystals: Crystals) -> Iterable[tuple[slice, list[list[tuple[int, float]]]]]:
+    """The site range of each crystal and, per site, its (Z, occupancy) pairs."""
+    numbers, shares = crystals.numbers.tolist(), np.round(crystals.occupancy.astype(np.float64), 5).tolist()
+    pairs = list(zip(numbers, shares))
+    bounds = crystals.species_ptr.tolist()
+    for start, stop in zip(crystals.site_ptr[:-1].tolist(), crystals.site_ptr[1:].tolist()):
+        yield slice(start, stop), [pairs[bounds[site] : bounds[site + 1]] for site in range(start, stop)]
+
+
+def _row_columns(crystals: Crystals, row: int) -> dict[str, Any]:
+    return {name: column[row].tolist() for name, column in crystals.columns.items()}

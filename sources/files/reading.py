@@ -1,0 +1,320 @@
+"""Crystals out of files and folders of files.
+
+Enters: paths of CIF, POSCAR, extended XYZ, Parquet and `optimade.jsonl` files, or folders of them.
+Leaves: `Crystals`, and quarantine records for what could not be read.
+
+Ids: a crystal out of a structure file is `file/<name>`, with the path below the folder that was
+asked for, and `#2`, `#3` and so on for the second and later crystals of one file. Parquet files
+keep the ids they hold; an entry of `mp.optimade.jsonl` is `mp/<entry id>`. This module does not
+know servers.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from assay.sources.assemble import Assembler, join
+from assay.sources.crystals import Crystals, empty
+from assay.sources.elements import NUMBERS
+from assay.sources.files.jsonl import read_jsonl
+from assay.sources.quarantine import Quarantined, Reason, Stage
+from assay.sources.sift import CROWDED, MAX_SITES
+
+log = logging.getLogger(__name__)
+
+MAX_TEXT_BYTES = 10 * 2**20
+"""Largest CIF or POSCAR that is opened."""
+SITE_TOLERANCE = 1.5e-3
+"""Fractional; CIF sites closer than this are one site: covers coordinates rounded to 3 decimals."""
+FORMULA_TOLERANCE = 0.1
+"""Relative difference accepted between an element's share in the sites of a CIF and in its stated
+formula."""
+
+KINDS: Mapping[str, str] = {
+    ".cif": "cif",
+    ".vasp": "poscar",
+    ".poscar": "poscar",
+    ".xyz": "xyz",
+    ".extxyz": "xyz",
+    ".parquet": "parquet",
+    ".jsonl": "optimade",
+    ".jsonl.gz": "optimade",
+}
+"""Kind of file by the end of its name; a name that starts with POSCAR or CONTCAR is a POSCAR as
+well."""
+
+
+def kind_of(path: Path) -> str | None:
+    """Kind of a file by its name, None when it is no structure file."""
+    name = path.name.lower()
+    for suffix, kind in KINDS.items():
+        if name.endswith(suffix):
+            return kind
+    return "poscar" if name.startswith(("poscar", "contcar")) else None
+
+
+def read(path: Path | str, max_sites: int = MAX_SITES) -> tuple[Crystals, list[Quarantined]]:
+    """All crystals of one file, or of a folder with everything below it (by path; files of no known kind passed over).
+
+    Raises:
+        FileNotFoundError: when there is no such path.
+        ValueError: when the file asked for is of no known kind, or is a damaged table or one
+            without crystals.
+    """
+    return read_many([path], max_sites)
+
+
+def read_many(paths: Iterable[Path | str], max_sites: int = MAX_SITES) -> tuple[Crystals, list[Quarantined]]:
+    """All crystals of several files and folders, in order, each file once; a column is kept when any file has it.
+
+    Raises:
+        FileNotFoundError: when there is no such path.
+        ValueError: when a file asked for is of no known kind, or is a damaged table or one without
+            crystals.
+    """
+    parts: list[Crystals] = []
+    refused: list[Quarantined] = []
+    assembler = Assembler(max_sites)
+
+    def close() -> None:
+        crystals, bad = assembler.finish()
+        parts.append(crystals)
+        refused.extend(bad)
+
+    for path, label, asked in _files([Path(path) for path in paths]):
+        kind = kind_of(path)
+        if kind in _ADD:
+            _ADD[kind](assembler, path, label)
+            continue
+        close()
+        assembler = Assembler(max_sites)
+        try:
+            crystals, bad = _tables(path, max_sites) if kind == "parquet" else read_jsonl(path, max_sites)
+        except ValueError as error:
+            if asked:
+                raise
+            crystals, bad = empty(), [_lost(label, path, error)]
+        parts.append(crystals)
+        refused.extend(bad)
+    close()
+    return join(parts), refused
+
+
+def _files(paths: list[Path]) -> Iterator[tuple[Path, str, bool]]:
+    """Every structure file once: its path, its name for ids, and whether it was asked for by name."""
+    found: dict[Path, tuple[Path, str, bool]] = {}
+    for path in paths:
+        if path.is_dir():
+            below = sorted(item for item in path.rglob("*") if kind_of(item) and _visible(item.relative_to(path)))
+            files = [(item, item.relative_to(path).as_posix(), False) for item in below if item.is_file()]
+            log.info("%s holds %d structure files", path, len(files))
+        elif not path.exists():
+            raise FileNotFoundError(f"no such file or folder: {path}")
+        elif kind_of(path) is None:
+            raise ValueError(f"{path} is of no known kind; known are {', '.join(KINDS)}, POSCAR and CONTCAR")
+        else:
+            files = [(path, path.name, True)]
+        for item in files:
+            found.setdefault(item[0].resolve(), item)
+    names = Counter(label for _, label, _ in found.values())
+    if any(count > 1 for count in names.values()):
+        root = Path(os.path.commonpath([path.parent for path in found]))
+        yield from ((path, place.relative_to(root).as_posix(), asked) for place, (path, _, asked) in found.items())
+    else:
+        yield from found.values()
+
+
+def _visible(path: Path) -> bool:
+    return not any(part.startswith(".") for part in path.parts)
+
+
+def _lost(label: str, path: Path, error: Exception) -> Quarantined:
+    return Quarantined(f"file/{label}", str(path), Stage.PULL, Reason.UNREADABLE, _what(error))
+
+
+def _what(error: Exception) -> str:
+    text = " ".join(str(error).split())[:300]
+    return text if isinstance(error, ValueError | OSError) and text else f"{type(error).__name__}: {text}"
+
+
+def _text(path: Path) -> str:
+    size = path.stat().st_size
+    if size > MAX_TEXT_BYTES:
+        raise ValueError(f"{size} bytes, at most {MAX_TEXT_BYTES} accepted")
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+# Formats that hand their crystals to an assembler one by one.
+
+
+def _add_cif(assembler: Assembler, path: Path, label: str) -> None:
+    number = 0
+    try:
+        blocks = [block for block in _cif_blocks(_text(path)) if "_atom_site_" in block.lower()]
+        if not blocks:
+            raise ValueError("no data block with atom sites")
+    except (ValueError, OSError) as error:
+        assembler.refuse(f"file/{label}", str(path), Reason.UNREADABLE, _what(error))
+        return
+    for number, block in enumerate(blocks, start=1):
+        _add_cif_block(assembler, block, _numbered(label, number), str(path))
+
+
+def _numbered(label: str, number: int) -> str:
+    return f"file/{label}" if number == 1 else f"file/{label}#{number}"
+
+
+def _cif_blocks(text: str) -> list[str]:
+    return re.split(r"(?im)^[ \t]*(?=data_)", text)[1:]
+
+
+def _add_cif_block(assembler: Assembler, block: str, id: str, origin: str) -> None:
+    from pymatgen.io.cif import CifParser
+
+    from assay.sources.files.convert import add_pymatgen
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            parser = CifParser.from_str(block, occupancy_tolerance=CROWDED, site_tolerance=SITE_TOLERANCE)
+            refusal = _unusable_species(parser.as_dict())
+            if refusal:
+                assembler.refuse(id, origin, *refusal)
+                return
+            structure = parser.parse_structures(primitive=False, on_error="raise")[0]
+            contradiction = _contradiction(parser.as_dict(), structure.composition.get_el_amt_dict())
+            if contradiction:
+                assembler.refuse(id, origin, Reason.MALFORMED, contradiction)
+                return
+        add_pymatgen(assembler, structure, id, origin)
+    except Exception as error:  # noqa: BLE001 - pymatgen raises a dozen types; this crystal alone is lost
+        crowded = "exceeded tolerance" in str(error)
+        assembler.refuse(
+            id,
+            origin,
+            Reason.BAD_OCCUPANCY if crowded else Reason.UNREADABLE,
+            _what(error),
+        )
+
+
+def _unusable_species(
+    blocks: Mapping[str, Mapping[str, Any]],
+) -> tuple[Reason, str] | None:
+    """Why a CIF block names a site that pymatgen would leave out or guess, None when all are elements."""
+    for data in blocks.values():
+        typed = data.get("_atom_site_type_symbol")
+        for symbol in typed or data.get("_atom_site_label", []):
+            letters = "".join(re.findall(r"^[A-Za-z]+", str(symbol)))
+            if letters in ("Wat", "wat", "O-H", "OH", "OHH", "NH", "CH", "H2O") or str(symbol).startswith("O-H"):
+                return (
+                    Reason.UNSUPPORTED,
+                    f"species {symbol!r} stands for atoms without positions",
+                )
+            prefixes = {letters.title()} if typed else {letters[:2].title(), letters[:1].upper()}
+            if not prefixes & (NUMBERS.keys() | {"D", "T"}) or letters.lower() in (
+                "va",
+                "vac",
+            ):
+                return (
+                    Reason.UNKNOWN_SPECIES,
+                    f"species {symbol!r} is no chemical element",
+                )
+    return None
+
+
+def _contradiction(blocks: Mapping[str, Mapping[str, Any]], amounts: Mapping[str, float]) -> str | None:
+    """How the atoms found differ from the formula the CIF states: sites were lost, or hydrogens never given."""
+    formula = next(
+        (str(data["_chemical_formula_sum"]) for data in blocks.values() if "_chemical_formula_sum" in data), ""
+    )
+    parts = re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", re.sub(r"\(\d+\)", "", formula))
+    stated = _amounts((symbol, float(amount or 1)) for symbol, amount in parts)
+    found = _amounts(amounts.items())
+    if not parts or not stated.keys() <= NUMBERS.keys() or not sum(stated.values()):
+        return None  # nothing stated, or nothing that can be compared
+    for symbol in sorted(stated.keys() | found.keys()):
+        expected = stated.get(symbol, 0.0) / sum(stated.values())
+        share = found.get(symbol, 0.0) / sum(found.values())
+        if abs(share - expected) > max(FORMULA_TOLERANCE * expected, 0.005):
+            return f"{share:.1%} of the atoms are {symbol}, but {expected:.1%} in the stated formula {formula!r}"
+    return None
+
+
+def _amounts(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Amount of each element, isotopes of hydrogen counted as hydrogen."""
+    total: dict[str, float] = {}
+    for symbol, amount in pairs:
+        name = "H" if symbol in ("D", "T") else symbol
+        total[name] = total.get(name, 0.0) + amount
+    return total
+
+
+def _add_poscar(assembler: Assembler, path: Path, label: str) -> None:
+    from pymatgen.io.vasp.inputs import BadPoscarWarning, Poscar
+
+    from assay.sources.files.convert import add_pymatgen
+
+    id, origin = f"file/{label}", str(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", BadPoscarWarning)  # a guess at the elements is no reading
+            poscar = Poscar.from_str(_text(path))
+        add_pymatgen(assembler, poscar.structure, id, origin)
+    except Exception as error:  # noqa: BLE001 - as for CIF: one crystal, any exception type
+        assembler.refuse(id, origin, Reason.UNREADABLE, _what(error))
+
+
+def _add_xyz(assembler: Assembler, path: Path, label: str) -> None:
+    from ase.io.extxyz import read_xyz
+
+    from assay.sources.files.convert import add_ase
+
+    number = 0
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for number, atoms in enumerate(read_xyz(file, index=slice(None)), start=1):
+                add_ase(
+                    assembler,
+                    atoms,
+                    _numbered(label, number),
+                    str(path),
+                    _extras(atoms),
+                )
+    except Exception as error:  # noqa: BLE001 - frames after a broken one cannot be found: one record for the rest
+        message = f"frame {number + 1} and all after it: {_what(error)}"
+        assembler.refuse(_numbered(label, number + 1), str(path), Reason.UNREADABLE, message)
+
+
+def _extras(atoms: Any) -> dict[str, Any]:
+    """Numbers and texts that stand beside the structure, the energy of its calculator among them."""
+    from assay.sources.table import RESERVED
+
+    known = {**atoms.info, **(atoms.calc.results if atoms.calc else {})}
+    scalar = (bool, int, float, str, np.number, np.bool_)
+    return {name: value for name, value in known.items() if isinstance(value, scalar) and name not in RESERVED}
+
+
+_ADD: Mapping[str | None, Any] = {
+    "cif": _add_cif,
+    "poscar": _add_poscar,
+    "xyz": _add_xyz,
+}
+
+
+# Formats that are read in bulk.
+
+
+def _tables(path: Path, max_sites: int) -> tuple[Crystals, list[Quarantined]]:
+    from assay.sources import table
+
+    return table.from_table(table.read(path), str(path), max_sites)

@@ -1,0 +1,73 @@
+"""The bundled weights: they load, their cards tell the truth, and they beat what they claim to beat."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from assay.models.ensemble.ensemble import Ensemble
+from assay.models.evaluation import metrics
+from assay.models.evaluation.split import Split
+from assay.models.training import prepare
+from assay.screening.training import recipes
+
+NAMES = ["tc", "formation-energy"]
+ALL = [*NAMES, "tc-fast"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_loads_with_at_least_four_members_and_a_card(name: str, zoo: Path) -> None:
+    loaded = Ensemble.load(zoo / name)
+    assert len(loaded.members) >= 4
+    assert loaded.reference is not None
+    card = (zoo / name / "README.md").read_text()
+    (task,) = loaded.facts["tasks"].values()
+    for fact in ("grouped test split", f"{task['test']['mae']:.4g}", "extra trees", "assay train"):
+        assert fact in card
+
+
+def test_weights_are_small_enough_for_git(zoo: Path) -> None:
+    assert sum(path.stat().st_size for path in zoo.rglob("*") if path.is_file()) < 40e6
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_card_says_whether_baselines_are_beaten(name: str, zoo: Path) -> None:
+    (task,) = Ensemble.load(zoo / name).facts["tasks"].values()
+    compared, card = task["versus_best_baseline"], (zoo / name / "README.md").read_text()
+    best = min(scores["mae"] for scores in task["baselines"].values())
+    assert compared["difference"] == pytest.approx(task["test"]["mae"] - best, abs=1e-9)
+    assert ("it **beats**" in card) == (compared["high"] < 0)
+    assert ("does **not** beat" in card) == (compared["low"] > 0)
+    by_rmse = task["test"]["rmse"] > task["baselines"][compared["name"]]["rmse"]
+    assert ("By RMSE and R2" in card) == by_rmse
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_recorded_scores_are_reproduced_on_the_test_rows(name: str, zoo: Path, data: Path) -> None:
+    """Predict grouped test rows again: no test element set was trained on, and the error is the card's."""
+    loaded = Ensemble.load(zoo / name)
+    recipe = recipes.check(json.loads(json.dumps(loaded.facts["recipe"])), name)
+    prepared = prepare.prepare(recipe)
+    kept = Split.read(zoo / name / "split.json", prepared.crystals.ids)
+    assert kept.test.tolist() == prepared.split.test.tolist()
+    groups = prepared.keys[recipe.split.by]
+    assert not set(groups[kept.development()].tolist()) & set(groups[kept.test].tolist())
+    rows = kept.test[:: max(1, len(kept.test) // 1000)]
+    predicted, refused = loaded.predict(prepared.crystals.select(rows))
+    assert refused == []
+    truth, weight = prepared.target[rows, 0], prepared.weight[rows]
+    values = predicted.values[loaded.properties[0].name]
+    said = loaded.facts["tasks"][loaded.properties[0].name]["test"]
+    exact = len(rows) == len(kept.test)
+    found = metrics.regression(truth, values.mean, weight)
+    assert found["mae"] == pytest.approx(said["mae"], rel=1e-3 if exact else 0.2)
+    coverage = metrics.coverage(truth, values.lo, values.hi, weight)
+    assert coverage == pytest.approx(said["coverage"], abs=0.001 if exact else 0.04)
+    assert np.isfinite(values.members).all()
+
+
+def test_the_cheap_tier_is_judged_on_the_rows_of_the_expensive_one(zoo: Path) -> None:
+    cheap, full = (json.loads((zoo / name / "split.json").read_text()) for name in ("tc-fast", "tc"))
+    assert sorted(cheap["test"]) == sorted(full["test"])
+    assert sorted(cheap["calibration"]) == sorted(full["calibration"])

@@ -1,0 +1,79 @@
+"""Linear maps through oneDNN: the same function and the same gradients as torch's own."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from assay.models.networks import linear, registry
+
+pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
+
+
+def pair(inputs: int, outputs: int, bias: bool = True) -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(inputs, outputs, bias=bias))
+    routed = copy.deepcopy(plain)
+    linear.route(routed)
+    assert type(routed[0]) is linear.Linear
+    return plain, routed
+
+
+def gradients(module: nn.Module, x: Tensor) -> list[Tensor]:
+    leaf = x.clone().requires_grad_()
+    out = module(leaf if x.is_contiguous() else leaf[:, ::2])
+    (out * torch.linspace(-1, 1, out.numel()).view(out.shape)).sum().backward()
+    return [out.detach(), leaf.grad, *(p.grad for p in module.parameters())]  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(3, 7), (400, 96), (5, 80, 96)], ids=str)
+@pytest.mark.parametrize("outputs", [64, 200])
+def test_same_function_and_gradients(
+    shape: tuple[int, ...], outputs: int, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear, "SMALL", 0)
+    plain, routed = pair(shape[-1], outputs, bias)
+    x = torch.randn(shape)
+    for ours, theirs in zip(gradients(routed, x), gradients(plain, x), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_a_slice_is_no_slower_path_to_other_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "SMALL", 0)
+    plain, routed = pair(32, 48)
+    x = torch.randn(100, 9, 32)[:, 0]
+    assert not x.is_contiguous()
+    torch.testing.assert_close(routed(x), plain(x), rtol=1e-5, atol=1e-5)
+
+
+def test_small_double_and_reduced_precision_products_stay_with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> Tensor:
+        raise AssertionError("oneDNN was asked")
+
+    monkeypatch.setattr(linear, "product", never)
+    monkeypatch.setattr(linear, "SMALL", 2**20)
+    _, routed = pair(64, 64)
+    routed(torch.randn(4, 64))
+    large = torch.randn(2000, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert routed(large).dtype == torch.bfloat16
+    with pytest.raises(AssertionError, match="oneDNN was asked"):
+        routed(large)
+    routed.double()(large.double())
+
+
+def test_a_second_derivative_is_refused_and_not_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "SMALL", 0)
+    _, routed = pair(8, 8)
+    x = torch.randn(4, 8, requires_grad=True)
+    (first,) = torch.autograd.grad((routed(x) ** 2).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
+
+
+def test_networks_are_routed_when_they_are_made() -> None:
+    network = registry.create("cgcnn", 4, ["y"])
+    kinds = {type(module) for module in network.modules() if isinstance(module, nn.Linear)}
+    assert kinds == {linear.Linear}

@@ -1,0 +1,206 @@
+"""What follows from what: shards are scored while others are pulled, twins are found, any prefix of the log goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from assay.models.ensemble.ensemble import Ensemble
+from assay.screening.campaign import drive, plan
+from assay.screening.campaign.plan import Plan
+from assay.screening.folder.ledger import Ledger
+from assay.screening.runners.local import LocalRunner
+from assay.screening.runners.worker import Worker
+from assay.screening.settings import config, yamlfile
+from assay.screening.settings.exits import Exit, Failure
+from assay.sources import table
+from assay.sources.crystals import Crystals, concat
+from tests.servers import FaultServer, entries_from_crystals
+
+OUTPUTS = ("candidates.parquet", "unrankable.parquet", "quarantine.parquet", "summary.json", "report.html")
+
+
+@pytest.fixture(scope="module")
+def ensembles(model: Path) -> list[Ensemble]:
+    return plan.load_ensembles([str(model)])
+
+
+@pytest.fixture(scope="module")
+def server(real: Crystals) -> Iterator[FaultServer]:
+    with FaultServer(entries_from_crystals(real[:90]), page_limit=10, faults=["nan:5"]) as running:
+        yield running
+
+
+def planned(folder: Path, ensembles: list[Ensemble], sources: list[dict[str, Any]], **keys: Any) -> Plan:
+    content = {"name": "t", "sources": sources, "models": [str(ensembles[0].folder)], "output": str(folder),
+               "chunk_size": 8, "max_bad": 1.0, **keys}  # fmt: skip
+    chosen = yamlfile.validate(config.Campaign, content, "here")
+    target = plan.find_target(ensembles, chosen.rank)
+    return Plan(chosen, folder, ensembles, target, plan.fingerprint(chosen, ensembles))
+
+
+def optimade(url: str, **keys: Any) -> dict[str, Any]:
+    return {"kind": "optimade", "provider": url, "name": "s", "page_limit": 10, "shard_size": 25, **keys}
+
+
+def run(asked: Plan) -> drive.Outcome:
+    return drive.run(asked, LocalRunner(Worker(lambda: asked.ensembles)), lambda: False)
+
+
+def digest(folder: Path) -> dict[str, str]:
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in OUTPUTS}
+
+
+def kinds(folder: Path) -> list[str]:
+    return [json.loads(path.read_text())["kind"] for path in sorted((folder / "log").glob("*.json"))]
+
+
+def test_chunks_are_scored_while_other_shards_are_pulled(
+    tmp_path: Path, ensembles: list[Ensemble], real: Crystals
+) -> None:
+    with FaultServer(entries_from_crystals(real[:90]), page_limit=10, faults=["delay:0.2"]) as slow:
+        assert run(planned(tmp_path, ensembles, [optimade(slow.url)])).code is Exit.DONE
+    order = kinds(tmp_path)
+    assert order.index("part") < len(order) - 1 - order[::-1].index("page")
+
+
+def test_a_quick_source_does_not_keep_the_first_chunk_waiting(tmp_path: Path, ensembles: list[Ensemble]) -> None:
+    source = {"kind": "prototypes", "n": 4_200}  # two blocks, there at once
+    assert run(planned(tmp_path, ensembles, [source], filters={"nsites": {"max": 2}})).code is Exit.DONE
+    order = kinds(tmp_path)
+    assert order.count("page") == 2
+    assert order.index("part") < len(order) - 1 - order[::-1].index("page")
+
+
+def test_a_campaign_goes_on_from_every_prefix_of_its_log(
+    tmp_path: Path, ensembles: list[Ensemble], server: FaultServer
+) -> None:
+    whole = planned(tmp_path / "whole", ensembles, [optimade(server.url)])
+    assert run(whole).code is Exit.DONE
+    expected, records = digest(whole.folder), len(kinds(whole.folder))
+    assert records > 25
+    for kept in range(records):
+        folder = tmp_path / "broken"
+        shutil.copytree(whole.folder, folder)
+        for path in sorted((folder / "log").glob("*.json"))[kept:]:
+            path.unlink()
+        for name in OUTPUTS:
+            (folder / name).unlink()
+        before = len(server.requests)
+        assert run(replace(whole, folder=folder)).code is Exit.DONE
+        assert digest(folder) == expected, f"after {kept} of {records} records"
+        if "source" in kinds(whole.folder)[:kept]:
+            assert len(server.requests) == before, "a finished source is not asked again"
+        shutil.rmtree(folder)
+
+
+def test_pages_that_are_kept_are_not_asked_for_again(
+    tmp_path: Path, ensembles: list[Ensemble], server: FaultServer
+) -> None:
+    asked = planned(tmp_path / "out", ensembles, [optimade(server.url)])
+    assert run(asked).code is Exit.DONE
+    pages = kinds(asked.folder).count("page")
+    logs = sorted((asked.folder / "log").glob("*.json"))
+    kept = [json.loads(path.read_text())["kind"] for path in logs].index("shard")  # all but the end of shard 0
+    for path in logs[kept:]:
+        path.unlink()
+    before = len(server.requests)
+    assert run(asked).code is Exit.DONE
+    assert len(server.requests) - before == pages - kept + 1  # the plan is kept too
+
+
+@pytest.fixture(scope="module")
+def twins(real: Crystals, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Two databases: the second has 20 crystals of the first, in other cells, with values of another functional."""
+    folder = tmp_path_factory.mktemp("twins")
+    ordered = real[:40]
+    shifted = ordered[:20]
+    moved = replace(
+        shifted,
+        ids=np.array([f"b/{k}" for k in range(20)]),
+        lattice=shifted.lattice * 1.01,
+        frac=(shifted.frac + 0.25) % 1.0,
+    )
+    sources = []
+    for name, crystals, functional in (("a", ordered, "PBE"), ("b", concat([moved, real[40:50]]), "PBEsol")):
+        labelled = crystals.with_columns(
+            band_gap=np.arange(float(len(crystals))) + (0.5 if name == "b" else 0.0),
+            band_gap_functional=np.array([functional] * len(crystals)),
+        )
+        path = folder / f"{name}.parquet"
+        table.write(table.to_table(labelled), path)
+        sources.append({"kind": "files", "paths": [str(path)], "name": name})
+    return sources
+
+
+def test_the_same_crystal_of_two_databases_is_scored_once_with_all_its_ids(
+    tmp_path: Path, ensembles: list[Ensemble], real: Crystals, twins: list[dict[str, Any]]
+) -> None:
+    outcome = run(planned(tmp_path, ensembles, twins))
+    counted = outcome.accounts
+    assert (counted.received, counted.scored, counted.duplicate) == (70, 50, 20)
+    assert outcome.summary is not None
+    assert outcome.summary["identity"] == {"rows": 70, "clusters": 50}
+    rows = {row["id"]: row for row in table.read(tmp_path / "candidates.parquet").to_pylist()}
+    for k in range(20):
+        row = rows[str(real.ids[k])]
+        assert row["ids"] == sorted([str(real.ids[k]), f"b/{k}"])
+        assert row["band_gap_spread"] == pytest.approx(0.5)
+        assert row["band_gap_functionals"] == "PBE | PBEsol"  # said, because the spread is no error bar
+    alone = rows[str(real.ids[25])]
+    assert alone["ids"] == [str(real.ids[25])]
+    assert np.isnan(alone["band_gap_spread"])
+    every = table.read(tmp_path / "identity" / "crystals.parquet")
+    assert every.num_rows == 70
+    assert sum(every["representative"].to_pylist()) == 50
+
+
+def test_twins_are_found_from_every_prefix_of_the_log(
+    tmp_path: Path, ensembles: list[Ensemble], twins: list[dict[str, Any]]
+) -> None:
+    whole = planned(tmp_path / "whole", ensembles, twins)
+    run(whole)
+    expected, order = digest(whole.folder), kinds(whole.folder)
+    assert {"labels", "matches", "identity"} <= set(order)
+    for kept in range(0, len(order), 2):
+        shutil.copytree(whole.folder, tmp_path / "broken")
+        for path in sorted((tmp_path / "broken" / "log").glob("*.json"))[kept:]:
+            path.unlink()
+        run(replace(whole, folder=tmp_path / "broken"))
+        assert digest(tmp_path / "broken") == expected, f"after {order[:kept]}"
+        shutil.rmtree(tmp_path / "broken")
+
+
+def test_files_that_changed_since_the_pull_began_are_refused(
+    tmp_path: Path, ensembles: list[Ensemble], real: Crystals
+) -> None:
+    path = tmp_path / "crystals.parquet"
+    table.write(table.to_table(real[:20]), path)
+    asked = planned(tmp_path / "out", ensembles, [{"kind": "files", "paths": [str(path)]}])
+    run(asked)
+    for log in sorted((asked.folder / "log").glob("*.json"))[1:]:  # only the plan is left
+        log.unlink()
+    table.write(table.to_table(real[:21]), path)
+    with pytest.raises(Failure, match="not what this campaign began with") as caught:
+        run(asked)
+    assert caught.value.code is Exit.CONFIG
+
+
+def test_a_finished_pull_needs_its_files_no_more(tmp_path: Path, ensembles: list[Ensemble], real: Crystals) -> None:
+    path = tmp_path / "crystals.parquet"
+    table.write(table.to_table(real[:20]), path)
+    asked = planned(tmp_path / "out", ensembles, [{"kind": "files", "paths": [str(path)]}])
+    run(asked)
+    before = digest(asked.folder)
+    path.unlink()
+    assert run(asked).code is Exit.DONE
+    assert digest(asked.folder) == before
+    assert Ledger(asked.folder).find("ranked", "all") is not None

@@ -1,0 +1,120 @@
+"""The report: pure, offline, and nothing remote comes through unescaped."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from assay.screening.campaign import report
+from assay.screening.ranking.rank import Ranked
+from assay.sources.quarantine import Quarantined, Reason, Stage
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    '"><svg onload=alert(1)>',
+    "'; alert(1); '",
+    "{{ 7 * 13 * 19 }}",
+    "{% raw %}",
+    "</title><b>",
+    "javascript:alert(1)",
+    "&lt;b&gt;",
+]
+
+
+def content(text: str) -> tuple[dict[str, Any], list[dict[str, Any]], list[Quarantined], Ranked]:
+    row = {"rank": 1, "id": text, "formula": f"Fe2{text}", "elements": "Fe", "nsites": 2, "ordered": False,
+           "source": text, "tc_mean": 3.0, "tc_std": 0.5, "tc_lo": 2.0, "tc_hi": 4.0, "tc_member_0": 2.5,
+           "tc_member_1": 3.5, "ood": True, "score": 3.0}  # fmt: skip
+    names = ("received", "unique", "duplicate", "scored", "quarantined", "filtered", "pending", "ranked", "unrankable")
+    summary = {
+        "campaign": "c",
+        "complete": False,
+        "accounting": dict.fromkeys(names, 1),
+        "identity": {"rows": 5, "clusters": 4},
+        "quarantine": {"malformed": 1},
+        "sources": [{"name": text, "title": text, "received": 1, "expected": None, "complete": False, "error": text,
+                     "licence": text, "functional": text}],
+        "models": [{"name": text, "members": ["cgcnn"], "sha256": ["0" * 64], "elements": 3,
+                    "properties": [{"name": "tc", "unit": "K"}], "facts": {text: {"mae": text}}}],
+        "rank": {"by": "mean", "order": "descending", "threshold": None, "property": "tc", "unit": "K", "level": 0.9},
+        "sha256": {"candidates.parquet": "0" * 64},
+        "fingerprint": {"assay": "1", "filters": text},
+    }  # fmt: skip
+    bad = [Quarantined(text, text, Stage.PULL, Reason.MALFORMED, text)]
+    table = pa.table({name: [value] for name, value in row.items()})
+    return summary, [row], bad, Ranked(table, table.slice(1))
+
+
+class Tags(HTMLParser):
+    """Every tag and attribute of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def tags(page: str) -> list[tuple[str, dict[str, str | None]]]:
+    parser = Tags()
+    parser.feed(page)
+    return parser.tags
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_remote_text_adds_no_tag_and_no_attribute(text: str) -> None:
+    hostile, harmless = report.render(*content(text)), report.render(*content("harmless"))
+    assert [(tag, sorted(attrs)) for tag, attrs in tags(hostile)] == [(t, sorted(a)) for t, a in tags(harmless)]
+    assert "1729" not in report.render(*content("{{ 7 * 13 * 19 }}"))
+
+
+def test_nothing_is_loaded_from_anywhere() -> None:
+    page = report.render(*content("x"))
+    assert "default-src 'none'" in page
+    assert not {"script", "link", "img", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in tags(page)}
+    assert not {"src", "href", "onload", "style"} & {name for _, attrs in tags(page) for name in attrs}
+    assert not re.search(r"https?://|url\(|@import", page)
+
+
+def test_the_report_is_a_pure_function_and_says_what_matters() -> None:
+    page = report.render(*content("x"))
+    assert page == report.render(*content("x"))
+    for part in ("new element", "disordered", "3 ± 0.5", "[2, 4]", "malformed", "Limits", "sha256", "incomplete"):
+        assert part in page
+
+
+def test_the_deviation_is_called_what_it_is() -> None:
+    summary, top, bad, ranked = content("x")
+    page = report.render(summary, top, bad, ranked)
+    assert "mean ± standard deviation of 2 members" in page
+    assert "errors that all members share do not show in it" in page
+    assert "unlike training" not in page
+    far = ranked.candidates.append_column("ood_distance", [[1.7]])
+    summary = summary | {"rank": summary["rank"] | {"calibrated": True}}
+    page = report.render(summary, far.to_pylist(), bad, Ranked(far, far.slice(1)))
+    assert "mean ± calibrated standard deviation of 2 members" in page
+    assert "errors that all members share" not in page
+    assert 'title="ood_distance 1.7">unlike training</span>' in page
+
+
+def test_a_campaign_without_candidates_still_has_a_report() -> None:
+    summary, _, bad, ranked = content("x")
+    empty = Ranked(ranked.candidates.slice(1), ranked.unrankable)
+    assert "no crystal was ranked" in report.render(summary, [], bad, empty)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"by": "probability", "threshold": 20.0}, "probability that tc lies above 20 K, highest first"),
+        ({"by": "upper", "order": "ascending"}, "upper end of the calibrated 90% interval of tc, lowest first"),
+    ],
+)
+def test_the_rank_rule_is_a_sentence(keys: dict[str, Any], told: str) -> None:
+    assert report.rule_text(content("x")[0]["rank"] | keys) == told

@@ -1,0 +1,218 @@
+"""Pages -> chunks: rows are conserved, and chunks depend on the crystals alone."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from assay.screening.folder import balance, snapshot
+from assay.screening.folder.balance import Accounts
+from assay.screening.folder.journal import Journal
+from assay.screening.folder.ledger import Ledger
+from assay.screening.folder.snapshot import Taken
+from assay.screening.pulling import filters
+from assay.screening.pulling.pull import Page, Planned, ShardEnd, SourceEnd
+from assay.screening.pulling.readers import Piece, Shard
+from assay.screening.settings import yamlfile
+from assay.screening.settings.config import Campaign, Filters
+from assay.screening.settings.exits import Exit, Failure
+from assay.sources import table
+from assay.sources.crystals import Crystals
+from assay.sources.quarantine import Quarantined, Reason, Stage
+
+ELEMENTS = [5, 8, 26, 41]
+
+
+def cubic(names: list[int]) -> Crystals:
+    """Simple cubic crystals; the id fixes the content."""
+    n = len(names)
+    return Crystals(
+        ids=np.array([f"db/{name}" for name in names], dtype=np.str_),
+        lattice=np.eye(3) * (2.5 + np.array(names).reshape(-1, 1, 1) / 50),
+        site_ptr=np.arange(n + 1),
+        frac=np.zeros((n, 3)),
+        species_ptr=np.arange(n + 1),
+        numbers=np.array([ELEMENTS[name % len(ELEMENTS)] for name in names], dtype=np.uint8),
+        occupancy=np.ones(n, np.float32),
+        columns={"gap": np.array([name / 10 for name in names])},
+    )
+
+
+def campaign(**keys: Any) -> Campaign:
+    sources = [{"kind": "prototypes", "n": 1, "name": name} for name in ("one", "two")]
+    return yamlfile.validate(Campaign, {"name": "t", "sources": sources, "models": ["m"], **keys}, "here")
+
+
+def step(name: str, shard: int, number: int, good: list[int], bad: list[int], walk: int = 0) -> Page:
+    refused = [Quarantined(f"db/{b}" if b else "", "here", Stage.PULL, Reason.MALFORMED, "no") for b in bad]
+    return Page(name, shard, walk, number, Piece(table.to_table(cubic(good)), refused, len(good) + len(bad)))
+
+
+def committed(folder: Path, settings: Campaign, shards: dict[str, list[list[tuple[list[int], list[int]]]]]) -> Ledger:
+    """A ledger after a pull: for every source its shards, for every shard its pages, each with good and bad ids."""
+    book = Ledger(folder)
+    journal = Journal(book, settings)
+    for name, content in shards.items():
+        journal.take(Planned(name, [Shard("", None) for _ in content]))
+        for shard, pages in enumerate(content):
+            for number, (good, bad) in enumerate(pages):
+                journal.take(step(name, shard, number, good, bad))
+            journal.take(ShardEnd(name, shard, None, ""))
+        journal.take(SourceEnd(name, len(content)))
+    return book
+
+
+def sealed(book: Ledger, settings: Campaign) -> Ledger:
+    taken = Taken()
+    for source, shard in snapshot.plan_order(book, settings):
+        snapshot.seal(book, settings, source, shard, snapshot.unique(book, source, shard, taken))
+    assert snapshot.sealed(book, settings)
+    return book
+
+
+some_ids = st.lists(st.integers(0, 30), max_size=12)
+some_pages = st.lists(st.tuples(some_ids, st.lists(st.integers(0, 30), max_size=3)), max_size=3)
+some_shards = st.lists(some_pages, max_size=3)
+
+
+@settings(max_examples=40)
+@given(one=some_shards, two=some_shards, size=st.integers(1, 9), low=st.none() | st.floats(0, 3))
+def test_rows_are_conserved(one: Any, two: Any, size: int, low: float | None) -> None:
+    chosen = campaign(chunk_size=size, filters={} if low is None else {"reported": {"gap": {"min": low}}})
+    with tempfile.TemporaryDirectory() as folder:
+        book = sealed(committed(Path(folder), chosen, {"one": one, "two": two}), chosen)
+        counted = balance.take(book)  # raises when the identity is broken
+        rows = [table.read(Path(folder) / chunk.path) for chunk in snapshot.chunks(book)]
+        refused = snapshot.quarantined(book)
+    pages = [page for shards in (one, two) for shard in shards for page in shard]
+    good = {i for ids, _ in pages for i in ids}
+    assert counted.received == sum(len(ids) + len(bad) for ids, bad in pages)
+    assert {row.id for row in refused if row.id} >= {f"db/{i}" for _, bad in pages for i in bad if i} - {
+        f"db/{i}" for i in good
+    }
+    assert sum(row.id == "" for row in refused) == sum(bad.count(0) for _, bad in pages)
+    assert counted.quarantined == len(refused)
+    assert counted.unique == len(good) + len(refused)
+    kept = sorted(f"db/{i}" for i in good if low is None or i / 10 >= low)
+    assert sorted(i for part in rows for i in part["id"].to_pylist()) == kept
+    assert counted.pending == len(kept)
+    assert counted.filtered == len(good) - len(kept)
+
+
+def test_chunks_do_not_depend_on_pages(tmp_path: Path) -> None:
+    ids = list(range(1, 41))
+    ways = {
+        "a": {"one": [[(ids, [])]], "two": []},
+        "b": {"one": [[(ids[20:], []), (ids[:20][::-1], [])]], "two": [[(ids[::-1][:7], []), (ids[:35], [])]]},
+    }
+    names = {}
+    for key, shards in ways.items():
+        book = sealed(committed(tmp_path / key, campaign(chunk_size=8), shards), campaign(chunk_size=8))
+        names[key] = [chunk.name for chunk in snapshot.chunks(book)]
+    assert names["a"] == names["b"]
+    assert len(set(names["a"])) == 5
+
+
+def test_a_shard_waits_for_the_ones_before_it(tmp_path: Path) -> None:
+    chosen, book = campaign(), Ledger(tmp_path)
+    journal = Journal(book, chosen)
+    for name in ("two", "one"):
+        journal.take(Planned(name, [Shard("", None)]))
+        journal.take(step(name, 0, 0, [1], []))
+    journal.take(ShardEnd("two", 0, None, ""))
+    journal.take(SourceEnd("two", 1))
+    assert list(snapshot.plan_order(book, chosen)) == []
+    journal.take(ShardEnd("one", 0, None, ""))
+    journal.take(SourceEnd("one", 1))
+    assert list(snapshot.plan_order(book, chosen)) == [("one", 0), ("two", 0)]
+
+
+def test_a_walk_that_begins_again_leaves_no_old_page(tmp_path: Path) -> None:
+    chosen, book = campaign(), Ledger(tmp_path)
+    journal = Journal(book, chosen)
+    journal.take(Planned("one", [Shard("", None)]))
+    for k in range(3):
+        journal.take(step("one", 0, k, [10 + k], []))
+    journal.take(step("one", 0, 0, [1, 2], [], walk=1))
+    (job,) = [job for job in journal.jobs() if job.name == "one"]
+    assert job.kept is not None
+    assert (job.kept.walk, len(job.kept.cursors), job.kept.seen) == (1, 1, ["db/1", "db/2"])
+    assert balance.take(book).received == 2
+
+
+def test_an_unfinished_shard_goes_on_behind_its_last_page(tmp_path: Path) -> None:
+    chosen, book = campaign(), Ledger(tmp_path)
+    journal = Journal(book, chosen)
+    journal.take(Planned("one", [Shard("a", 1), Shard("b", 4)]))
+    journal.take(step("one", 0, 0, [9], []))
+    journal.take(ShardEnd("one", 0, 1, ""))
+    journal.take(step("one", 1, 0, [3], [4]))
+    job = Journal(Ledger(tmp_path), chosen).jobs()[0]
+    assert job.plan is not None
+    assert [shard.filter for shard in job.plan.shards] == ["a", "b"]
+    assert (job.done, job.delivered) == (1, True)
+    assert job.kept is not None
+    assert sorted(job.kept.seen) == ["db/3", "db/4"]
+
+
+def test_sources_whose_columns_do_not_fit_are_refused_before_scoring(tmp_path: Path) -> None:
+    chosen, book = campaign(), Ledger(tmp_path)
+    journal = Journal(book, chosen)
+    for name in ("one", "two"):
+        crystals = cubic([1 if name == "one" else 2])
+        crystals = crystals if name == "one" else crystals.with_columns(gap=np.array(["wide"]))
+        journal.take(Planned(name, []))
+        journal.take(Page(name, 0, 0, 0, Piece(table.to_table(crystals), [], 1)))
+        journal.take(ShardEnd(name, 0, None, ""))
+        journal.take(SourceEnd(name, 1))
+    with pytest.raises(Failure, match="'gap' with different types: number in one/000000, text in two/000000"):
+        sealed(book, chosen)
+
+
+def test_only_accepted_licences_are_kept() -> None:
+    source = {"kind": "optimade", "provider": "mp"}
+    chosen = yamlfile.validate(Campaign, {"name": "t", "sources": [source], "models": ["m"]}, "here")
+    crystals = cubic([1, 2, 3]).with_columns(licence=np.array(["CC-BY-4.0", "CC-BY-NC-4.0", "unknown"]))
+    assert snapshot.keep(chosen, "mp", crystals).tolist() == [True, False, False]
+    assert snapshot.keep(campaign(), "one", crystals).all()  # own crystals need none
+
+
+def test_a_broken_identity_is_an_error() -> None:
+    with pytest.raises(Failure, match="received = unique") as caught:
+        Accounts(10, 8, 1, 8, 0, 0, 0, 8, 0).check()
+    assert caught.value.code is Exit.IDENTITY_BROKEN
+
+
+@pytest.mark.parametrize(
+    ("rule", "kept"),
+    [
+        ({"elements": {"include": ["O"]}}, [1, 5]),
+        ({"elements": {"exclude": ["O", "B"]}}, [2, 3, 6, 7]),
+        ({"elements": {"only": ["Nb"]}}, [3, 7]),
+        ({"formula": ["Nb", "O"]}, [1, 3, 5, 7]),
+        ({"nsites": {"min": 2.0}}, []),
+        ({"reported": {"gap": {"min": 0.2, "max": 0.5}}}, [2, 3, 4, 5]),
+        ({"reported": {"unheard_of": {"max": 1.0}}}, []),
+    ],
+)
+def test_filters(rule: dict[str, Any], kept: list[int]) -> None:
+    mask = filters.keep(cubic(list(range(8))), yamlfile.validate(Filters, rule, "here"))
+    assert np.flatnonzero(mask).tolist() == kept
+
+
+def test_a_missing_value_passes_no_range() -> None:
+    crystals = cubic([1, 2]).with_columns(gap=np.array([np.nan, 1.0]))
+    rule = yamlfile.validate(Filters, {"reported": {"gap": {"min": -9.0}}}, "here")
+    assert filters.keep(crystals, rule).tolist() == [False, True]
+
+
+def test_formulas_match_in_any_order_and_bad_ones_are_refused() -> None:
+    assert filters.canonical_formula("MgB2") == filters.canonical_formula("B4Mg2")
+    for wrong in ("", "mgb2", "Mg B2!", "Xx2"):
+        with pytest.raises(ValueError, match=r"filters\.formula"):
+            filters.canonical_formula(wrong)

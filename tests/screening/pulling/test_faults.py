@@ -1,0 +1,119 @@
+"""Every way a server is known to fail, through a whole pull: bounded, accounted for, and no key sent elsewhere.
+
+For each fault and seed: the pull ends in a bounded number of requests; the accounts add up; either
+every entry of the server is in the campaign (as a crystal or a refused row), or the campaign says
+that it is incomplete or the source down; and the credential went to this server only and stands in
+no file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assay.screening.campaign import drive, plan
+from assay.screening.campaign.plan import Plan
+from assay.screening.folder import balance, snapshot
+from assay.screening.folder.ledger import Ledger
+from assay.screening.runners.local import LocalRunner
+from assay.screening.runners.worker import Worker
+from assay.screening.settings import config, yamlfile
+from assay.screening.settings.exits import Exit, Failure
+from assay.sources.crystals import Crystals
+from assay.sources.databases import optimade, pace
+from tests.servers import FaultServer, entries_from_crystals
+
+N, PAGE = 60, 15
+CANARY = "canary-5d41402abc4b2a76"
+MOST_REQUESTS = 400
+SEEDS = (1, 2)
+
+PASSING = ["429*2", "429:0*1", "429-date:0*1", "500*1", "502*2", "503*1", "504*1", "reset*1", "close*1", "truncated*1",
+           "short-gzip*1", "html*1", "hang*1"]  # fmt: skip
+LASTING = ["drip", "429", "429:0", "500", "503", "reset", "close", "truncated", "short-gzip", "html", "deep", "400",
+           "401", "403", "404", "501", "redirect:ELSEWHERE", "errors", "foreign-next:ELSEWHERE"]  # fmt: skip
+HARMLESS = ["href-next", "relative-next", "cursor-next", "forget-fields", "ignore-limit:7", "refuse-limit:10",
+            "old-version", "no-count", "no-available", "more-lies", "int-ids", "shrink:3", "delay:0.01"]  # fmt: skip
+SPOILT = ["nan:3,17", "no-species:5", "disorder:2", "vacancy:4", "doubled:2"]
+POISON = ["500#7", "503#0", "502#59", "bomb#9", "500#20"]
+LYING = ["wrong-count:80", "lost:2", "self-next", "loop-next", "ignore-offset", "ignore-filter", "wrong-count:20"]
+ENDLESS = ["endless", "bomb"]
+
+ENDS: dict[str, set[Exit]] = {
+    **{key: {Exit.DONE} for key in [*PASSING, *HARMLESS, *SPOILT, *POISON]},
+    **{key: {Exit.SOURCE_DOWN} for key in LASTING},
+    **{key: {Exit.DONE, Exit.INCOMPLETE, Exit.SOURCE_DOWN} for key in LYING},
+    **{key: {Exit.INCOMPLETE, Exit.SOURCE_DOWN} for key in ENDLESS},
+}
+
+
+@pytest.fixture(scope="module")
+def entries(real: Crystals) -> list[dict[str, Any]]:
+    return entries_from_crystals(real[:N])
+
+
+@pytest.fixture(scope="module")
+def planned(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    folder = tmp_path_factory.mktemp("plan")
+    content = {"name": "t", "sources": [{"kind": "prototypes", "n": 1}], "models": [str(model)], "output": str(folder)}
+    return plan.make(yamlfile.validate(config.Campaign, content, "here"))
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same rules on a shorter scale: tenths of a second where they wait for minutes."""
+    quick = {"backoff_s": 0.002, "timeout_s": 0.4, "deadline_s": 3.0}
+    monkeypatch.setattr(optimade, "connect", partial(optimade.connect, **quick))
+    monkeypatch.setattr(pace, "HostPace", partial(pace.HostPace, open_s=0.02, max_open_s=0.1))
+    monkeypatch.setenv("ASSAY_CANARY", CANARY)
+
+
+def pulled(planned: Plan, folder: Path, url: str, **keys: Any) -> tuple[Exit, Ledger, config.Campaign]:
+    """Pull from a server, and how that ended."""
+    source = {"kind": "optimade", "provider": url, "name": "s", "page_limit": PAGE, "shard_size": 25,
+              "headers": {"X-API-KEY": {"env": "ASSAY_CANARY"}}, "patience_s": 0.0, **keys}  # fmt: skip
+    content = {"name": "t", "sources": [source], "models": planned.models, "output": str(folder), "max_bad": 1.0}
+    chosen = yamlfile.validate(config.Campaign, content, "here")
+    asked = replace(planned, campaign=chosen, folder=folder, fingerprint=plan.fingerprint(chosen, planned.ensembles))
+    try:
+        outcome = drive.run(asked, LocalRunner(Worker(list)), lambda: False, pull_only=True)
+        code = outcome.code
+    except Failure as failure:
+        code = failure.code
+    return code, Ledger(folder), chosen
+
+
+def arrived(book: Ledger) -> set[str]:
+    """Ids of all rows in the snapshot."""
+    names = [name for record in book.all("page") for path in record.files
+             for name in book.read(record, path, ["id"])["id"].to_pylist()]  # fmt: skip
+    return set(names)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("fault", sorted(ENDS))
+def test_the_pull_is_bounded_and_nothing_is_lost_in_silence(
+    tmp_path: Path, planned: Plan, entries: list[dict[str, Any]], fault: str, seed: int
+) -> None:
+    rotated = entries[seed * 7 :] + entries[: seed * 7]  # the fault meets other crystals
+    with FaultServer() as elsewhere:
+        there = fault.replace("ELSEWHERE", elsewhere.url)
+        with FaultServer(rotated, page_limit=PAGE, faults=[there], gzipped=seed == 2) as server:
+            code, book, chosen = pulled(planned, tmp_path / "out", server.url)
+            asked = list(server.requests)
+    assert code in ENDS[fault], f"{fault} ended with {code!r} after {len(asked)} requests"
+    assert len(asked) <= MOST_REQUESTS
+    assert elsewhere.requests == []
+    counted = balance.take(book)  # raises when the identity is broken
+    ends = book.find("source", "s")
+    if code is Exit.DONE:
+        assert ends is not None
+        assert len(arrived(book)) >= N or ends.detail["expected"] in {20, N - 2}
+        assert snapshot.sealed(book, chosen)
+        assert counted.unique >= N or fault in {"wrong-count:20", "lost:2"}
+    assert all(headers.get("x-api-key") == CANARY for _, headers in asked)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]

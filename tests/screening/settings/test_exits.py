@@ -1,0 +1,42 @@
+"""How a process ends: with the code that was promised, whatever its threads are doing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from assay.screening.settings.exits import Exit
+
+ROOT = Path(__file__).resolve().parents[3]
+
+BUSY = """
+import sys, threading, time
+import numpy, pyarrow, pyarrow.compute
+from assay.screening.settings.exits import Exit, leave
+
+table = pyarrow.array(numpy.random.default_rng(0).random(1 << 20))
+
+def pull():
+    while True:
+        pyarrow.compute.sort_indices(table)
+
+for _ in range(2):
+    threading.Thread(target=pull, daemon=True).start()
+time.sleep(0.3)
+import atexit
+atexit.register(print, "cleaned up", flush=True)
+print("the last word", end="")
+leave(Exit.STOPPED)
+"""
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_threads_inside_a_library_do_not_change_the_exit_code(attempt: int) -> None:
+    """An interpreter that winds down under them ends with -6: std::terminate."""
+    done = subprocess.run([sys.executable, "-c", BUSY], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == Exit.STOPPED
+    assert done.stderr == ""
+    assert done.stdout == "the last wordcleaned up\n"
