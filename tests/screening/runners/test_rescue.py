@@ -270,7 +270,7 @@ def test_signals_to_the_group_do_not_kill_the_child(tmp_path: Path) -> None:
 import os, signal, sys, threading, time
 sys.path[:0] = [{str(ROOT)!r}]
 from assay.screening.runners.rescue import ChildProcess
-from tests.screening.test_rescue import pause, rows_of
+from tests.screening.runners.test_rescue import pause, rows_of
 if __name__ == "__main__":
     got = []
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -296,7 +296,7 @@ def test_the_child_ends_with_its_parent_whatever_ends_that(tmp_path: Path) -> No
 import sys
 sys.path[:0] = [{str(ROOT)!r}]
 from assay.screening.runners.rescue import ChildProcess
-from tests.screening.test_rescue import hang, process_of, rows_of
+from tests.screening.runners.test_rescue import hang, process_of, rows_of
 if __name__ == "__main__":
     child = ChildProcess(process_of)
     print(child(rows_of([""]))["pid"][0].as_py(), flush=True)
