@@ -50,7 +50,7 @@ class Report:
     def code(self) -> Exit:
         """74 when anything is damaged, else 70 when rows were lost or doubled, else 78 when something was changed."""
         found = {problem.code for problem in self.problems}
-        return next((code for code in (Exit.DISK, Exit.IDENTITY_BROKEN, Exit.CONFIG) if code in found), Exit.DONE)
+        return next((code for code in (Exit.DISK, Exit.BALANCE_BROKEN, Exit.CONFIG) if code in found), Exit.DONE)
 
 
 def check(folder: Path, load: Load = plan.load_ensembles) -> Report:

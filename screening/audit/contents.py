@@ -233,7 +233,7 @@ class Contents:
 
     def _tell(self, path: Path, what: str) -> None:
         remedy = "do not use this campaign folder, and report this as a defect"
-        self.problems.append(Failure(Exit.IDENTITY_BROKEN, f"{path} {what}; {remedy}"))
+        self.problems.append(Failure(Exit.BALANCE_BROKEN, f"{path} {what}; {remedy}"))
 
 
 def _inconsistent(book: Ledger, content: pa.Table) -> Iterator[str]:

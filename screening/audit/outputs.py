@@ -86,7 +86,7 @@ def compare(book: Ledger, counted: Accounts, scored: Rows) -> list[Failure]:
     if book.find("ranked", "all") is None:
         return []
     folder = book.folder
-    told = [Failure(Exit.IDENTITY_BROKEN, f"{folder / name} {what}; do not use it, and report this as a defect")
+    told = [Failure(Exit.BALANCE_BROKEN, f"{folder / name} {what}; do not use it, and report this as a defect")
             for name, what in _compare(book, counted, scored)]  # fmt: skip
     settings = [Failure(Exit.CONFIG, f"{folder / 'config.resolved.yaml'} {what}; {_again(book)}")
                 for what in _settings(book)]  # fmt: skip

@@ -225,7 +225,7 @@ def _same(identity: dict[str, Any]) -> str:
 
 
 def _balance(counted: dict[str, int], *, ranked: bool) -> Iterator[str]:
-    """The accounting identity, in numbers."""
+    """The balance of rows, in numbers."""
     n = {name: f"{count:,} {name}" for name, count in counted.items()}
     yield f"{'rows':<11}{n['received']} = {n['unique']} + {n['duplicate']}"
     yield f"{'':<11}{n['unique']} = {n['scored']} + {n['quarantined']} + {n['filtered']} + {n['pending']}"

@@ -45,7 +45,7 @@ def run(plan: Plan, runner: Runner, stopped: Callable[[], bool], *, pull_only: b
     """Run a campaign, or go on with one: finished work is never redone.
 
     Raises:
-        Failure: locked, other fingerprint, source down, disk full, damaged files, identity broken,
+        Failure: locked, other fingerprint, source down, disk full, damaged files, balance broken,
             stopped.
     """
     with lock.held(plan.folder) as hold:

@@ -204,7 +204,7 @@ def commit_part(book: Ledger, chunk: str, rows: int, part: Part) -> None:
 
     scored, quarantined = part.table.num_rows, len(part.quarantined)
     if scored + quarantined != rows:
-        raise Failure(Exit.IDENTITY_BROKEN, f"chunk {chunk}: {rows} crystals became {scored} scored and "
+        raise Failure(Exit.BALANCE_BROKEN, f"chunk {chunk}: {rows} crystals became {scored} scored and "
                       f"{quarantined} quarantined; report this as a defect")  # fmt: skip
     tables = {f"parts/{chunk}.parquet": part.table}
     if part.quarantined:

@@ -1,6 +1,6 @@
-"""Rows are conserved: the accounting identity of a campaign.
+"""Rows are conserved: the balance of a campaign.
 
-Enters: the ledger. Leaves: `Accounts`, checked; a broken identity is a failure (exit 70), never a
+Enters: the ledger. Leaves: `Accounts`, checked; a broken balance is a failure (exit 70), never a
 warning.
 """
 
@@ -40,7 +40,7 @@ class Accounts:
     """Scored, but the prediction is not finite."""
 
     def check(self) -> Accounts:
-        """Raise when the identity does not hold."""
+        """Raise when the balance does not hold."""
         rules = {
             "received = unique + duplicate": self.received == self.unique + self.duplicate,
             "unique = scored + quarantined + filtered + pending": self.unique
@@ -49,7 +49,7 @@ class Accounts:
         }
         broken = [rule for rule, holds in rules.items() if not holds]
         if broken:
-            raise Failure(Exit.IDENTITY_BROKEN, f"{broken[0]} does not hold ({asdict(self)}); do not use this "
+            raise Failure(Exit.BALANCE_BROKEN, f"{broken[0]} does not hold ({asdict(self)}); do not use this "
                           "campaign folder, and report this as a defect")  # fmt: skip
         return self
 

@@ -215,7 +215,7 @@ def _describe(crystals: Crystals, taken: Container[str]) -> dict[str, NDArray[An
 def _with_origin(refused: dict[str, Quarantined], crystals: Crystals, row: int) -> Quarantined:
     record = refused.get(str(crystals.ids[row]))
     if record is None:
-        raise Failure(Exit.IDENTITY_BROKEN, f"a model neither predicted nor quarantined {crystals.ids[row]!r}; "
+        raise Failure(Exit.BALANCE_BROKEN, f"a model neither predicted nor quarantined {crystals.ids[row]!r}; "
                       "report this as a defect")  # fmt: skip
     if record.origin or "origin" not in crystals.columns:
         return record

@@ -23,8 +23,8 @@ class Exit(IntEnum):
     TOO_MANY_BAD = 65
     """More bad rows than `max_bad`."""
     SOURCE_DOWN = 69
-    IDENTITY_BROKEN = 70
-    """The accounting identity does not hold: rows were lost or doubled."""
+    BALANCE_BROKEN = 70
+    """The rows do not balance: some were lost or doubled."""
     LOCKED = 73
     DISK = 74
     """The disk is full, read-only, or holds something else than was written."""

@@ -313,7 +313,7 @@ def test_rows_that_were_lost_or_doubled_are_found(
     defect(book)
     book.record("ranked", "all", ranked.files, ranked.counts)  # the outputs still are the newest there is
     report = check()
-    assert report.code is Exit.IDENTITY_BROKEN, told(report)
+    assert report.code is Exit.BALANCE_BROKEN, told(report)
     assert sign in told(report)
 
 
@@ -378,7 +378,7 @@ def test_a_wrong_ranking_is_found(
     digest = table.write(defect(table.read(folder / name)), folder / name)
     book.record("ranked", "all", {**record.files, name: digest}, record.counts)
     report = check()
-    assert report.code is Exit.IDENTITY_BROKEN
+    assert report.code is Exit.BALANCE_BROKEN
     assert sign in told(report)
 
 

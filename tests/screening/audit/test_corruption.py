@@ -23,7 +23,7 @@ TRIALS = 210
 PAGE = 4096
 READ = {"weights.safetensors", "model.json", "ensemble.json", "reference.safetensors"}
 """Files of an ensemble that are loaded; its card and its training history are for people."""
-REFUSED = {Exit.DISK, Exit.IDENTITY_BROKEN, Exit.CONFIG}
+REFUSED = {Exit.DISK, Exit.BALANCE_BROKEN, Exit.CONFIG}
 HOWS = (*("flip",) * 5, *("truncate", "zero", "delete", "swap") * 2, "tail")
 UNCOMMITTED = {"attempts.log", "config.resolved.yaml"}
 """Files that every run writes anew: `verify` need not know how they were, but no run may trust

@@ -108,7 +108,7 @@ def test_the_pull_is_bounded_and_nothing_is_lost_in_silence(
     assert code in ENDS[fault], f"{fault} ended with {code!r} after {len(asked)} requests"
     assert len(asked) <= MOST_REQUESTS
     assert elsewhere.requests == []
-    counted = balance.take(book)  # raises when the identity is broken
+    counted = balance.take(book)  # raises when the balance is broken
     ends = book.find("source", "s")
     if code is Exit.DONE:
         assert ends is not None

@@ -219,7 +219,7 @@ def refusing(error: Exception) -> Do:
     return do
 
 
-@pytest.mark.parametrize("error", [RuntimeError("not today"), Failure(Exit.IDENTITY_BROKEN, "not today")])
+@pytest.mark.parametrize("error", [RuntimeError("not today"), Failure(Exit.BALANCE_BROKEN, "not today")])
 def test_what_a_worker_raises_is_raised_as_itself(ray_cluster: Any, error: Exception) -> None:
     def make() -> Do:
         return refusing(RuntimeError("not today") if code is None else Failure(code, "not today"))
