@@ -32,7 +32,7 @@ def main() -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     removed(left, json.loads((RESULTS / "featurize.json").read_text())["removed"])
     speed(right, json.loads((RESULTS / "predict.json").read_text()))
-    figure.savefig(ROOT / "docs/performance.png", dpi=110)
+    figure.savefig(ROOT / "docs/pictures/performance.png", dpi=110)
 
 
 def removed(axes: Any, found: dict[str, Any]) -> None:

@@ -118,7 +118,7 @@ def seen_along_c(supercells: list[Any], radii: list[Any], colour: Any) -> Scenes
 
 
 def figure(path: Path) -> None:
-    """One crystal from the same side: ASE, ours with the colours of Jmol, and the other encodings."""
+    """One crystal from the same side: by ASE, by us in Jmol colours, and in the other encodings."""
     import matplotlib as mpl
 
     mpl.use("Agg")
