@@ -31,8 +31,8 @@ Load = Callable[[Sequence[str]], "list[Ensemble]"]
 
 
 @dataclass
-class Report:
-    """What was found."""
+class Findings:
+    """Everything that an audit found."""
 
     folder: Path
     problems: list[Failure] = field(default_factory=list)
@@ -48,63 +48,65 @@ class Report:
 
     @property
     def code(self) -> Exit:
-        """74 when anything is damaged, else 70 when rows were lost or doubled, else 78 when something was changed."""
+        """The gravest: 74 damaged, 70 rows lost or doubled, 78 something changed, 0 nothing."""
         found = {problem.code for problem in self.problems}
         return next((code for code in (Exit.DISK, Exit.BALANCE_BROKEN, Exit.CONFIG) if code in found), Exit.DONE)
 
 
-def check(folder: Path, load: Load = plan.load_ensembles) -> Report:
+def check(folder: Path, load: Load = plan.load_ensembles) -> Findings:
     """Read everything in a campaign folder again; `load` gives the ensembles of some folders.
 
     Raises:
         Failure: CONFIG, when it is no campaign folder.
     """
     stamp.expect(folder)
-    report = Report(folder)
+    findings = Findings(folder)
     holder = lock.diagnose(folder)
     busy = holder is not None and holder.verdict is Verdict.ALIVE
-    _fingerprint(report, load)
+    _fingerprint(findings, load)
     contents = Contents(folder)
     contents.read()
     if contents.chained:
         contents.relate()
     else:
-        report.notes.append("the log is damaged: its records were not compared with each other, nor with the outputs, "
-                            "and which files it does not name cannot be said")  # fmt: skip
-    report.problems += contents.problems
-    report.records, report.files, report.crystals = len(contents.book), contents.files, contents.crystals
+        findings.notes.append(
+            "the log is damaged: its records were not compared with each other, nor with the outputs, and which files "
+            "it does not name cannot be said"
+        )
+    findings.problems += contents.problems
+    findings.records, findings.files, findings.crystals = len(contents.ledger), contents.files, contents.crystals
     if busy:
-        report.notes.append("a campaign is running here: its outputs and stray files were not looked at")
-        return report
+        findings.notes.append("a campaign is running here: its outputs and stray files were not looked at")
+        return findings
     if contents.chained:
-        stale = outputs.damaged(contents.book)
-        report.problems += stale
-        if contents.accounts is not None and not (stale or contents.problems):
-            report.problems += outputs.compare(contents.book, contents.accounts, contents.scored)
-        report.litter = list(_litter(contents.book))
-    return report
+        stale = outputs.damaged(contents.results)
+        findings.problems += stale
+        if contents.balance is not None and not (stale or contents.problems):
+            findings.problems += outputs.compare(contents.results, contents.balance, contents.scored)
+        findings.litter = list(_litter(contents.ledger))
+    return findings
 
 
-def lines(report: Report) -> Iterator[str]:
+def lines(findings: Findings) -> Iterator[str]:
     """The report as text."""
-    yield from (str(problem) for problem in report.problems)
-    yield from (f"note: {note}" for note in report.notes)
-    yield from (f"litter: {name} is named by no record; it is not read and may be deleted" for name in report.litter)
-    found = f"{report.records:,} log records, {report.files:,} files, {report.crystals:,} crystals in chunks"
-    yield f"{count(report)} in {found}" if report.problems else f"intact: {found}"
+    yield from (str(problem) for problem in findings.problems)
+    yield from (f"note: {note}" for note in findings.notes)
+    yield from (f"litter: {name} is named by no record; it is not read and may be deleted" for name in findings.litter)
+    found = f"{findings.records:,} log records, {findings.files:,} files, {findings.crystals:,} crystals in chunks"
+    yield f"{count(findings)} in {found}" if findings.problems else f"intact: {found}"
 
 
-def count(report: Report) -> str:
+def count(findings: Findings) -> str:
     """How many problems there are, in words."""
-    return "1 problem" if len(report.problems) == 1 else f"{len(report.problems):,} problems"
+    return "1 problem" if len(findings.problems) == 1 else f"{len(findings.problems):,} problems"
 
 
-def _fingerprint(report: Report, load: Load) -> None:
+def _fingerprint(findings: Findings, load: Load) -> None:
     """Config and weights as they are now, against what the campaign began with."""
-    path = report.folder / "fingerprint.json"
-    campaign = _config(report)
+    path = findings.folder / "fingerprint.json"
+    campaign = _config(findings)
     try:
-        before = stamp.read_fingerprint(report.folder)
+        before = stamp.read_fingerprint(findings.folder)
         if campaign is None:
             return
         folders = [*campaign.models, *(tier.model for tier in campaign.tiers())]
@@ -113,45 +115,47 @@ def _fingerprint(report: Report, load: Load) -> None:
         tiers = [None if tier.model in absent else load([tier.model])[0] for tier in campaign.tiers()]
         now = plan.fingerprint(campaign, ensembles, tiers)
     except ModuleNotFoundError as error:
-        report.notes.append(f"the fingerprint was not compared: {error}")
+        findings.notes.append(f"the fingerprint was not compared: {error}")
         return
     except Exception as error:
         failure = explain(error)
         if failure is None:
             raise
-        report.problems.append(failure)
+        findings.problems.append(failure)
         return
     for model in absent:
-        report.notes.append(f"model folder {model} is not on this machine: its weights were not compared")
+        findings.notes.append(f"model folder {model} is not on this machine: its weights were not compared")
     if absent:
         before = {
             key: value for key, value in before.items() if key in now or not key.startswith(("models.", "cascade."))
         }
         before["models"] = now["models"]
-    report.problems += [Failure(Exit.CONFIG, f"{path} does not fit what is here now: {change}; restore the old setting "
-                                "or weights") for change in stamp.changes(before, now)]  # fmt: skip
+    findings.problems += [
+        Failure(Exit.CONFIG, f"{path} does not fit what is here now: {change}; restore the old setting or weights")
+        for change in stamp.changes(before, now)
+    ]
 
 
-def _config(report: Report) -> Campaign | None:
-    path = report.folder / "config.resolved.yaml"
+def _config(findings: Findings) -> Campaign | None:
+    path = findings.folder / "config.resolved.yaml"
     try:
         return config.load(path)
     except Exception as error:
         failure = explain(error)
         if failure is None:
             raise
-        report.problems.append(Failure(Exit.DISK, f"{path} cannot be read ({failure}); run the campaign again with its "
-                                       "own config, which writes this file anew"))  # fmt: skip
+        again = "run the campaign again with its own config, which writes this file anew"
+        findings.problems.append(Failure(Exit.DISK, f"{path} cannot be read ({failure}); {again}"))
         return None
 
 
-def _litter(book: Ledger) -> Iterator[str]:
+def _litter(ledger: Ledger) -> Iterator[str]:
     """Files that are neither known nor named by a record."""
-    named = {name for _, name in book.files()} | KNOWN
-    ranked = book.find("ranked", "all")
+    named = {name for _, name in ledger.files()} | KNOWN
+    ranked = ledger.find("ranked", "all")
     named |= set(ranked.files) if ranked else set()
-    for path in sorted(book.folder.rglob("*")):
-        name = str(path.relative_to(book.folder))
-        record = path.parent == book.folder / "log" and path.stem.isdigit() and int(path.stem) < len(book)
+    for path in sorted(ledger.folder.rglob("*")):
+        name = str(path.relative_to(ledger.folder))
+        record = path.parent == ledger.folder / "log" and path.stem.isdigit() and int(path.stem) < len(ledger)
         if path.is_file() and name not in named and not record:
             yield name

@@ -1,55 +1,54 @@
-"""The tiers of a cascade: who went on is chosen again, and the order of the candidates is looked at tier by tier.
+"""The tiers of a cascade: the selection of each is made again, and the ranking is split by tier.
 
-Enters: a ledger whose files were read, or outputs that are as they were written. Leaves: what is
-wrong, in words. It needs neither models nor the config: a selection says by what rule it was made.
+Enters: a ledger whose files were read, or outputs that are as they were written. Leaves: problems
+in words, or the rows of each tier. It needs neither models nor the config: a selection names the
+rule that made it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 
 from assay.screening.folder.ledger import Ledger, Record
+from assay.screening.folder.summary import Summary, Target
 from assay.screening.ranking import cascade
 from assay.screening.ranking.cascade import Cut
 from assay.screening.settings.exits import Failure
 
-if TYPE_CHECKING:
-    import pyarrow as pa
 
-
-def wrong(book: Ledger, record: Record) -> Iterator[str]:
+def wrong(ledger: Ledger, record: Record) -> Iterator[str]:
     """What is wrong with a selection, which is made again from the parts of the tier before."""
     tier = int(record.key) - 1
     how = Cut.read(record.detail["cut"])
     try:
-        going = cascade.choose(book, tier, how)
-        names = [name for name, _ in cascade.chunks(book, tier, going, how)]
-        drawn = cascade.members(book, tier + 1, only_audit=True) if how.audit is not None else going.audit
+        selection = cascade.choose(ledger, tier, how)
+        names = [name for name, _ in cascade.chunks(ledger, tier, selection, how)]
+        drawn = cascade.members(ledger, tier + 1, only_audit=True) if how.audit is not None else selection.audit
     except (Failure, ValueError):
-        return  # told where chunks and parts are read
-    if going.counts() != record.counts:
-        yield f"has other counts ({record.counts}) than follow from the parts of tier {tier} ({going.counts()})"
+        return  # listed where chunks and parts are read
+    if selection.counts() != record.counts:
+        yield f"has other counts ({record.counts}) than follow from the parts of tier {tier} ({selection.counts()})"
     if names != [row["name"] for row in record.detail["chunks"]]:
         yield f"names other crystals for tier {tier + 1} than those that follow from the parts of tier {tier}"
-    elif not np.array_equal(np.sort(drawn), going.audit):
+    elif not np.array_equal(np.sort(drawn), selection.audit):
         yield "marks other crystals for the audit than those that its seed draws"
 
 
 def by_tier(
-    candidates: pa.Table, unrankable: pa.Table, summary: Mapping[str, Any]
-) -> Iterator[tuple[pa.Table, pa.Table, dict[str, Any]]]:
-    """(candidates, unrankable, rank section) of each tier, the last one first; all at once without a cascade."""
-    if "cascade" not in summary:
-        yield candidates, unrankable, summary["rank"]
+    candidates: pa.Table, unrankable: pa.Table, summary: Summary
+) -> Iterator[tuple[pa.Table, pa.Table, Target]]:
+    """(candidates, unrankable, target) of each tier, the last one first; all at once without a cascade."""
+    if summary.cascade is None:
+        yield candidates, unrankable, summary.target
         return
-    settings = [*summary["cascade"]["tiers"], summary["rank"]]
-    for tier in reversed(range(len(settings))):
-        how = {name: settings[tier][name] for name in ("level", "calibrated")}
+    tiers = [replace(summary.target, level=tier.level, calibrated=tier.calibrated) for tier in summary.cascade.tiers]
+    for tier, target in reversed([*enumerate(tiers), (len(tiers), summary.target)]):
         ranked, left = (content.filter(content["tier"].to_numpy() == tier) for content in (candidates, unrankable))
-        yield ranked, left, {**summary["rank"], **how}
+        yield ranked, left, target
 
 
 def misplaced(candidates: pa.Table) -> bool:

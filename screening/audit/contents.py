@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from assay.screening.audit import cascade, outputs
 from assay.screening.audit.outputs import Rows
 from assay.screening.campaign import identify
-from assay.screening.folder import balance, ledger, snapshot
-from assay.screening.folder.balance import Accounts
+from assay.screening.folder import balance, ledger as ledgers, snapshot
+from assay.screening.folder.balance import Balance
 from assay.screening.folder.ledger import Ledger, Record
+from assay.screening.folder.results import Results
 from assay.screening.folder.snapshot import Chunk
 from assay.screening.settings.exits import Exit, Failure
 
@@ -33,13 +34,14 @@ class Contents:
 
     def __init__(self, folder: Path) -> None:
         self.problems: list[Failure] = []
-        self.book = Ledger(folder, self.problems.append)
+        self.ledger = Ledger(folder, self.problems.append)
         self.chained = not self.problems
         """The log is whole, so that records may be compared with each other."""
-        self.scored = outputs.rows_of_parts(self.book)
-        """The scored rows, once they were read."""
-        self.accounts: Accounts | None = None
-        """Where every row is, once that was found to balance."""
+        self.results = Results(folder, self.ledger)
+        self.scored = outputs.rows_of_parts(self.results)
+        """The scored rows, after `read`."""
+        self.balance: Balance | None = None
+        """The balance, after `relate` found that it adds up."""
         self.files = 0
         """Files read."""
         self.crystals = 0
@@ -49,38 +51,38 @@ class Contents:
 
     def read(self) -> None:
         """Every file that a record names, against that record."""
-        for record in self.book.all("page"):
+        for record in self.ledger.all("page"):
             self._page(record)
-        for record in self.book.all("labels"):
+        for record in self.ledger.all("labels"):
             self._rows(record, _labels())
-        for record in self.book.all("matches"):
+        for record in self.ledger.all("matches"):
             self._rows(record, {"a": "string", "b": "string"})
         others = self._identity()
-        for record in reversed(self.book.all("selection")):
+        for record in reversed(self.ledger.all("selection")):
             self._tier(record)
-        for record in self.book.all("chunks"):
+        for record in self.ledger.all("chunks"):
             self._chunks(record, others)
 
     def relate(self) -> None:
         """Records against each other."""
-        for record in self.book.replaced:
+        for record in self.ledger.replaced:
             if record.kind not in REPLACEABLE:
                 self._defect(record, f"{record.kind} {record.key} was committed twice")
-        names = {chunk.name for chunk in snapshot.chunks(self.book)}
-        for record in self.book.all("part"):
+        names = {chunk.name for chunk in snapshot.chunks(self.ledger)}
+        for record in self.ledger.all("part"):
             if record.key not in names:
                 self._defect(record, f"part {record.key} belongs to no chunk")
-        for record in self.book.all("selection"):
-            for what in cascade.wrong(self.book, record):
+        for record in self.ledger.all("selection"):
+            for what in cascade.wrong(self.ledger, record):
                 self._defect(record, what)
         if self._chunked.doubled():
-            self._tell(self.book.folder, f"has {self._chunked.doubled()} ids that stand in two chunks")
-        for record in self.book.all("plan"):
+            self._tell(self.ledger.folder, f"has {self._chunked.doubled()} ids that stand in two chunks")
+        for record in self.ledger.all("plan"):
             self._pulled(record.key)
-        ranked = self.book.find("ranked", "all")
+        ranked = self.ledger.find("ranked", "all")
         numbers = (ranked.counts["ranked"], ranked.counts["unrankable"]) if ranked else ()
         try:
-            self.accounts = balance.take(self.book, *numbers)
+            self.balance = balance.take(self.ledger, *numbers)
         except Failure as failure:
             self.problems.append(failure)
 
@@ -102,20 +104,20 @@ class Contents:
 
     def _identity(self) -> frozenset[str]:
         """Clusters as the comparisons make them, one representative each; the ids that another row stands for."""
-        record = self.book.find("identity", "all")
+        record = self.ledger.find("identity", "all")
         if record is None:
             return frozenset()
         content = self._table(record, identify.PATH, _clusters())
         if content is None:
             return frozenset()
-        for what in _inconsistent(self.book, content) if self.chained else ():
+        for what in _inconsistent(self.ledger, content) if self.chained else ():
             self._defect(record, what)
         self._equal(record, "rows", record.counts["rows"], content.num_rows)
-        labelled = sum(labels.counts["rows"] for labels in self.book.all("labels"))
+        labelled = sum(labels.counts["rows"] for labels in self.ledger.all("labels"))
         self._equal(record, "rows", record.counts["rows"], labelled)
         clusters = len(set(content["cluster_id"].to_pylist()))
         self._equal(record, "clusters", record.counts["clusters"], clusters)
-        return identify.others(self.book)
+        return identify.others(self.ledger)
 
     def _chunks(self, record: Record, others: frozenset[str]) -> None:
         """The chunks of one shard, and their parts."""
@@ -147,7 +149,7 @@ class Contents:
     def _chunk(self, record: Record, chunk: Chunk) -> list[str] | None:
         """A chunk and its part; the ids, or None when it is damaged."""
         content = self._table(record, chunk.path, _crystals())
-        part = self.book.find("part", chunk.name)
+        part = self.ledger.find("part", chunk.name)
         ids: list[str] | None = None if content is None else content["id"].to_pylist()
         if part is not None:
             self._part(part, chunk, ids)
@@ -186,18 +188,18 @@ class Contents:
 
     def _pulled(self, source: str) -> None:
         """Shards against their pages, the source against its shards, chunks against their shard."""
-        shards = [self.book.find("shard", snapshot.shard_key(source, n))
-                  for n in range(snapshot.finished(self.book, source))]  # fmt: skip
+        shards = [self.ledger.find("shard", snapshot.shard_key(source, n))
+                  for n in range(snapshot.finished(self.ledger, source))]  # fmt: skip
         for number, shard in enumerate(shards):
             assert shard is not None
-            pages = snapshot.pages(self.book, source, number)
+            pages = snapshot.pages(self.ledger, source, number)
             self._equal(shard, "pages", shard.counts["pages"], len(pages))
             for what in ("received", "quarantined"):
                 self._equal(shard, f"rows {what}", shard.counts[what], sum(page.counts[what] for page in pages))
-            cut = self.book.find("chunks", shard.key)
+            cut = self.ledger.find("chunks", shard.key)
             if cut is not None:
                 self._equal(cut, "rows received", cut.counts["received"], shard.counts["received"])
-        done = self.book.find("source", source)
+        done = self.ledger.find("source", source)
         if done is not None:
             self._equal(done, "shards", done.counts["shards"], len(shards))
             received = sum(shard.counts["received"] for shard in shards if shard)
@@ -210,11 +212,11 @@ class Contents:
     def _table(self, record: Record, name: str, schema: Mapping[str, str]) -> pa.Table | None:
         """A committed file, its digest, page checksums and column types checked; None when it is damaged."""
         self.files += 1
-        path = self.book.folder / name
+        path = self.ledger.folder / name
         try:
-            content = self.book.read(record, name)
+            content = self.ledger.read(record, name)
         except (Failure, ValueError, OSError) as error:
-            failure = error if isinstance(error, Failure) else ledger.damaged(path, f"cannot be read ({error})")
+            failure = error if isinstance(error, Failure) else ledgers.damaged(path, f"cannot be read ({error})")
             self.problems.append(failure)
             return None
         types = {column.name: str(column.type) for column in content.schema}
@@ -228,7 +230,7 @@ class Contents:
             self._defect(record, f"says {said:,} {what}, there are {found:,}")
 
     def _defect(self, record: Record, what: str) -> None:
-        path = self.book.folder / "log" / f"{record.sequence:08d}.json"
+        path = self.ledger.folder / "log" / f"{record.sequence:08d}.json"
         self._tell(path, f"({record.kind} {record.key}): {what}")
 
     def _tell(self, path: Path, what: str) -> None:
@@ -236,7 +238,7 @@ class Contents:
         self.problems.append(Failure(Exit.BALANCE_BROKEN, f"{path} {what}; {remedy}"))
 
 
-def _inconsistent(book: Ledger, content: pa.Table) -> Iterator[str]:
+def _inconsistent(ledger: Ledger, content: pa.Table) -> Iterator[str]:
     """What is wrong with the clusters, which are made again from the pairs."""
     import numpy as np
 
@@ -247,7 +249,7 @@ def _inconsistent(book: Ledger, content: pa.Table) -> Iterator[str]:
     if len(place) != len(ids):
         yield "an id stands in the table of crystals twice"
     try:
-        tables = [book.read(record, name) for record in book.all("matches") for name in record.files]
+        tables = [ledger.read(record, name) for record in ledger.all("matches") for name in record.files]
     except (Failure, ValueError):
         return  # told where matches are read
     pairs = [(row["a"], row["b"]) for pair in tables for row in pair.to_pylist()]

@@ -1,8 +1,8 @@
-"""How a campaign stands, read from its folder alone.
+"""The status of a campaign, read from its folder alone.
 
 Enters: a campaign folder; another process may be writing to it, and it may be half finished or
-damaged. Leaves: one JSON object, or the same as text. Nothing is written and no lock is taken. It
-does not look into the files that the log names (`assay.screening.audit.audit`).
+damaged. Leaves: one JSON object, or the same as text. Nothing is written and no lock is taken. The
+tables that the log names are not opened (`assay.screening.audit.audit` does that).
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ from assay.screening.campaign.flow import SUSPECT
 from assay.screening.folder import attempts, balance, lock, snapshot, stamp
 from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.lock import Verdict
+from assay.screening.folder.results import STALE, Results
 from assay.screening.folder.snapshot import Chunk
 from assay.screening.settings import config
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Failure, explain
-
-OUTPUTS = ("candidates.parquet", "unrankable.parquet", "quarantine.parquet", "report.html", "summary.json")
-"""What a ranking writes."""
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -29,7 +27,7 @@ def read(folder: Path) -> dict[str, Any]:
 
     Keys: folder, campaign, state (planned, pulling, scoring, ranked, incomplete, running or
     stopped), phase (the same without the last two), holder, records, sources, identity, chunks,
-    tiers (the same of each tier of a cascade), accounting, outputs, suspects, notes.
+    tiers (the same of each tier of a cascade), balance, outputs, suspects, notes.
 
     Raises:
         Failure: CONFIG, when it is no campaign folder; DISK, when the log is damaged.
@@ -38,10 +36,10 @@ def read(folder: Path) -> dict[str, Any]:
     notes: list[str] = []
     campaign = _campaign(folder, notes)
     holder = lock.diagnose(folder)  # before the log: who ends in between has committed everything
-    book = Ledger(folder)
-    sources = [_source(book, name) for name in _names(book, campaign)]
-    outputs = current_outputs(book)
-    phase = _phase(book, sources, outputs)
+    ledger = Ledger(folder)
+    sources = [_source(ledger, name) for name in _names(ledger, campaign)]
+    outputs = current_outputs(Results(folder, ledger))
+    phase = _phase(ledger, sources, outputs)
     running = holder is not None and holder.verdict in {Verdict.ALIVE, Verdict.UNREADABLE}
     waiting = phase in {"pulling", "scoring"}
     return {
@@ -50,26 +48,25 @@ def read(folder: Path) -> dict[str, Any]:
         "state": "running" if running else "stopped" if waiting else phase,
         "phase": phase,
         "holder": None if holder is None else {**vars(holder), "verdict": holder.verdict.value},
-        "records": len(book),
+        "records": len(ledger),
         "sources": sources,
-        "identity": _identity(book) if campaign is None or campaign.merges() else None,
-        "chunks": _progress(book, snapshot.chunks(book)),
-        "tiers": _tiers(book, campaign),
-        "accounting": _accounting(book, notes),
+        "identity": _identity(ledger) if campaign is None or campaign.merges() else None,
+        "chunks": _progress(ledger, snapshot.chunks(ledger)),
+        "tiers": _tiers(ledger, campaign),
+        "balance": _balance(ledger, notes),
         "outputs": outputs,
         "suspects": _suspects(folder),
         "notes": notes,
     }
 
 
-def current_outputs(book: Ledger) -> str:
-    """Whether the outputs belong to the ledger as it stands: `none`, `current`, or what is wrong with them."""
-    record = book.find("ranked", "all")
-    if record is None:
+def current_outputs(results: Results) -> str:
+    """Whether the outputs fit the ledger as it stands: `none`, `current`, or what is wrong with them."""
+    if not results.ranked:
         return "none"
-    if record.sequence != len(book) - 1:
-        return "older than the last record of the log"
-    wrong = [name for name, digest in record.files.items() if book.wrong(name, digest)]
+    if results.stale:
+        return STALE
+    wrong = results.wrong()
     return f"not what the log says: {', '.join(wrong)}" if wrong else "current"
 
 
@@ -85,23 +82,23 @@ def _campaign(folder: Path, notes: list[str]) -> Campaign | None:
         return None
 
 
-def _names(book: Ledger, campaign: Campaign | None) -> list[str]:
-    return list(campaign.named_sources()) if campaign else [record.key for record in book.all("plan")]
+def _names(ledger: Ledger, campaign: Campaign | None) -> list[str]:
+    return list(campaign.named_sources()) if campaign else [record.key for record in ledger.all("plan")]
 
 
-def _phase(book: Ledger, sources: list[dict[str, Any]], outputs: str) -> str:
+def _phase(ledger: Ledger, sources: list[dict[str, Any]], outputs: str) -> str:
     if outputs == "current":
         return "ranked" if all(source["complete"] for source in sources) else "incomplete"
-    if not book.all("plan"):
+    if not ledger.all("plan"):
         return "planned"
     return "scoring" if all(source["complete"] is not None for source in sources) else "pulling"
 
 
-def _source(book: Ledger, name: str) -> dict[str, Any]:
+def _source(ledger: Ledger, name: str) -> dict[str, Any]:
     """How far one source is; `complete` is None until its last row came."""
-    plan, done = book.find("plan", name), book.find("source", name)
-    finished = snapshot.finished(book, name)
-    pages = [page for shard in range(finished + 1) for page in snapshot.pages(book, name, shard)]
+    plan, done = ledger.find("plan", name), ledger.find("source", name)
+    finished = snapshot.finished(ledger, name)
+    pages = [page for shard in range(finished + 1) for page in snapshot.pages(ledger, name, shard)]
     return {
         "name": name,
         "shards": finished,
@@ -127,25 +124,25 @@ def _expected(plan: Record | None, done: Record | None) -> int | None:
     return sum(announced) if announced and None not in announced else None
 
 
-def _identity(book: Ledger) -> dict[str, Any]:
-    done = book.find("identity", "all")
+def _identity(ledger: Ledger) -> dict[str, Any]:
+    done = ledger.find("identity", "all")
     return {
-        "labelled": sum(record.counts["rows"] for record in book.all("labels")),
-        "compared": len(book.all("matches")),
-        "pairs": sum(record.counts["rows"] for record in book.all("matches")),
+        "labelled": sum(record.counts["rows"] for record in ledger.all("labels")),
+        "compared": len(ledger.all("matches")),
+        "pairs": sum(record.counts["rows"] for record in ledger.all("matches")),
         "rows": done and done.counts["rows"],
         "clusters": done and done.counts["clusters"],
     }
 
 
-def _tiers(book: Ledger, campaign: Campaign | None) -> list[dict[str, int]] | None:
+def _tiers(ledger: Ledger, campaign: Campaign | None) -> list[dict[str, int]] | None:
     """The same of every tier of a cascade; None without one."""
-    tiers = max(snapshot.tiers(book), 1 + len(campaign.tiers() if campaign else []))
-    return None if tiers == 1 else [_progress(book, snapshot.chunks_of(book, tier)) for tier in range(tiers)]
+    tiers = max(snapshot.tiers(ledger), 1 + len(campaign.tiers() if campaign else []))
+    return None if tiers == 1 else [_progress(ledger, snapshot.chunks_of(ledger, tier)) for tier in range(tiers)]
 
 
-def _progress(book: Ledger, chunks: list[Chunk]) -> dict[str, int]:
-    scored = [chunk for chunk in chunks if book.find("part", chunk.name)]
+def _progress(ledger: Ledger, chunks: list[Chunk]) -> dict[str, int]:
+    scored = [chunk for chunk in chunks if ledger.find("part", chunk.name)]
     return {
         "scored": len(scored),
         "total": len(chunks),
@@ -154,12 +151,12 @@ def _progress(book: Ledger, chunks: list[Chunk]) -> dict[str, int]:
     }
 
 
-def _accounting(book: Ledger, notes: list[str]) -> dict[str, int] | None:
-    ranked = book.find("ranked", "all")
+def _balance(ledger: Ledger, notes: list[str]) -> dict[str, int] | None:
+    ranked = ledger.find("ranked", "all")
     try:
         if ranked is None:
-            return dict(vars(balance.take(book)))
-        return dict(vars(balance.take(book, ranked.counts["ranked"], ranked.counts["unrankable"])))
+            return dict(vars(balance.take(ledger)))
+        return dict(vars(balance.take(ledger, ranked.counts["ranked"], ranked.counts["unrankable"])))
     except Failure as failure:
         notes.append(str(failure))
         return None
@@ -174,18 +171,18 @@ def _suspects(folder: Path) -> dict[str, int]:
 
 def lines(status: dict[str, Any]) -> Iterator[str]:
     """The same as text, for people."""
-    yield f"{status['state']:<11}{_doing(status)}"
+    yield f"{status['state']:<11}{_state_line(status)}"
     yield f"{'campaign':<11}{status['campaign'] or 'unknown'} in {status['folder']}, {status['records']:,} log records"
     for source in status["sources"]:
-        yield f"{'source':<11}{source['name']}: {_told(source)}"
+        yield f"{'source':<11}{source['name']}: {_source_line(source)}"
     if status["identity"] is not None:
-        yield f"{'identity':<11}{_same(status['identity'])}"
+        yield f"{'identity':<11}{_identity_line(status['identity'])}"
     for number, chunks in enumerate(status["tiers"] or [status["chunks"]]):
         name = f"tier {number}" if status["tiers"] else "chunks"
         yield (f"{name:<11}{chunks['scored']:,} of {chunks['total']:,} {'chunks ' * (name != 'chunks')}scored, "
                f"{chunks['crystals_scored']:,} of {chunks['crystals']:,} crystals")  # fmt: skip
-    if status["accounting"] is not None:
-        yield from _balance(status["accounting"], ranked=status["outputs"] != "none")
+    if status["balance"] is not None:
+        yield from _balance_lines(status["balance"], ranked=status["outputs"] != "none")
     yield f"{'outputs':<11}{status['outputs']}"
     for key, times in status["suspects"].items():
         yield f"{'suspect':<11}{key}: begun {times} times and never finished"
@@ -193,23 +190,23 @@ def lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"{'note':<11}{note}"
 
 
-def _doing(status: dict[str, Any]) -> str:
+def _state_line(status: dict[str, Any]) -> str:
     holder = status["holder"]
     who = "" if holder is None else lock.Holder(**{**holder, "verdict": Verdict(holder["verdict"])}).describe()
     if status["state"] == "running":
         return f"{status['phase']}, by {who}"
     left = f"; its LOCK is left over from {who}, the next run takes it over" if who else ""
-    told = {
+    phases = {
         "planned": "nothing was pulled yet",
         "pulling": "while pulling; the same assay run goes on",
         "scoring": "while scoring; the same assay run goes on",
         "ranked": "everything is scored and ranked",
         "incomplete": "everything that was delivered is scored and ranked",
     }
-    return told[status["phase"]] + left
+    return phases[status["phase"]] + left
 
 
-def _told(source: dict[str, Any]) -> str:
+def _source_line(source: dict[str, Any]) -> str:
     total = "" if source["shards_total"] is None else f" of {source['shards_total']:,}"
     expected = "" if source["expected"] is None else f" of {source['expected']:,} expected"
     ends = {None: "not finished", True: "complete", False: f"incomplete: {source['missing']}"}
@@ -217,15 +214,15 @@ def _told(source: dict[str, Any]) -> str:
             f"{ends[source['complete']]}")  # fmt: skip
 
 
-def _same(identity: dict[str, Any]) -> str:
+def _identity_line(identity: dict[str, Any]) -> str:
     text = f"{identity['labelled']:,} labelled, {identity['compared']:,} comparisons, {identity['pairs']:,} equal pairs"
     if identity["rows"] is None:
         return text
     return f"{text}, {identity['clusters']:,} different crystals among {identity['rows']:,}"
 
 
-def _balance(counted: dict[str, int], *, ranked: bool) -> Iterator[str]:
-    """The balance of rows, in numbers."""
+def _balance_lines(counted: dict[str, int], *, ranked: bool) -> Iterator[str]:
+    """The balance as equations."""
     n = {name: f"{count:,} {name}" for name, count in counted.items()}
     yield f"{'rows':<11}{n['received']} = {n['unique']} + {n['duplicate']}"
     yield f"{'':<11}{n['unique']} = {n['scored']} + {n['quarantined']} + {n['filtered']} + {n['pending']}"

@@ -10,15 +10,15 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from assay.screening.campaign import outputs
 from assay.screening.campaign.flow import Flow
 from assay.screening.campaign.plan import Plan
-from assay.screening.folder import balance, lock, snapshot, stamp
+from assay.screening.folder import balance, delivery, lock, snapshot, stamp
 from assay.screening.folder.attempts import Attempts
-from assay.screening.folder.balance import Accounts
+from assay.screening.folder.balance import Balance
 from assay.screening.folder.ledger import Ledger
+from assay.screening.folder.summary import Summary
 from assay.screening.runners.runner import Runner
 from assay.screening.settings import progress
 from assay.screening.settings.config import dump
@@ -33,12 +33,12 @@ class Outcome:
     """How a campaign ended."""
 
     code: Exit
-    accounts: Accounts
+    balance: Balance
     folder: Path
     note: str = ""
     """Why the code is not 0, in one line."""
-    summary: dict[str, Any] | None = None
-    """Content of summary.json, when the campaign was ranked."""
+    summary: Summary | None = None
+    """The campaign in numbers, when it was ranked."""
 
 
 def run(plan: Plan, runner: Runner, stopped: Callable[[], bool], *, pull_only: bool = False) -> Outcome:
@@ -95,13 +95,12 @@ def _unfinished(plan: Plan, flow: Flow, stopped: bool) -> Failure:
 
 def rank_all(plan: Plan, book: Ledger) -> Outcome:
     """Rank the parts and write every output of the campaign folder."""
-    summary, counted = outputs.write(plan, book)
-    return _judge(plan, book, counted, summary)
+    summary = outputs.write(plan, book)
+    return _judge(plan, book, summary.balance, summary)
 
 
-def _judge(plan: Plan, book: Ledger, counted: Accounts, summary: dict[str, Any] | None) -> Outcome:
-    rows = balance.sources(book, plan.campaign)
-    short = [row["name"] for row in rows if not row["complete"]]
+def _judge(plan: Plan, book: Ledger, counted: Balance, summary: Summary | None) -> Outcome:
+    short = [source.name for source in delivery.read(book, plan.campaign) if not source.complete]
     code, note = Exit.DONE, ""
     if counted.bad_fraction() > plan.campaign.max_bad:
         code = Exit.TOO_MANY_BAD

@@ -19,9 +19,9 @@ from assay.screening.folder.attempts import Attempts
 from assay.screening.folder.journal import Journal
 from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.snapshot import Chunk, Taken
+from assay.screening.folder.summary import Target
 from assay.screening.pulling.pull import Job, Planned, Step
 from assay.screening.ranking import cascade
-from assay.screening.ranking.rank import Target
 from assay.screening.runners import worker
 from assay.screening.runners.runner import Done, Task
 from assay.screening.runners.worker import Part

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay.screening.folder.stamp import FORMAT
+from assay.screening.folder.summary import Target
 from assay.screening.pulling import filters, readers
-from assay.screening.ranking.rank import Target
 from assay.screening.runners.worker import Worker, load
 from assay.screening.settings.config import (
     AfluxSource,

@@ -1,8 +1,8 @@
-"""Summary and top rows -> one self-contained HTML page.
+"""The report of a campaign: one HTML page.
 
 Enters: the summary of a campaign, its best rows, its quarantine. Leaves: HTML that opens offline,
-loads nothing and escapes everything that came from elsewhere. A pure function: the same input gives
-the same bytes.
+loads nothing, and escapes every text that came from a server or a file. The same input gives the
+same bytes. It does not know the campaign folder.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+from numpy.typing import NDArray
 
 from assay.screening.campaign import tiers
+from assay.screening.folder.balance import Balance
+from assay.screening.folder.summary import Property, Summary, Target
+from assay.screening.ranking.rank import Ranked
+from assay.screening.settings.config import Rank
 from assay.sources.quarantine import Quarantined
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
-
-    from assay.screening.ranking.rank import Ranked
 
 TEMPLATE = "report.html.j2"
 EXAMPLES = 3
@@ -29,51 +31,47 @@ EXAMPLES = 3
 BINS = 40
 
 
-def render(summary: Mapping[str, Any], top: Sequence[Mapping[str, Any]], bad: Sequence[Quarantined],
-           ranked: Ranked) -> str:  # fmt: skip
+def render(summary: Summary, top: Sequence[Mapping[str, Any]], bad: Sequence[Quarantined], ranked: Ranked) -> str:
     """The report as HTML."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                              lstrip_blocks=True)  # fmt: skip
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters |= {"formula": formula, "number": number, "facts": facts, "count": lambda n: f"{n:,}"}
-    name = summary["rank"]["property"]
-    values = np.asarray(ranked.candidates[f"{name}_mean"].to_numpy(), dtype=np.float64)
+    target, cascade, columns = summary.target, summary.cascade, ranked.candidates.column_names
+    values = np.asarray(ranked.candidates[f"{target.name}_mean"].to_numpy(), dtype=np.float64)
     return environment.get_template(TEMPLATE).render(
         summary=summary,
-        property=name,
-        unit=summary["rank"]["unit"],
-        rule=rule_text(summary["rank"]),
-        rows=[_row(row, name) for row in top],
-        calibrated=summary["rank"].get("calibrated", False),
-        distances="ood_distance" in ranked.candidates.column_names,
-        members=sum(1 for column in ranked.candidates.column_names if column.startswith(f"{name}_member_")),
-        scale=_scale(top, name),
-        funnel=_funnel(summary["accounting"]),
+        target=target,
+        rule=rule_text(summary.rank, target),
+        rows=[_row(row, target.name) for row in top],
+        distances="ood_distance" in columns,
+        members=sum(1 for column in columns if column.startswith(f"{target.name}_member_")),
+        scale=_scale(top, target.name),
+        funnel=_funnel(summary.balance),
         histogram=_histogram(values),
-        examples=_examples(bad),
-        others=_other_properties(summary, name),
-        cascade=tiers.lines(summary["cascade"], summary["rank"]["model"]) if "cascade" in summary else [],
-        last_tier=len(summary["cascade"]["tiers"]) if "cascade" in summary else 0,
-        ensembles=[*summary["models"], *summary.get("cascade", {}).get("models", [])],
+        quarantine=_by_reason(bad),
+        examples=EXAMPLES,
+        others=_other_properties(summary),
+        cascade=[] if cascade is None else tiers.lines(cascade, target.model),
+        ensembles=[*summary.models, *(cascade.models if cascade else [])],
     )
 
 
-def rule_text(rank: Mapping[str, Any]) -> str:
+def rule_text(rule: Rank, target: Target) -> str:
     """The rank rule as a sentence."""
-    what, unit = rank["property"], rank["unit"]
-    if rank["by"] == "probability":
-        side = "above" if rank["order"] == "descending" else "below"
-        return f"probability that {what} lies {side} {number(rank['threshold'])} {unit}, highest first"
-    end = "highest first" if rank["order"] == "descending" else "lowest first"
-    share = f"{rank['level']:.0%}"
+    what, unit = target.name, target.unit
+    if rule.by == "probability":
+        side = "above" if rule.order == "descending" else "below"
+        return f"probability that {what} lies {side} {number(rule.threshold)} {unit}, highest first"
+    end = "highest first" if rule.order == "descending" else "lowest first"
+    share = f"{target.level:.0%}"
     source = {
         "mean": f"mean {what} of the ensemble",
         "lower": f"lower end of the calibrated {share} interval of {what}",
         "upper": f"upper end of the calibrated {share} interval of {what}",
     }
-    return f"{source[rank['by']]}, {end}"
+    return f"{source[rule.by]}, {end}"
 
 
 def formula(text: object) -> Markup:
@@ -82,13 +80,11 @@ def formula(text: object) -> Markup:
     >>> str(formula("CuLa1.85O4<b>"))
     'CuLa<sub>1.85</sub>O<sub>4</sub>&lt;b&gt;'
     """
-    from markupsafe import Markup, escape
-
     return Markup(re.sub(r"(?<=[A-Za-z])(\d+\.?\d*)", r"<sub>\1</sub>", str(escape(text))))  # noqa: S704 (escaped before)
 
 
 def number(value: object) -> str:
-    """Four significant digits, an en dash for nothing.
+    """A value as text: four significant digits; an en dash for nothing.
 
     >>> number(39.123456), number(None), number(True), number(12)
     ('39.12', '–', 'yes', '12')
@@ -101,7 +97,7 @@ def number(value: object) -> str:
 
 
 def facts(content: object, prefix: str = "") -> list[tuple[str, str]]:
-    """The scalars of a nested mapping as (dotted name, text); lists become their length.
+    """The scalars of a nested mapping as (dotted name, text); a long list becomes its length.
 
     >>> facts({"test": {"mae": 0.5}, "seeds": [1, 2]})
     [('test.mae', '0.5'), ('seeds', '1, 2')]
@@ -128,33 +124,35 @@ def _scale(top: Sequence[Mapping[str, Any]], name: str) -> dict[str, float]:
     return {"low": low, "high": high, "factor": 150.0 / max(high - low, 1e-12)}
 
 
-def _funnel(accounting: Mapping[str, int]) -> list[dict[str, Any]]:
-    total = max(accounting["received"], 1)
+def _funnel(balance: Balance) -> list[dict[str, Any]]:
+    total = max(balance.received, 1)
     steps = ("received", "duplicate", "unique", "filtered", "quarantined", "pending", "scored", "unrankable", "ranked")
     lost = {"duplicate", "filtered", "quarantined", "pending", "unrankable"}
-    return [{"name": s, "n": accounting[s], "share": 100 * accounting[s] / total, "lost": s in lost} for s in steps]
+    counts = {name: getattr(balance, name) for name in steps}
+    return [{"name": name, "n": n, "share": 100 * n / total, "lost": name in lost} for name, n in counts.items()]
 
 
-def _histogram(values: Any) -> dict[str, Any]:
+def _histogram(values: NDArray[np.float64]) -> dict[str, Any]:
     finite = values[np.isfinite(values)]
     if not len(finite):
         return {"bars": [], "low": 0.0, "high": 0.0, "most": 0}
     counts, edges = np.histogram(finite, bins=BINS)
     most = int(counts.max())
-    bars = [{"x": 15 * k, "h": 110 * int(c) / most, "n": int(c), "from": float(edges[k]), "to": float(edges[k + 1])}
-            for k, c in enumerate(counts)]  # fmt: skip
+    bars = [
+        {"x": 15 * k, "h": 110 * int(n) / most, "n": int(n), "from": float(edges[k]), "to": float(edges[k + 1])}
+        for k, n in enumerate(counts)
+    ]
     return {"bars": bars, "low": float(edges[0]), "high": float(edges[-1]), "most": most}
 
 
-def _examples(bad: Sequence[Quarantined]) -> dict[str, list[Quarantined]]:
+def _by_reason(bad: Sequence[Quarantined]) -> list[tuple[str, list[Quarantined]]]:
+    """(reason, rows), the most frequent reason first."""
     found: dict[str, list[Quarantined]] = {}
     for row in bad:
-        shown = found.setdefault(str(row.reason), [])
-        if len(shown) < EXAMPLES:
-            shown.append(row)
-    return found
+        found.setdefault(str(row.reason), []).append(row)
+    return sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
 
 
-def _other_properties(summary: Mapping[str, Any], name: str) -> list[dict[str, str]]:
-    every = [item for model in summary["models"] for item in model["properties"]]
-    return [item for item in every if item["name"] != name]
+def _other_properties(summary: Summary) -> list[Property]:
+    every = [item for model in summary.models for item in model.properties]
+    return [item for item in every if item.name != summary.target.name]

@@ -1,47 +1,41 @@
-"""The parts of all tiers of a cascade -> one row per crystal, and what the audit says of those that were set aside.
+"""The tiers of a cascade put together: one row per crystal, and the recall that the audit shows.
 
 Enters: a plan with a cascade and the ledger of its folder, where all tiers are chosen. Leaves: the
-scored rows of each tier with the columns `tier`, `audit` and `tier_<k>_score`, ready to be ranked,
-and the `cascade` section of the summary. It does not know how survivors are chosen
+ranked rows of all tiers with the columns `tier`, `audit` and `tier_<k>_score`, and the `cascade`
+section of the summary. It does not know how survivors are chosen
 (`assay.screening.ranking.cascade`) nor how a recall is estimated
 (`assay.screening.ranking.recall`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from assay.screening.campaign.plan import Plan
-from assay.screening.folder import snapshot
+from assay.screening.folder import results, snapshot
 from assay.screening.folder.ledger import Ledger
+from assay.screening.folder.summary import Cascade, Model, Recall, Tier
 from assay.screening.ranking import cascade, rank, recall
 from assay.screening.ranking.rank import Ranked
-from assay.screening.ranking.recall import Recall
 from assay.screening.runners import worker
 from assay.sources.crystals import empty
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 VALUES = ("mean", "std", "lo", "hi")
-"""What a crystal that was set aside is told of the property that ranks, in the columns of the last
-tier."""
+"""Predictions that the row of a crystal set aside holds, of the property that ranks; its other
+predictions are null."""
 NOVELTY = ("ood", "ood_distance")
 DESCRIBED = ("id", "formula", "elements", "nsites", "ordered")
 """Columns of a part that are no prediction, where nothing is reported."""
 
 
 class Tiers:
-    """Every crystal that tier 0 scored: how far it came, and what each tier said."""
+    """Every crystal that tier 0 scored: the last tier it reached, and its score in each tier."""
 
-    def __init__(self, plan: Plan, book: Ledger) -> None:
-        self._plan, self._book = plan, book
-        self._parts = [cascade.parts(book, tier) for tier in range(len(plan.tiers) + 1)]
+    def __init__(self, plan: Plan, ledger: Ledger) -> None:
+        self._plan, self._ledger = plan, ledger
+        self._parts = [results.scored(ledger, tier) for tier in range(len(plan.tiers) + 1)]
         self._reached = len(plan.tiers)
         """The last tier."""
         groups = [*([tier] for tier in plan.tiers), plan.ensembles]
@@ -50,18 +44,18 @@ class Tiers:
         self.ids = _ids(self._parts[0])
         self._place = {name: row for row, name in enumerate(self.ids.tolist())}
         self.tier = np.zeros(len(self.ids), np.int32)
-        """(n,) the last tier that a crystal reached, whether that scored it or not."""
+        """(n,) the last tier that a crystal reached, scored there or not."""
         self.audit = np.zeros(len(self.ids), bool)
-        """(n,) drawn from those that were set aside."""
+        """(n,) True for crystals drawn at random from those that were set aside."""
         self.aside_by = np.zeros(len(self.ids), np.int32)
         """(n,) the last cheap tier that a crystal reached."""
         for tier in range(1, self._reached + 1):
-            rows = self._rows(cascade.members(book, tier))
+            rows = self._rows(cascade.members(ledger, tier))
             self.tier[rows] = tier
             if tier < self._reached:
                 self.aside_by[rows] = tier
             else:
-                self.audit[self._rows(cascade.members(book, tier, only_audit=True))] = True
+                self.audit[self._rows(cascade.members(ledger, tier, only_audit=True))] = True
         self.scores = np.stack([self._scores(tier) for tier in range(self._reached + 1)])
         """(tiers, n) by the rank rule; NaN where a tier did not score a crystal, or not with a
         finite number."""
@@ -78,22 +72,17 @@ class Tiers:
         return scores
 
     def rank(self) -> Ranked:
-        """What the last tier scored in the order of a ranking, then what the tier before it set aside, and so on."""
-        import pyarrow as pa
-
+        """All tiers ranked: first the crystals of the last tier, then those set aside, tier by tier."""
         rule, units = self._plan.campaign.rank, self._plan.units
-        last = rank.rank(self._table(self._reached), rule, self._plan.targets[-1], units)
-        ranked = [last, *(rank.rank(self._table(tier), rule, self._plan.targets[tier], units)
-                          for tier in reversed(range(self._reached)))]  # fmt: skip
+        farthest_first = reversed(range(self._reached + 1))
+        ranked = [rank.rank(self._table(tier), rule, self._plan.targets[tier], units) for tier in farthest_first]
         candidates = pa.concat_tables([each.candidates for each in ranked], promote_options="permissive")
         numbers = pa.array(np.arange(1, candidates.num_rows + 1, dtype=np.int64))
         unrankable = pa.concat_tables([each.unrankable for each in ranked], promote_options="permissive")
         return Ranked(candidates.set_column(0, "rank", numbers), unrankable)
 
     def _table(self, tier: int) -> pa.Table:
-        """What a tier scored and did not hand on: reported columns of tier 0, predictions of the tier."""
-        import pyarrow as pa
-
+        """Crystals whose last tier is this one: reported columns of tier 0, predictions of the tier."""
         part = self._parts[tier]
         part = self._blank[tier] if part is None else part
         rows = self._rows(_ids(part))
@@ -110,7 +99,7 @@ class Tiers:
         return table
 
     def _described(self) -> pa.Table:
-        """What tier 0 tells of its crystals beside its predictions; a name with another meaning here gets a prefix."""
+        """Columns of tier 0 that are no predictions; a name that a prediction has gets a prefix."""
         content = self._blank[0] if self._parts[0] is None else self._parts[0]
         predicted = self._predictions(0)
         content = content.select([name for name in content.column_names if name not in predicted])
@@ -119,7 +108,7 @@ class Tiers:
         return content.rename_columns([f"reported_{name}" if name in taken else name for name in content.column_names])
 
     def _predicted(self, tier: int) -> list[str]:
-        """Columns that a tier fills: the last one all that it predicts, another one what ranks."""
+        """Predictions that the rows of a tier hold: all of the last tier, of others those that rank."""
         every = self._predictions(self._reached)
         if tier == self._reached:
             return every
@@ -129,33 +118,45 @@ class Tiers:
     def _predictions(self, tier: int) -> list[str]:
         return [name for name in self._blank[tier].column_names if name not in DESCRIBED]
 
-    def section(self) -> dict[str, Any]:
-        """The section `cascade` of the summary."""
-        cheap = [self._counts(tier) for tier in range(self._reached)]
-        found = self.recall()
-        last = {"entered": int((self.tier == self._reached).sum()), "scored": self._count(self._reached)}
-        drawn = {name: self._selection(self._reached)[name] for name in ("audit", "aside")}
-        return {"tiers": cheap, "last": last, **drawn, "recall": None if found is None else asdict(found)}
+    def summary(self, models: list[Model]) -> Cascade:
+        """The cascade in numbers; `models` are its cheap ensembles."""
+        last = self._selection(self._reached)
+        return Cascade(
+            tiers=[self._summarised(tier) for tier in range(self._reached)],
+            entered=int((self.tier == self._reached).sum()),
+            scored=self._count(self._reached),
+            audit=last["audit"],
+            aside=last["aside"],
+            recall=self.recall(),
+            models=models,
+        )
 
     def _selection(self, tier: int) -> dict[str, int]:
-        """How many were chosen for a tier, and of what."""
-        record = self._book.find("selection", str(tier))
+        """How many crystals were chosen for a tier, and how many were set aside."""
+        record = self._ledger.find("selection", str(tier))
         assert record is not None
         return record.counts
 
-    def _counts(self, tier: int) -> dict[str, Any]:
-        setting, target = self._plan.campaign.tiers()[tier], self._plan.targets[tier]
-        told = {name: self._selection(tier + 1)[name] for name in ("entered", "survivors", "unjudged")}
-        return {"model": target.model, "keep": setting.keep, "level": target.level, "calibrated": target.calibrated,
-                "scored": self._count(tier), **told}  # fmt: skip
+    def _summarised(self, tier: int) -> Tier:
+        target, selection = self._plan.targets[tier], self._selection(tier + 1)
+        return Tier(
+            model=target.model,
+            keep=self._plan.campaign.tiers()[tier].keep,
+            level=target.level,
+            calibrated=target.calibrated,
+            entered=selection["entered"],
+            scored=self._count(tier),
+            survivors=selection["survivors"],
+            unjudged=selection["unjudged"],
+        )
 
     def _count(self, tier: int) -> int:
         part = self._parts[tier]
         return 0 if part is None else int(part.num_rows)
 
     def recall(self) -> Recall | None:
-        """How much of the best k the cascade found; None before everything is scored, or without an audit."""
-        if any(self._book.find("part", chunk.name) is None for chunk in snapshot.chunks(self._book)):
+        """How much of the best k was found; None before everything is scored, or without an audit."""
+        if any(self._ledger.find("part", chunk.name) is None for chunk in snapshot.chunks(self._ledger)):
             return None
         settings, rule = self._plan.campaign.cascade, self._plan.campaign.rank
         assert settings is not None
@@ -167,16 +168,14 @@ class Tiers:
         return recall.estimate(sample, settings.k or rule.top)
 
 
-def lines(section: Mapping[str, Any], model: str) -> list[str]:
-    """What a cascade did and how much it found, in sentences."""
-    told = [f"{tier['model']} scored {tier['scored']:,} and let {tier['survivors']:,} through; "
-            for tier in section["tiers"]]  # fmt: skip
-    audit = f"{section['audit']:,} drawn at random from the {section['aside']:,} that were set aside"
-    found = section["recall"] and Recall(**section["recall"])
-    summed = [f"Cascade: {''.join(told)}{model} scored these and {audit}."]
-    if found is None:
-        return [*summed, "How many of the best were missed is unknown: it is told once an audit is scored."]
-    return [*summed, _by_errors(found, model), _by_counting(found)]
+def lines(found: Cascade, model: str) -> list[str]:
+    """The cascade in sentences: the work of each tier, and the recall; `model` scored the last one."""
+    cheap = "".join(f"{tier.model} scored {tier.scored:,} and let {tier.survivors:,} through; " for tier in found.tiers)
+    audit = f"{found.audit:,} drawn at random from the {found.aside:,} that were set aside"
+    first = f"Cascade: {cheap}{model} scored these and {audit}."
+    if found.recall is None:
+        return [first, "How many of the best were missed is unknown until an audit is scored."]
+    return [first, _by_errors(found.recall, model), _by_counting(found.recall)]
 
 
 def _by_errors(found: Recall, model: str) -> str:
@@ -202,4 +201,4 @@ def _by_counting(found: Recall) -> str:
 
 
 def _ids(part: pa.Table | None) -> NDArray[np.str_]:
-    return cascade.NOBODY if part is None else np.array(part["id"].to_pylist(), dtype=np.str_)
+    return cascade.EMPTY if part is None else np.array(part["id"].to_pylist(), dtype=np.str_)

@@ -391,10 +391,11 @@ def _campaign(
 
 def _finish(outcome: Outcome, *, table: bool = True) -> None:
     from assay.screening.campaign import outputs
+    from assay.screening.folder.results import Results
 
     if table and outcome.summary is not None:
-        typer.echo("\n".join(outputs.table_text(outcome.folder, outcome.summary)))
-    counts = ", ".join(f"{n:,} {name}" for name, n in vars(outcome.accounts).items() if n or name == "ranked")
+        typer.echo("\n".join(outputs.table_text(Results(outcome.folder))))
+    counts = ", ".join(f"{n:,} {name}" for name, n in vars(outcome.balance).items() if n or name == "ranked")
     typer.echo(f"{counts} -> {outcome.folder}", err=True)
     if outcome.code is not Exit.DONE:
         raise Failure(outcome.code, outcome.note)

@@ -1,46 +1,46 @@
-"""Rows are conserved: the balance of a campaign.
+"""The balance of a campaign: where every received row is.
 
-Enters: the ledger. Leaves: `Accounts`, checked; a broken balance is a failure (exit 70), never a
-warning.
+Enters: the ledger. Leaves: a `Balance` that adds up; one that does not is a failure (exit 70),
+never a warning. It does not know why a row was refused.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from assay.screening.folder import snapshot
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.snapshot import Chunk
-from assay.screening.pulling import readers
-from assay.screening.settings.config import Campaign, DatabaseSource, PrototypeSource, Source
 from assay.screening.settings.exits import Exit, Failure
 
 
 @dataclass(frozen=True)
-class Accounts:
-    """Where every received row is."""
+class Balance:
+    """Counts of rows, by what became of them."""
 
     received: int
     """Rows the sources sent."""
     unique: int
     duplicate: int
-    """Rows whose id had come before, or that another row stands for because both are the same
-    crystal."""
+    """Rows whose id came before, and rows that are the same crystal as another row, which stands
+    for both."""
     scored: int
-    """By the last tier that they reached, in a cascade."""
+    """Predicted; in a cascade, by the last tier that they reached."""
     quarantined: int
     filtered: int
     pending: int
-    """Not pulled into chunks yet, or in a chunk that is not scored yet."""
+    """Not in a chunk yet, or in a chunk that is not scored yet."""
     ranked: int
     unrankable: int
     """Scored, but the prediction is not finite."""
 
-    def check(self) -> Accounts:
-        """Raise when the balance does not hold."""
+    def check(self) -> Balance:
+        """The same balance, when it adds up.
+
+        Raises:
+            Failure: BALANCE_BROKEN, when it does not.
+        """
         rules = {
             "received = unique + duplicate": self.received == self.unique + self.duplicate,
             "unique = scored + quarantined + filtered + pending": self.unique
@@ -49,8 +49,11 @@ class Accounts:
         }
         broken = [rule for rule, holds in rules.items() if not holds]
         if broken:
-            raise Failure(Exit.BALANCE_BROKEN, f"{broken[0]} does not hold ({asdict(self)}); do not use this "
-                          "campaign folder, and report this as a defect")  # fmt: skip
+            raise Failure(
+                Exit.BALANCE_BROKEN,
+                f"{broken[0]} does not hold ({asdict(self)}); do not use this campaign folder, and report this as a "
+                "defect",
+            )
         return self
 
     def bad_fraction(self) -> float:
@@ -58,7 +61,7 @@ class Accounts:
         return self.quarantined / max(self.unique - self.filtered, 1)
 
 
-def take(ledger: Ledger, ranked: int | None = None, unrankable: int = 0) -> Accounts:
+def take(ledger: Ledger, ranked: int | None = None, unrankable: int = 0) -> Balance:
     """Count a campaign as its ledger stands; before ranking, all scored rows count as ranked."""
     counts = dict.fromkeys(("received", "unique", "duplicate", "quarantined", "filtered", "scored", "pending"), 0)
     for source in [record.key for record in ledger.all("plan")]:
@@ -72,7 +75,7 @@ def take(ledger: Ledger, ranked: int | None = None, unrankable: int = 0) -> Acco
         for name, count in _parts(ledger, chosen).items():
             counts[name] += count
     scored = counts["scored"]
-    return Accounts(**counts, ranked=scored if ranked is None else ranked, unrankable=unrankable).check()
+    return Balance(**counts, ranked=scored if ranked is None else ranked, unrankable=unrankable).check()
 
 
 def _shard(ledger: Ledger, source: str, shard: int) -> dict[str, int]:
@@ -97,41 +100,3 @@ def _parts(ledger: Ledger, chunks: Sequence[Chunk]) -> dict[str, int]:
         counts["scored"] += part.counts["scored"] if part else 0
         counts["quarantined"] += part.counts["quarantined"] if part else 0
     return counts
-
-
-def sources(ledger: Ledger, campaign: Campaign) -> list[dict[str, Any]]:
-    """One row per source: what it is, what it announced, what it sent."""
-    rows = []
-    for name, source in campaign.named_sources().items():
-        done = ledger.find("source", name)
-        detail = done.detail if done else {}
-        shards = snapshot.finished(ledger, name)
-        pages = [page for shard in range(shards + 1) for page in snapshot.pages(ledger, name, shard)]
-        rows.append({
-            "name": name,
-            "kind": source.kind,
-            "shards": shards,
-            "received": sum(page.counts["received"] for page in pages),
-            "quarantined": sum(page.counts["quarantined"] for page in pages),
-            "expected": detail.get("expected"),
-            "complete": bool(detail.get("complete", False)),
-            "error": detail.get("error", ""),
-            **_provenance(source),
-        })  # fmt: skip
-    return rows
-
-
-def reasons(rows: list[Any]) -> dict[str, int]:
-    """Quarantine reason -> count, most frequent first."""
-    counted = Counter(str(row.reason) for row in rows)
-    return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _provenance(source: Source) -> dict[str, str]:
-    if not isinstance(source, DatabaseSource):
-        hypothetical = isinstance(source, PrototypeSource)
-        title = "hypothetical crystals (decorated prototypes)" if hypothetical else "own files"
-        return {"title": title, "licence": "none needed" if hypothetical else "unknown", "functional": ""}
-    provider = readers.provider(source)
-    functionals = sorted({item.functional for item in provider.properties if item.functional})
-    return {"title": provider.title, "licence": provider.licence, "functional": ", ".join(functionals)}

@@ -1,8 +1,8 @@
-"""Which crystals go on from one tier of a cascade to the next.
+"""The selection of crystals that go on from one tier of a cascade to the next.
 
-Enters: the parts of a tier, and what cuts it. Leaves: chunks of the next tier, named by content
-like those of the snapshot, and one record that names them. A function of the parts alone: the same
-crystals survive in every order of arrival. It does not know how a tier predicts.
+Enters: the parts of a tier, and a `Cut`. Leaves: chunks of the next tier, named by content like
+those of the snapshot, and one record that names them. The selection is a function of the parts
+alone: the same crystals survive in every order of arrival. It does not know how a tier predicts.
 """
 
 from __future__ import annotations
@@ -10,45 +10,44 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from assay.screening.folder import snapshot
+from assay.screening.folder import results, snapshot
 from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.snapshot import Chunk
+from assay.screening.folder.summary import Target
 from assay.screening.ranking import rank
-from assay.screening.ranking.rank import Target
 from assay.screening.settings.config import Campaign, Rank
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from assay.sources import table
 
 AUDIT = "audit"
-"""Column of the last tier's chunks: drawn at random from those that were set aside."""
+"""Column of the last tier's chunks: True for crystals drawn at random from those set aside."""
 CARRIED = ("source", "origin")
-"""What goes on beside the structure; everything else that is reported is in the parts of tier 0."""
-NOBODY = np.array([], dtype=np.str_)
+"""Columns that go on beside the structure; the parts of tier 0 hold all other reported columns."""
+EMPTY: NDArray[np.str_] = np.array([], dtype=np.str_)
 
 
 @dataclass(frozen=True)
 class Cut:
-    """What decides who survives a tier."""
+    """Everything that decides which crystals survive a tier."""
 
     rule: Rank
     target: Target
-    """What ranks, as this tier predicts it."""
+    """The property that ranks, as this tier predicts it."""
     keep: int | float
     """Fraction of the crystals that entered, or a number of crystals."""
     audit: int | None
-    """Crystals drawn from all that were set aside so far; None unless the next tier is the last
+    """Crystals to draw from all that were set aside so far; None unless the next tier is the last
     one."""
     seed: int
     chunk_size: int
 
     def stored(self) -> dict[str, Any]:
-        """As it stands in a record."""
+        """The cut as plain values, for a record."""
         return {**asdict(self), "rule": self.rule.model_dump(mode="json")}
 
     @staticmethod
@@ -59,22 +58,22 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Going:
-    """What became of the crystals that a tier scored."""
+class Selection:
+    """The crystals of a tier that the next tier scores."""
 
     entered: int
     """Crystals in the chunks of the tier."""
     survivors: NDArray[np.str_]
     """(s,) ids."""
     audit: NDArray[np.str_]
-    """(a,) ids drawn from those that this tier and the ones before it set aside; sorted."""
+    """(a,) ids drawn from the crystals that this tier and the ones before it set aside; sorted."""
     aside: int
-    """How many these are, the drawn ones among them."""
+    """Crystals that these tiers set aside, the drawn ones among them."""
     unjudged: int
     """Survivors whose score is not finite."""
 
     def counts(self) -> dict[str, int]:
-        """As they stand in a record."""
+        """The selection in numbers, as its record holds it."""
         return {name: value if isinstance(value, int) else len(value) for name, value in vars(self).items()}
 
 
@@ -87,45 +86,45 @@ def cut(campaign: Campaign, targets: Sequence[Target], tier: int) -> Cut:
     return Cut(campaign.rank, targets[tier], keep, audit, settings.seed, size)
 
 
-def select(book: Ledger, campaign: Campaign, targets: Sequence[Target], tier: int) -> Record:
-    """Commit which crystals of a tier, all of whose parts are committed, the next one scores."""
+def select(ledger: Ledger, campaign: Campaign, targets: Sequence[Target], tier: int) -> Record:
+    """Commit the selection from a tier, all of whose parts are committed."""
     how = cut(campaign, targets, tier)
-    going = choose(book, tier, how)
+    selection = choose(ledger, tier, how)
     made, files = [], {}
-    for name, content in chunks(book, tier, going, how):
-        path, digest = book.put(f"snapshot/{name}.parquet", content)
+    for name, content in chunks(ledger, tier, selection, how):
+        path, digest = ledger.put(f"snapshot/{name}.parquet", content)
         files[path] = digest
         made.append(Chunk(name, path, content.num_rows))
     detail = {"chunks": [vars(chunk) for chunk in made], "cut": how.stored()}
-    return book.record("selection", str(tier + 1), files, going.counts(), detail)
+    return ledger.record("selection", str(tier + 1), files, selection.counts(), detail)
 
 
-def choose(book: Ledger, tier: int, how: Cut) -> Going:
-    """Who goes on from a tier."""
+def choose(ledger: Ledger, tier: int, how: Cut) -> Selection:
+    """The selection from a tier."""
     columns = ["id", *(f"{how.target.name}_{part}" for part in ("mean", "std", "lo", "hi"))]
-    scored = parts(book, tier, columns)
-    entered = sum(chunk.rows for chunk in snapshot.chunks_of(book, tier))
+    scored = results.scored(ledger, tier, columns)
+    entered = sum(chunk.rows for chunk in snapshot.chunks_of(ledger, tier))
     if scored is None:
-        return Going(entered, NOBODY, NOBODY, 0, 0)
+        return Selection(entered, EMPTY, EMPTY, 0, 0)
     ids, std, scores = rank.measure(scored, how.rule, how.target)
     kept = survivors(ids, std, scores, quota(how.keep, entered), lowest=rank.wants_low(how.rule))
     aside = ids[~kept]
     if how.audit is not None:
-        before = [_set_aside(book, earlier) for earlier in range(tier)]
+        before = [_set_aside(ledger, earlier) for earlier in range(tier)]
         aside = np.concatenate([*before, aside])
     audit = drawn(aside, how.audit or 0, how.seed)
-    return Going(entered, ids[kept], audit, len(aside), int((~np.isfinite(scores)).sum()))
+    return Selection(entered, ids[kept], audit, len(aside), int((~np.isfinite(scores)).sum()))
 
 
-def _set_aside(book: Ledger, tier: int) -> NDArray[np.str_]:
-    """Ids that a tier scored and the next one did not get."""
-    scored = parts(book, tier, ["id"])
-    ids = NOBODY if scored is None else np.array(scored["id"].to_pylist(), dtype=np.str_)
-    return np.setdiff1d(ids, members(book, tier + 1))
+def _set_aside(ledger: Ledger, tier: int) -> NDArray[np.str_]:
+    """Ids that a tier scored and the next one does not score."""
+    scored = results.scored(ledger, tier, ["id"])
+    ids = EMPTY if scored is None else np.array(scored["id"].to_pylist(), dtype=np.str_)
+    return np.setdiff1d(ids, members(ledger, tier + 1))
 
 
 def quota(keep: float, rows: int) -> int:
-    """How many of so many crystals go on.
+    """Number of crystals that go on, of `rows`.
 
     >>> quota(0.05, 1000), quota(0.001, 100), quota(5000, 100)
     (50, 1, 5000)
@@ -136,7 +135,7 @@ def quota(keep: float, rows: int) -> int:
 def survivors(
     ids: NDArray[np.str_], std: NDArray[Any], scores: NDArray[Any], most: int, *, lowest: bool = False
 ) -> NDArray[np.bool_]:
-    """(n,) True for the best, in the total order of a ranking, and besides them for whatever has no finite score.
+    """(n,) True for the best `most`, in the order of a ranking, and for rows without a finite score.
 
     >>> survivors(np.array(["a", "b", "c"]), np.zeros(3), np.array([1.0, 2.0, np.nan]), 1).tolist()
     [False, True, True]
@@ -148,7 +147,9 @@ def survivors(
 
 
 def drawn(ids: NDArray[np.str_], n: int, seed: int) -> NDArray[np.str_]:
-    """`n` ids at random, sorted: the lowest by sha256 of seed and id, so that the order they come in does not matter.
+    """`n` ids at random, sorted.
+
+    These have the lowest sha256 of seed and id, so that the draw does not depend on their order.
 
     >>> drawn(np.array(["a", "b", "c"]), 2, seed=0).tolist() == drawn(np.array(["c", "a", "b"]), 2, seed=0).tolist()
     True
@@ -157,35 +158,24 @@ def drawn(ids: NDArray[np.str_], n: int, seed: int) -> NDArray[np.str_]:
     return np.array(sorted(by_hash[:n]), dtype=np.str_)
 
 
-def members(book: Ledger, tier: int, *, only_audit: bool = False) -> NDArray[np.str_]:
-    """Ids in the chunks of a tier above 0; of the last one maybe only those that were drawn for the audit."""
-    record = book.find("selection", str(tier))
+def members(ledger: Ledger, tier: int, *, only_audit: bool = False) -> NDArray[np.str_]:
+    """Ids in the chunks of a tier above 0; `only_audit`: those in the last tier for the audit."""
+    record = ledger.find("selection", str(tier))
     if record is None:
-        return NOBODY
-    tables = [book.read(record, path, ["id", AUDIT] if only_audit else ["id"]) for path in record.files]
+        return EMPTY
+    tables = [ledger.read(record, path, ["id", AUDIT] if only_audit else ["id"]) for path in record.files]
     ids = [name for content in tables for name in content["id"].to_pylist()]
     marks = [mark for content in tables for mark in content[AUDIT].to_pylist()] if only_audit else [True] * len(ids)
     return np.array([name for name, mark in zip(ids, marks, strict=True) if mark], dtype=np.str_)
 
 
-def parts(book: Ledger, tier: int, columns: Sequence[str] | None = None) -> pa.Table | None:
-    """What a tier has scored so far, one row per crystal; None when that is nothing."""
-    import pyarrow as pa
-
-    found = [(chunk.name, book.find("part", chunk.name)) for chunk in snapshot.chunks_of(book, tier)]
-    tables = [book.read(part, f"parts/{name}.parquet", columns) for name, part in found if part is not None]
-    return pa.concat_tables(tables, promote_options="permissive") if tables else None  # sources differ in columns
-
-
-def chunks(book: Ledger, tier: int, going: Going, how: Cut) -> Iterator[tuple[str, pa.Table]]:
-    """(name, crystals) of the chunks for the tier after this one; in memory is one of them and one of the snapshot."""
-    import pyarrow as pa
-
-    audit = None if how.audit is None else set(going.audit.tolist())
-    wanted = {*going.survivors.tolist(), *going.audit.tolist()}
+def chunks(ledger: Ledger, tier: int, selection: Selection, how: Cut) -> Iterator[tuple[str, pa.Table]]:
+    """(name, crystals) of each chunk for the next tier; memory holds it and one chunk of the snapshot."""
+    audit = None if how.audit is None else set(selection.audit.tolist())
+    wanted = {*selection.survivors.tolist(), *selection.audit.tolist()}
     size, folder = how.chunk_size, f"tier-{tier + 1}"
     left: pa.Table | None = None
-    for piece in _pieces(book, wanted):
+    for piece in _pieces(ledger, wanted):
         left = piece if left is None else pa.concat_tables([left, piece], promote_options="permissive")
         while left.num_rows >= size:
             yield _named(left.slice(0, size), folder, audit)
@@ -194,23 +184,17 @@ def chunks(book: Ledger, tier: int, going: Going, how: Cut) -> Iterator[tuple[st
         yield _named(left, folder, audit)
 
 
-def _pieces(book: Ledger, wanted: Collection[str]) -> Iterator[pa.Table]:
+def _pieces(ledger: Ledger, wanted: Collection[str]) -> Iterator[pa.Table]:
     """The crystals of some ids, in the order of the snapshot."""
-    import pyarrow as pa
-
-    from assay.sources import table
-
     names = {*(column.name for column in table.CRYSTAL_FIELDS), *CARRIED}
-    for record in book.all("chunks"):
+    for record in ledger.all("chunks"):
         for chunk in record.detail["chunks"]:
-            content = book.read(record, chunk["path"])
+            content = ledger.read(record, chunk["path"])
             content = content.select([name for name in content.column_names if name in names])
             yield content.filter(pa.array([name in wanted for name in content["id"].to_pylist()], pa.bool_()))
 
 
 def _named(content: pa.Table, folder: str, audit: Collection[str] | None) -> tuple[str, pa.Table]:
-    from assay.sources import table
-
     crystals, _ = table.from_table(content, "chunk")
     if audit is not None:
         crystals = crystals.with_columns(**{AUDIT: np.array([name in audit for name in crystals.ids.tolist()], bool)})

@@ -11,30 +11,15 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from assay.screening.folder.summary import Target
 from assay.screening.settings.config import Rank
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-
-@dataclass(frozen=True)
-class Target:
-    """The predicted property that ranks."""
-
-    model: str
-    """Name of the ensemble."""
-    name: str
-    unit: str
-    level: float = 0.9
-    """Nominal coverage of the interval `_lo` to `_hi`."""
-    calibrated: bool = False
-    """Whether `_std` estimates the error; else it is what the members disagree on
-    (`assay.models.ensemble.calibration`)."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +34,6 @@ class Ranked:
 
 def rank(scored: pa.Table, rule: Rank, target: Target, units: Mapping[str, str]) -> Ranked:
     """Order the scored rows by a predicted property; `units` is property -> unit, kept in the field metadata."""
-    import pyarrow as pa
-
     ids, std, scores = measure(scored, rule, target)
     rows = np.flatnonzero(np.isfinite(scores))
     best = rows[order(scores[rows], std[rows], ids[rows], not wants_low(rule))]
@@ -106,8 +89,6 @@ def order(scores: NDArray[Any], std: NDArray[Any], ids: NDArray[Any], descending
     >>> order(np.array([1.0, 2.0, 2.0]), np.array([0.1, 0.3, 0.2]), np.array(["a", "b", "c"])).tolist()
     [2, 1, 0]
     """
-    import polars as pl
-
     frame = pl.DataFrame({"score": scores, "std": std, "id": ids.astype(object)}, schema_overrides={"id": pl.String})
     arranged = frame.with_row_index("row").sort(["score", "std", "id"], descending=[descending, False, False])
     return arranged["row"].to_numpy().astype(np.int64)
@@ -123,8 +104,6 @@ def wants_low(rule: Rank) -> bool:
 
 
 def _with_units(table: pa.Table, units: Mapping[str, str]) -> pa.Table:
-    import pyarrow as pa
-
     fields = []
     for field in table.schema:
         owner = next((name for name in units if field.name.startswith(f"{name}_")), None)

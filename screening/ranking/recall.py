@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.screening.folder.summary import Recall
+
 CONFIDENCE = 0.95
 """Of the bounds, one-sided."""
 NEIGHBOURS = 50
@@ -41,34 +43,6 @@ class Sample:
     """(n,) their full scores."""
     aside: Scores
     """(u,) cheap scores of those that were set aside and not audited; finite."""
-
-
-@dataclass(frozen=True)
-class Recall:
-    """How much of the top k of an exhaustive screening was found."""
-
-    k: int
-    survivors: int
-    audited: int
-    aside: int
-    """Crystals set aside, the audited ones among them."""
-    beating: int
-    """Audited crystals that reach the k-th best survivor."""
-    counted: float
-    """Estimate of the recall from the count alone."""
-    at_least: float
-    """Lower bound of the recall from the count alone, at `CONFIDENCE`."""
-    at_best: float
-    """The same bound if no audited crystal had beaten any survivor: more than the count of so few
-    could not show."""
-    missed: float
-    """Expected number of crystals, set aside and not audited, that beat the k-th best survivor;
-    from the errors."""
-    expected: float
-    """Estimate of the recall from the errors."""
-    rests_on: float
-    """Effective number of audited crystals that `missed` comes from; below about 10 it may be far
-    off."""
 
 
 def estimate(sample: Sample, k: int) -> Recall | None:

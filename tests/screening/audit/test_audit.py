@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from assay.screening.audit import audit
-from assay.screening.audit.audit import Report
+from assay.screening.audit.audit import Findings
 from assay.screening.audit.outputs import Rows
 from assay.screening.campaign import identify
 from assay.screening.campaign.plan import Plan
@@ -38,12 +38,12 @@ def folder(planned: Plan, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def check(folder: Path, planned: Plan) -> Callable[[], Report]:
+def check(folder: Path, planned: Plan) -> Callable[[], Findings]:
     return lambda: audit.check(folder, lambda _: planned.ensembles)
 
 
-def told(report: Report) -> str:
-    return "\n".join(audit.lines(report))
+def text(findings: Findings) -> str:
+    return "\n".join(audit.lines(findings))
 
 
 def only(record: Record) -> str:
@@ -51,59 +51,59 @@ def only(record: Record) -> str:
     return name
 
 
-def test_an_untouched_campaign_is_intact(check: Callable[[], Report]) -> None:
-    report = check()
-    assert report.code is Exit.DONE
-    assert (report.problems, report.notes, report.litter) == ([], [], [])
-    assert report.crystals == small_campaign.SIZE - small_campaign.BAD
-    assert told(report).startswith("intact: ")
+def test_an_untouched_campaign_is_intact(check: Callable[[], Findings]) -> None:
+    findings = check()
+    assert findings.code is Exit.DONE
+    assert (findings.problems, findings.notes, findings.litter) == ([], [], [])
+    assert findings.crystals == small_campaign.SIZE - small_campaign.BAD
+    assert text(findings).startswith("intact: ")
 
 
-def test_every_problem_is_told_with_its_path_and_what_to_do(folder: Path, check: Callable[[], Report]) -> None:
+def test_every_problem_is_told_with_its_path_and_what_to_do(folder: Path, check: Callable[[], Findings]) -> None:
     part = min((folder / "parts").iterdir())
     chunk = max((folder / "snapshot" / "chunks").iterdir())
     flip(part)
     chunk.unlink()
     flip(folder / "report.html")
     (folder / "snapshot" / "stray.parquet").write_bytes(b"half a page")
-    report = check()
-    assert report.code is Exit.DISK
-    assert len(report.problems) == 3
+    findings = check()
+    assert findings.code is Exit.DISK
+    assert len(findings.problems) == 3
     for path, remedy in ((part, "backup"), (chunk, "backup"), (folder / "report.html", "assay report")):
-        (line,) = [line for line in told(report).splitlines() if str(path) in line]
+        (line,) = [line for line in text(findings).splitlines() if str(path) in line]
         assert remedy in line
-    assert report.litter == ["snapshot/stray.parquet"]
-    assert told(report).splitlines()[-1].startswith("3 problems in ")
+    assert findings.litter == ["snapshot/stray.parquet"]
+    assert text(findings).splitlines()[-1].startswith("3 problems in ")
 
 
-def test_a_damaged_log_does_not_hide_damaged_files(folder: Path, check: Callable[[], Report]) -> None:
+def test_a_damaged_log_does_not_hide_damaged_files(folder: Path, check: Callable[[], Findings]) -> None:
     log = sorted((folder / "log").iterdir())
     flip(log[3])
     log[7].unlink()
     flip(min((folder / "parts").iterdir()))
-    report = check()
-    assert report.code is Exit.DISK
+    findings = check()
+    assert findings.code is Exit.DISK
     for word in ("00000003.json does not", "00000008.json stands at position 7", "has sha256"):
-        assert word in told(report)
-    assert "which files it does not name cannot be said" in told(report)
-    assert report.litter == []  # a file that the lost record names is none
+        assert word in text(findings)
+    assert "which files it does not name cannot be said" in text(findings)
+    assert findings.litter == []  # a file that the lost record names is none
 
 
-def test_exchanged_records_are_told_at_both_places(folder: Path, check: Callable[[], Report]) -> None:
+def test_exchanged_records_are_told_at_both_places(folder: Path, check: Callable[[], Findings]) -> None:
     one, other = folder / "log" / "00000004.json", folder / "log" / "00000005.json"
     first, second = one.read_bytes(), other.read_bytes()
     one.write_bytes(second)
     other.write_bytes(first)
-    assert "00000004.json holds record 5" in told(check())
-    assert "00000005.json holds record 4" in told(check())
+    assert "00000004.json holds record 5" in text(check())
+    assert "00000005.json holds record 4" in text(check())
 
 
 @pytest.mark.parametrize("name", ["fingerprint.json", "config.resolved.yaml"])
-def test_what_the_campaign_was_made_with_must_be_there(folder: Path, check: Callable[[], Report], name: str) -> None:
+def test_what_the_campaign_was_made_with_must_be_there(folder: Path, check: Callable[[], Findings], name: str) -> None:
     (folder / name).unlink()
-    report = check()
-    assert report.code is Exit.DISK
-    assert name in told(report)
+    findings = check()
+    assert findings.code is Exit.DISK
+    assert name in text(findings)
 
 
 def test_a_campaign_that_lost_its_fingerprint_does_not_take_another_one(folder: Path) -> None:
@@ -113,13 +113,13 @@ def test_a_campaign_that_lost_its_fingerprint_does_not_take_another_one(folder: 
     assert caught.value.code is Exit.DISK
 
 
-def test_other_settings_are_told_old_and_new(folder: Path, check: Callable[[], Report]) -> None:
+def test_other_settings_are_told_old_and_new(folder: Path, check: Callable[[], Findings]) -> None:
     path = folder / "config.resolved.yaml"
     path.write_text(path.read_text().replace("chunk_size: 16", "chunk_size: 17").replace("by: mean", "by: lower"))
-    report = check()
-    assert report.code is Exit.CONFIG
-    assert "chunk_size: was 16, now 17" in told(report)
-    assert "says rank.by: lower, the outputs were made with mean" in told(report)
+    findings = check()
+    assert findings.code is Exit.CONFIG
+    assert "chunk_size: was 16, now 17" in text(findings)
+    assert "says rank.by: lower, the outputs were made with mean" in text(findings)
 
 
 def test_facts_of_the_model_belong_to_the_fingerprint(folder: Path, model: Path, tmp_path: Path) -> None:
@@ -131,17 +131,17 @@ def test_facts_of_the_model_belong_to_the_fingerprint(folder: Path, model: Path,
     described = json.loads((copy / "ensemble.json").read_text())
     described["told"] = "another story"
     (copy / "ensemble.json").write_text(json.dumps(described))
-    report = audit.check(folder)
-    assert report.code is Exit.CONFIG
-    assert [".files: was" in str(problem) for problem in report.problems] == [True]
+    findings = audit.check(folder)
+    assert findings.code is Exit.CONFIG
+    assert [".files: was" in str(problem) for problem in findings.problems] == [True]
 
 
 def test_a_model_that_is_elsewhere_is_no_problem(folder: Path, model: Path) -> None:
     path = folder / "config.resolved.yaml"
     path.write_text(path.read_text().replace(str(model), "not/here"))
-    report = audit.check(folder)
-    assert report.code is Exit.DONE
-    assert "model folder not/here is not on this machine" in told(report)
+    findings = audit.check(folder)
+    assert findings.code is Exit.DONE
+    assert "model folder not/here is not on this machine" in text(findings)
 
 
 def test_a_damaged_model_is_told(folder: Path, model: Path, tmp_path: Path) -> None:
@@ -150,17 +150,17 @@ def test_a_damaged_model_is_told(folder: Path, model: Path, tmp_path: Path) -> N
     path = folder / "config.resolved.yaml"
     path.write_text(path.read_text().replace(str(model), str(copy)))
     flip(copy / "member-1" / "weights.safetensors")
-    report = audit.check(folder)
-    assert report.code is Exit.CONFIG
-    assert str(copy / "member-1" / "weights.safetensors") in told(report)
+    findings = audit.check(folder)
+    assert findings.code is Exit.CONFIG
+    assert str(copy / "member-1" / "weights.safetensors") in text(findings)
 
 
-def test_a_running_campaign_is_read_as_far_as_it_is(folder: Path, check: Callable[[], Report]) -> None:
+def test_a_running_campaign_is_read_as_far_as_it_is(folder: Path, check: Callable[[], Findings]) -> None:
     flip(folder / "report.html")
     with lock.held(folder):
-        report = check()
-    assert report.code is Exit.DONE
-    assert "a campaign is running here" in told(report)
+        findings = check()
+    assert findings.code is Exit.DONE
+    assert "a campaign is running here" in text(findings)
 
 
 @pytest.mark.parametrize(("name", "why"), [("nothing", "does not exist"), ("empty", "no campaign folder")])
@@ -182,106 +182,106 @@ def test_a_folder_of_another_version_is_refused(folder: Path) -> None:
 # What a defect of the program would leave: every file is as it was written, and still it is wrong.
 
 
-def again(book: Ledger, record: Record, name: str, content: pa.Table, **counts: int) -> None:
+def again(ledger: Ledger, record: Record, name: str, content: pa.Table, **counts: int) -> None:
     """Commit a record again with one of its tables replaced."""
-    files = {**record.files, name: table.write(content, book.folder / name)}
-    book.record(record.kind, record.key, files, {**record.counts, **counts}, record.detail)
+    files = {**record.files, name: table.write(content, ledger.folder / name)}
+    ledger.record(record.kind, record.key, files, {**record.counts, **counts}, record.detail)
 
 
-def committed(book: Ledger, kind: str, which: int = 0) -> Record:
-    return book.all(kind)[which]
+def committed(ledger: Ledger, kind: str, which: int = 0) -> Record:
+    return ledger.all(kind)[which]
 
 
-def scored_twice(book: Ledger) -> None:
-    record = committed(book, "part")
-    book.record("part", record.key, record.files, record.counts, record.detail)
+def scored_twice(ledger: Ledger) -> None:
+    record = committed(ledger, "part")
+    ledger.record("part", record.key, record.files, record.counts, record.detail)
 
 
-def a_part_of_no_chunk(book: Ledger) -> None:
-    record = committed(book, "part")
-    book.record("part", "0" * 16, record.files, record.counts)
+def a_part_of_no_chunk(ledger: Ledger) -> None:
+    record = committed(ledger, "part")
+    ledger.record("part", "0" * 16, record.files, record.counts)
 
 
-def a_row_too_few(book: Ledger) -> None:
-    record = committed(book, "part")
-    again(book, record, only(record), book.read(record, only(record)).slice(1))
+def a_row_too_few(ledger: Ledger) -> None:
+    record = committed(ledger, "part")
+    again(ledger, record, only(record), ledger.read(record, only(record)).slice(1))
 
 
-def a_row_lost_and_counted_as_lost(book: Ledger) -> None:
-    record = committed(book, "part")
-    again(book, record, only(record), book.read(record, only(record)).slice(1), scored=record.counts["scored"] - 1)
+def a_row_lost_and_counted_as_lost(ledger: Ledger) -> None:
+    record = committed(ledger, "part")
+    again(ledger, record, only(record), ledger.read(record, only(record)).slice(1), scored=record.counts["scored"] - 1)
 
 
-def the_part_of_another_chunk(book: Ledger) -> None:
-    one, other = committed(book, "part", 0), committed(book, "part", 1)
-    again(book, one, only(one), book.read(other, only(other)))
+def the_part_of_another_chunk(ledger: Ledger) -> None:
+    one, other = committed(ledger, "part", 0), committed(ledger, "part", 1)
+    again(ledger, one, only(one), ledger.read(other, only(other)))
 
 
-def a_number_in_another_type(book: Ledger) -> None:
-    record = committed(book, "part")
-    content = book.read(record, only(record))
+def a_number_in_another_type(ledger: Ledger) -> None:
+    record = committed(ledger, "part")
+    content = ledger.read(record, only(record))
     place = content.column_names.index("nsites")
-    again(book, record, only(record), content.set_column(place, "nsites", content["nsites"].cast(pa.int64())))
+    again(ledger, record, only(record), content.set_column(place, "nsites", content["nsites"].cast(pa.int64())))
 
 
-def a_page_that_delivered_more(book: Ledger) -> None:
-    record = committed(book, "page")
-    book.record("page", record.key, record.files, {**record.counts, "received": 99}, record.detail)
+def a_page_that_delivered_more(ledger: Ledger) -> None:
+    record = committed(ledger, "page")
+    ledger.record("page", record.key, record.files, {**record.counts, "received": 99}, record.detail)
 
 
-def a_shard_that_delivered_less(book: Ledger) -> None:
-    record = committed(book, "shard")
-    book.record("shard", record.key, {}, {**record.counts, "received": 1}, record.detail)
+def a_shard_that_delivered_less(ledger: Ledger) -> None:
+    record = committed(ledger, "shard")
+    ledger.record("shard", record.key, {}, {**record.counts, "received": 1}, record.detail)
 
 
-def a_source_with_more_shards(book: Ledger) -> None:
-    record = committed(book, "source")
-    book.record("source", record.key, {}, {**record.counts, "shards": 9}, record.detail)
+def a_source_with_more_shards(ledger: Ledger) -> None:
+    record = committed(ledger, "source")
+    ledger.record("source", record.key, {}, {**record.counts, "shards": 9}, record.detail)
 
 
-def a_chunk_with_other_content(book: Ledger) -> None:
-    record = committed(book, "chunks")
+def a_chunk_with_other_content(ledger: Ledger) -> None:
+    record = committed(ledger, "chunks")
     name = record.detail["chunks"][0]["path"]
-    content = book.read(record, name)
+    content = ledger.read(record, name)
     ids = [f"x{row:03d}" for row in range(content.num_rows)]
-    again(book, record, name, content.set_column(0, "id", pa.array(ids)))
+    again(ledger, record, name, content.set_column(0, "id", pa.array(ids)))
 
 
-def a_crystal_in_two_chunks(book: Ledger) -> None:
-    first, second = committed(book, "chunks", 0), committed(book, "chunks", 1)
+def a_crystal_in_two_chunks(ledger: Ledger) -> None:
+    first, second = committed(ledger, "chunks", 0), committed(ledger, "chunks", 1)
     one, other = first.detail["chunks"][0], second.detail["chunks"][0]
-    again(book, second, other["path"], book.read(first, one["path"]))
+    again(ledger, second, other["path"], ledger.read(first, one["path"]))
 
 
-def a_filter_that_took_nothing(book: Ledger) -> None:
-    record = committed(book, "chunks")
-    book.record("chunks", record.key, record.files, {**record.counts, "filtered": 4}, record.detail)
+def a_filter_that_took_nothing(ledger: Ledger) -> None:
+    record = committed(ledger, "chunks")
+    ledger.record("chunks", record.key, record.files, {**record.counts, "filtered": 4}, record.detail)
 
 
-def two_representatives(book: Ledger) -> None:
-    _identity(book, "representative", lambda values: [True] * len(values))
+def two_representatives(ledger: Ledger) -> None:
+    _identity(ledger, "representative", lambda values: [True] * len(values))
 
 
-def a_cluster_torn_apart(book: Ledger) -> None:
-    content = book.read(committed(book, "identity"), identify.PATH)
+def a_cluster_torn_apart(ledger: Ledger) -> None:
+    content = ledger.read(committed(ledger, "identity"), identify.PATH)
     ids = content["id"].to_pylist()
-    _identity(book, "cluster_id", lambda _: ids)
+    _identity(ledger, "cluster_id", lambda _: ids)
 
 
-def two_clusters_in_one(book: Ledger) -> None:
-    _identity(book, "cluster_id", lambda values: [values[0] if name == values[1] else name for name in values])
+def two_clusters_in_one(ledger: Ledger) -> None:
+    _identity(ledger, "cluster_id", lambda values: [values[0] if name == values[1] else name for name in values])
 
 
-def _identity(book: Ledger, column: str, change: Callable[[list], list]) -> None:
-    record = committed(book, "identity")
-    content = book.read(record, identify.PATH)
+def _identity(ledger: Ledger, column: str, change: Callable[[list], list]) -> None:
+    record = committed(ledger, "identity")
+    content = ledger.read(record, identify.PATH)
     changed = pa.array(change(content[column].to_pylist()), content[column].type)
-    again(book, record, identify.PATH, content.set_column(content.column_names.index(column), column, changed))
+    again(ledger, record, identify.PATH, content.set_column(content.column_names.index(column), column, changed))
 
 
-def a_label_too_many(book: Ledger) -> None:
-    record = committed(book, "labels")
-    book.record("labels", record.key, record.files, {"rows": record.counts["rows"] + 1})
+def a_label_too_many(ledger: Ledger) -> None:
+    record = committed(ledger, "labels")
+    ledger.record("labels", record.key, record.files, {"rows": record.counts["rows"] + 1})
 
 
 @pytest.mark.parametrize(
@@ -306,15 +306,15 @@ def a_label_too_many(book: Ledger) -> None:
     ],
 )
 def test_rows_that_were_lost_or_doubled_are_found(
-    folder: Path, check: Callable[[], Report], defect: Callable[[Ledger], None], sign: str
+    folder: Path, check: Callable[[], Findings], defect: Callable[[Ledger], None], sign: str
 ) -> None:
-    book = Ledger(folder)
-    ranked = committed(book, "ranked")
-    defect(book)
-    book.record("ranked", "all", ranked.files, ranked.counts)  # the outputs still are the newest there is
-    report = check()
-    assert report.code is Exit.BALANCE_BROKEN, told(report)
-    assert sign in told(report)
+    ledger = Ledger(folder)
+    ranked = committed(ledger, "ranked")
+    defect(ledger)
+    ledger.record("ranked", "all", ranked.files, ranked.counts)  # the outputs still are the newest there is
+    findings = check()
+    assert findings.code is Exit.BALANCE_BROKEN, text(findings)
+    assert sign in text(findings)
 
 
 def exchanged(content: pa.Table) -> pa.Table:
@@ -370,16 +370,16 @@ def renumbered(content: pa.Table) -> pa.Table:
     ],
 )
 def test_a_wrong_ranking_is_found(
-    folder: Path, check: Callable[[], Report], defect: Callable[[pa.Table], pa.Table], sign: str
+    folder: Path, check: Callable[[], Findings], defect: Callable[[pa.Table], pa.Table], sign: str
 ) -> None:
-    book = Ledger(folder)
-    record = committed(book, "ranked")
+    ledger = Ledger(folder)
+    record = committed(ledger, "ranked")
     name = "candidates.parquet"
     digest = table.write(defect(table.read(folder / name)), folder / name)
-    book.record("ranked", "all", {**record.files, name: digest}, record.counts)
-    report = check()
-    assert report.code is Exit.BALANCE_BROKEN
-    assert sign in told(report)
+    ledger.record("ranked", "all", {**record.files, name: digest}, record.counts)
+    findings = check()
+    assert findings.code is Exit.BALANCE_BROKEN
+    assert sign in text(findings)
 
 
 def test_rows_are_compared_whatever_their_order() -> None:

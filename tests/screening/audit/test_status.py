@@ -74,7 +74,7 @@ def test_a_ranked_campaign_tells_its_numbers(folder: Path) -> None:
         "labelled": RECEIVED - BAD, "compared": 1, "pairs": SHARED, "rows": RECEIVED - BAD, "clusters": SCORED
     }  # fmt: skip
     assert found["chunks"]["scored"] == found["chunks"]["total"] > SCORED / CHUNK
-    assert found["accounting"]["ranked"] == found["chunks"]["crystals_scored"] == SCORED
+    assert found["balance"]["ranked"] == found["chunks"]["crystals_scored"] == SCORED
     assert (found["holder"], found["suspects"], found["notes"]) == (None, {}, [])
     shown = text(found)
     assert shown.startswith("ranked ")
@@ -186,7 +186,7 @@ def test_a_broken_account_is_a_note(folder: Path) -> None:
     record = book.all("chunks")[0]
     book.record("chunks", record.key, record.files, {**record.counts, "filtered": 7}, record.detail)
     found = status.read(folder)
-    assert found["accounting"] is None
+    assert found["balance"] is None
     assert "does not hold" in text(found)
 
 

@@ -89,7 +89,7 @@ def kill_when(child: subprocess.Popen[str], ready: Callable[[], bool], how: sign
 
 def test_a_thousand_crystals_are_all_accounted_for(reference: Path) -> None:
     summary = json.loads((reference / "summary.json").read_text())
-    counted = summary["accounting"]
+    counted = summary["balance"]
     assert counted["received"] == counted["unique"] == N
     assert counted["scored"] + counted["quarantined"] == N
     assert counted["pending"] == counted["filtered"] == counted["duplicate"] == counted["unrankable"] == 0
@@ -196,7 +196,7 @@ def test_the_same_crystals_from_two_sources_are_scored_once(
     twice = [parquet(real_file, name="a"), parquet(real_file, name="b")]
     done = assay("run", write_config(twice), "--output", "out")
     assert done.returncode == 0, done.stderr
-    counted = json.loads((assay.folder / "out" / "summary.json").read_text())["accounting"]
+    counted = json.loads((assay.folder / "out" / "summary.json").read_text())["balance"]
     assert (counted["received"], counted["duplicate"], counted["unique"]) == (600, 300, 300)
     assert set(table.read(assay.folder / "out" / "candidates.parquet")["source"].to_pylist()) == {"a"}
 
@@ -228,7 +228,7 @@ def test_a_dead_server_is_one_line_and_69(
     sources[0]["when_down"] = "skip"
     done = assay("run", write_config(sources), "--output", "out")
     assert done.returncode == 3
-    assert json.loads((assay.folder / "out" / "summary.json").read_text())["accounting"]["received"] == 300
+    assert json.loads((assay.folder / "out" / "summary.json").read_text())["balance"]["received"] == 300
 
 
 def test_too_many_bad_rows_is_65_and_everything_is_written(

@@ -17,6 +17,7 @@ from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.campaign import drive, plan
 from assay.screening.campaign.plan import Plan
 from assay.screening.folder.ledger import Ledger
+from assay.screening.folder.summary import Merged
 from assay.screening.runners.local import LocalRunner
 from assay.screening.runners.worker import Worker
 from assay.screening.settings import config, yamlfile
@@ -145,10 +146,10 @@ def test_the_same_crystal_of_two_databases_is_scored_once_with_all_its_ids(
     tmp_path: Path, ensembles: list[Ensemble], real: Crystals, twins: list[dict[str, Any]]
 ) -> None:
     outcome = run(planned(tmp_path, ensembles, twins))
-    counted = outcome.accounts
+    counted = outcome.balance
     assert (counted.received, counted.scored, counted.duplicate) == (70, 50, 20)
     assert outcome.summary is not None
-    assert outcome.summary["identity"] == {"rows": 70, "clusters": 50}
+    assert outcome.summary.identity == Merged(rows=70, clusters=50)
     rows = {row["id"]: row for row in table.read(tmp_path / "candidates.parquet").to_pylist()}
     for k in range(20):
         row = rows[str(real.ids[k])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -10,7 +11,11 @@ import pyarrow as pa
 import pytest
 
 from assay.screening.campaign import report
+from assay.screening.folder.balance import Balance
+from assay.screening.folder.delivery import Delivery
+from assay.screening.folder.summary import Merged, Model, Property, Summary, Target
 from assay.screening.ranking.rank import Ranked
+from assay.screening.settings.config import Rank
 from assay.sources.quarantine import Quarantined, Reason, Stage
 
 HOSTILE = [
@@ -26,25 +31,24 @@ HOSTILE = [
 ]
 
 
-def content(text: str) -> tuple[dict[str, Any], list[dict[str, Any]], list[Quarantined], Ranked]:
+def content(text: str) -> tuple[Summary, list[dict[str, Any]], list[Quarantined], Ranked]:
     row = {"rank": 1, "id": text, "formula": f"Fe2{text}", "elements": "Fe", "nsites": 2, "ordered": False,
            "source": text, "tc_mean": 3.0, "tc_std": 0.5, "tc_lo": 2.0, "tc_hi": 4.0, "tc_member_0": 2.5,
            "tc_member_1": 3.5, "ood": True, "score": 3.0}  # fmt: skip
-    names = ("received", "unique", "duplicate", "scored", "quarantined", "filtered", "pending", "ranked", "unrankable")
-    summary = {
-        "campaign": "c",
-        "complete": False,
-        "accounting": dict.fromkeys(names, 1),
-        "identity": {"rows": 5, "clusters": 4},
-        "quarantine": {"malformed": 1},
-        "sources": [{"name": text, "title": text, "received": 1, "expected": None, "complete": False, "error": text,
-                     "licence": text, "functional": text}],
-        "models": [{"name": text, "members": ["cgcnn"], "sha256": ["0" * 64], "elements": 3,
-                    "properties": [{"name": "tc", "unit": "K"}], "facts": {text: {"mae": text}}}],
-        "rank": {"by": "mean", "order": "descending", "threshold": None, "property": "tc", "unit": "K", "level": 0.9},
-        "sha256": {"candidates.parquet": "0" * 64},
-        "fingerprint": {"assay": "1", "filters": text},
-    }  # fmt: skip
+    summary = Summary(
+        campaign="c",
+        complete=False,
+        balance=Balance(1, 1, 1, 1, 1, 1, 1, 1, 1),
+        identity=Merged(rows=5, clusters=4),
+        quarantine={"malformed": 1},
+        sources=[Delivery(text, "files", text, text, text, 1, 1, 1, None, complete=False, error=text)],
+        models=[Model(text, ["cgcnn"], ["0" * 64], [Property("tc", "K")], 3, 0, {text: {"mae": text}})],
+        rank=Rank(),
+        target=Target(text, "tc", "K", 0.9),
+        max_bad=0.05,
+        fingerprint={"assay": "1", "filters": text},
+        sha256={"candidates.parquet": "0" * 64},
+    )
     bad = [Quarantined(text, text, Stage.PULL, Reason.MALFORMED, text)]
     table = pa.table({name: [value] for name, value in row.items()})
     return summary, [row], bad, Ranked(table, table.slice(1))
@@ -96,7 +100,7 @@ def test_the_deviation_is_called_what_it_is() -> None:
     assert "errors that all members share do not show in it" in page
     assert "unlike training" not in page
     far = ranked.candidates.append_column("ood_distance", [[1.7]])
-    summary = summary | {"rank": summary["rank"] | {"calibrated": True}}
+    summary = replace(summary, target=replace(summary.target, calibrated=True))
     page = report.render(summary, far.to_pylist(), bad, Ranked(far, far.slice(1)))
     assert "mean ± calibrated standard deviation of 2 members" in page
     assert "errors that all members share" not in page
@@ -117,4 +121,4 @@ def test_a_campaign_without_candidates_still_has_a_report() -> None:
     ],
 )
 def test_the_rank_rule_is_a_sentence(keys: dict[str, Any], told: str) -> None:
-    assert report.rule_text(content("x")[0]["rank"] | keys) == told
+    assert report.rule_text(Rank(**keys), Target("m", "tc", "K", 0.9)) == told

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.screening.runners.test_cluster import PROTOTYPES, Watched, digests, real_work, run
 
 from assay.featurize.pictures.scene import ViewSpec
 from assay.models.ensemble import checkpoint, ensemble
@@ -19,6 +18,7 @@ from assay.screening.runners.local import LocalRunner
 from assay.screening.settings.exits import Exit
 from assay.sources import table
 from assay.sources.quarantine import Reason
+from tests.screening.runners.test_cluster import PROTOTYPES, Watched, digests, real_work, run
 
 torchvision_ops.register()
 pytest.importorskip("timm", reason="needs timm: pip install assay[vision]")

@@ -1,6 +1,6 @@
 """Every way a server is known to fail, through a whole pull: bounded, accounted for, and no key sent elsewhere.
 
-For each fault and seed: the pull ends in a bounded number of requests; the accounts add up; either
+For each fault and seed: the pull ends in a bounded number of requests; the balance holds; either
 every entry of the server is in the campaign (as a crystal or a refused row), or the campaign says
 that it is incomplete or the source down; and the credential went to this server only and stands in
 no file.

@@ -40,9 +40,9 @@ def test_aflow_over_aflux(tmp_path: Path, model: Path, few: Crystals) -> None:
         source = {"kind": "aflux", "matchbook": "nspecies(1*)", "endpoint": f"{server.url}/API/aflux", "page_limit": 25}
         outcome = run(planned(tmp_path, model, [source]))
     assert outcome.code is Exit.DONE
-    assert outcome.accounts.scored == len(few)
+    assert outcome.balance.scored == len(few)
     assert outcome.summary is not None
-    assert outcome.summary["sources"][0]["title"] == "AFLOW"
+    assert outcome.summary.sources[0].title == "AFLOW"
     assert Ledger(tmp_path).find("plan", "aflow") is not None
 
 
@@ -64,7 +64,7 @@ def test_the_materials_project_with_a_key_by_reference(
         assert all(headers.get("x-api-key") == KEY for _, headers in server.requests)
     with_oxygen = sum("O" in text.split("-") for text in few.elements().tolist())
     assert outcome.code is Exit.DONE
-    assert outcome.accounts.scored == with_oxygen > 5
+    assert outcome.balance.scored == with_oxygen > 5
     gaps = table.read(tmp_path / "out" / "candidates.parquet")["band_gap"].to_pylist()
     assert all(gap is not None for gap in gaps)
     written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +18,8 @@ from assay.screening.campaign import drive, outputs, plan
 from assay.screening.campaign.plan import Plan
 from assay.screening.folder import balance
 from assay.screening.folder.ledger import Ledger, Record
+from assay.screening.folder.results import Results
+from assay.screening.folder.summary import Cascade, Summary
 from assay.screening.ranking import cascade
 from assay.screening.runners import runner, worker
 from assay.screening.runners.local import LocalRunner
@@ -72,14 +73,20 @@ def candidates(folder: Path) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in table.read(folder / "candidates.parquet").to_pylist()}
 
 
-def summary(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "summary.json").read_text())
+def summary(folder: Path) -> Summary:
+    return Results(folder).summary
+
+
+def cascade_of(folder: Path) -> Cascade:
+    found = summary(folder).cascade
+    assert found is not None
+    return found
 
 
 def test_the_best_of_each_tier_go_on_and_everybody_is_listed_once(done: Plan, place: Path, folders: dict) -> None:
     rows = candidates(done.folder)
-    told = summary(done.folder)["cascade"]
-    assert len(rows) == summary(done.folder)["accounting"]["ranked"] == 59
+    found = cascade_of(done.folder)
+    assert len(rows) == summary(done.folder).balance.ranked == 59
     by_fast = sorted(rows.values(), key=lambda row: row["tier_0_score"])
     half = {row["id"] for row in by_fast[:30]}
     assert {name for name, row in rows.items() if row["tier_1_score"] is not None} == half
@@ -88,8 +95,8 @@ def test_the_best_of_each_tier_go_on_and_everybody_is_listed_once(done: Plan, pl
     audit = {name for name, row in rows.items() if row["audit"]}
     assert {name for name, row in rows.items() if row["tier"] == 2} == survivors | audit
     assert audit.isdisjoint(survivors)
-    assert len(audit) == told["audit"] == 10
-    assert told["aside"] == 59 - 8
+    assert len(audit) == found.audit == 10
+    assert found.aside == 59 - 8
     assert {rows[name]["tier_1_score"] is None for name in audit} == {True, False}  # drawn from both tiers
     order = [(-row["tier"], row["score"]) for row in rows.values()]
     assert order == sorted(order)
@@ -149,10 +156,10 @@ def test_what_is_half_done_is_ranked_once_all_tiers_are_chosen(
         with pytest.raises(Failure, match="no scored campaign yet"):
             drive.rerank(asked)
     else:
-        counted = drive.rerank(asked).accounts
+        counted = drive.rerank(asked).balance
         assert counted.pending > 0
         assert counted.ranked + counted.pending == 59
-        assert summary(asked.folder)["cascade"]["recall"] is None
+        assert cascade_of(asked.folder).recall is None
         assert verify.check(asked.folder).code is Exit.DONE
     small_campaign.run(asked)
     assert digests(asked.folder) == digests(done.folder)
@@ -232,7 +239,7 @@ def test_what_a_cheap_tier_cannot_judge_goes_on_and_what_a_tier_refuses_is_quara
     poor = [Poor(done.tiers[0], blind, {lost}), Poor(done.tiers[1], blind, {halfway})]
     full = [Poor(done.ensembles[0], set(), {late, drawn})]
     asked = replace(done, folder=tmp_path, tiers=poor, ensembles=full)
-    counted = small_campaign.run(asked).accounts
+    counted = small_campaign.run(asked).balance
     assert (counted.ranked, counted.quarantined, counted.pending) == (55, 5, 0)
     rows = candidates(tmp_path)
     assert {rows[name]["tier"] for name in blind} == {2}
@@ -240,9 +247,10 @@ def test_what_a_cheap_tier_cannot_judge_goes_on_and_what_a_tier_refuses_is_quara
     refused = table.read(tmp_path / "quarantine.parquet")["id"].to_pylist()
     assert {lost, halfway, late, drawn} < set(refused)
     assert len(refused) == len(set(refused)) == 5
-    told = summary(tmp_path)["cascade"]
-    assert [tier["unjudged"] for tier in told["tiers"]] == [2, 2]
-    assert told["recall"]["audited"] == 10
+    found = cascade_of(tmp_path)
+    assert [tier.unjudged for tier in found.tiers] == [2, 2]
+    assert found.recall is not None
+    assert found.recall.audited == 10
     sources = {group["source"]: group["count"] for group in refusals.read(tmp_path, "source")["groups"]}
     assert sum(sources.values()) == 5
     assert verify.check(tmp_path).problems == []
@@ -266,21 +274,22 @@ def test_next_to_nothing_is_a_cascade_too(folders: dict[str, Path], real: Crysta
     table.write(table.to_table(real[:n]), tmp_path / "a.parquet")
     source = {"kind": "files", "paths": [str(tmp_path / "a.parquet")]}
     asked = planned(tmp_path, folders, tmp_path / "out", sources=[source])
-    assert small_campaign.run(asked).accounts.ranked == n
+    assert small_campaign.run(asked).balance.ranked == n
     assert verify.check(tmp_path / "out").code is Exit.DONE
     if n:
         assert candidates(tmp_path / "out")[str(real.ids[0])]["tier"] == 2
 
 
 def test_what_people_read_tells_tiers_and_recall(done: Plan) -> None:
-    told = summary(done.folder)
-    text = "\n".join(outputs.table_text(done.folder, told, most=20))
+    text = "\n".join(outputs.table_text(Results(done.folder), most=20))
     page = (done.folder / "report.html").read_text()
     for sentence in ("fast scored 59 and let 30 through; middle scored 30 and let 8 through", "By counting alone"):
         assert sentence in text
         assert sentence in page
     assert "(tier 1 only)" in text
-    assert 0 <= told["cascade"]["recall"]["at_least"] <= told["cascade"]["recall"]["expected"] <= 1
+    recall = cascade_of(done.folder).recall
+    assert recall is not None
+    assert 0 <= recall.at_least <= recall.expected <= 1
     lines = "\n".join(plan.describe(done))
     assert "tier 0: score with fast, the best 50 % go on\ntier 1: score with middle, the best 8 crystals go on" in lines
     shown = "\n".join(status.lines(status.read(done.folder)))
@@ -294,8 +303,10 @@ def test_k_and_top_are_no_part_of_the_fingerprint_but_the_rule_is(
     again = planned(place, folders, tmp_path / "out", cascade=tiers(folders, k=3), rank=WISH | {"top": 9})
     outcome = drive.rerank(again)
     assert outcome.summary is not None
-    assert outcome.summary["cascade"]["recall"]["k"] == 3
-    for keys, told in (
+    assert outcome.summary.cascade is not None
+    assert outcome.summary.cascade.recall is not None
+    assert outcome.summary.cascade.recall.k == 3
+    for keys, reason in (
         ({"rank": WISH | {"by": "lower"}}, "cascade.by: was mean, now lower"),
         ({"cascade": tiers(folders, audit=9)}, "cascade.audit: was 10, now 9"),
         ({"cascade": tiers({**folders, "fast": folders["middle"], "middle": folders["fast"]})}, "cascade.0.fast"),
@@ -304,7 +315,7 @@ def test_k_and_top_are_no_part_of_the_fingerprint_but_the_rule_is(
         with pytest.raises(Failure) as caught:
             drive.rerank(planned(place, folders, tmp_path / "out", **keys))
         assert caught.value.code is Exit.CONFIG
-        assert told in str(caught.value)
+        assert reason in str(caught.value)
 
 
 @pytest.mark.parametrize("keep", [0, 0.0, 1.0, 1.5, -3, True, "half"])
@@ -318,57 +329,57 @@ def test_a_wrong_keep_is_refused(place: Path, folders: dict[str, Path], keep: An
 def test_a_tier_must_predict_what_ranks_and_be_another_ensemble(
     place: Path, folders: dict[str, Path], zoo: Path
 ) -> None:
-    for tier, told in ((zoo / "tc", "predicts tc (K); a tier must predict what ranks"),
+    for tier, reason in ((zoo / "tc", "predicts tc (K); a tier must predict what ranks"),
                        (folders["full"], "has the weights of"), (place / "nowhere", "not found")):  # fmt: skip
         chain = {"tiers": [{"model": str(tier), "keep": 9}]}
         path = write_config(place, folders["full"], cascade=chain, output=str(place / "wrong"))
         with pytest.raises(Failure) as caught:
             plan.make(config.load(path))
-        assert told in str(caught.value)
+        assert reason in str(caught.value)
         assert caught.value.code is Exit.CONFIG
 
 
 # What a defect of the program would leave.
 
 
-def again(book: Ledger, record: Record, **keys: Any) -> None:
+def again(ledger: Ledger, record: Record, **keys: Any) -> None:
     content = {name: getattr(record, name) for name in ("files", "counts", "detail")} | keys
-    book.record(record.kind, record.key, content["files"], content["counts"], content["detail"])
+    ledger.record(record.kind, record.key, content["files"], content["counts"], content["detail"])
 
 
-def somebody_else_survived(book: Ledger) -> None:
-    record = book.all("selection")[-1]
+def somebody_else_survived(ledger: Ledger) -> None:
+    record = ledger.all("selection")[-1]
     chunk = record.detail["chunks"][-1]
-    content = book.read(record, chunk["path"])
-    listed = set(cascade.members(book, 2).tolist())
-    first = book.all("chunks")[0]
+    content = ledger.read(record, chunk["path"])
+    listed = set(cascade.members(ledger, 2).tolist())
+    first = ledger.all("chunks")[0]
     other = next(
-        row for row in book.read(first, first.detail["chunks"][0]["path"]).to_pylist() if row["id"] not in listed
+        row for row in ledger.read(first, first.detail["chunks"][0]["path"]).to_pylist() if row["id"] not in listed
     )
     changed = pa.Table.from_pylist([*content.to_pylist()[:-1], {**other, "audit": False}], schema=content.schema)
-    path = book.folder / chunk["path"]
-    again(book, record, files={**record.files, chunk["path"]: table.write(changed, path)})
+    path = ledger.folder / chunk["path"]
+    again(ledger, record, files={**record.files, chunk["path"]: table.write(changed, path)})
 
 
-def a_survivor_too_few(book: Ledger) -> None:
-    record = book.all("selection")[0]
-    again(book, record, counts={**record.counts, "survivors": 29})
+def a_survivor_too_few(ledger: Ledger) -> None:
+    record = ledger.all("selection")[0]
+    again(ledger, record, counts={**record.counts, "survivors": 29})
 
 
-def another_draw(book: Ledger) -> None:
-    record = book.all("selection")[-1]
-    again(book, record, detail={**record.detail, "cut": {**record.detail["cut"], "seed": 4}})
+def another_draw(ledger: Ledger) -> None:
+    record = ledger.all("selection")[-1]
+    again(ledger, record, detail={**record.detail, "cut": {**record.detail["cut"], "seed": 4}})
 
 
-def other_marks(book: Ledger) -> None:
-    record = book.all("selection")[-1]
+def other_marks(ledger: Ledger) -> None:
+    record = ledger.all("selection")[-1]
     files = dict(record.files)
     for path in files:
-        content = book.read(record, path)
+        content = ledger.read(record, path)
         marks = pa.array([not mark for mark in content["audit"].to_pylist()])
         content = content.set_column(content.column_names.index("audit"), "audit", marks)
-        files[path] = table.write(content, book.folder / path)
-    again(book, record, files=files)
+        files[path] = table.write(content, ledger.folder / path)
+    again(ledger, record, files=files)
 
 
 @pytest.mark.parametrize(
@@ -382,22 +393,21 @@ def other_marks(book: Ledger) -> None:
 )
 def test_a_wrong_selection_is_found(done: Plan, tmp_path: Path, defect: Callable[[Ledger], None], sign: str) -> None:
     shutil.copytree(done.folder, tmp_path / "out")
-    book = Ledger(tmp_path / "out")
-    ranked = book.all("ranked")[0]
-    defect(book)
-    book.record("ranked", "all", ranked.files, ranked.counts)
-    told = "\n".join(verify.lines(verify.check(tmp_path / "out")))
-    assert sign in told
+    ledger = Ledger(tmp_path / "out")
+    ranked = ledger.all("ranked")[0]
+    defect(ledger)
+    ledger.record("ranked", "all", ranked.files, ranked.counts)
+    assert sign in "\n".join(verify.lines(verify.check(tmp_path / "out")))
 
 
 def test_a_crystal_ranked_before_one_that_came_farther_is_found(done: Plan, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     shutil.copytree(done.folder, folder)
-    book = Ledger(folder)
-    record = book.all("ranked")[0]
+    ledger = Ledger(folder)
+    record = ledger.all("ranked")[0]
     content = table.read(folder / "candidates.parquet")
     mixed = content.take([*range(30, content.num_rows), *range(30)]).set_column(0, "rank", content["rank"])
     files = {**record.files, "candidates.parquet": table.write(mixed, folder / "candidates.parquet")}
-    book.record("ranked", "all", files, record.counts)
-    told = "\n".join(verify.lines(verify.check(folder)))
-    assert "does not rank what the last tier scored before what it did not" in told
+    ledger.record("ranked", "all", files, record.counts)
+    lines = "\n".join(verify.lines(verify.check(folder)))
+    assert "does not rank what the last tier scored before what it did not" in lines

@@ -19,6 +19,7 @@ from assay.screening.audit import audit
 from assay.screening.campaign import outputs
 from assay.screening.campaign.plan import Plan
 from assay.screening.commands import predict
+from assay.screening.folder.results import Results
 from assay.screening.runners import worker
 from assay.screening.settings.exits import Exit
 from assay.sources import table
@@ -71,9 +72,9 @@ def test_probability_follows_from_the_calibrated_deviation(planned: Plan) -> Non
 def test_the_campaign_verifies_and_its_report_says_what_the_numbers_are(planned: Plan) -> None:
     found = audit.check(planned.folder, lambda _: planned.ensembles)
     assert (found.code, found.problems) == (Exit.DONE, [])
-    summary = json.loads((planned.folder / "summary.json").read_text())
-    assert summary["rank"]["calibrated"] is True
-    assert summary["models"][0]["reference"] == 30
+    summary = Results(planned.folder).summary
+    assert summary.target.calibrated is True
+    assert summary.models[0].reference == 30
     page = (planned.folder / "report.html").read_text()
     assert "mean ± calibrated standard deviation of" in page
     assert "scaled to the errors on held-out crystals" in page
@@ -82,8 +83,7 @@ def test_the_campaign_verifies_and_its_report_says_what_the_numbers_are(planned:
 
 
 def test_the_terminal_marks_what_is_far(planned: Plan) -> None:
-    summary = json.loads((planned.folder / "summary.json").read_text())
-    lines = outputs.table_text(planned.folder, summary, most=10_000)[1:]
+    lines = outputs.table_text(Results(planned.folder), most=10_000)[1:]
     marked = ["(unlike training)" in line for line in lines]
     assert marked == [row > 1 for row in _distances(planned)]
     assert any(marked)

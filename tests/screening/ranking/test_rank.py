@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, strategies as st
 
+from assay.screening.folder.summary import Target
 from assay.screening.ranking import rank
-from assay.screening.ranking.rank import Target
 from assay.screening.settings.config import Rank
 
 TARGET = Target("m", "tc", "K", 0.9)

@@ -128,7 +128,7 @@ def test_crystals_that_kill_workers_are_quarantined_and_nothing_else_changes(
     outcome = run(path, tmp_path / "ray", ClusterRunner(partial(deadly, model, poison), Ray(workers=2)))
     scored = table.read(tmp_path / "ray" / "candidates.parquet")
     refused = table.read(tmp_path / "ray" / "quarantine.parquet")
-    assert outcome.accounts.quarantined == 1
+    assert outcome.balance.quarantined == 1
     assert refused["id"].to_pylist() == [poison]
     assert refused["reason"].to_pylist() == [Reason.WORKER_DIED.value]
     assert set(scored["id"].to_pylist()) == set(whole["id"].to_pylist()) - {poison}

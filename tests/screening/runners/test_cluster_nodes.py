@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.screening.runners.test_cluster import PROTOTYPES, ROOT, actors, digests, raylet_of, real_work, run
 
 from assay.screening.folder.ledger import Ledger
 from assay.screening.runners.local import LocalRunner
+from tests.screening.runners.test_cluster import PROTOTYPES, ROOT, actors, digests, raylet_of, real_work, run
 
 CAMPAIGN = """
 import sys, time

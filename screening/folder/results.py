@@ -1,0 +1,240 @@
+"""The results of a campaign, read from its folder.
+
+Enters: a campaign folder; another process may be writing to it. Leaves: the summary, Arrow tables
+of candidates, refused crystals and predictions, and the crystals themselves. Every file is compared
+with the digest in the log before it is believed. Nothing is written, and nothing is ranked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from assay.screening.folder import snapshot, stamp, summary as summaries
+from assay.screening.folder.ledger import Ledger, Record
+from assay.screening.folder.summary import Summary
+from assay.screening.settings.exits import Exit, Failure
+from assay.sources import table
+from assay.sources.crystals import Crystals, empty
+
+STALE = "older than the last record of the log"
+SHOWN = 10
+"""Candidates shown where nobody says how many."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One row of the ranking, as people look at it first; numbers in the unit of the property."""
+
+    rank: int
+    id: str
+    formula: str
+    mean: float
+    std: float
+    low: float
+    """Lower end of the calibrated interval."""
+    high: float
+    """Upper end of the calibrated interval."""
+    marks: tuple[str, ...]
+    """Reasons for doubt: new element, unlike training, tier 0 only."""
+
+
+class Results:
+    """What a campaign found.
+
+    Tables are pyarrow Tables. `columns` names those to read;
+    unset: all.
+
+    Raises:
+        Failure: CONFIG, when the folder is no campaign folder, or holds no such result yet; DISK,
+            when a file is not as it was written. The message says what to do.
+    """
+
+    def __init__(self, folder: Path | str, ledger: Ledger | None = None) -> None:
+        """`ledger` is that of the folder, where it is read already."""
+        self.folder = Path(folder)
+        stamp.expect(self.folder)
+        self.ledger = Ledger(self.folder) if ledger is None else ledger
+
+    @property
+    def ranked(self) -> bool:
+        """Whether there are candidates."""
+        return self.ledger.find("ranked", "all") is not None
+
+    @property
+    def stale(self) -> bool:
+        """Whether the log went on after the ranking, so that the outputs may lack something."""
+        record = self.ledger.find("ranked", "all")
+        return record is not None and record.sequence != len(self.ledger) - 1
+
+    @cached_property
+    def summary(self) -> Summary:
+        """The campaign in numbers: balance, sources, models, the property that ranks, digests."""
+        path = self._whole("summary.json")
+        try:
+            return summaries.parse(path.read_bytes())
+        except ValueError as error:
+            raise Failure(
+                Exit.CONFIG, f"{path} was made by another version of Assay ({error}); {self.again()}"
+            ) from None
+
+    def candidates(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Every ranked crystal, best first."""
+        return table.read(self._whole("candidates.parquet"), columns)
+
+    def unrankable(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Crystals whose prediction is not a finite number, by id."""
+        return table.read(self._whole("unrankable.parquet"), columns)
+
+    def quarantine(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Refused crystals by id, each with stage, reason, message and origin."""
+        return table.read(self._whole("quarantine.parquet"), columns)
+
+    def predictions(self, columns: Sequence[str] | None = None, *, tier: int = 0) -> pa.Table:
+        """Every scored crystal in the order of the snapshot, also before the ranking.
+
+        In a cascade tier 0 is the cheapest ensemble, which scored everything, and the last tier
+        holds what `models` said.
+        """
+        found = scored(self.ledger, tier, columns)
+        if found is None:
+            raise Failure(Exit.CONFIG, f"{self.folder} holds no predictions of tier {tier}; go on with: assay run")
+        return found
+
+    def crystals(self, ids: Iterable[str]) -> Crystals:
+        """The structures of some crystals, in the order of their ids.
+
+        `ids` may be a list or a column of a table, for example `results.candidates()["id"][:10]`.
+        """
+        wanted = list(dict.fromkeys([ids] if isinstance(ids, str) else map(str, ids)))
+        left, found = set(wanted), []
+        for record in self.ledger.all("chunks"):
+            for chunk in record.detail["chunks"]:
+                here = left and left.intersection(self.ledger.read(record, chunk["path"], ["id"])["id"].to_pylist())
+                if here:
+                    content = table.read(self.folder / chunk["path"])
+                    found.append(content.filter(pa.array([name in here for name in content["id"].to_pylist()])))
+                    left -= here
+        if left:
+            raise ValueError(
+                f"{self.folder} holds no crystal with the id {min(left)!r} ({len(left)} of {len(wanted)} "
+                "are unknown); the ids are those of candidates and predictions"
+            )
+        return _in_order(found, wanted)
+
+    def top(self, most: int = SHOWN) -> list[Candidate]:
+        """The best candidates."""
+        target, last = self.summary.target, self.summary.last_tier
+        parts = [f"{target.name}_{part}" for part in ("mean", "std", "lo", "hi")]
+        content = self.candidates()
+        optional = [name for name in ("ood_distance", "tier") if name in content.column_names]
+        rows = content.select(["rank", "id", "formula", "ood", *optional, *parts]).slice(0, most).to_pylist()
+        return [
+            Candidate(
+                rank=row["rank"],
+                id=row["id"],
+                formula=row["formula"],
+                mean=row[f"{target.name}_mean"],
+                std=row[f"{target.name}_std"],
+                low=row[f"{target.name}_lo"],
+                high=row[f"{target.name}_hi"],
+                marks=_marks(row, last),
+            )
+            for row in rows
+        ]
+
+    def wrong(self) -> dict[str, str]:
+        """Output file -> its defect; empty when the outputs fit the log, or there are none."""
+        record = self.ledger.find("ranked", "all")
+        if record is None:
+            return {}
+        found = {name: self.ledger.wrong(name, digest) for name, digest in record.files.items()}
+        if self.stale:
+            found["summary.json"] = f"is {STALE}"
+        return {name: what for name, what in found.items() if what}
+
+    def __repr__(self) -> str:
+        try:
+            return f"Results({str(self.folder)!r}): {self._described()}"
+        except Failure as failure:
+            return f"Results({str(self.folder)!r}): {failure}"
+
+    def _repr_html_(self) -> str:
+        """The best candidates as an HTML table, for notebooks."""
+        if not self.ranked:
+            return f"<p>{escape(repr(self))}</p>"
+        target = self.summary.target
+        head = ("rank", "formula", f"{target.name} ({target.unit})", "interval", "id", "")
+        rows = [
+            (
+                str(row.rank),
+                row.formula,
+                f"{row.mean:.4g} ± {row.std:.2g}",
+                f"[{row.low:.4g}, {row.high:.4g}]",
+                row.id,
+                ", ".join(row.marks),
+            )
+            for row in self.top()
+        ]
+        lines = [_line("th", head), *(_line("td", row) for row in rows)]
+        return f"<p>{escape(self._described())}</p><table>{''.join(lines)}</table>"
+
+    def _described(self) -> str:
+        if not self.ranked:
+            return "not ranked yet"
+        whole = "" if self.summary.complete else ", a source incomplete"
+        return f"campaign {self.summary.campaign}, {self.summary.balance.ranked:,} crystals ranked{whole}"
+
+    def _whole(self, name: str) -> Path:
+        """An output file that is as the ranking wrote it."""
+        record = self._ranked()
+        wrong = self.ledger.wrong(name, record.files[name])
+        if wrong:
+            raise Failure(Exit.DISK, f"{self.folder / name} {wrong}; {self.again()}")
+        return self.folder / name
+
+    def _ranked(self) -> Record:
+        record = self.ledger.find("ranked", "all")
+        if record is None:
+            raise Failure(Exit.CONFIG, f"{self.folder} is not ranked yet; go on with: assay run")
+        return record
+
+    def again(self) -> str:
+        """Advice on outputs that are damaged."""
+        return f"make the outputs again: assay report {self.folder}"
+
+
+def scored(ledger: Ledger, tier: int, columns: Sequence[str] | None = None) -> pa.Table | None:
+    """What a tier has scored so far, one row per crystal; None when that is nothing."""
+    found = [(chunk.name, ledger.find("part", chunk.name)) for chunk in snapshot.chunks_of(ledger, tier)]
+    tables = [ledger.read(part, f"parts/{name}.parquet", columns) for name, part in found if part is not None]
+    return pa.concat_tables(tables, promote_options="permissive") if tables else None  # sources differ in columns
+
+
+def _in_order(found: Sequence[pa.Table], ids: Sequence[str]) -> Crystals:
+    if not found:
+        return empty()
+    content = pa.concat_tables(found, promote_options="permissive")
+    place = {name: row for row, name in enumerate(content["id"].to_pylist())}
+    crystals, _ = table.from_table(content.take(pa.array([place[name] for name in ids])), "snapshot")
+    return crystals
+
+
+def _marks(row: Mapping[str, Any], last: int) -> tuple[str, ...]:
+    tier = row.get("tier", last)
+    doubts = {
+        "new element": row["ood"],
+        "unlike training": (row.get("ood_distance") or 0.0) > 1,
+        f"tier {tier} only": tier != last,
+    }
+    return tuple(mark for mark, holds in doubts.items() if holds)
+
+
+def _line(cell: str, texts: Sequence[str]) -> str:
+    return f"<tr>{''.join(f'<{cell}>{escape(text)}</{cell}>' for text in texts)}</tr>"

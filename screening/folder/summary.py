@@ -1,0 +1,185 @@
+"""The summary of a ranked campaign: the content of `summary.json`.
+
+Enters: the text of a `summary.json`, or the numbers that a ranking found. Leaves: a `Summary`, or
+its text. It does not know how the numbers are found, nor where the file lies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter
+
+from assay.screening.folder.balance import Balance
+from assay.screening.folder.delivery import Delivery
+from assay.screening.settings.config import Rank
+from assay.sources import durable
+
+
+@dataclass(frozen=True)
+class Target:
+    """The predicted property that ranks."""
+
+    model: str
+    """Name of the ensemble."""
+    name: str
+    unit: str
+    level: float = 0.9
+    """Nominal coverage of the interval `_lo` to `_hi`."""
+    calibrated: bool = False
+    """True when `_std` estimates the error, False when it is the spread of the members
+    (`assay.models.ensemble.calibration`)."""
+
+
+@dataclass(frozen=True)
+class Property:
+    """One property that an ensemble predicts."""
+
+    name: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """One ensemble that scored."""
+
+    name: str
+    members: list[str]
+    sha256: list[str]
+    """Digest of the weights, by member."""
+    properties: list[Property]
+    elements: int
+    """Elements that its training crystals held."""
+    reference: int
+    """Training crystals that `ood_distance` is measured from; 0 when it is not predicted."""
+    facts: dict[str, Any]
+    """The ensemble's own description: data, split, errors on held-out crystals."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The search for the same crystal in several rows."""
+
+    rows: int
+    """Rows that were compared."""
+    clusters: int
+    """Different crystals among them."""
+
+
+@dataclass(frozen=True)
+class Recall:
+    """How much of the top k of an exhaustive screening a cascade found."""
+
+    k: int
+    survivors: int
+    audited: int
+    aside: int
+    """Crystals set aside, the audited ones among them."""
+    beating: int
+    """Audited crystals that reach the k-th best survivor."""
+    counted: float
+    """Estimate of the recall from the count alone."""
+    at_least: float
+    """Lower bound of the recall from the count alone, at 95 % confidence."""
+    at_best: float
+    """The same bound if no audited crystal had beaten any survivor: an audit of this size cannot
+    show more."""
+    missed: float
+    """Expected number of crystals, set aside and not audited, that beat the k-th best survivor;
+    from the errors."""
+    expected: float
+    """Estimate of the recall from the errors."""
+    rests_on: float
+    """Effective number of audited crystals that `missed` comes from; below about 10 it may be far
+    off."""
+
+
+@dataclass(frozen=True)
+class Tier:
+    """A cheap tier of a cascade."""
+
+    model: str
+    keep: int | float
+    """As in the config: a fraction of the crystals that entered, or a number of crystals."""
+    level: float
+    """Nominal coverage of its interval."""
+    calibrated: bool
+    entered: int
+    scored: int
+    survivors: int
+    unjudged: int
+    """Survivors whose score is not finite."""
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """A cascade: each cheap tier, and how much the audit says was missed."""
+
+    tiers: list[Tier]
+    """Cheapest first."""
+    entered: int
+    """Crystals in the last tier."""
+    scored: int
+    """Crystals that the last tier scored."""
+    audit: int
+    """Crystals drawn at random from those set aside, and scored in full."""
+    aside: int
+    """Crystals set aside, the drawn ones among them."""
+    recall: Recall | None
+    """None until an audit is scored."""
+    models: list[Model]
+    """The ensembles of the cheap tiers."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A ranked campaign in numbers."""
+
+    campaign: str
+    """Its name."""
+    complete: bool
+    """Whether every source sent everything it announced."""
+    balance: Balance
+    identity: Merged | None
+    """None when rows were not compared."""
+    quarantine: dict[str, int]
+    """Reason -> quarantined rows."""
+    sources: list[Delivery]
+    models: list[Model]
+    rank: Rank
+    """The `rank` section of the config."""
+    target: Target
+    max_bad: float
+    """Largest accepted fraction of quarantined crystals."""
+    fingerprint: dict[str, str]
+    """Everything that changes a number."""
+    sha256: dict[str, str]
+    """Table -> digest of its file."""
+    cascade: Cascade | None = None
+
+    @property
+    def last_tier(self) -> int:
+        """Number of the tier that scored in full; 0 without a cascade."""
+        return 0 if self.cascade is None else len(self.cascade.tiers)
+
+    def text(self) -> str:
+        """The summary as JSON; equal summaries give equal bytes."""
+        fields = asdict(self) | {"rank": self.rank.model_dump(mode="json")}
+        return durable.canonical(fields)
+
+
+def parse(content: bytes) -> Summary:
+    """The summary of a JSON text.
+
+    Raises:
+        ValueError: when the text is no summary.
+    """
+    return _adapter().validate_json(b"[" + content + b"]")[0]
+
+
+@cache
+def _adapter() -> TypeAdapter[list[Summary]]:
+    # in a list, because pydantic passes a config to dataclasses inside a type, not to a bare one
+    return TypeAdapter(list[Summary], config=ConfigDict(extra="forbid"))
