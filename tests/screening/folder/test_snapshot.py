@@ -86,7 +86,7 @@ def test_rows_are_conserved(one: Any, two: Any, size: int, low: float | None) ->
     chosen = campaign(chunk_size=size, filters={} if low is None else {"reported": {"gap": {"min": low}}})
     with tempfile.TemporaryDirectory() as folder:
         book = sealed(committed(Path(folder), chosen, {"one": one, "two": two}), chosen)
-        counted = balance.take(book)  # raises when the identity is broken
+        counted = balance.take(book)  # raises when the balance is broken
         rows = [table.read(Path(folder) / chunk.path) for chunk in snapshot.chunks(book)]
         refused = snapshot.quarantined(book)
     pages = [page for shards in (one, two) for shard in shards for page in shard]
@@ -182,7 +182,7 @@ def test_only_accepted_licences_are_kept() -> None:
     assert snapshot.keep(campaign(), "one", crystals).all()  # own crystals need none
 
 
-def test_a_broken_identity_is_an_error() -> None:
+def test_a_broken_balance_is_an_error() -> None:
     with pytest.raises(Failure, match="received = unique") as caught:
         Balance(10, 8, 1, 8, 0, 0, 0, 8, 0).check()
     assert caught.value.code is Exit.BALANCE_BROKEN
