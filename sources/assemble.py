@@ -1,8 +1,8 @@
 """The gate for crystals that arrive one by one as plain Python values.
 
-Enters: untrusted values, row by row (`Assembler.add`). Leaves: one batch of `Crystals`, and a
-quarantine record for every refused row. The rules themselves are in `assay.sources.sift`. This
-module does not know servers, files or tables.
+Enters: untrusted values, one crystal at a time (`Assembler.add`). Leaves: one batch of `Crystals`,
+and a quarantine record for each refused crystal. `assay.sources.sift` holds the rules. This module
+does not know servers, files or tables.
 """
 
 from __future__ import annotations
@@ -21,16 +21,14 @@ from assay.sources.sift import CROWDED, MAX_SITES, Unchecked, pointer, safe_cell
 SAME_PLACE = 0.01
 """Å; partly occupied sites closer than this are one disordered site."""
 MAX_TEXT = 4096
-"""Longest accepted id or text column, in characters: array columns are as wide as their longest
-value."""
+"""Longest accepted id or text, in characters: one long text would widen the whole array column."""
 
 
 class Assembler:
-    """Collects crystals one by one out of untrusted Python values; `finish` returns them as one batch.
+    """Collects crystals one by one from untrusted Python values; `finish` returns the batch.
 
-    A row that cannot be used becomes a record in `quarantined`, never an exception. Shapes and
-    types are checked by `add`, values by `finish`, so `quarantined` is complete only after
-    `finish`.
+    A crystal that cannot be used becomes a record in `quarantined`, never an exception. `add`
+    checks shapes and types, `finish` checks values, so `quarantined` is complete after `finish`.
     """
 
     def __init__(self, max_sites: int = MAX_SITES, stage: Stage = Stage.PULL) -> None:
@@ -57,10 +55,12 @@ class Assembler:
         columns: Mapping[str, Any] | None = None,
         cartesian: bool = False,
     ) -> None:
-        """Take one crystal: lattice rows a, b, c in Å, coordinates (fractional, or Å), (Z, occupancy) pairs per site.
+        """Take one crystal.
 
-        A site without species is vacant and left out. Partly occupied sites at one position become
-        one site.
+        The rows of `lattice` are the vectors a, b, c in Å. `coords` holds one position per site,
+        fractional or, with `cartesian`, in Å. `site_species` holds for each site its pairs of
+        atomic number and occupancy. A site without species is vacant and is left out. Partly
+        occupied sites at one position become one site.
         """
         try:
             cell, places = _numeric(lattice, "lattice", (3, 3)), _numeric(coords, "coordinates", (-1, 3))
@@ -85,13 +85,13 @@ class Assembler:
         self._columns.append(columns or {})
 
     def refuse(self, id: object, origin: str, reason: Reason, message: str) -> None:
-        """Record a row that the caller already knows to be unusable."""
+        """Record a crystal that the caller already knows to be unusable."""
         clean = (_one_line(str(text)) for text in (id, origin, message))
         name, source, line = clean
         self.quarantined.append(Quarantined(name, source, self._stage, reason, line))
 
     def finish(self) -> tuple[Crystals, list[Quarantined]]:
-        """The crystals that passed every check, in the order added, and the records of the others."""
+        """Return the crystals that passed every check, in order, and a record for each other."""
         crystals, refusals = sift(_unify_sites(self._arrays()), self._max_sites)
         for row, reason, message in refusals:
             self.refuse(self._ids[row], self._origins[row], reason, message)
@@ -124,7 +124,7 @@ def _rounded(occupancy: list[Any]) -> NDArray[np.float64]:
 
 
 def join(parts: Iterable[Crystals]) -> Crystals:
-    """One batch of all parts, with the columns of any part: NaN or "" where a part does not have one."""
+    """Join batches and keep the columns of each; NaN or "" where a batch lacks a column."""
     parts = [part for part in parts if len(part)]
     if not parts:
         return empty()
@@ -141,7 +141,7 @@ def _blank(model: NDArray[Any], length: int) -> NDArray[Any]:
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
-    """One array per name found in any row: float64 with NaN where missing, or str with "" where missing."""
+    """Turn rows into one array per name: float64 or text, with NaN or "" where a row lacks it."""
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: _column([row.get(name) for row in rows]) for name in names}
 
@@ -189,7 +189,7 @@ def _check_texts(id: str, columns: Mapping[str, Any]) -> None:
 
 
 def _unify_sites(batch: Unchecked) -> Unchecked:
-    """Join partly occupied sites at one position, and equal species on one site, in the rows that have any."""
+    """Merge partly occupied sites at one position, and equal species on one site."""
     site_row = np.repeat(np.arange(len(batch.ids)), np.diff(batch.site_ptr))
     species_row = np.repeat(site_row, np.diff(batch.species_ptr))
     rows = np.unique(species_row[batch.occupancy < 1])
@@ -220,7 +220,7 @@ def _unify_sites(batch: Unchecked) -> Unchecked:
 
 
 def _shared_places(batch: Unchecked, row: int, own: NDArray[np.int64]) -> list[list[int]]:
-    """Sites of one row, grouped where partly occupied sites coincide and together hold at most one atom."""
+    """Group the sites of one crystal that coincide and together hold at most one atom."""
     with np.errstate(all="ignore"):
         gap = batch.frac[own][:, None] - batch.frac[own][None]
         gap = np.linalg.norm((gap - np.round(gap)) @ safe_cells(batch.lattice[row : row + 1])[0], axis=-1)

@@ -119,9 +119,10 @@ class Crystals:
         return self.select(np.arange(len(self))[index])
 
     def select(self, index: NDArray[Any] | Sequence[int]) -> Crystals:
-        """Crystals at the given positions (integers, any order, repeats allowed) or under a boolean mask.
+        """Return the crystals at the given positions, or where a boolean mask is True.
 
-        All of them in order are this batch itself.
+        Positions come in any order and may repeat. A selection of all crystals in order returns
+        this batch itself.
         """
         index = np.asarray(index)
         rows = np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
@@ -182,7 +183,7 @@ class Crystals:
         return np.asarray(np.abs(np.linalg.det(self.lattice)))
 
     def composition(self) -> NDArray[np.float64]:
-        """(n, 119) atoms of each atomic number in the cell, occupancy counted; column 0 is unused."""
+        """(n, 119) atoms per cell of each atomic number, occupancy counted; column 0 is unused."""
         width = MAX_ATOMIC_NUMBER + 1
         flat = self._species_crystal * width + self.numbers
         weights = np.round(self.occupancy.astype(np.float64), 5)
@@ -195,15 +196,16 @@ class Crystals:
         return _joined("-", _SYMBOLS[_ALPHABETICAL[column]].tolist(), row, len(self))
 
     def formulas(self) -> NDArray[Any]:
-        """(n,) str, reduced formula, elements in alphabetical order, for example `CuLa1.85O4Sr0.15`."""
+        """(n,) str, reduced formula, elements alphabetical, for example `CuLa1.85O4Sr0.15`."""
         return reduced_formulas(self.composition())
 
 
 def reduced_formulas(amounts: NDArray[np.float64]) -> NDArray[Any]:
-    """(n,) formulas of the rows of `Crystals.composition`, elements in alphabetical order (as in OPTIMADE).
+    """(n,) reduced formulas of the rows of `Crystals.composition`, elements as in OPTIMADE.
 
-    The divisor is the greatest common one of the whole amounts. Fractional amounts that add up to a
-    whole number share a site, and count as that number.
+    Elements stand in alphabetical order. All amounts are divided by the greatest common divisor of
+    the whole amounts. Fractional amounts that add up to a whole number share a site, so their sum
+    counts as one whole amount.
 
     >>> amounts = np.zeros((2, 119))
     >>> amounts[0, [57, 38, 29, 8]] = 3.7, 0.3, 2, 8
@@ -228,7 +230,7 @@ def reduced_formula(amounts: NDArray[np.float64]) -> str:
 
 
 def _joined(glue: str, parts: Sequence[str], row: NDArray[np.int64], n: int) -> NDArray[Any]:
-    """(n,) the parts of each row, ascending, put together."""
+    """(n,) texts: the parts of each row joined by `glue`; `row` is ascending."""
     ends = np.cumsum(np.bincount(row, minlength=n)).tolist()
     return np.array([glue.join(parts[start:end]) for start, end in zip([0, *ends], ends)], dtype=np.str_)
 

@@ -1,10 +1,10 @@
-"""The named training sets: file, target, unit, level of theory, licence, who to cite.
+"""The named training sets: file, target, unit, level of theory, licence, citation.
 
 Enters: nothing. Leaves: `DATASETS`. This module reads no file; `assay.sources.datasets` does.
 
-Two sets with the same target are not for that the same task: energies and gaps of two levels of
-theory are never mixed. Where a set of the transfer study and a larger one hold the same materials,
-`assay.sources.datasets.same_formula` says which.
+Two sets with the same target may be different tasks: energies and gaps of two levels of theory
+are never mixed. Some materials are in a set of the transfer study and in a larger set as well;
+`assay.sources.datasets.same_formula` finds them.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """Where a training set lies and what it says."""
+    """The description of a training set: its file, its columns and their meaning."""
 
     path: str
-    """Parquet file, relative to the data folder; a file of one's own as it was given."""
+    """Parquet file, relative to the data folder; the user's own file as it was named."""
     target: str
-    """Column with the known values; empty where nothing is known: every value is 0, for learning
-    without labels."""
+    """Column with the known values; empty for learning without labels, where each value is 0."""
     unit: str
     """Unit of the target; `1` for a pure number, `unknown` where a file does not say."""
     functional: str
@@ -28,19 +27,19 @@ class DatasetSpec:
     weight: str
     """Column with row weights; empty for equal weights."""
     licence: str
-    """SPDX identifier, or words where there is none."""
+    """SPDX identifier, or a description where there is none."""
     origin: str
-    """Who to cite, and where the file can be had."""
+    """Citation, and the source of the file."""
     rows: str = ""
-    """Column of flags: the set is the rows where it is true; empty for all."""
+    """Column of flags; the set has the rows where it is true. Empty: all rows."""
     noise: str = ""
-    """Column with the standard deviation of the target; empty where nobody gave one."""
+    """Column with the standard deviation of the target; empty where there is none."""
     formula: str = ""
     """Column with the formula as the source wrote it; empty to take the formula of the crystal."""
     family: str = ""
     """Column with the class of the material; empty where there is none."""
     limits: tuple[float, float] | None = None
-    """Lowest and highest value that is believed; rows beyond are refused."""
+    """Lowest and highest plausible value; rows outside are refused."""
 
 
 FAMILIES: dict[str, str] = {
@@ -55,8 +54,8 @@ FAMILIES: dict[str, str] = {
 """Family by 3DSC's `sc_class`, a rough rule on the elements; a row of two classes is `mixed`.
 
 Of the 493 formulas of `Ferrite` 446 hold iron and 47 nickel without iron (BaNi2As2 and the like).
-All count as iron-based, so that who holds the family out holds its nickel twins out as well.
-`chevrel` has compounds of other structures too (Nb3Se4).
+All count as iron-based, so a split that holds the family out holds the nickel ones out as well.
+`chevrel` contains compounds of other structures too (Nb3Se4).
 """
 
 _3DSC = DatasetSpec(

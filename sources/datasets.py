@@ -1,4 +1,4 @@
-"""Training sets of crystals with known properties: named ones, and files of one's own.
+"""Training sets of crystals with known properties: named sets, and the user's own files.
 
 Enters: a name of `DATASETS` and the folder in the environment variable `ASSAY_DATA`, or
 `FILE.parquet#COLUMN`. Leaves: `Dataset`. This module does not know networks or splits. It downloads
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from assay.sources import table
 from assay.sources.crystals import MAX_ATOMIC_NUMBER, Crystals, reduced_formula
 from assay.sources.dataset_table import DATASETS, FAMILIES, DatasetSpec
 from assay.sources.elements import NUMBERS
@@ -27,9 +28,9 @@ __all__ = ["DATASETS", "FAMILIES", "VARIABLE", "Dataset", "DatasetSpec", "folder
 VARIABLE = "ASSAY_DATA"
 """Environment variable that names the folder of data packs."""
 SAME_SHARE = 5e-4
-"""Largest difference in the share of an element, of all atoms, at which two compositions count as
-one: less than lies between any two formulas of up to 40 atoms, more than rounded occupancies are
-off."""
+"""Largest difference in the atomic share of an element at which two compositions count as one.
+
+Any two formulas of up to 40 atoms differ by more; rounded occupancies differ by less."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Dataset:
     spec: DatasetSpec
     """Where it came from."""
     crystals: Crystals
-    """Sound crystals with a known value, no two of one id."""
+    """Accepted crystals with a known value; each id occurs once."""
     target: NDArray[np.float64]
     """(n,) in `spec.unit`."""
     target_std: NDArray[np.float64]
@@ -56,12 +57,12 @@ class Dataset:
     sha256: str
     """Of the file."""
     dropped: dict[str, int]
-    """Reason -> rows of the set that are no sound crystals, carry no value, or were left out
-    since."""
+    """Reason -> rows of the set that were refused as crystals, have no value, or were left out
+    later."""
 
     @property
     def groups(self) -> NDArray[np.str_]:
-        """(n,) element set of each crystal: what a split keeps together unless told otherwise."""
+        """(n,) element set of each crystal; a split keeps equal ones together by default."""
         return self.keys["element-set"]
 
     @property
@@ -103,8 +104,8 @@ def load(name: str, limit: int | None = None) -> Dataset:
     """Read a training set, or its first `limit` rows.
 
     `name` is a key of `DATASETS`, or `FILE.parquet#COLUMN`: a file in the layout of docs/data.md,
-    with the known values in that column. Unit, functional, licence and origin of such a file are
-    what the metadata of the column say, else `unknown`. Its columns `weight`, `family` and
+    with the known values in that column. The metadata of the column give its unit, functional,
+    licence and origin; a missing one is `unknown`. Its columns `weight`, `family` and
     `COLUMN_std` are used where they exist.
 
     Raises:
@@ -112,8 +113,6 @@ def load(name: str, limit: int | None = None) -> Dataset:
         ValueError: for an unknown name or column, a damaged file, ids that occur twice, or when no
             row has a value.
     """
-    from assay.sources import table
-
     path, spec, stored = _opened(name)
     if spec.rows:
         stored = stored.filter(stored[spec.rows])
@@ -147,16 +146,15 @@ def load(name: str, limit: int | None = None) -> Dataset:
 
 
 def save(path: Path, crystals: Crystals, column: str, values: ArrayLike, **facts: str) -> str:
-    """Write crystals with their known values (n,), NaN where unknown, as a file for `load`; returns `PATH#COLUMN`.
+    """Write crystals with their known values as a file for `load`, and return `PATH#COLUMN`.
 
-    `facts` are any of `unit`, `functional`, `licence`, `origin`.
+    `values` is (n,), NaN where unknown. `facts` are any of `unit`, `functional`, `licence`,
+    `origin`.
 
     Raises:
         ValueError: when `path` does not end in .parquet, for other facts, or a `column` that a
             crystal field has.
     """
-    from assay.sources import table
-
     if path.suffix != ".parquet":
         raise ValueError(f"{path} ends in {path.suffix!r}, expected .parquet")
     if unknown := sorted(set(facts) - set(_FACTS)):
@@ -168,10 +166,10 @@ def save(path: Path, crystals: Crystals, column: str, values: ArrayLike, **facts
 
 
 def same_formula(a: Dataset, b: Dataset) -> NDArray[np.bool_]:
-    """(len(a),) whether a row of `a` has the composition of some row of `b`, to `SAME_SHARE`, whatever its structure.
+    """(len(a),) True where a row of `a` has the composition of a row of `b`, to `SAME_SHARE`.
 
-    The composition is that of the crystals, occupancies counted; how a file spells its formulas
-    does not matter.
+    The structures may differ. The composition comes from the crystals, occupancies counted, not
+    from the formulas that a file states.
     """
     mine, theirs = _shares(a.crystals), _shares(b.crystals)
     order = np.argsort(b.groups, kind="stable")
@@ -188,9 +186,7 @@ _FACTS = ("unit", "functional", "licence", "origin")
 
 
 def _opened(name: str) -> tuple[Path, DatasetSpec, Any]:
-    """The file of a dataset, what it says, and its Arrow table."""
-    from assay.sources import table
-
+    """The file of a dataset, its description, and its Arrow table."""
     file, mark, column = name.rpartition("#")
     if mark and file.endswith(".parquet"):
         path = Path(file)
@@ -208,7 +204,7 @@ def _opened(name: str) -> tuple[Path, DatasetSpec, Any]:
 
 
 def _described(file: str, column: str, stored: Any) -> DatasetSpec:
-    """What a file of one's own says about a column."""
+    """Describe a column of the user's own file."""
     names = stored.column_names
     if column not in names:
         raise ValueError(f"{file} has no column {column!r}; it has {', '.join(names)}")
@@ -237,7 +233,7 @@ def _weights(crystals: Crystals, name: str, path: Path) -> NDArray[np.float64]:
 
 
 def _counted(counts: dict[str, int], more: dict[str, int]) -> dict[str, int]:
-    """Both together, without zeros."""
+    """The sum of both counts, without zeros."""
     return dict(Counter(counts) + Counter(more))
 
 
@@ -259,7 +255,7 @@ _SC_CLASS = "sc_class"
 
 
 def _formulas(crystals: Crystals, column: str) -> NDArray[np.str_]:
-    """(n,) reduced formulas: as the source wrote them where there is a column, else those of the crystals."""
+    """(n,) reduced formulas, from `column` where it is named, else from the crystals."""
     if column:
         texts, inverse = np.unique(crystals.columns[column], return_inverse=True)
         return np.array([_rewritten(text) for text in texts.tolist()], dtype=np.str_)[inverse]

@@ -1,7 +1,7 @@
 """Files that are either whole or absent, even after a crash or on a full disk.
 
-Enters: a path, and for small files their text. Leaves: the file, in its place once everything in it
-is on the disk. This module does not know what is written.
+Enters: a path, and for small files their text. Leaves: the file, which appears under its name once
+its whole content is on the disk. This module does not know the meaning of the content.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from typing import Any, BinaryIO
 def whole(path: Path, *, absent: bool = False) -> Iterator[BinaryIO]:
     """Replace `path`: temporary name in the same folder, fsync, rename, fsync of the folder.
 
-    With `absent` nothing is replaced: the first of several writers creates the file, the others are
-    told.
+    With `absent`, the file is created and never replaced: the first of several writers succeeds.
 
     Raises:
-        FileExistsError: with `absent`, when somebody else was first.
-        OSError: naming `path`, with nothing left behind; what stood there before still does.
+        FileExistsError: with `absent`, when another writer was first.
+        OSError: with the name of `path`; the old file, if any, is untouched and no new one is left.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
@@ -56,7 +55,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Flush the file names of a folder to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -65,23 +64,23 @@ def sync_folder(folder: Path) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Replace `path`, whole or not at all."""
+    """Replace `path` by a file with this text, whole or not at all."""
     make_folder(path.parent)
     with whole(path) as file:
         file.write(text.encode("utf-8"))
 
 
 def put_if_absent(path: Path, text: str) -> None:
-    """Create `path`; FileExistsError when somebody else was first."""
+    """Create `path`; `FileExistsError` when another writer was first."""
     make_folder(path.parent)
     with whole(path, absent=True) as file:
         file.write(text.encode("utf-8"))
 
 
 def sweep(folder: Path) -> None:
-    """Remove what writers that were killed left half written; the caller holds the lock of the folder."""
+    """Remove temporary files of killed writers; the caller holds the lock of the folder."""
     for path in folder.rglob(".*.tmp"):
-        if not path.name.startswith(".LOCK"):  # of somebody who is trying to get the lock
+        if not path.name.startswith(".LOCK"):  # of a process that is trying to get the lock
             path.unlink(missing_ok=True)
 
 

@@ -1,10 +1,11 @@
-"""Which crystals are the same crystal, wherever they come from.
+"""Finds the crystals that are the same crystal, for example in two databases.
 
-Enters: `Crystals`. Leaves: one label of symmetry and composition each, blocks of rows that may be
-the same, pairs that are, and the clusters these form. Labels are cheap and each is made alone, so
-that any process may make any part of them; geometry is compared inside a block only. The result
-depends on the crystals and their ids, not on their order. This module does not know sources,
-properties, or which row of a cluster speaks for it.
+Enters: `Crystals`. Leaves: a label of symmetry and composition per crystal, blocks of crystals that
+may be the same, pairs that are the same, and the clusters that these pairs form. A label depends on
+its own crystal only, so several processes may share the work. Geometry, which is expensive, is
+compared inside a block only. The result depends on the crystals and their ids, not on their order.
+This module does not know sources or properties, and does not choose which crystal of a cluster is
+kept.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import metadata
 from string import ascii_lowercase, ascii_uppercase
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,17 +42,17 @@ COARSE, FINE = 0.1, 0.01
 LARGEST_BLOCK = 200
 """Rows compared with each other; a larger block is cut, see `confirm`."""
 LENGTH, DISPLACEMENT, ANGLE = 0.1, 0.15, 5.0
-"""How far cells may differ in relative length (after scaling to one volume) and degrees, sites in
-(V / sites)^(1/3)."""
+"""Largest differences: cell lengths (relative, after scaling to one volume), sites in units of
+(V / sites)^(1/3), cell angles in degrees."""
 VOLUME = 1.2
-"""Largest ratio of the volumes per site: what functionals, pseudopotentials and magnetic states
-leave open."""
+"""Largest ratio of the volumes per site; functionals, pseudopotentials and magnetic states give one
+crystal different volumes."""
 OCCUPANCY = 0.001
-"""Largest difference of an occupancy; samples of one doping series are often 0.005 apart, and
-superconduct apart."""
+"""Largest difference of an occupancy. Samples of one doping series are often 0.005 apart and have
+different critical temperatures."""
 MOST_POINTS = 100_000
-"""Lattice points within reach of the longest vector; beyond it (a very flat cell) a comparison is
-not affordable."""
+"""Most lattice points within the longest vector; a very flat cell has more, and comparing it would
+take too long."""
 
 LABELS = pa.schema(
     [
@@ -65,7 +67,7 @@ LABELS = pa.schema(
 
 
 def stamp() -> str:
-    """What decides which crystals are the same: library versions and tolerances.
+    """Library versions and tolerances, which decide which crystals are the same.
 
     Raises:
         ValueError: when a library is missing.
@@ -73,20 +75,37 @@ def stamp() -> str:
     try:
         versions = [f"{name} {metadata.version(name)}" for name in ("moyopy", "pymatgen")]
     except metadata.PackageNotFoundError as error:
-        raise ValueError(f"finding the same crystal in two sources needs {error.name}; install assay[structures], or "
-                         "set identity: false") from None  # fmt: skip
+        raise ValueError(
+            f"finding the same crystal in two sources needs {error.name}; install assay[structures], or "
+            "set identity: false"
+        ) from None
     bounds = (COARSE, FINE, LENGTH, DISPLACEMENT, ANGLE, VOLUME, OCCUPANCY, LARGEST_BLOCK)
     return ", ".join([*versions, *map(str, bounds)])
+
+
+@cache
+def _pymatgen() -> SimpleNamespace:
+    """The parts of pymatgen that this module uses, imported on first use."""
+    from pymatgen.analysis import prototypes, structure_matcher
+    from pymatgen.core import lattice, structure
+
+    return SimpleNamespace(
+        WYCKOFF_MULTIPLICITY_DICT=prototypes.WYCKOFF_MULTIPLICITY_DICT,  # type: ignore[attr-defined]  # no __all__
+        canonicalize_element_wyckoffs=prototypes.canonicalize_element_wyckoffs,
+        StructureMatcher=structure_matcher.StructureMatcher,
+        Lattice=lattice.Lattice,
+        Structure=structure.Structure,
+    )
 
 
 def labels(crystals: Crystals) -> pa.Table:
     """One row of `LABELS` per crystal, in order.
 
-    The label is pymatgen's protostructure label, the same text for an ordered crystal:
-    `AB_cF8_225_a_b:Cl-Na` is site ratio, Pearson symbol, space group, Wyckoff letters, occupants.
-    Sites of one composition (to 0.01) count as one occupant, written `La0.92Sr0.08`. So the label
-    holds the composition, whatever the size of the cell. A crystal that the symmetry search at 0.1
-    Å cannot read gets empty labels and space group 0.
+    For an ordered crystal, the label is pymatgen's protostructure label. In `AB_cF8_225_a_b:Cl-Na`
+    stand the site ratio, the Pearson symbol, the space group, the Wyckoff letters and the
+    occupants. Sites of one composition (to 0.01) count as one occupant, written `La0.92Sr0.08`. So
+    the label holds the composition, whatever the size of the cell. Where the symmetry search at
+    0.1 Å fails, the labels are empty and the space group is 0.
     """
     groups, coarse, fine = [], [], []
     for cell in _cells(crystals):
@@ -100,10 +119,10 @@ def labels(crystals: Crystals) -> pa.Table:
 
 
 def blocks(labels: pa.Table) -> NDArray[np.int64]:
-    """(n,) block of each row: the smallest row index in it. Rows that share either label are in one block.
+    """(n,) block of each row, numbered by the smallest row in it.
 
-    Rows of one block may be the same crystal; rows of two blocks are not taken for it. A row
-    without label is alone.
+    Rows that share either label are in one block. Rows of one block may be the same crystal; rows
+    of two blocks count as different. A row without a label is alone in its block.
     """
     pairs = []
     for name in ("label", "label_fine"):
@@ -113,16 +132,16 @@ def blocks(labels: pa.Table) -> NDArray[np.int64]:
 
 
 def confirm(crystals: Crystals, block: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(m, 2) pairs of rows, the representative first, that are the same crystal.
+    """(m, 2) pairs of rows that are the same crystal, the representative first.
 
-    `block` is (n,), from `blocks`; whole blocks may be confirmed apart from each other. Inside a
-    block crystals come in the order of their ids. Each is compared with the representatives found
-    so far, the nearest volume first, is paired with the first that fits, and else becomes a
-    representative. Two fit if the space group at 0.1 Å and the occupants are equal, occupancies,
-    volumes and cells within the tolerances above, and pymatgen's `StructureMatcher` maps the sites
-    on each other. A block of more than `LARGEST_BLOCK` rows is cut, in the order of volume per
-    site, into equal parts below that, with a warning: two equal crystals on both sides of a cut
-    stay apart.
+    `block` is (n,), from `blocks`; each block may have a call of its own. Inside a block, crystals
+    are taken in the order of their ids. Each is compared with the representatives found so
+    far, the nearest volume first. It is paired with the first one that fits; where none fits, it
+    becomes a representative itself. Two crystals fit under three conditions: their space groups at
+    0.1 Å and their occupants are equal; their occupancies, volumes and cells agree within the
+    tolerances above; pymatgen's `StructureMatcher` maps their sites on each other. A block of more
+    than `LARGEST_BLOCK` rows is cut by volume per site into smaller parts of equal size, with a
+    warning; equal crystals in two parts stay apart.
 
     Raises:
         ValueError: when `block` has not one number per crystal.
@@ -137,7 +156,7 @@ def confirm(crystals: Crystals, block: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def clusters(n: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n,) cluster of each row, the smallest row index in it, when the rows of each pair (m, 2) are joined.
+    """(n,) cluster of each row, numbered by its smallest row, after joining all pairs (m, 2).
 
     Raises:
         ValueError: when a pair names a row outside 0 to n - 1.
@@ -163,7 +182,7 @@ def clusters(n: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class _Cell:
-    """One crystal as the symmetry search reads it: lists, and for the composition of each site a stand-in number."""
+    """One crystal as lists, as the symmetry search reads it, with a number per kind of site."""
 
     basis: list[list[float]]
     positions: list[list[float]]
@@ -175,7 +194,7 @@ class _Cell:
     """Occupancies behind `kinds`, see `assay.sources.occupants.shares`."""
 
     def dataset(self, symprec: float) -> MoyoDataset | None:
-        """What moyo finds at this tolerance (Å); None where it fails."""
+        """The symmetry found by moyo at this tolerance (Å); None where it fails."""
         return symmetry.dataset(self.basis, self.positions, self.numbers, symprec)
 
 
@@ -190,8 +209,6 @@ def _cells(crystals: Crystals) -> Iterator[_Cell]:
 
 def _label(cell: _Cell, symprec: float) -> tuple[int, str]:
     """Space group and label; 0 and empty where moyo fails or contradicts the composition."""
-    from pymatgen.analysis.prototypes import WYCKOFF_MULTIPLICITY_DICT  # type: ignore[attr-defined]  # no __all__
-
     dataset = cell.dataset(symprec)
     if dataset is None:
         return 0, ""
@@ -199,7 +216,7 @@ def _label(cell: _Cell, symprec: float) -> tuple[int, str]:
     orbits: list[Counter[str]] = [Counter() for _ in cell.kinds]
     for site in set(dataset.orbits):
         orbits[cell.numbers[site] - 1][letters[site]] += 1
-    multiplicity = WYCKOFF_MULTIPLICITY_DICT[str(group)]
+    multiplicity = _pymatgen().WYCKOFF_MULTIPLICITY_DICT[str(group)]
     ratio = _reduced([cell.numbers.count(number) for number in range(1, len(cell.kinds) + 1)])
     if ratio != _reduced([sum(multiplicity[letter] * n for letter, n in orbit.items()) for orbit in orbits]):
         return 0, ""
@@ -216,9 +233,7 @@ def _reduced(counts: Sequence[int]) -> list[int]:
 @lru_cache(maxsize=1 << 16)
 def _canonical(wyckoffs: str, group: int) -> str:
     """The Wyckoff letters under the choice of origin and axes that pymatgen prefers."""
-    from pymatgen.analysis.prototypes import canonicalize_element_wyckoffs
-
-    return canonicalize_element_wyckoffs(wyckoffs, group)
+    return str(_pymatgen().canonicalize_element_wyckoffs(wyckoffs, group))
 
 
 # Geometry.
@@ -226,7 +241,10 @@ def _canonical(wyckoffs: str, group: int) -> str:
 
 @dataclass(frozen=True)
 class _Reduced:
-    """The primitive cell of one crystal, symmetrised at 0.1 Å and Niggli-reduced, and what is compared before it."""
+    """The primitive cell of one crystal, symmetrised at 0.1 Å and Niggli-reduced.
+
+    The other fields are compared first, because comparing structures is expensive.
+    """
 
     key: tuple[int, int, tuple[str, ...]]
     """Space group, sites, kinds: equal in crystals that are the same."""
@@ -234,13 +252,10 @@ class _Reduced:
     volume: float
     """Å^3 per site."""
     structure: Structure
-    """Its elements stand for `kinds`."""
+    """The primitive cell; element k stands for the k-th of `kinds`."""
 
 
 def _reduced_cell(cell: _Cell) -> _Reduced | None:
-    from pymatgen.core.lattice import Lattice
-    from pymatgen.core.structure import Structure
-
     dataset = cell.dataset(COARSE)
     if dataset is None or len(cell.kinds) >= len(SYMBOLS):
         return None
@@ -253,15 +268,13 @@ def _reduced_cell(cell: _Cell) -> _Reduced | None:
     order = np.argsort(primitive.numbers, kind="stable")
     positions = (np.array(primitive.positions) @ np.array(primitive.basis) @ np.linalg.inv(basis))[order]
     stand_ins = [SYMBOLS[primitive.numbers[site]] for site in order]
-    structure = Structure(Lattice(basis), stand_ins, positions)
+    structure = _pymatgen().Structure(_pymatgen().Lattice(basis), stand_ins, positions)
     return _Reduced((dataset.number, len(order), tuple(cell.kinds)), cell.shares, volume / len(order), structure)
 
 
 @cache
 def _matcher() -> Callable[[_Reduced, _Reduced], bool]:
-    from pymatgen.analysis.structure_matcher import StructureMatcher
-
-    matcher = StructureMatcher(LENGTH, DISPLACEMENT, ANGLE, primitive_cell=False, scale=True)
+    matcher = _pymatgen().StructureMatcher(LENGTH, DISPLACEMENT, ANGLE, primitive_cell=False, scale=True)
 
     def fit(one: _Reduced, other: _Reduced) -> bool:
         if one.key != other.key or not 1 / VOLUME < one.volume / other.volume < VOLUME:
@@ -269,7 +282,7 @@ def _matcher() -> Callable[[_Reduced, _Reduced], bool]:
         if np.abs(one.shares - other.shares).max() > OCCUPANCY + 1e-9:
             return False
         try:
-            return matcher.fit(one.structure, other.structure, skip_structure_reduction=True)
+            return bool(matcher.fit(one.structure, other.structure, skip_structure_reduction=True))
         except (ValueError, ArithmeticError) as error:
             log.warning("a comparison failed, the crystals stay apart: %s", error)
             return False
@@ -278,7 +291,7 @@ def _matcher() -> Callable[[_Reduced, _Reduced], bool]:
 
 
 def _leaders(crystals: Crystals) -> Iterator[tuple[int, int]]:
-    """Pairs of a representative and a row that is the same crystal; rows are in the order of their ids."""
+    """Yield pairs of a representative and an equal row; rows are in the order of their ids."""
     fit = _matcher()
     leaders: list[tuple[int, _Reduced]] = []
     for row, cell in enumerate(_cells(crystals)):
@@ -294,7 +307,7 @@ def _leaders(crystals: Crystals) -> Iterator[tuple[int, int]]:
 
 
 def _parts(crystals: Crystals, block: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Rows to compare with each other, two or more, in the order of their ids."""
+    """Yield groups of two or more rows to compare, each in the order of its ids."""
     volume = crystals.volume / crystals.nsites
     order = np.lexsort((crystals.ids, block))
     for rows in np.split(order, np.flatnonzero(np.diff(block[order])) + 1):

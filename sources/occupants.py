@@ -1,7 +1,7 @@
-"""What sits on the sites of crystals, as texts that can be compared.
+"""The occupants of sites, as texts that can be compared.
 
-Enters: `Crystals`. Leaves: one text per site, `La` or `La0.92Sr0.08`, and the occupancies behind
-the texts. This module does not know symmetry or geometry.
+Enters: `Crystals`. Leaves: one text per site, such as `La` or `La0.92Sr0.08`, and the unrounded
+occupancies. This module does not know symmetry or geometry.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from assay.sources.elements import SYMBOLS
 
 
 def occupants(crystals: Crystals) -> list[str]:
-    """(S,) composition of each site: the symbol alone, or symbols with occupancies rounded to 0.01, at least 0.01.
+    """(S,) composition of each site: one symbol, or symbols with occupancies.
 
-    A text whose occupancies sum to less than 1 is a site with vacancies.
+    Occupancies are rounded to 0.01, and at least 0.01. Where they sum to less than 1, the site has
+    vacancies.
     """
     percent = np.maximum(1, np.rint(100 * _exact(crystals))).astype(np.int64)
     first = crystals.species_ptr[:-1]
@@ -32,10 +33,11 @@ def occupants(crystals: Crystals) -> list[str]:
 
 
 def shares(crystals: Crystals, texts: Sequence[str]) -> Iterator[NDArray[np.float64]]:
-    """Per crystal, the unrounded occupancy of each element of each of its `occupants`: the mean over their sites.
+    """Yield per crystal the unrounded occupancies behind the texts of `occupants`.
 
-    Texts are in alphabetical order, elements within a text likewise; so two crystals with the same
-    set of texts have shares of one length.
+    The array has one number per distinct text and element in it: the mean over the sites with this
+    text. Texts are in alphabetical order, and so are the elements of a text. Two crystals with the
+    same set of texts therefore have arrays of one length.
     """
     exact, bounds = _exact(crystals).tolist(), crystals.species_ptr.tolist()
     ends = crystals.site_ptr.tolist()

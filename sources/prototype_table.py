@@ -1,7 +1,7 @@
-"""The facts that hypothetical crystals are made of: atomic radii, and structure types with the elements they accept.
+"""The tables behind hypothetical crystals: atomic radii, and structure types with their elements.
 
-Enters: nothing. Leaves: literal tables. This module does not know how decorations are counted or
-drawn.
+Enters: nothing. Leaves: `IONIC`, `ATOMIC` and `PROTOTYPES`. This module does not know how
+decorations are counted or drawn.
 
 Radii. `IONIC`: effective ionic radii, coordination number 6, high spin (Shannon, Acta Cryst. A 32,
 751, 1976); N3- for four neighbours; P3-, As3-, Sb3-, Bi3- from Pauling's series; H1- 1.40 Å; Ni1+
@@ -12,11 +12,12 @@ between its two valences.
 
 Cells. Each lattice parameter is a linear rule in the radii. The coefficients are our own
 least-squares fits to relaxed Materials Project cells (v2025.02.12) of the same structure type, 10
-to 342 cells each, median error 0.4 to 3.5 %. Fitted to measured cells instead: ThCr2Si2, anti-PbO,
-Hg1201, and c of the dichalcogenides and of ZrCuSiAs, where PBE or a straight line through all cells
-misses what holds layers together. ThCr2Si2 has 22 of them; the others have one to six, and their
-slopes are chosen by hand, as are all of 0.300 and 0.500 (a role with too few different radii to
-fit). Free positions are those of a known superconductor or the median of the fitted cells.
+to 342 cells each, median error 0.4 to 3.5 %. Measured cells took their place for ThCr2Si2,
+anti-PbO, Hg1201, and for c of the dichalcogenides and of ZrCuSiAs: there PBE, or one straight line
+through all cells, misses the forces between layers. The rule of ThCr2Si2 rests on 22 measured
+cells. The others rest on one to six, with slopes chosen by hand. All slopes of 0.300 and 0.500 are
+chosen by hand too, for roles with too few different radii. Free positions are those of a known
+superconductor, or the median of the fitted cells.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ Point = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Role:
-    """Sites of a structure type that one element (or one mixture) fills together."""
+    """A set of sites of a structure type, all filled by one element or one mixture."""
 
     name: str
     """Letter of the role in the literature's formula."""
     choices: str
     """Elements that may fill it, `Nb` or with a formal charge `Cu2+`."""
     points: tuple[Point, ...]
-    """Fractional in the conventional cell, the points of one lattice point."""
+    """Fractional coordinates in the conventional cell, without copies by the centring."""
 
 
 @dataclass(frozen=True)

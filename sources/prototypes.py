@@ -1,15 +1,15 @@
 """Hypothetical crystals: structure types decorated with elements, ordered and doped.
 
 Enters: a number, a seed, and optionally names of structure types and allowed elements. Leaves:
-`Crystals`, always the same for the same request. Nothing is downloaded and nothing is stored: a
-decoration is computed from its position in a seeded permutation of all of them, so that any stretch
-of millions can be had without the ones before.
+`Crystals`, always the same for the same request. Nothing is downloaded or stored.
 
-An ordered decoration puts one element on each role of `assay.sources.prototype_table`, under the
-charge, radius-ratio or tolerance-factor rule of its type. A doped one replaces 5 to 30 % of one
-role by an element of similar radius and a formal charge at most 1 away. Cells are primitive, sized
-by the linear radius rules of the table. This module does not know whether a crystal is stable, or
-whether anybody has made it.
+A decoration is a structure type with an element on each role, a role being a set of sites of
+`assay.sources.prototype_table`. It is computed from its position in a seeded permutation of all
+decorations, so that any range of millions can be made without the ones before. An ordered
+decoration has one element on each role, under the charge, radius-ratio or tolerance-factor rule of
+its type. A doped one replaces 5 to 30 % of one role by an element of similar radius and a formal
+charge at most 1 away. Cells are primitive; the linear radius rules of the table give their size.
+This module does not know whether a crystal is stable or has ever been made.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ class _Space:
     bases: NDArray[np.int64]
     """(ordered, roles) choice on each role."""
     dopants: tuple[NDArray[np.int64], ...]
-    """Per role: choices that may replace each host choice, host after host."""
+    """Per role: choices that may replace each host choice, listed host by host."""
     dopant_ptr: tuple[NDArray[np.int64], ...]
     """Per role: (choices + 1,) where the dopants of each host start in `dopants`."""
     doped_ptr: NDArray[np.int64]
-    """(ordered + 1,) doped decorations of all bases before each one."""
+    """(ordered + 1,) number of doped decorations of all bases before each one."""
 
     @property
     def ordered(self) -> int:
@@ -78,9 +78,9 @@ def generate(
     elements: Sequence[str] | None = None,
     start: int = 0,
 ) -> Crystals:
-    """The decorations number `start` to `start + n` of the sequence that belongs to a seed, all different.
+    """Make `n` different decorations from position `start` of the sequence of a seed.
 
-    Structure types take turns, and so do ordered and doped decorations, until one runs out; a
+    Structure types take turns, and so do ordered and doped decorations, until one runs out. A
     shorter sequence is the beginning of a longer one. Columns: `prototype`, `tolerance`
     (Goldschmidt's factor, NaN where it has no meaning), `net_charge` (formal charge per primitive
     cell that doping brings, NaN without formal charges).
@@ -157,7 +157,7 @@ def _ordered(
     charges: Sequence[NDArray[np.int64]],
     radii: Sequence[NDArray[np.float64]],
 ) -> NDArray[np.int64]:
-    """(m, roles) choices that follow the rules; one element per role, each set of elements once."""
+    """(m, roles) choices that follow the rules; each assignment of elements once."""
     grids = np.meshgrid(*(np.arange(len(role)) for role in numbers), indexing="ij")
     bases = np.stack([grid.ravel() for grid in grids], axis=1)
     z = np.stack([role[bases[:, k]] for k, role in enumerate(numbers)], axis=1)
@@ -180,7 +180,10 @@ def _ordered(
 def _dopants(
     numbers: NDArray[np.int64], charges: NDArray[np.int64], radii: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Choices that may replace each host, host after host, with pointer; of one element the best fitting charge."""
+    """Choices that may replace each host, listed host by host, and their pointer.
+
+    Of one element, the choice with the best fitting charge is taken.
+    """
     found: list[int] = []
     ptr = [0]
     for host in range(len(numbers)):
@@ -217,7 +220,7 @@ def _radii() -> dict[str, float]:
 
 
 def _take_turns(sizes: NDArray[np.int64], index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Stream and place in the stream for each index, when streams take turns and drop out once used up."""
+    """Stream, and position in the stream, of each index; streams take turns until used up."""
     levels = np.unique(sizes[sizes > 0])
     active = [np.flatnonzero(sizes >= level) for level in levels]
     rounds = np.diff(np.concatenate([[0], levels]))
@@ -232,7 +235,11 @@ def _take_turns(sizes: NDArray[np.int64], index: NDArray[np.int64]) -> tuple[NDA
 
 
 def _permute(index: NDArray[np.int64], size: int, key: str) -> NDArray[np.int64]:
-    """Where a keyed permutation of `range(size)` sends each index: a Feistel network, walked until inside the range."""
+    """Send each index through a keyed permutation of `range(size)`.
+
+    The permutation is a Feistel network on the next larger power of 4; an index that lands outside
+    the range goes through it again.
+    """
     half = np.uint64(max(1, (int(size - 1).bit_length() + 1) // 2))
     mask = (np.uint64(1) << half) - np.uint64(1)
     rounds = np.frombuffer(sha256(key.encode()).digest(), dtype="<u8")

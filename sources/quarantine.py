@@ -1,8 +1,7 @@
-"""Rows that cannot be used, and the closed list of reasons why.
+"""Records of refused crystals, and the closed list of reasons.
 
-Enters: whatever a reader, featurizer or worker refuses. Leaves: `Quarantined` records, one per
-refused crystal. This module does not know how a record is stored (`assay.sources.table`) or counted
-(`screening`).
+Enters: a crystal that a reader, featurizer or worker refuses. Leaves: a `Quarantined` record. This
+module does not know how a record is stored (`assay.sources.table`) or counted (`screening`).
 """
 
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a crystal was refused. The list is closed: a new reason is a change of the quarantine schema."""
+    """Why a crystal was refused; a new reason is a change of the quarantine schema."""
 
     UNREADABLE = "unreadable"
     """The file, page or table row could not be parsed at all."""
@@ -19,8 +18,8 @@ class Reason(StrEnum):
     PARTIAL_DATA = "partial_data"
     """The server keeps a needed field behind a partial-data link."""
     UNSUPPORTED = "unsupported"
-    """Valid, but outside what a crystal batch can hold: assemblies, implicit atoms, non-unit-cell
-    coordinates."""
+    """Valid, but not representable in a crystal batch: assemblies, implicit atoms, coordinates of
+    more than the unit cell."""
     NOT_PERIODIC = "not_periodic"
     """The structure is not periodic in three dimensions."""
     UNKNOWN_SPECIES = "unknown_species"
@@ -55,7 +54,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class Quarantined:
-    """One refused crystal: who it was, where it came from, and why it was refused."""
+    """One refused crystal: its id, its origin, and the reason."""
 
     id: str
     """Identifier, `provider/id`; never used as a file name."""
@@ -64,7 +63,7 @@ class Quarantined:
     stage: Stage
     reason: Reason
     message: str
-    """One line for a person: the offending value and the accepted range."""
+    """One line for the user: the offending value and the accepted range."""
 
 
 REMEDIES = {
@@ -84,4 +83,4 @@ REMEDIES = {
     Reason.PREDICTION_FAILED: "report this as a defect, with the crystal",
     Reason.WORKER_DIED: "look at the cell: it may be enormous; with more memory per worker it may pass",
 }
-"""What a person can do about a refused crystal."""
+"""Advice to the user for each reason."""

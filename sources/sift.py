@@ -1,7 +1,7 @@
-"""The rules a crystal must keep before it may enter a batch.
+"""The rules that a crystal must keep to enter a batch.
 
-Enters: arrays of a whole batch whose values nobody has checked. Leaves: `Crystals` of the sound
-rows, and a reason with a message for each other row. Shortest distances are not checked here: they
+Enters: arrays of a whole batch with unchecked values. Leaves: `Crystals` of the rows that keep all
+rules, and a reason with a message for each other row. Shortest distances are not checked here: they
 need a neighbour list. This module does not know where the arrays came from.
 """
 
@@ -34,18 +34,18 @@ Refusal: TypeAlias = tuple[int, Reason, str]
 
 @dataclass(frozen=True)
 class Unchecked:
-    """Arrays shaped as in `Crystals` whose values nobody has checked; only the pointers are trusted."""
+    """Arrays shaped as in `Crystals`, with unchecked values; only the pointers are trusted."""
 
     ids: NDArray[Any]
     """(n,) str."""
     lattice: NDArray[np.float64]
     """(n, 3, 3) Å, any value."""
     site_ptr: NDArray[np.int64]
-    """(n + 1,) may own nothing."""
+    """(n + 1,) a crystal may have no site."""
     frac: NDArray[np.float64]
     """(S, 3) fractional, any value."""
     species_ptr: NDArray[np.int64]
-    """(S + 1,) may own nothing: a vacant site, which is left out of the result."""
+    """(S + 1,) a site may have no species: it is vacant and left out of the result."""
     numbers: NDArray[Any]
     """(K,) atomic numbers, any value."""
     occupancy: NDArray[np.float64]
@@ -55,12 +55,11 @@ class Unchecked:
 
 
 Rule: TypeAlias = Callable[[Unchecked, NDArray[np.int64]], Iterable[Refusal]]
-"""Batch and the row of each site, to the rows that break the rule (each at most once per kind of
-value)."""
+"""Takes a batch and the row of each site; yields the rows that break the rule."""
 
 
 def sift(batch: Unchecked, max_sites: int = MAX_SITES) -> tuple[Crystals, list[Refusal]]:
-    """Crystals of all sound rows in order, and one refusal for each other row (the first rule it broke)."""
+    """Return the crystals that keep all rules, in order, and one refusal for each other row."""
     if (np.diff(batch.species_ptr) == 0).any():
         batch = _without_vacant_sites(batch)
     n = len(batch.ids)
@@ -80,7 +79,7 @@ def pointer(counts: Any) -> NDArray[np.int64]:
 
 
 def safe_cells(lattice: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The same cells, with the unit cube in place of those that linear algebra would choke on."""
+    """The same cells, with the unit cube in place of unusable ones (flat, huge or not finite)."""
     ok = np.all(np.abs(lattice) < MAX_COORDINATE, axis=(1, 2))  # False for NaN
     safe = np.where(ok[:, None, None], lattice, np.eye(3))
     flat = np.abs(np.linalg.det(safe)) < 1e-9
@@ -133,7 +132,7 @@ def _site_totals(batch: Unchecked) -> NDArray[np.float64]:
     return np.asarray(totals, dtype=np.float64)
 
 
-# The rules. Each yields (row, reason, message) for the rows that break it, at most one per row.
+# The rules. Each yields (row, reason, message) for rows that break it, once per kind of value.
 
 
 def _wrong_size(max_sites: int) -> Rule:
@@ -176,7 +175,10 @@ def _bad_cells(batch: Unchecked, site_row: NDArray[np.int64]) -> Iterable[Refusa
 
 
 def _condition(lattice: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n,) |A| |A^-1| in the Frobenius norm; the cofactors are the cross products of the rows, cheaper than an SVD."""
+    """(n,) condition number |A| |A^-1| in the Frobenius norm.
+
+    The cross products of the rows give the cofactors, which is cheaper than an SVD.
+    """
     cofactors = np.cross(np.roll(lattice, -1, axis=1), np.roll(lattice, -2, axis=1))
     norms = np.linalg.norm(lattice, axis=(1, 2)) * np.linalg.norm(cofactors, axis=(1, 2))
     return np.asarray(norms / np.abs(np.linalg.det(lattice)), dtype=np.float64)

@@ -1,13 +1,15 @@
 """The one door to moyo: the space group of a cell, and what follows from it.
 
-Enters: a cell and a number per site that tells kinds of sites apart. Leaves: what moyo finds. This
+Enters: a cell, and a number for the kind of each site. Leaves: the symmetry that moyo finds. This
 module does not know species, files or graphs.
 """
 
 from __future__ import annotations
 
 import logging
+from functools import cache
 from importlib import metadata
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +28,7 @@ def stamp() -> str:
     """Name and version of the library that decides.
 
     Raises:
-        ValueError: when it is missing.
+        ValueError: when the library is missing.
     """
     try:
         return f"moyopy {metadata.version('moyopy')}"
@@ -34,27 +36,37 @@ def stamp() -> str:
         raise ValueError("the symmetry of a crystal is found by moyopy; install assay[structures]") from None
 
 
-def dataset(
-    basis: list[list[float]], positions: list[list[float]], numbers: list[int], symprec: float
-) -> MoyoDataset | None:
-    """What moyo finds at a tolerance in Å; `basis` is 3 x 3 in Å, `positions` are fractional. None where it fails."""
+@cache
+def _moyopy() -> ModuleType:
+    """The library, imported on first use."""
     import moyopy
 
     logging.getLogger("moyo").setLevel(logging.CRITICAL)  # it warns about every supercell
+    return moyopy
+
+
+def dataset(
+    basis: list[list[float]], positions: list[list[float]], numbers: list[int], symprec: float
+) -> MoyoDataset | None:
+    """Find the symmetry of a cell at a tolerance in Å; None where moyo fails.
+
+    `basis` is 3 x 3 in Å, `positions` are fractional.
+    """
+    moyopy = _moyopy()
     try:
-        return moyopy.MoyoDataset(moyopy.Cell(basis, positions, numbers), symprec=symprec)
+        found: MoyoDataset = moyopy.MoyoDataset(moyopy.Cell(basis, positions, numbers), symprec=symprec)
     except ValueError as error:
         reason = str(error)
     except BaseException as error:  # a panic in moyo's Rust; its class is no Exception and cannot be imported
         if type(error).__name__ != "PanicException":
             raise
         reason = str(error)
+    else:
+        return found
     log.info("no symmetry at %s Å for a cell of %d sites: %s", symprec, len(numbers), reason)
     return None
 
 
 def niggli(basis: list[list[float]]) -> NDArray[np.float64]:
     """(3, 3) the Niggli-reduced cell of a lattice, in the unit of `basis`."""
-    import moyopy
-
-    return np.array(moyopy.niggli_reduce(basis)[0], np.float64)
+    return np.array(_moyopy().niggli_reduce(basis)[0], np.float64)

@@ -1,7 +1,7 @@
 """Crystals as Arrow tables and Parquet files.
 
-Enters: `Crystals`, or a table in Assay's own layout or in that of the data packs. Leaves: the other
-of the two, and quarantine records for rows that are no crystals. This module does not know folders
+Enters: `Crystals`, or a table in Assay's own layout or in that of the data packs. Leaves: a table,
+or `Crystals` with quarantine records for the refused rows. This module does not know folders
 of structure files, servers or predictions.
 """
 
@@ -91,11 +91,11 @@ def to_table(crystals: Crystals) -> pa.Table:
 
 
 def from_table(table: pa.Table, name: str, max_sites: int = MAX_SITES) -> tuple[Crystals, list[Quarantined]]:
-    """Crystals of a table in Assay's layout or in the layout of the data packs; `name` goes into the records.
+    """Read the crystals of a table in Assay's layout or in the layout of the data packs.
 
-    Ids are kept as they stand. Scalar columns become columns of the batch: nulls are NaN or "",
-    list columns of one fixed length become (n, length), anything else is left out with a note in
-    the log.
+    Ids are kept as they are. Scalar columns become columns of the batch, with NaN or "" for null.
+    List columns of one fixed length become (n, length). Other columns are left out with a note in
+    the log. `name` is the origin in the quarantine records.
 
     Raises:
         ValueError: when the table is in neither layout, or a structure column has an unfitting
@@ -111,10 +111,10 @@ def from_table(table: pa.Table, name: str, max_sites: int = MAX_SITES) -> tuple[
 
 
 def encode(table: pa.Table) -> pa.Buffer:
-    """The bytes of a Parquet file; the same table gives the same bytes.
+    """Make the bytes of a Parquet file; equal tables give equal bytes.
 
-    Pages carry checksums. Statistics are left out: no checksum guards them, and readers that trust
-    them would skip rows after a single flipped bit.
+    Pages carry checksums. Statistics are left out, because no checksum guards them: after a single
+    flipped bit, a reader that trusts them would skip rows.
     """
     stream = pa.BufferOutputStream()
     pq.write_table(table.combine_chunks(), stream, compression="zstd", write_page_checksum=True, write_statistics=False)
@@ -122,7 +122,7 @@ def encode(table: pa.Table) -> pa.Buffer:
 
 
 def write(table: pa.Table, path: Path) -> str:
-    """Write one Parquet file so that it is there whole or not at all, and return its sha256 in hex."""
+    """Write a Parquet file, whole or not at all, and return its sha256 in hex."""
     content = encode(table)
     with whole(Path(path)) as file:
         file.write(content)
@@ -130,7 +130,7 @@ def write(table: pa.Table, path: Path) -> str:
 
 
 def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table of a Parquet file, every page checked against its checksum.
+    """Read the table of a Parquet file, with each page checked against its checksum.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -195,7 +195,7 @@ def _layout_of(table: pa.Table, name: str) -> str:
 
 
 def _without_ragged_rows(table: pa.Table, layout: str, name: str) -> tuple[pa.Table, list[tuple[str, Reason, str]]]:
-    """The table without rows whose lists do not fit each other, and the refusals for those rows."""
+    """Remove the rows whose lists do not fit each other, and return their refusals too."""
     own = layout == "own"
     cells, places = _lengths(table, _OWN[2] if own else "lattice"), _lengths(table, _OWN[3] if own else "frac_coords")
     sites = _declared_sites(table, "nsites" if own else "n_sites", places)

@@ -25,6 +25,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self, cast
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
+from assay.sources.databases.filters.checker import Checker
+from assay.sources.databases.filters.grammar import validate_filter
+
 Entry = dict[str, Any]
 
 LOOPS = {"self-next", "loop-next", "endless"}
@@ -145,15 +148,15 @@ class FaultServer:
         return self._dealt(path)[time_before] if time_before < len(self._dealt(path)) else "ok"
 
     def _dealt(self, path: str) -> list[str]:
-        dice = random.Random(f"{self.seed} {path}")
-        return [dice.choice(self.loose).fault for _ in range(dice.choice([0, 0, 1, 2]))] if self.loose else []
+        rng = random.Random(f"{self.seed} {path}")
+        return [rng.choice(self.loose).fault for _ in range(rng.choice([0, 0, 1, 2]))] if self.loose else []
 
     def document(self, path: str) -> tuple[int, Any]:
         """Status and body of a request for structures."""
         asked = self._asked(path)
-        told = self._refusal(asked)
-        if told:
-            return told
+        refusal = self._refusal(asked)
+        if refusal:
+            return refusal
         start, limit = self._start(asked), self._limit(asked)
         slip = int(self.faults.get("lost") or 0) - int(self.faults.get("doubled") or 0) if start else 0
         places = self.matching(asked.get("filter", ""))
@@ -201,9 +204,6 @@ class FaultServer:
 
     def _matching(self, text: str) -> list[int]:
         """Places of the entries that the filter lets through."""
-        from assay.sources.databases.optimade import validate_filter
-        from assay.sources.databases.optimade_filter import Checker
-
         if not text or "ignore-filter" in self.faults:
             return list(range(len(self.entries)))
         # the checker leaves IS KNOWN to servers, so here it becomes a number that the checker
@@ -211,10 +211,12 @@ class FaultServer:
         asked = re.findall(r"(\w+) IS (?:UN)?KNOWN", text)
         text = re.sub(r"(\w+) IS KNOWN", r"_known_\1=1", re.sub(r"(\w+) IS UNKNOWN", r"_known_\1=0", text))
         check = Checker(validate_filter(text))
-        known = [{f"_known_{name}": int(each["attributes"].get(name) is not None) for name in asked}
-                 for each in self.entries]  # fmt: skip
-        rows = [{"id": each["id"], **each["attributes"], **extra}
-                for each, extra in zip(self.entries, known, strict=True)]  # fmt: skip
+        known = [
+            {f"_known_{name}": int(each["attributes"].get(name) is not None) for name in asked} for each in self.entries
+        ]
+        rows = [
+            {"id": each["id"], **each["attributes"], **extra} for each, extra in zip(self.entries, known, strict=True)
+        ]
         return [place for place, row in enumerate(rows) if check(row)]
 
     def _entry(self, entry: Entry, place: int) -> Entry:

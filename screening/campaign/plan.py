@@ -178,10 +178,10 @@ def _check_source(name: str, source: Source, campaign: Campaign) -> None:
 def _check_database(source: DatabaseSource, licences: Sequence[str]) -> None:
     provider = readers.provider(source)
     if isinstance(source, OptimadeSource):
-        from assay.sources.databases import optimade
+        from assay.sources.databases.filters import grammar
 
-        optimade.validate_filter(source.filter)
-        optimade.check_dialect(provider, source.filter)
+        grammar.validate_filter(source.filter)
+        grammar.check_dialect(provider, source.filter)
     elif isinstance(source, AfluxSource):
         from assay.sources.databases.aflux import AfluxQuery
 

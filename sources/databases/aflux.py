@@ -1,14 +1,18 @@
-"""Crystals from AFLOW over AFLUX, its own search language; it works where AFLOW's OPTIMADE server does not.
+"""Pulls crystals from AFLOW over AFLUX, the search language of AFLOW.
 
 Enters: a `Client` bound to AFLOW, and an `AfluxQuery`. Leaves: `Page`s of crystals and quarantined
-rows, with the same columns and under the same rules as those of an OPTIMADE server.
+rows, with the columns and rules of an OPTIMADE server. AFLUX serves as a second way to AFLOW,
+whose OPTIMADE server was reported to fail.
 
-AFLUX leaves out every row that lacks any property the query names. So only what makes a crystal is
-added to the matchbook (`REQUIRED`); a number such as the band gap arrives if the matchbook names it
-(`Egap(*)`, `Egap(1*)`), and then rows without it are not sent. How many rows match before geometry
-is asked for is counted first: those that are then not sent count as missing. Nobody probed the
-server for this; it rests on recorded replies and public code. Rows are not judged again against the
-matchbook. This module does not know how pages are stored, nor HTTP beyond the client.
+A query in AFLUX is called a matchbook: restrictions joined by commas. AFLUX does not send a row
+that lacks any property the matchbook names. This module therefore adds only the properties that
+make a crystal (`REQUIRED`). A reported number such as the band gap arrives only where the
+matchbook names it (`Egap(*)`, `Egap(1*)`); rows without that number are then not sent. The module
+first counts the rows that match without `REQUIRED`; rows that do not arrive afterwards count as
+missing. Rows are not judged again against the matchbook.
+
+This module was written from recorded replies and public code, not by asking the server. It does
+not know how pages are stored, nor HTTP beyond the client.
 """
 
 from __future__ import annotations
@@ -24,15 +28,16 @@ import numpy as np
 
 from assay.sources.crystals import Crystals
 from assay.sources.databases.client import Client, Reply, SourceRefused
-from assay.sources.databases.numbered_pages import Batch, Window, walk
-from assay.sources.databases.optimade_entries import MAX_SITES, entries_to_crystals, entry_id
+from assay.sources.databases.numbered_pages import PageContent, Window, walk
+from assay.sources.databases.optimade_entries import entries_to_crystals, entry_id
 from assay.sources.databases.paging import Page, Resume
 from assay.sources.databases.providers import PROVIDERS, Provider
 from assay.sources.databases.trust import printable
 from assay.sources.quarantine import Quarantined, Reason, Stage
+from assay.sources.sift import MAX_SITES
 
 REQUIRED = ("geometry", "species", "composition", "positions_fractional")
-"""AFLUX properties that a crystal is made of; identifiers come without asking."""
+"""AFLUX properties that make a crystal; AFLOW sends identifiers without being asked."""
 MAX_MATCHBOOK = 2000
 """Longest accepted matchbook, in characters."""
 MAX_PAGE = 1000
@@ -84,19 +89,21 @@ class AfluxQuery:
 
 
 def connect(provider: Provider = PROVIDER, **limits: Any) -> Client:
-    """Open a client with the pace and patience AFLOW needs; `limits` (and `pace`) go to `Client`."""
-    calm = {"min_interval_s": provider.min_interval_s, "timeout_s": provider.timeout_s}
-    return Client(provider.base_url, local=provider.local, **{**calm, **limits})
+    """Open a client with the interval and timeout that AFLOW needs; `limits` go to `Client`."""
+    own = {"min_interval_s": provider.min_interval_s, "timeout_s": provider.timeout_s}
+    return Client(provider.base_url, local=provider.local, **{**own, **limits})
 
 
 def announced(client: Client, query: AfluxQuery) -> int | None:
-    """Ask how many rows match the matchbook, whether or not they have a geometry; None when the server does not say."""
+    """Ask how many rows match, with or without geometry; None when the server does not say."""
     reply = client.get_json(_address(client, query.matchbook, Window(1, 1)))
     return _rows(reply)[1]
 
 
 def pages(client: Client, query: AfluxQuery, resume: Resume | None = None) -> Iterator[Page]:
-    """Yield every page of a query as it arrives, or those behind `resume`; the last one says what is missing.
+    """Yield every page of a query as it arrives; the last one says how many rows are missing.
+
+    With `resume`, only the pages behind those already kept.
 
     Raises:
         CursorExpired: when `resume` is of another query.
@@ -105,9 +112,9 @@ def pages(client: Client, query: AfluxQuery, resume: Resume | None = None) -> It
     named = set(re.findall(r"[A-Za-z_]\w*", re.sub(r"'[^']*'", "", query.matchbook)))
     summons = ",".join([query.matchbook, *(name for name in REQUIRED if name not in named)])
 
-    def fetch(window: Window) -> Batch:
+    def fetch(window: Window) -> PageContent:
         reply = client.get_json(_address(client, summons, window))
-        return Batch(*_rows(reply), reply)
+        return PageContent(*_rows(reply), reply)
 
     def convert(rows: list[Any], origin: str) -> tuple[Crystals, list[Quarantined], list[str]]:
         return rows_to_crystals(rows, origin, query.max_sites)
@@ -127,10 +134,13 @@ def pages(client: Client, query: AfluxQuery, resume: Resume | None = None) -> It
 def rows_to_crystals(
     rows: list[Any], origin: str, max_sites: int = MAX_SITES
 ) -> tuple[Crystals, list[Quarantined], list[str]]:
-    """Turn AFLUX rows into crystals with ids `aflow/auid`: crystals, refused rows, and the id of every row in order.
+    """Turn AFLUX rows into crystals with ids `aflow/auid`.
 
     The columns are those of `assay.sources.databases.optimade_entries`; immutable_id holds the
     aurl.
+
+    Returns:
+        The crystals, the refused rows, and the id of every row in order.
     """
     names: list[str] = []
     entries: list[dict[str, Any]] = []
@@ -153,7 +163,7 @@ def rows_to_crystals(
 
 
 def _with_methods(crystals: Crystals, methods: Mapping[str, str]) -> Crystals:
-    """Name the functional row by row, where the rows say it."""
+    """Write the functional of each row into its columns, where the row names it."""
     said = np.array([methods[name] for name in crystals.ids.tolist()], dtype=np.str_)
     columns = dict(crystals.columns)
     for known in PROVIDER.properties:
@@ -164,7 +174,7 @@ def _with_methods(crystals: Crystals, methods: Mapping[str, str]) -> Crystals:
 
 
 def _attributes(row: Mapping[str, Any]) -> dict[str, Any]:
-    """OPTIMADE attributes of a row; what is missing there is refused by the gate that all entries go through."""
+    """OPTIMADE attributes of a row; `entries_to_crystals` refuses a row with missing ones."""
     found: dict[str, Any] = {"immutable_id": row.get("aurl"), "structure_features": []}
     if row.get("geometry") is not None:
         found["lattice_vectors"] = _cell(_items(row["geometry"]))
@@ -227,7 +237,7 @@ def _is_number(text: str) -> bool:
 
 
 def _rows(reply: Reply) -> tuple[list[Any], int | None]:
-    """Rows of a reply, and how many match in all: "912" in the key "1 of 912", None in a plain list."""
+    """Rows of a reply, and the count of matches: 912 for the key "1 of 912"; None for a list."""
     document = reply.json
     if isinstance(document, list):
         return document, None

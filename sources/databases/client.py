@@ -1,9 +1,9 @@
-"""The one HTTP door: bounded in time, bytes and trust.
+"""The one door to HTTP, with limits on time, bytes and addresses.
 
-Enters: an origin and the URLs a server hands out. Leaves: `Reply`, one parsed JSON document with
-its hash. Only the origin it was made for is ever contacted; nobody else sees its credentials;
-nothing it meets can make it wait, grow or retry without limit. This module does not know OPTIMADE,
-pages or crystals.
+Enters: an origin (scheme, host and port), and the URLs that its server hands out. Leaves: `Reply`,
+one parsed JSON document with its hash. A `Client` contacts its own origin only and sends its
+credentials nowhere else. Waiting time, reply size and retries are limited, whatever the server
+does. This module does not know OPTIMADE, pages or crystals.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -49,7 +51,7 @@ log = logging.getLogger(__name__)
 USER_AGENT = "assay (crystal screening; OPTIMADE client)"
 MEDIA_TYPES = "application/vnd.api+json, application/json"
 NAP_S = 60.0
-"""s; a longer wait is slept in pieces: meanwhile somebody else may find the host well again."""
+"""s; a longer wait is slept in pieces, because another client may find the host recovered."""
 _DEFAULT_PORT = {"http": 80, "https": 443}
 _SECRET_KEYS = ("key", "token", "secret", "password", "auth")
 
@@ -73,8 +75,8 @@ class Client:
 
     Clients of one host share a `pace`; without one, a client keeps its own. Credentials in
     `headers` go to that origin only and appear in no repr, log line or exception. Private and
-    loopback addresses are refused unless `local`; the check is made on the address really connected
-    to.
+    loopback addresses are refused unless `local`. The check looks at the address of the open
+    connection, so a misleading host name does not pass.
 
     Raises:
         ValueError: when the base URL or a header is not acceptable.
@@ -97,9 +99,11 @@ class Client:
         pace: Pace | None = None,
         clock: Clock = time,
     ) -> None:
-        """Limits: `retries` further attempts per request, `deadline_s` for all of them, `timeout_s` per silence."""
-        import httpx2
+        """Set the limits of a request.
 
+        A request is tried up to `retries` more times, for at most `deadline_s` in all. An attempt
+        fails after `timeout_s` without a byte.
+        """
         self._url = _checked_base(base_url, local)
         self.base_url, self.local = base_url.rstrip("/"), local
         self.max_bytes, self.max_ratio = max_bytes, max_ratio
@@ -108,17 +112,18 @@ class Client:
         self.pace: Pace = pace or HostPace(clock=clock)
         self.pace.slow_down(min_interval_s)
         self._clock = clock
-        self._dice = np.random.default_rng()
+        self._rng = np.random.default_rng()
         self._stream: Any = None  # network stream of the open connection, for the watchdog
         if headers and self._url.scheme != "https" and not local:
             raise ValueError(f"credentials would travel unencrypted to {base_url!r}; use https")
         proxy = None if local else _system_proxy(self._url)
         self._direct = proxy is None
-        self._http = httpx2.Client(
+        library = _httpx2()
+        self._http: httpx2.Client = library.Client(
             auth=_bound_credentials(self._url, headers or {}),
             headers={"User-Agent": user_agent, "Accept": MEDIA_TYPES, "Accept-Encoding": "gzip"},
             follow_redirects=False,
-            limits=httpx2.Limits(max_connections=1, max_keepalive_connections=1),
+            limits=library.Limits(max_connections=1, max_keepalive_connections=1),
             proxy=proxy,
             timeout=timeout_s,
             trust_env=False,  # the environment may hold .netrc passwords for this host
@@ -138,9 +143,10 @@ class Client:
         self._http.close()
 
     def get_json(self, url: str, params: Mapping[str, Any] | None = None, *, retries: int | None = None) -> Reply:
-        """Fetch the JSON document at a URL of this origin; relative URLs are taken from the base URL.
+        """Fetch the JSON document at a URL of this origin.
 
-        `retries` replaces the client's for this request.
+        A relative URL is joined to the base URL. `retries` replaces the client's own number for
+        this request.
 
         Raises:
             SourceDown: retries or deadline exhausted; `status` is that of the last answer.
@@ -164,7 +170,7 @@ class Client:
                 self.pace.bad(min(passing.pause, MAX_RETRY_AFTER))
                 log.info("attempt %d at %s: %s", attempt + 1, shown(target), failure)
                 if attempt < retries:
-                    jitter = self._dice.uniform(0, min(60.0, self.backoff_s * 2**attempt))
+                    jitter = self._rng.uniform(0, min(60.0, self.backoff_s * 2**attempt))
                     self._sleep(jitter, deadline, target, failure)
             except SourceError:
                 self.pace.good()
@@ -180,11 +186,9 @@ class Client:
         Raises:
             UnsafeReply: when the URL leads to another host or port, or down from https to http.
         """
-        import httpx2
-
         try:
             target = self._url.join(url)
-        except (httpx2.InvalidURL, ValueError, TypeError) as error:
+        except (_httpx2().InvalidURL, ValueError, TypeError) as error:
             raise UnsafeReply(f"{url!r:.200} is not a URL: {error}") from None
         if target.scheme == "http" and self._url.scheme == "https" and _port(target) in (80, _port(self._url)):
             target = target.copy_with(scheme="https", port=self._url.port)
@@ -194,13 +198,11 @@ class Client:
 
     def _sleep(self, seconds: float, deadline: float, target: httpx2.URL, failure: Passing) -> None:
         if self._clock.monotonic() + seconds >= deadline:
-            told = f"{shown(target)} gave no answer within {self.deadline_s:g} s; last: {failure}"
-            raise SourceDown(told, failure.status)
+            message = f"{shown(target)} gave no answer within {self.deadline_s:g} s; last: {failure}"
+            raise SourceDown(message, failure.status)
         self._clock.sleep(min(seconds, NAP_S))
 
     def _attempt(self, target: httpx2.URL, deadline: float) -> Reply:
-        import httpx2
-
         left = deadline - self._clock.monotonic()
         # A server that drips one byte per silence limit never times out by itself: the watchdog
         # closes its socket.
@@ -213,7 +215,7 @@ class Client:
             ) as response:
                 body = self._read(response, deadline)
                 return self._judge(response, body, target)
-        except (httpx2.RequestError, OSError) as error:
+        except (_httpx2().RequestError, OSError) as error:
             if isinstance(error, SourceError):
                 raise
             raise Passing(f"{type(error).__name__}: {error}") from None
@@ -265,10 +267,10 @@ class Client:
             goal = response.headers.get("location", "nowhere")
             raise UnsafeReply(f"{where} redirects ({status}) to {printable(goal)}; redirects are not followed")
         if status != 200:
-            told = f"status {status}{detail(body)}"
+            answer = f"status {status}{detail(body)}"
             if status in (408, 425, 429) or (status >= 500 and status not in (501, 505, 553)):
-                raise Passing(told, retry_after(response.headers.get("retry-after", "")), status)
-            raise SourceRefused(f"{where} refused: {told}", status)
+                raise Passing(answer, retry_after(response.headers.get("retry-after", "")), status)
+            raise SourceRefused(f"{where} refused: {answer}", status)
         try:
             document = json.loads(body)
         except RecursionError:
@@ -279,12 +281,18 @@ class Client:
         return Reply(document, where, hashlib.sha256(body).hexdigest(), len(body))
 
 
-def shown(url: httpx2.URL | str) -> str:
-    """Make a URL fit for logs and tables: no password, and no value of a parameter that sounds like a secret."""
+@cache
+def _httpx2() -> ModuleType:
+    """The library, imported on first use: the filter grammar works without it."""
     import httpx2
 
-    url = httpx2.URL(url) if isinstance(url, str) else url
-    bare = url.copy_with(userinfo=b"") if url.userinfo else url
+    return httpx2
+
+
+def shown(url: httpx2.URL | str) -> str:
+    """Make a URL fit for logs and tables: hide the password and parameters named like secrets."""
+    parsed: httpx2.URL = _httpx2().URL(url) if isinstance(url, str) else url
+    bare = parsed.copy_with(userinfo=b"") if parsed.userinfo else parsed
     for name in list(bare.params):
         if any(word in name.lower() for word in _SECRET_KEYS):
             bare = bare.copy_set_param(name, "...")
@@ -292,11 +300,10 @@ def shown(url: httpx2.URL | str) -> str:
 
 
 def _checked_base(base_url: str, local: bool) -> httpx2.URL:
-    import httpx2
-
+    library = _httpx2()
     try:
-        url = httpx2.URL(base_url.rstrip("/") + "/")
-    except httpx2.InvalidURL as error:
+        url: httpx2.URL = library.URL(base_url.rstrip("/") + "/")
+    except library.InvalidURL as error:
         raise ValueError(f"base URL {base_url!r:.200}: {error}") from None
     if url.scheme not in _DEFAULT_PORT or not url.host:
         raise ValueError(f"base URL {base_url!r:.200} must start with http:// or https:// and name a host")
@@ -332,7 +339,7 @@ def _origin(url: httpx2.URL) -> tuple[str, str, int]:
 
 
 def _origins(base: httpx2.URL) -> set[tuple[str, str, int]]:
-    """Return the origin itself, and its upgrade to https when it is plain http on the usual port."""
+    """Return the origin, and its https form when it is http on the usual port."""
     own = _origin(base)
     return {own, ("https", own[1], 443)} if own[::2] == ("http", 80) else {own}
 

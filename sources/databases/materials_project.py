@@ -1,15 +1,18 @@
-"""Crystals from the Materials Project's own API, for what its OPTIMADE server does not serve (band gap, is_stable).
+"""Pulls crystals from the own API of the Materials Project.
 
-Enters: an `MPQuery` and an API key. Leaves: `Page`s of crystals and quarantined rows, with the
-columns of `assay.sources.databases.optimade_entries` and is_stable, is_metal, is_gap_direct and
-theoretical (1, 0, NaN where not said).
+The API serves band gaps and is_stable, which the OPTIMADE server of the Materials Project does not.
 
-mp-api turns criteria into parameters and knows the fields. It makes no request: its own client
-waits as long as a server tells it to, follows redirects with the key, holds all pages in memory,
-and downloads whole tables into the home folder. Every request goes through
-`assay.sources.databases.client`, which keeps the key to one origin; mp-api never sees the key.
-Nobody probed the server for this; it rests on the source of mp-api 0.46.5 and emmet-core. This
-module does not know how pages are stored.
+Enters: an `MPQuery` and an API key. Leaves: `Page`s of crystals and quarantined rows. Their columns
+are those of `assay.sources.databases.optimade_entries`, and is_stable, is_metal, is_gap_direct and
+theoretical (1 or 0; NaN where the row does not say).
+
+The library mp-api turns criteria into parameters and knows the fields. It makes no request here,
+because its own client waits as long as a server demands, follows redirects with the key, holds all
+pages in memory, and downloads whole tables into the home folder. Each request goes through
+`assay.sources.databases.client`, which sends the key to one origin only; mp-api never gets the key.
+
+This module was written from the source code of mp-api 0.46.5 and emmet-core, not by asking the
+server. It does not know how pages are stored.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -25,8 +29,9 @@ import numpy as np
 
 from assay.sources.crystals import Crystals
 from assay.sources.databases.client import Client, Reply, SourceRefused
+from assay.sources.databases.filters.checker import MAX_MISSES
 from assay.sources.databases.mp_query import MAX_PAGE, THERMO_TYPES, MPQuery
-from assay.sources.databases.numbered_pages import Batch, Window, walk
+from assay.sources.databases.numbered_pages import PageContent, Window, walk
 from assay.sources.databases.optimade_entries import entries_to_crystals, entry_id
 from assay.sources.databases.paging import Page, Resume
 from assay.sources.databases.provider_table import properties
@@ -39,9 +44,6 @@ __all__ = ["ENDPOINT", "PROVIDER", "MPQuery", "connect", "count", "pages", "rows
 ENDPOINT = "https://api.materialsproject.org"
 PAGE = 512
 """Rows per page unless the query says otherwise."""
-MAX_MISSES = 0.01
-"""Share of rows on the first page that may contradict the criteria before the source is given
-up."""
 FLAG_COLUMNS = ("is_stable", "is_metal", "is_gap_direct", "theoretical")
 """Columns of 1 and 0."""
 FIELDS = (
@@ -73,8 +75,8 @@ def connect(key: str, endpoint: str | None = None, **limits: Any) -> Client:
     """Open a client that sends the key to one origin only; `limits` (and `pace`) go to `Client`.
 
     Raises:
-        ValueError: for something that cannot be a key (which the message does not quote), or a
-            wrong endpoint.
+        ValueError: for a text that cannot be a key (the message does not quote it), or for a wrong
+            endpoint.
     """
     if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z0-9_.~+/=-]{32}", key):
         raise ValueError(
@@ -82,9 +84,9 @@ def connect(key: str, endpoint: str | None = None, **limits: Any) -> Client:
             "https://materialsproject.org/api shows yours"
         )
     url = endpoint or ENDPOINT  # never from the environment: mp-api would take MP_API_ENDPOINT
-    calm = {"min_interval_s": PROVIDER.min_interval_s, "timeout_s": PROVIDER.timeout_s}
+    own = {"min_interval_s": PROVIDER.min_interval_s, "timeout_s": PROVIDER.timeout_s}
     local = is_local(urlsplit(url).hostname or "")
-    return Client(url, headers={"x-api-key": key}, local=local, **{**calm, **limits})
+    return Client(url, headers={"x-api-key": key}, local=local, **{**own, **limits})
 
 
 def count(query: MPQuery, key: str, endpoint: str | None = None, **limits: Any) -> int | None:
@@ -94,26 +96,28 @@ def count(query: MPQuery, key: str, endpoint: str | None = None, **limits: Any) 
         SourceError: as `pages`.
     """
     with connect(key, endpoint, **limits) as client:
-        return _Api(client).summary(query, Window(1, 1), ("material_id",)).announced
+        return Api(client).summary(query, Window(1, 1), ("material_id",)).announced
 
 
 def pages(
     query: MPQuery, key: str, endpoint: str | None = None, resume: Resume | None = None, **limits: Any
 ) -> Iterator[Page]:
-    """Yield every page of a query as it arrives, or those behind `resume`; one page at a time is held in memory.
+    """Yield every page of a query as it arrives; memory holds one page at a time.
+
+    With `resume`, only the pages behind those already kept.
 
     Raises:
-        ValueError: for something that cannot be a key.
+        ValueError: for a text that cannot be a key.
         ImportError: without mp-api.
         CursorExpired: when `resume` is of another query, or of an earlier release of the database.
-        SourceError: what `Client.get_json` raises, or mp-api says in refusal, in one line without
-            the key.
+        SourceError: what `Client.get_json` raises, or a refusal by mp-api; the message is one line
+            without the key.
     """
     with connect(key, endpoint, **limits) as client:
-        api = _Api(client)
+        api = Api(client)
         unproven = resume is None
 
-        def fetch(window: Window) -> Batch:
+        def fetch(window: Window) -> PageContent:
             return api.summary(query, window, FIELDS)
 
         def convert(rows: list[Any], origin: str) -> tuple[Crystals, list[Quarantined], list[str]]:
@@ -137,40 +141,41 @@ def pages(
         )
 
 
-class _Api:
-    """mp-api without its network: it makes the parameters, our client makes the requests."""
+class Api:
+    """mp-api without its network: mp-api makes the parameters, `Client` makes the requests."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self.database = _heartbeat(client)
         self._kinds = _resters(client, self.database)
 
-    def summary(self, query: MPQuery, window: Window, fields: Sequence[str]) -> Batch:
+    def summary(self, query: MPQuery, window: Window, fields: Sequence[str]) -> PageContent:
         """One page of the summary table."""
-        rester = self._rester(0)
+        rester = self.rester(0)
         with _plain_errors():
             rester.search(**query.search, _page=window.page, **_one_page(window.size, fields))
         (reply,) = rester.replies
         meta = reply.json.get("meta")
         total = meta.get("total_doc") if isinstance(meta, dict) else None
         whole = isinstance(total, int) and not isinstance(total, bool) and 0 <= total < 1e9
-        return Batch(reply.json["data"], total if whole else None, reply)
+        return PageContent(reply.json["data"], total if whole else None, reply)
 
     def energies(self, rows: list[Any], thermo_type: str) -> dict[str, Mapping[str, Any]]:
-        """Thermodynamic data of these materials on one scale, by material id; those without any are left out."""
+        """Thermodynamic data on one energy scale, by material id; some materials have none."""
         names = [row.get("material_id") for row in rows if isinstance(row, dict)]
         usable = [name for name in names if isinstance(name, str) and re.fullmatch(r"[a-z]{1,20}-[a-z0-9]{1,20}", name)]
         if not usable:
             return {}
         fields = ("material_id", "thermo_type", "formation_energy_per_atom", "energy_above_hull", "is_stable")
-        rester = self._rester(1)
+        rester = self.rester(1)
         with _plain_errors():
             rester.search(material_ids=usable, thermo_types=[thermo_type], **_one_page(1000, fields))
         found = [row for reply in rester.replies for row in reply.json["data"] if isinstance(row, dict)]
         same = [row for row in found if str(row.get("thermo_type", "")).upper() == thermo_type]
         return {str(row.get("material_id")): row for row in same}
 
-    def _rester(self, kind: int) -> Any:
+    def rester(self, kind: int) -> Any:
+        """Make mp-api's object for one kind of request: 0 for the summary page, 1 for energies."""
         with _plain_errors():
             return self._kinds[kind](
                 api_key=_PLACEHOLDER,
@@ -182,7 +187,7 @@ class _Api:
 
 
 class _NoSession:
-    """Stands where mp-api keeps its own HTTP session, so that no version of it can make a request."""
+    """Takes the place of mp-api's HTTP session, so that mp-api cannot make a request."""
 
     def __init__(self) -> None:
         self.headers: dict[str, str] = {}
@@ -198,17 +203,23 @@ def _one_page(size: int, fields: Sequence[str]) -> dict[str, Any]:
     return {"num_chunks": 1, "chunk_size": size, "all_fields": False, "fields": list(fields)}
 
 
-def _resters(client: Client, database: str) -> tuple[Any, Any]:
-    """mp-api's two request makers, with our client in place of its network."""
+def _mp_api() -> SimpleNamespace:
+    """The parts of mp-api that this module uses."""
     try:
         from mp_api.client.core.exceptions import MPRestError
         from mp_api.client.routes.materials.summary import SummaryRester
         from mp_api.client.routes.materials.thermo import ThermoRester
     except ImportError as error:
         raise ImportError(f"mp-api cannot be imported ({error}); pip install 'assay[mp]'") from error
+    return SimpleNamespace(MPRestError=MPRestError, SummaryRester=SummaryRester, ThermoRester=ThermoRester)
+
+
+def _resters(client: Client, database: str) -> tuple[Any, Any]:
+    """mp-api's two classes that make requests, with `Client` in place of their network."""
+    mp_api = _mp_api()
 
     class Bound:
-        """What both have in common."""
+        """The part that both classes share."""
 
         def __init__(self, **options: Any) -> None:
             self.replies: list[Reply] = []
@@ -225,7 +236,7 @@ def _resters(client: Client, database: str) -> tuple[Any, Any]:
                 reply = client.get_json(url, params)
             except SourceRefused as error:
                 if error.status in (414, 422):  # too long: mp-api knows how to ask in parts
-                    raise MPRestError(str(error)) from None
+                    raise mp_api.MPRestError(str(error)) from None
                 raise
             if not isinstance(reply.json, dict) or not isinstance(reply.json.get("data"), list):
                 raise SourceRefused(f"{reply.url}: not a reply of the Materials Project: it holds no list of data")
@@ -239,7 +250,7 @@ def _resters(client: Client, database: str) -> tuple[Any, Any]:
         known = list(kind.document_model.model_json_schema()["properties"])  # mp-api makes it anew for every field
         return type(kind.__name__, (Bound, kind), {"available_fields": known})
 
-    return bind(SummaryRester), bind(ThermoRester)
+    return bind(mp_api.SummaryRester), bind(mp_api.ThermoRester)
 
 
 def _heartbeat(client: Client) -> str:
@@ -251,40 +262,41 @@ def _heartbeat(client: Client) -> str:
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """Turn what mp-api raises into a refusal of one line; our own errors pass."""
-    from mp_api.client.core.exceptions import MPRestError
-
+    """Turn an error of mp-api into a refusal of one line; errors of Assay pass unchanged."""
     try:
         yield
-    except (MPRestError, ValueError, TypeError, KeyError, AttributeError) as error:
-        told = re.sub(r"\x1b\[\d+m", "", str(error))
+    except (_mp_api().MPRestError, ValueError, TypeError, KeyError, AttributeError) as error:
+        message = re.sub(r"\x1b\[\d+m", "", str(error))
         raise SourceRefused(
-            f"the Materials Project cannot be asked: {printable(told) or type(error).__name__}"
+            f"the Materials Project cannot be asked: {printable(message) or type(error).__name__}"
         ) from None
 
 
 def _address(client: Client, query: MPQuery, window: Window) -> str:
-    """Name of a page in cursors; not the URL asked for, which mp-api makes."""
+    """Name of a page in cursors; it differs from the URL of the request, which mp-api makes."""
     words = {**query.search, "thermo_type": query.thermo_type, "_page": window.page, "_per_page": window.size}
     return f"{client.base_url}/materials/summary/?{urlencode(sorted((k, str(v)) for k, v in words.items()))}"
 
 
 def _check_honest(query: MPQuery, refused: Sequence[Quarantined], n_rows: int) -> None:
-    liars = [row for row in refused if row.reason is Reason.FILTER_MISMATCH]
-    if len(liars) > MAX_MISSES * n_rows:
+    contradictory = [row for row in refused if row.reason is Reason.FILTER_MISMATCH]
+    if len(contradictory) > MAX_MISSES * n_rows:
         raise SourceRefused(
-            f"mp ignores criteria {dict(query.criteria)!r:.200}: {len(liars)} of {n_rows} rows on its first page "
-            f"contradict them, for example {liars[0].id}: {liars[0].message}"
+            f"mp ignores criteria {dict(query.criteria)!r:.200}: {len(contradictory)} of {n_rows} rows on its first "
+            f"page contradict them, for example {contradictory[0].id}: {contradictory[0].message}"
         )
 
 
 def rows_to_crystals(
     rows: Sequence[Any], query: MPQuery, origin: str, energies: Mapping[str, Mapping[str, Any]] | None = None
 ) -> tuple[Crystals, list[Quarantined], list[str]]:
-    """Turn rows of the summary page into crystals: crystals, refused rows, and the id of every row in order.
+    """Turn rows of the summary page into crystals.
 
-    With `energies` (material id to thermodynamic data of `query.thermo_type`) energies and
-    is_stable come from there.
+    `energies` maps material ids to thermodynamic data of `query.thermo_type`; where it is given,
+    the energies and is_stable come from it.
+
+    Returns:
+        The crystals, the refused rows, and the id of every row in order.
     """
     names, entries, refused = [], [], []
     licences: dict[str, str] = {}
@@ -293,9 +305,9 @@ def rows_to_crystals(
         name = entry_id({"id": identifier}, PROVIDER, origin, place)
         names.append(name)
         attributes, elements = _attributes(row)
-        told = query.contradiction(row, elements, len(attributes["species_at_sites"])) if elements else ""
-        if told:
-            refused.append(Quarantined(name, origin, Stage.PULL, Reason.FILTER_MISMATCH, told))
+        message = query.contradiction(row, elements, len(attributes["species_at_sites"])) if elements else ""
+        if message:
+            refused.append(Quarantined(name, origin, Stage.PULL, Reason.FILTER_MISMATCH, message))
             continue
         if energies is not None:
             own = energies.get(str(identifier), {})
@@ -316,7 +328,7 @@ def rows_to_crystals(
 
 
 def _attributes(row: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
-    """OPTIMADE attributes of a row, and its elements; what is missing is refused by the gate of all entries."""
+    """OPTIMADE attributes of a row, and its elements; `entries_to_crystals` refuses gaps."""
     found: dict[str, Any] = {
         name: row.get(name) for name in ("band_gap", "energy_above_hull", "formation_energy_per_atom")
     }
@@ -341,7 +353,7 @@ def _attributes(row: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
 
 
 def _kind(site: Any) -> list[tuple[Any, Any]]:
-    """(symbol, occupancy) of every species on a site as pymatgen writes it; oxidation states are left out."""
+    """(symbol, occupancy) of each species on a site of pymatgen's JSON; no oxidation states."""
     species = site.get("species") if isinstance(site, dict) else None
     parts = [part for part in species if isinstance(part, dict)] if isinstance(species, list) else []
     return [(part.get("element"), part.get("occu")) for part in parts]

@@ -1,8 +1,9 @@
-"""What may be asked of the Materials Project's own API, in the words of mp-api, and whether a row fits what was asked.
+"""Queries to the own API of the Materials Project, checked before and after they are sent.
 
-Enters: criteria as plain Python (or YAML) values, and rows. Leaves: a checked `MPQuery`, and the
-reason why a row does not fit. A server that does not know a parameter ignores it, so every row is
-looked at again. This module does not know mp-api, HTTP or crystals.
+Enters: criteria as plain Python (or YAML) values under mp-api's names, and rows. Leaves: a checked
+`MPQuery`, and the reason why a row does not fit. A server that does not know a parameter ignores
+it, so each row is judged against the criteria again. This module does not know mp-api, HTTP or
+crystals.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from assay.sources.databases.optimade_entries import MAX_SITES
 from assay.sources.elements import NUMBERS
+from assay.sources.sift import MAX_SITES
 
 MAX_PAGE = 1000
 """Most rows the API sends per page."""
@@ -47,11 +48,10 @@ _COLUMNS["formation_energy"] = "formation_energy_per_atom"
 
 @dataclass(frozen=True)
 class MPQuery:
-    """What to ask the Materials Project for. Deprecated materials are never asked for.
+    """A request to the Materials Project; it never asks for deprecated materials.
 
     Raises:
-        ValueError: without criteria (the API would hand out, and mp-api download, everything), or
-            for a wrong one.
+        ValueError: without criteria (the API would send the whole table), or for a wrong one.
     """
 
     criteria: Mapping[str, Any]
@@ -61,9 +61,10 @@ class MPQuery:
     """Take the GNoME structures too, which are under CC-BY-NC-4.0; a criterion of this name does
     the same."""
     thermo_type: str | None = None
-    """A key of `THERMO_TYPES`: energies on that scale, by one further request per page. None: as
-    the summary page has them, PBE(+U) and r2SCAN mixed. Criteria on energies are the server's and
-    always mean the latter."""
+    """A key of `THERMO_TYPES`: energies on that scale, fetched by one more request per page.
+
+    None: the energies of the summary page, PBE(+U) and r2SCAN mixed. The server applies criteria
+    on energies, and always to the energies of the summary page."""
     page_limit: int | None = None
     """Rows per page, at most 1000; None takes 512."""
     max_entries: int | None = None
@@ -101,9 +102,10 @@ class MPQuery:
                 raise ValueError(f"{name} is {value}, at least 1 accepted")
 
     def contradiction(self, row: Mapping[str, Any], elements: set[str], nsites: int) -> str:
-        """Say how a row of the summary page contradicts the criteria; empty when it does not, or cannot be judged.
+        """Say how a row of the summary page contradicts the criteria; empty when it does not.
 
-        `elements` and `nsites` are those found on the sites, whatever the row claims.
+        A row that cannot be judged counts as one that fits. `elements` and `nsites` describe the
+        sites of the structure; the numbers that the row claims are not used.
         """
         if row.get("deprecated") is True:
             return "the row is deprecated"

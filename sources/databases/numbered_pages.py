@@ -1,8 +1,11 @@
-"""A walk through numbered pages: page k of size s holds rows (k - 1) s + 1 to k s of a list the server keeps.
+"""A walk through numbered pages of a list that a server keeps.
+
+Page k of size s holds the rows (k - 1) s + 1 to k s of the list.
 
 Enters: a function that fetches one page, and one that turns its rows into crystals. Leaves:
-`Page`s, which a `Resume` continues after any of them. A page too large to read is fetched again in
-smaller ones that start at the same row. This module does not know HTTP, nor what a row is.
+`Page`s; a `Resume` continues the walk after any of them. A page too large to read is fetched again
+as smaller pages, the first of which starts at the same row. This module does not know HTTP or the
+meaning of a row.
 """
 
 from __future__ import annotations
@@ -22,10 +25,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Window:
-    """Which rows to ask for."""
+    """The rows that one request asks for."""
 
     page: int
-    """From 1."""
+    """Number of the page, from 1."""
     size: int
     """Rows per page, at least 1."""
 
@@ -34,24 +37,24 @@ class Window:
         return Window(self.page + 1, self.size)
 
     def smaller(self) -> Window | None:
-        """A page of about half the rows that starts at the same row; None when one row is the whole page."""
+        """A page of at most half the rows, from the same row on; None for a page of one row."""
         start = (self.page - 1) * self.size
         size = next((size for size in range(self.size // 2, 0, -1) if start % size == 0), None)
         return None if size is None else Window(start // size + 1, size)
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What one page held."""
+class PageContent:
+    """The content of one page."""
 
     rows: list[Any]
     announced: int | None
-    """Rows the server says this walk holds; None when it does not say, and then the first empty
-    page is the end."""
+    """Rows that the server says the list holds. None when it does not say; the first empty page
+    then ends the walk."""
     reply: Reply
 
 
-Fetch: TypeAlias = Callable[[Window], Batch]
+Fetch: TypeAlias = Callable[[Window], PageContent]
 """Asks for a page."""
 Convert: TypeAlias = Callable[[list[Any], str], tuple[Crystals, list[Quarantined], list[str]]]
 """Rows and their address, to crystals, refused rows, and the id of every row in order."""
@@ -69,11 +72,11 @@ def walk(
     resume: Resume | None = None,
     state: Mapping[str, Any] | None = None,
 ) -> Iterator[Page]:
-    """Yield every page, or those behind `resume`; `name` is said in warnings.
+    """Yield every page, or those behind `resume`; warnings quote `name`.
 
-    `address` names a page so that two pages never share one; `announced` is how many rows should
-    come, where that is known beforehand. `state` says what the list is made from (plain JSON): a
-    cursor that holds another is of another.
+    `address` gives each page an address of its own. `announced` is the number of rows that should
+    come, where it is known beforehand. `state`, plain JSON, describes the list, for example by the
+    release of the database; a cursor with another state belongs to another list.
 
     Raises:
         CursorExpired: when the cursor to go on from is unreadable, or of another list.
@@ -83,26 +86,26 @@ def walk(
     window: Window | None = Window(1, size) if resume is None else _cursor(name, resume, address, state or {})
     while window is not None:
         own.visit(address(window))
-        batch, window = _fetch(name, fetch, window, own)
-        rows = batch.rows if own.room is None else batch.rows[: own.room]
-        crystals, quarantined, names = convert(rows, batch.reply.url)
-        counted = batch.announced is not None and own.taken + len(batch.rows) >= batch.announced
-        following = None if counted or not batch.rows else window.following()
+        content, window = _fetch(name, fetch, window, own)
+        rows = content.rows if own.room is None else content.rows[: own.room]
+        crystals, quarantined, names = convert(rows, content.reply.url)
+        counted = content.announced is not None and own.taken + len(content.rows) >= content.announced
+        following = None if counted or not content.rows else window.following()
         page = own.page(
             crystals,
             quarantined,
             names,
-            url=batch.reply.url,
-            sha256=batch.reply.sha256,
+            url=content.reply.url,
+            sha256=content.reply.sha256,
             following=None if following is None else address(following),
-            announced=max((count for count in (announced, batch.announced) if count is not None), default=None),
+            announced=max((count for count in (announced, content.announced) if count is not None), default=None),
             state={**(state or {}), "window": [window.page + 1, window.size]},
         )
         yield page
         window = None if page.end else following
 
 
-def _fetch(name: str, fetch: Fetch, window: Window, own: Walk) -> tuple[Batch, Window]:
+def _fetch(name: str, fetch: Fetch, window: Window, own: Walk) -> tuple[PageContent, Window]:
     while True:
         try:
             return fetch(window), window
@@ -125,6 +128,6 @@ def _cursor(name: str, resume: Resume, address: Callable[[Window], str], state: 
         raise CursorExpired(f"the cursor of {name} belongs to another query")
     for key, value in state.items():
         if resume.cursor.get(key) != value:
-            told = f"{key} was {resume.cursor.get(key)!r:.80} and is now {value!r:.80}"
-            raise CursorExpired(f"{name} changed since the pages kept were pulled: {told}")
+            change = f"{key} was {resume.cursor.get(key)!r:.80} and is now {value!r:.80}"
+            raise CursorExpired(f"{name} changed since the pages kept were pulled: {change}")
     return window

@@ -1,9 +1,9 @@
 """Crystals from an OPTIMADE server, page by page.
 
 Enters: a `Client` bound to a provider, and a `Query`. Leaves: `Page`s of crystals and quarantined
-rows, each row judged against the filter again. A server may page wrongly, count wrongly or ignore
-the filter: pages end all the same, and the last one says what is missing. This module does not know
-how pages are stored, nor HTTP beyond the client.
+rows; each row is judged against the filter again. A server may page wrongly, count wrongly or
+ignore the filter. The walk ends all the same, and its last page says how many entries are missing.
+This module does not know how pages are stored, nor HTTP beyond the client.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit
 
@@ -29,43 +28,37 @@ from assay.sources.databases.client import (
     UnsafeReply,
     shown,
 )
+from assay.sources.databases.filters.checker import MAX_MISSES, Checker, contradictions
+from assay.sources.databases.filters.grammar import check_dialect, validate_filter
 from assay.sources.databases.optimade_entries import (
-    MAX_SITES,
     NEWER_FIELDS,
     STRUCTURE_FIELDS,
     entries_of,
     entries_to_crystals,
     entry_id,
 )
-from assay.sources.databases.optimade_filter import Checker, contradictions
 from assay.sources.databases.pace import Pace
 from assay.sources.databases.paging import CursorExpired, End, Page, Resume, Walk
 from assay.sources.databases.providers import Provider, resolve
-from assay.sources.databases.salvage import MAX_POISONED, Part, salvage
+from assay.sources.databases.salvage import MAX_LOST, Fragment, salvage
 from assay.sources.quarantine import Quarantined, Reason, Stage
+from assay.sources.sift import MAX_SITES
 
-__all__ = [
-    "CursorExpired", "End", "FilterIgnored", "Page", "Query", "Resume",
-    "announced", "check_dialect", "connect", "pages", "validate_filter",
-]  # fmt: skip
+__all__ = ["CursorExpired", "End", "FilterIgnored", "Page", "Query", "Resume", "announced", "connect", "pages"]
 
 log = logging.getLogger(__name__)
 
-MAX_FILTER = 10_000
-"""Longest accepted filter, in characters."""
-MAX_MISSES = 0.01
-"""Share of rows on the first page that may contradict the filter before the source is given up."""
 FEW_MISSES = 2
-"""Rows that may do so however small the page is; more than half of them may not."""
+"""Contradicting rows accepted on a first page of any size, unless they are more than half of it."""
 
 
 class FilterIgnored(SourceRefused):
-    """The server sends rows that its filter excludes: what else it sends cannot be trusted to be complete."""
+    """The server sends rows that its filter excludes, so its answer may lack others."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """What to ask a server for.
+    """A request to an OPTIMADE server.
 
     Raises:
         ValueError: for an invalid filter (the message points at the character) or a limit below 1.
@@ -74,8 +67,7 @@ class Query:
     filter: str = ""
     """OPTIMADE filter; empty asks for everything."""
     part: str = ""
-    """A filter sent in its place, that cuts one part out of it; rows are judged by `filter`
-    alone."""
+    """Filter of one shard, sent in place of `filter`; rows are judged by `filter` alone."""
     response_fields: tuple[str, ...] = ()
     """Further numeric properties to carry as float columns of the same names."""
     page_limit: int | None = None
@@ -97,40 +89,10 @@ class Query:
                 raise ValueError(f"response field {name!r:.80} is no property name: letters, digits and '_' accepted")
 
 
-def validate_filter(text: str) -> Any:
-    """Parse an OPTIMADE filter and return its tree.
-
-    Raises:
-        ValueError: with the position of the first character that does not fit.
-    """
-    if not isinstance(text, str) or len(text) > MAX_FILTER or not text.isprintable():
-        raise ValueError(f"filter {text!r:.80} must be printable text of at most {MAX_FILTER} characters")
-    from lark.exceptions import LarkError
-
-    try:
-        tree = _parser().parse(text)
-    except RecursionError:
-        raise ValueError(f"filter {text!r:.80} is nested too deeply") from None
-    except LarkError as error:
-        column = getattr(error, "column", -1)
-        place = f"at character {column}: {text[column - 1 :]!r:.40}" if column > 0 else "at its end: it is incomplete"
-        raise ValueError(f'filter {text!r:.200} breaks off {place}. Example: elements HAS ALL "Nb","Sn"') from None
-    if len(tree.children) > 1:
-        raise ValueError(f"filter {text!r:.200} holds {len(tree.children)} expressions; join them with AND or OR")
-    return tree
-
-
-@cache
-def _parser() -> Any:
-    from optimade.filterparser import LarkParser  # type: ignore[import-untyped]
-
-    return LarkParser().lark
-
-
 def connect(
     provider: Provider, headers: Mapping[str, str] | None = None, pace: Pace | None = None, **limits: Any
 ) -> Client:
-    """Open a client with the interval and patience the provider needs; `limits` go to `Client`.
+    """Open a client with the interval and timeout the provider needs; `limits` go to `Client`.
 
     Clients of one host share a `pace`.
     """
@@ -156,10 +118,11 @@ def announced(client: Client, query: Query, provider: Provider | None = None) ->
 def pages(
     client: Client, query: Query, provider: Provider | None = None, resume: Resume | None = None
 ) -> Iterator[Page]:
-    """Yield every page of a query, as it arrives; the last one carries `end`, `missing` and `complete`.
+    """Yield every page of a query as it arrives; the last has `end`, `missing` and `complete`.
 
-    With `resume`, the pages behind those already kept: the same ones that an unbroken walk would
-    have yielded. Entries that the server cannot deliver are quarantined where it pages by offset.
+    With `resume`, only the pages behind those already kept; they are the pages that an unbroken
+    walk would have yielded. An entry that the server cannot deliver is quarantined, provided that
+    the server pages by offset.
 
     Raises:
         ValueError: for a filter that this provider is known to answer wrongly.
@@ -177,7 +140,7 @@ def pages(
 
 
 class _Pull:
-    """One walk through the pages: what is asked for, and how hard."""
+    """The state of one walk: fields asked for, page size, entries lost so far."""
 
     def __init__(self, client: Client, query: Query, provider: Provider, resume: Resume | None) -> None:
         check_dialect(provider, query.filter)
@@ -190,7 +153,7 @@ class _Pull:
         limit = query.page_limit or provider.page_limit
         self.limit = int(state.get("limit") or min(limit, query.max_entries or limit))
         self.full = int(state.get("full") or self.limit)  # the limit, were no entry too large
-        self.poisoned = int(state.get("poisoned") or 0)
+        self.n_lost = int(state.get("lost") or 0)
         self.announced: int | None = None
         self.resumed = resume is not None  # until the first page is there
         self.url = self.first = _first_url(client, query.part or query.filter, self.fields, self.limit)
@@ -220,38 +183,38 @@ class _Pull:
         url: str,
         sha256: str,
         following: str | None,
-        poisoned: Mapping[int, str] | None = None,
+        lost: Mapping[int, str] | None = None,
     ) -> Page:
         origin = _brief(url)
         crystals, quarantined = self._convert(entries, origin)
-        lost = [
-            Quarantined(f"{self.provider.id}/?{offset}@{origin}", origin, Stage.PULL, Reason.SERVER_ERROR, _brief(told))
-            for offset, told in (poisoned or {}).items()
+        undelivered = [
+            Quarantined(f"{self.provider.id}/?{offset}@{origin}", origin, Stage.PULL, Reason.SERVER_ERROR, _brief(why))
+            for offset, why in (lost or {}).items()
         ]
         self.resumed = False
         return self.walk.page(
             crystals,
-            quarantined + lost,
-            self._names(entries, origin) + [row.id for row in lost],
+            quarantined + undelivered,
+            self._names(entries, origin) + [row.id for row in undelivered],
             url=url,
             sha256=sha256,
             following=following,
             announced=self.announced,
-            state={"limit": self.limit, "full": self.full, "newer": not self.older, "poisoned": self.poisoned},
+            state={"limit": self.limit, "full": self.full, "newer": not self.older, "lost": self.n_lost},
         )
 
     def _names(self, entries: Sequence[Any], origin: str) -> list[str]:
         return [entry_id(entry, self.provider, origin, place) for place, entry in enumerate(entries)]
 
     def _entries(self, reply: Reply) -> list[Any]:
-        """Entries of a reply; what it says beside them is heeded."""
+        """Entries of a reply; its `data_returned` and `request_delay` are taken note of."""
         entries = _entries(reply)
         self.client.pace.slow_down(_number(reply.json, "request_delay") or 0.0)
         self.announced = _count(reply.json, "data_returned")
         return entries
 
     def _window(self, error: SourceDown | ReplyTooLarge) -> range:
-        """Offsets of the entries on a page that the server answers but cannot deliver; empty where nobody knows."""
+        """Offsets of the entries on a page that failed; empty where they are not known."""
         asked = dict(parse_qsl(urlsplit(self.url).query))
         offset = asked.get("page_offset", "" if self.walk.n_pages else "0")
         broken = isinstance(error, ReplyTooLarge) or error.status >= 500
@@ -260,21 +223,21 @@ class _Pull:
         return range(int(offset), int(offset) + min(self.limit, self.walk.room or self.limit))
 
     def _salvaged(self, window: range, error: SourceError) -> Page:
-        """Put a page together from what the server can deliver of it."""
-        saved = salvage(self._part, window, error, self.walk.seen, MAX_POISONED - self.poisoned)
-        self.poisoned += len(saved.poisoned)
+        """Put a page together from the entries that the server can deliver."""
+        saved = salvage(self._fragment, window, error, self.walk.seen, MAX_LOST - self.n_lost)
+        self.n_lost += len(saved.lost)
         url = _with(_with(self.url, "page_offset", window.start), "page_limit", len(window))
         behind = _with(_with(self.url, "page_offset", window.stop), "page_limit", self.limit)
-        entries = [entry for part in saved.parts for entry in part.entries]
-        digest = hashlib.sha256("".join(part.sha256 for part in saved.parts).encode()).hexdigest()
-        return self._page(entries, shown(url), digest, None if saved.ended else behind, saved.poisoned)
+        entries = [entry for fragment in saved.fragments for entry in fragment.entries]
+        digest = hashlib.sha256("".join(fragment.sha256 for fragment in saved.fragments).encode()).hexdigest()
+        return self._page(entries, shown(url), digest, None if saved.ended else behind, saved.lost)
 
-    def _part(self, offset: int, limit: int, retries: int | None) -> Part:
+    def _fragment(self, offset: int, limit: int, retries: int | None) -> Fragment:
         url = _with(_with(self.url, "page_offset", offset), "page_limit", limit)
         reply = self.client.get_json(url, retries=retries)
         entries = self._entries(reply)
         more = self._next(reply.json, url) is not None
-        return Part(entries, self._names(entries, _brief(reply.url)), reply.sha256, more=more)
+        return Fragment(entries, self._names(entries, _brief(reply.url)), reply.sha256, more=more)
 
     def _fetch(self, url: str) -> Reply:
         """Get a page, asking for less where the server or the size limit refuses."""
@@ -297,7 +260,7 @@ class _Pull:
                 url = _with(url, "page_limit", self.limit)
 
     def _drop_newer_fields(self, error: Exception) -> bool:
-        """Give up properties that an older server does not know; one that knows them must show them."""
+        """Stop asking for OPTIMADE 1.3 properties where the server refuses them; True if it did."""
         newer = set(NEWER_FIELDS) & set(self.fields) - set(self.checker.properties)
         if self.walk.n_pages or not newer or not isinstance(error, SourceRefused) or error.status != 400:
             return False
@@ -313,7 +276,7 @@ class _Pull:
         return tuple(dict.fromkeys(name for name in asked if name not in ("id", "type")))
 
     def _next(self, document: Any, url: str) -> str | None:
-        """Absolute address of the next page, not yet trusted: the client judges it when it is asked for."""
+        """Absolute address of the next page; the client checks its origin before the request."""
         links = document.get("links")
         link = links.get("next") if isinstance(links, dict) else None
         link = link.get("href") if isinstance(link, dict) else link
@@ -341,36 +304,23 @@ class _Pull:
             for name, entry in zip(self._names(entries, origin), entries, strict=True)
             if isinstance(entry, dict) and isinstance(entry.get("attributes"), dict)
         }
-        liars = contradictions(self.checker, crystals, attributes)
+        contradictory = contradictions(self.checker, crystals, attributes)
         if not self.walk.n_pages:
             n = len(crystals)
-            if liars.sum() > min(max(MAX_MISSES * n, FEW_MISSES), n / 2):
-                example = crystals.ids[liars][0]
+            if contradictory.sum() > min(max(MAX_MISSES * n, FEW_MISSES), n / 2):
+                example = crystals.ids[contradictory][0]
                 raise FilterIgnored(
-                    f"{self.provider.id} ignores the filter {self.query.filter!r:.200}: {liars.sum()} of "
+                    f"{self.provider.id} ignores the filter {self.query.filter!r:.200}: {contradictory.sum()} of "
                     f"{len(crystals)} rows on its first page contradict it, for example {example}"
                 )
             if self.checker.unjudged:
                 log.warning("not checked again on arrival: %s", ", ".join(sorted(self.checker.unjudged)))
-        told = f"the row contradicts the filter {self.query.filter!r:.200} that the server was asked"
+        message = f"the row contradicts the filter {self.query.filter!r:.200} that the server was asked"
         quarantined += [
-            Quarantined(str(name), origin, Stage.PULL, Reason.FILTER_MISMATCH, told) for name in crystals.ids[liars]
+            Quarantined(str(name), origin, Stage.PULL, Reason.FILTER_MISMATCH, message)
+            for name in crystals.ids[contradictory]
         ]
-        return (crystals.select(~liars) if liars.any() else crystals), quarantined
-
-
-def check_dialect(provider: Provider, text: str) -> None:
-    """Refuse a filter that this provider is known to answer wrongly.
-
-    Raises:
-        ValueError: with what goes wrong and what to write instead.
-    """
-    bare = re.sub(r'"(\\.|[^"\\])*"', '""', text)
-    for quirk in provider.refused:
-        if re.search(quirk.pattern, bare):
-            raise ValueError(f"filter {text!r:.200} is not sent to {provider.id}: {quirk.told}")
-    if provider.filter_required and not text.strip():
-        raise ValueError(f"{provider.id} returns nothing without a filter; give one, for example nelements>=1")
+        return (crystals.select(~contradictory) if contradictory.any() else crystals), quarantined
 
 
 def _first_url(client: Client, text: str, fields: Sequence[str], limit: int) -> str:

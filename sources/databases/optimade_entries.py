@@ -1,8 +1,8 @@
-"""OPTIMADE structure entries, as parsed JSON, to crystals.
+"""Turns OPTIMADE structure entries (parsed JSON) into crystals.
 
-Enters: the `data` list of a reply, or entries of an `optimade.jsonl` file; nothing in them is
-trusted. Leaves: `Crystals`, with reported properties and provenance as columns, and a quarantine
-record per refused entry. This module does not know HTTP, paging or filters.
+Enters: the `data` list of a reply, or entries of an `optimade.jsonl` file; each value is checked.
+Leaves: `Crystals`, with reported properties and provenance as columns, and a quarantine record for
+each refused entry. This module does not know HTTP, paging or filters.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import numpy as np
 
 from assay.sources.assemble import Assembler
 from assay.sources.crystals import Crystals
-from assay.sources.databases.providers import PROVIDERS, Property, Provider
+from assay.sources.databases.providers import PROVIDERS, Provider, ReportedProperty
 from assay.sources.databases.trust import SourceRefused, printable
 from assay.sources.elements import NUMBERS
 from assay.sources.quarantine import Quarantined, Reason
+from assay.sources.sift import MAX_SITES
 
 STRUCTURE_FIELDS = (
     "structure_features",
@@ -36,8 +37,6 @@ STRUCTURE_FIELDS = (
 NEWER_FIELDS = ("site_coordinate_span", "fractional_site_positions")
 """Properties of OPTIMADE 1.3 this module reads too; a server of an older version refuses a query
 that names them."""
-MAX_SITES = 400
-"""Sites per cell accepted unless the caller says otherwise."""
 
 SiteSpecies = list[tuple[int, float]]
 """(atomic number, occupancy) of every species on one site."""
@@ -61,9 +60,9 @@ def entries_of(document: Any) -> list[Any]:
     errors = document.get("errors") if isinstance(document, dict) else None
     data = document.get("data") if isinstance(document, dict) else None
     if errors and not data:
-        told = "; ".join(_error_text(error) for error in (errors if isinstance(errors, list) else [errors])[:3])
-        told = re.sub(r"\?\S+", "?...", told)  # some quote the whole query before they come to the point
-        raise SourceRefused(f"the server reports: {printable(told) or 'an error without text'}")
+        message = "; ".join(_error_text(error) for error in (errors if isinstance(errors, list) else [errors])[:3])
+        message = re.sub(r"\?\S+", "?...", message)  # some quote the whole query before they come to the point
+        raise SourceRefused(f"the server reports: {printable(message) or 'an error without text'}")
     if isinstance(data, dict):
         return [data]
     if not isinstance(data, list):
@@ -79,13 +78,12 @@ def entries_to_crystals(
     extra: Sequence[str] | None = (),
     max_sites: int = MAX_SITES,
 ) -> tuple[Crystals, list[Quarantined]]:
-    """Turn entries into crystals with ids `provider/id`; an entry that cannot be used becomes a record.
+    """Turn entries into crystals with ids `provider/id`, and refused entries into records.
 
-    Columns: provider, origin, licence, immutable_id, last_modified (text), one float column and its
-    functional (text, `<column>_functional`) per property of the provider, and one column per name
-    in `extra` (None: every number the entries carry under a provider prefix). Columns in `extra`
-    hold numbers only, NaN otherwise, so that every page of a pull has the same columns of the same
-    types.
+    The text columns are provider, origin, licence, immutable_id and last_modified. Each property of
+    the provider has a float column and a text column `<column>_functional`. Each name in `extra`
+    has a float column, NaN where the entry has no number; so all pages of a pull have the same
+    columns. With None, `extra` is every number that the entries carry under a provider prefix.
     """
     if isinstance(provider, str):
         provider = PROVIDERS.get(provider) or Provider(provider, provider, "", "unknown")
@@ -105,7 +103,7 @@ def entries_to_crystals(
 
 
 def entry_id(entry: Any, provider: Provider, origin: str, position: int) -> str:
-    """Name an entry `provider/id`; one without a usable id is named after its place in the reply."""
+    """Name an entry `provider/id`, or by its place in the reply where it has no usable id."""
     identifier = _identifier(entry)
     return f"{provider.id}/{identifier}" if identifier else f"{provider.id}/?{position}@{origin}"
 
@@ -221,7 +219,7 @@ def _is_null(vector: Any) -> bool:
 
 
 def _species_table(species: Any) -> dict[str, SiteSpecies | _Refused]:
-    """Species name to atoms. The name says nothing about the element: only chemical_symbols does."""
+    """Atoms of each species name; chemical_symbols gives the elements, the name does not."""
     if not isinstance(species, list):
         raise _Refused(Reason.MALFORMED, f"species is {type(species).__name__}, a list is needed")
     table: dict[str, SiteSpecies | _Refused] = {}
@@ -242,8 +240,8 @@ def _species_table(species: Any) -> dict[str, SiteSpecies | _Refused]:
 def _atoms(name: str, item: Mapping[str, Any]) -> SiteSpecies:
     symbols, amounts = item.get("chemical_symbols"), item.get("concentration")
     if not isinstance(symbols, list) or not isinstance(amounts, list) or len(symbols) != len(amounts):
-        told = f"species {name!r:.60}: chemical_symbols and concentration must be lists of one length"
-        raise _Refused(Reason.MALFORMED, told)
+        message = f"species {name!r:.60}: chemical_symbols and concentration must be lists of one length"
+        raise _Refused(Reason.MALFORMED, message)
     if item.get("attached"):
         raise _Refused(Reason.UNSUPPORTED, f"species {name!r:.60} has attached atoms")
     atoms: SiteSpecies = []
@@ -251,8 +249,8 @@ def _atoms(name: str, item: Mapping[str, Any]) -> SiteSpecies:
         if symbol == "vacancy":
             continue  # lowers the total of the site and is nothing else
         if not isinstance(symbol, str) or symbol not in NUMBERS:
-            told = f"species {name!r:.60} holds {symbol!r:.60}, which is no chemical element"
-            raise _Refused(Reason.UNKNOWN_SPECIES, told)
+            message = f"species {name!r:.60} holds {symbol!r:.60}, which is no chemical element"
+            raise _Refused(Reason.UNKNOWN_SPECIES, message)
         if isinstance(amount, bool) or not isinstance(amount, int | float):
             raise _Refused(Reason.MALFORMED, f"species {name!r:.60}: concentration {amount!r:.60} is not a number")
         atoms.append((NUMBERS[symbol], amount))
@@ -286,7 +284,7 @@ def _numeric_names(attributes: Mapping[str, Any]) -> list[str]:
     return [name for name, value in attributes.items() if name[:1] == "_" and isinstance(value, int | float)]
 
 
-def _follow(attributes: Mapping[str, Any], known: Property) -> Any:
+def _follow(attributes: Mapping[str, Any], known: ReportedProperty) -> Any:
     """Value at the first of the property's paths that leads anywhere."""
     for path in known.paths:
         value: Any = attributes

@@ -1,8 +1,8 @@
-"""How often one host may be asked, however many clients ask it.
+"""Limits how often one host is asked, for all of its clients together.
 
-Enters: the outcome of every attempt. Leaves: how long to sleep before the next one may start. Only
-plain numbers cross, so a `HostPace` may live in another process behind an object with the same
-methods. This module does not know HTTP, and never sleeps itself.
+Enters: the outcome of each attempt. Leaves: the time to sleep before the next attempt may start.
+The methods take and return plain numbers, so a `HostPace` may live in another process behind an
+object with the same methods. This module does not know HTTP, and does not sleep itself.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from typing import Protocol
 MAX_INTERVAL_S = 60.0
 """s; a server that asks for a longer interval between requests gets this one."""
 FAILURES = 12
-"""Failed attempts in a row that open the breaker: more than one request with its retries and a few
-to make sure."""
+"""Failed attempts in a row that open the breaker; more than one request makes with all retries."""
 OPEN_S = 30.0
 """s; the breaker's first pause, doubled each time the probe fails."""
 MAX_OPEN_S = 600.0
 """s; its longest pause."""
 PROBE_S = 300.0
-"""s; a probe whose outcome was never told (its process died) is given up after this time."""
+"""s; a probe without a reported outcome (its process died) is given up after this time."""
 POLL_S = 1.0
-"""s; how often the others ask whether the probe came back."""
+"""s; pause of the other clients between two questions whether the probe is done."""
 
 
 class Clock(Protocol):
@@ -37,27 +36,27 @@ class Clock(Protocol):
 
 
 class Pace(Protocol):
-    """When the next request to a host may start, and what became of it."""
+    """Decides when the next request to a host may start, and hears of its outcome."""
 
     def wait(self) -> float:
         """Take the next slot and return 0, or return the s to sleep before asking again."""
 
     def good(self) -> None:
-        """Tell that an attempt was answered: well, or with a refusal that another attempt would not change."""
+        """Report an attempt that was answered, with a document or a final refusal."""
 
     def bad(self, pause_s: float) -> None:
-        """Tell that an attempt failed; the server asked for this pause in s (0 if it did not)."""
+        """Report an attempt that failed; the server asked for this pause in s (0: for none)."""
 
     def slow_down(self, interval_s: float) -> None:
         """Keep at least this interval in s (at most 60) between requests from now on."""
 
 
 class HostPace:
-    """The pace of one host: a minimum interval, pauses shared by all who ask, and a circuit breaker.
+    """The pace of one host: a minimum interval, pauses, and a circuit breaker for all its clients.
 
-    The breaker opens after `failures` failed attempts in a row: nobody gets a slot for `open_s`.
-    Then one attempt is let through; if it fails, the pause doubles, up to `max_open_s`; if it is
-    answered, all may go on. Safe to share between threads.
+    The breaker opens after `failures` failed attempts in a row: no client gets a slot for `open_s`.
+    Then it lets one attempt through, the probe. If the probe fails, the pause doubles, up to
+    `max_open_s`; if the probe is answered, the breaker closes. Threads may share one `HostPace`.
     """
 
     def __init__(
@@ -105,14 +104,14 @@ class HostPace:
             return 0.0
 
     def good(self) -> None:
-        """Tell that an attempt was answered; an open breaker closes."""
+        """Report an attempt that was answered; an open breaker closes."""
         with self._lock:
             self._in_a_row = 0
             self._pause = 0.0
             self._probe_ends = -float("inf")
 
     def bad(self, pause_s: float) -> None:
-        """Tell that an attempt failed; everybody keeps the pause (s) that the server asked for."""
+        """Report an attempt that failed; all clients keep the pause (s) the server asked for."""
         with self._lock:
             now = self._clock.monotonic()
             self._not_before = max(self._not_before, now + max(0.0, pause_s))

@@ -1,8 +1,8 @@
-"""A walk through the pages of a server: what came so far, which page is the last, and how to go on after a break.
+"""A walk through the pages of a server: it finds the last page, and can be resumed.
 
-Enters: what each page held and where the next one is. Leaves: `Page`s; each carries a cursor, and a
-`Resume` made of the cursors kept so far continues the walk in another process as if nothing had
-happened. This module does not know HTTP or any protocol, nor how pages are stored.
+Enters: the content of each page, and the address of the next one. Leaves: `Page`s, each with a
+cursor. A `Resume` made of the cursors kept so far continues the walk, also in another process, with
+the same pages. This module does not know HTTP or any protocol, nor how pages are stored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from assay.sources.quarantine import Quarantined
 log = logging.getLogger(__name__)
 
 MAX_PAGES = 100_000
-"""Pages after which a server is taken to be endless, whatever it announces."""
+"""Most pages of one walk; a server that sends more would send pages for ever."""
 SPARE_PAGES = 5
 """Pages accepted beyond what the announced count needs."""
 
@@ -38,20 +38,19 @@ class End(StrEnum):
 
 
 class CursorExpired(SourceRefused):
-    """The server no longer knows the page to go on from: the walk must start again from its first page."""
+    """The server does not know the next page any more; the walk must start again."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """One page: every entry is in `crystals` or in `quarantined`, never in both or neither."""
+    """One reply of a server: each entry is either in `crystals` or in `quarantined`."""
 
     crystals: Crystals
     quarantined: list[Quarantined]
     url: str
     """Address of the page, secrets removed."""
     sha256: str
-    """Hex digest of the body; of a page put together from several replies, the digest of their
-    digests."""
+    """Hex digest of the body; for a page made of several replies, the digest of their digests."""
     n_entries: int
     """Entries taken from the page; repeated ids count."""
     next_url: str | None
@@ -70,7 +69,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Resume:
-    """What a walk needs to go on after the pages that were kept; `after` makes it."""
+    """The state from which a walk goes on after the pages kept; `after` makes it."""
 
     cursor: Mapping[str, Any]
     """`Page.cursor` of the last page kept."""
@@ -81,10 +80,10 @@ class Resume:
 
     @classmethod
     def after(cls, cursors: Sequence[Mapping[str, Any]], seen: Collection[str]) -> Self:
-        """Go on after the pages with these cursors: those of all pages kept, first to last.
+        """Make a `Resume` from the cursors of all pages kept, first to last.
 
         Raises:
-            ValueError: without a cursor there is nothing to go on from.
+            ValueError: for no cursor.
         """
         if not cursors:
             raise ValueError("no page was kept: start the walk without a resume")
@@ -93,16 +92,16 @@ class Resume:
 
 
 class Walk:
-    """What one walk remembers, and its judgement whether a page is the last one.
+    """The state of one walk, which decides whether a page is the last one.
 
-    Call `visit` with every address before asking for it, then `page` with what came back.
+    Call `visit` with each address before the request, then `page` with the content of the reply.
 
     Raises:
         CursorExpired: when the cursor to go on from cannot be read.
     """
 
     def __init__(self, name: str, max_entries: int | None = None, resume: Resume | None = None) -> None:
-        """`name` is said in warnings; the walk ends after `max_entries`, None takes all."""
+        """Warnings quote `name`; the walk ends after `max_entries`, None takes all."""
         self.name, self.max_entries = name, max_entries
         self.n_pages = self.taken = self.size = 0
         self.announced: int | None = None
@@ -130,7 +129,7 @@ class Walk:
         return None if self.max_entries is None else max(0, self.max_entries - self.taken)
 
     def visit(self, address: str) -> None:
-        """Remember an address that is about to be asked for; a next page that leads to it again ends the walk."""
+        """Remember an address before its request; a next page with this address ends the walk."""
         self._visited.add(_bare(address))
         if address != self.next:  # the next address of the page before is in its cursor already
             self._asked.append(address)
@@ -151,11 +150,11 @@ class Walk:
         announced: int | None = None,
         state: Mapping[str, Any] | None = None,
     ) -> Page:
-        """Take one page into account, and judge whether it is the last.
+        """Count one page, and decide whether it is the last.
 
-        `names` holds the id of every entry taken, repeats included; `following` is the address of
-        the next page; `announced` what this page says of the total; `state`, plain JSON, is added
-        to the cursor.
+        `names` holds the id of every entry taken, repeats included. `following` is the address of
+        the next page. `announced` is the total that this page announces. `state`, plain JSON, is
+        added to the cursor.
         """
         self.n_pages += 1
         self.taken += len(names)
@@ -212,8 +211,8 @@ class Walk:
         counted = self.announced is not None and missing == 0 and end is not End.TOO_MANY
         complete = counted or (end is End.NO_NEXT and missing == 0)
         if not complete:
-            told = f"{missing} of {self.announced} announced entries missing" if missing else "the end is unsure"
-            log.warning("%s ended after %d entries (%s): %s", self.name, len(self.seen), end, told)
+            shortfall = f"{missing} of {self.announced} announced entries missing" if missing else "the end is unsure"
+            log.warning("%s ended after %d entries (%s): %s", self.name, len(self.seen), end, shortfall)
         return missing, complete
 
 

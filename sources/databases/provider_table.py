@@ -1,11 +1,13 @@
-"""What is known about each OPTIMADE database: a literal table, no behaviour.
+"""The table of known OPTIMADE databases.
 
-Enters: nothing. Leaves: `PROVIDERS`, `ALIASES` and `COMMERCIAL`. Nobody probed a server for this:
-every row rests on the OPTIMADE specification, documentation, public issues, recorded replies or
-other people's public code, so a row may be out of date; the client bears with a row that is.
-Energies of two providers are never comparable: each has its own functional, corrections and
-references. Numbers on another scale than a provider's main one (SCAN beside PBEsol, r2SCAN beside
-PBE, hybrid gaps) have columns of their own. This module does not know HTTP or crystals.
+Enters: nothing. Leaves: `PROVIDERS`, `ALIASES` and `COMMERCIAL`.
+
+Each row of the table rests on the OPTIMADE specification, documentation, public issues, recorded
+replies or public code, not on requests to the server. A row may be out of date; pulls still work.
+Energies of two providers are never comparable: each provider has its own functional, corrections
+and references. Numbers on another scale than the main one of a provider (SCAN beside PBEsol,
+r2SCAN beside PBE, hybrid gaps) have columns of their own. This module does not know HTTP or
+crystals.
 """
 
 from __future__ import annotations
@@ -15,20 +17,20 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 UNITS = {"formation_energy_per_atom": "eV/atom", "energy_above_hull": "eV/atom", "band_gap": "eV"}
-"""House columns of reported numbers and their units; a suffix as in `band_gap_hse` names another
+"""Assay's columns of reported numbers, and their units; a suffix (`band_gap_hse`) names another
 scale."""
 
 
 @dataclass(frozen=True)
-class Property:
-    """One reported number and where a provider keeps it."""
+class ReportedProperty:
+    """A number that a provider reports, and the OPTIMADE properties that hold it."""
 
     column: str
-    """House name of the column: a key of `UNITS`, with a suffix where the scale is not the
+    """Assay's name of the column: a key of `UNITS`, with a suffix for another scale than the
     provider's main one."""
     paths: tuple[tuple[str, ...], ...]
-    """Ways through nested attributes to the same quantity, tried in order; the first key is the
-    OPTIMADE property."""
+    """Paths through nested attributes to the same quantity, tried in order; the first key of a path
+    is the OPTIMADE property."""
     unit: str
     functional: str
     """Density functional and corrections behind the number."""
@@ -40,8 +42,8 @@ class Quirk:
 
     pattern: str
     """Regular expression searched in the filter, outside quoted strings."""
-    told: str
-    """What goes wrong and what to write instead."""
+    explanation: str
+    """How the answer goes wrong, and a filter to write instead."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Provider:
     """s between requests."""
     timeout_s: float = 120.0
     """s of silence accepted from the server."""
-    properties: tuple[Property, ...] = ()
+    properties: tuple[ReportedProperty, ...] = ()
     sentinels: tuple[float, ...] = ()
     """Numbers that stand for "no value"."""
     refused: tuple[Quirk, ...] = ()
@@ -83,7 +85,7 @@ class Provider:
 
     @property
     def host(self) -> str:
-        """Host name, with the port where it is not the usual one: databases of one host share its rate limit."""
+        """Host name, with an unusual port; databases of one host share its rate limit."""
         parts = urlsplit(self.base_url)
         name = (parts.hostname or "").rstrip(".")
         return name if parts.port in (None, 80, 443) else f"{name}:{parts.port}"
@@ -93,10 +95,12 @@ class Provider:
         return "CC-BY-NC-4.0" if self.noncommercial and re.fullmatch(self.noncommercial, entry) else self.licence
 
 
-def properties(functional: str, suffix: str = "", **fields: str) -> tuple[Property, ...]:
-    """Map house columns (keys of `UNITS`) to fields; dots in a field lead into nested attributes."""
+def properties(functional: str, suffix: str = "", **fields: str) -> tuple[ReportedProperty, ...]:
+    """Map columns (keys of `UNITS`) to fields; dots in a field lead into nested attributes."""
     return tuple(
-        Property(f"{column}_{suffix}" if suffix else column, (tuple(field.split(".")),), UNITS[column], functional)
+        ReportedProperty(
+            f"{column}_{suffix}" if suffix else column, (tuple(field.split(".")),), UNITS[column], functional
+        )
         for column, field in fields.items()
     )
 
@@ -116,7 +120,9 @@ _MP = Provider(
     licence="CC-BY-4.0",
     page_limit=500,  # the maximum of the reference server, which this is
     properties=tuple(
-        Property(column + suffix, tuple(("_mp_stability", key, column) for key in keys), UNITS[column], functional)
+        ReportedProperty(
+            column + suffix, tuple(("_mp_stability", key, column) for key in keys), UNITS[column], functional
+        )
         for suffix, functional, keys in _MP_SCALES
         for column in ("formation_energy_per_atom", "energy_above_hull")
     ),
@@ -172,8 +178,8 @@ _AFLOW = Provider(
 )
 
 
-def _alexandria(functional: str, path: str, *more: Property) -> Provider:
-    """Field names from public ingestion code; the OPTIMADE server holds part of what the bulk files hold."""
+def _alexandria(functional: str, path: str, *more: ReportedProperty) -> Provider:
+    """One database of Alexandria; the field names are those of public code that reads it."""
     return Provider(
         id=f"alexandria-{path}",
         title=f"Alexandria, {functional}",
@@ -226,7 +232,7 @@ _COD_CAVEAT = "measured structures: many are disordered or lack atoms, and no en
 
 
 def _crystallography(path: str, title: str, caveat: str = "") -> Provider:
-    """COD's own server: 504 on pages with large cells, `next` as an object."""
+    """A database on COD's own server: 504 on pages with large cells, `next` as an object."""
     return Provider(
         id=path,
         title=title,
@@ -250,7 +256,7 @@ _NOMAD = Provider(
 
 
 def _materials_cloud(path: str, title: str, functional: str, caveat: str = "") -> Provider:
-    """Reference server; the licence belongs to each record, so that none is claimed here."""
+    """A database of Materials Cloud, on the reference server; each record has its own licence."""
     return Provider(
         id=path,
         title=f"Materials Cloud, {title}",
@@ -264,8 +270,10 @@ def _materials_cloud(path: str, title: str, functional: str, caveat: str = "") -
 _LAYERS = "single layers, periodic in two dimensions where the server says so: those go to quarantine"
 
 
-def _odbx(id: str, title: str, host: str, licence: str, more: tuple[Property, ...], caveat: str = "") -> Provider:
-    """Reference server; field names from public code that reads it, units as that code takes them."""
+def _odbx(
+    id: str, title: str, host: str, licence: str, more: tuple[ReportedProperty, ...], caveat: str = ""
+) -> Provider:
+    """A database of odbx, on the reference server; names and units as in code that reads it."""
     return Provider(
         id=id,
         title=title,
@@ -339,4 +347,4 @@ COMMERCIAL = {
         "MPDS is commercial, so Assay never asks it; use an open database, or read what your licence allows as files",
     )
 }
-"""Databases that are not asked: id -> host, and the reason as it is told."""
+"""Databases that Assay does not ask: id -> host, and the reason for the error message."""

@@ -11,9 +11,17 @@ import re
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from assay.sources.databases.provider_table import ALIASES, COMMERCIAL, PROVIDERS, Property, Provider, Quirk, properties
+from assay.sources.databases.provider_table import (
+    ALIASES,
+    COMMERCIAL,
+    PROVIDERS,
+    Provider,
+    Quirk,
+    ReportedProperty,
+    properties,
+)
 
-__all__ = ["ALIASES", "COMMERCIAL", "PROVIDERS", "Property", "Provider", "Quirk", "is_local", "resolve"]
+__all__ = ["ALIASES", "COMMERCIAL", "PROVIDERS", "Provider", "Quirk", "ReportedProperty", "is_local", "resolve"]
 
 _EXAMPLE_PROPERTIES = properties(
     "as reported",
@@ -62,9 +70,9 @@ def _from_url(url: str) -> Provider:
         raise ValueError(f"provider URL {url!r:.200}: {error}") from None
     if parts.scheme not in ("http", "https") or not host:
         raise ValueError(f"provider URL {url!r:.200} must start with http:// or https:// and name a host")
-    for name, (commercial, told) in COMMERCIAL.items():
+    for name, (commercial, reason) in COMMERCIAL.items():
         if host == commercial:
-            raise ValueError(f"provider {name}: {told}")
+            raise ValueError(f"provider {name}: {reason}")
     local = is_local(host)
     return Provider(
         id="local" if local else host,

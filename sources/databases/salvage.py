@@ -1,8 +1,8 @@
-"""Finds the entries of a page that a server cannot deliver, so that the rest of the page is not lost with them.
+"""Finds the entries of a page that a server cannot deliver, and saves the rest of the page.
 
-Enters: a window of the server's order that failed, and a way to ask for parts of it. Leaves: what
-could be had, and the offsets of the entries that could not. This module does not know addresses or
-crystals, nor what an entry is.
+Enters: a window of the server's list that failed as one request, and a function that asks for
+fragments of it. Leaves: the entries that the server delivered, and the offsets of those that it
+did not. This module does not know addresses, crystals or the content of an entry.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from assay.sources.databases.trust import ReplyTooLarge, SourceDown, SourceError
 
 log = logging.getLogger(__name__)
 
-MAX_POISONED = 32
-"""Entries that one walk may lose before its server is taken to be broken."""
+MAX_LOST = 32
+"""Most entries that one walk may lose; beyond it the server counts as broken."""
 FEW_RETRIES = 1
 """Retries of a request for several entries; one for a single entry keeps the client's patience."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """What one request for a part of a window brought."""
+class Fragment:
+    """The answer to a request for a part of a window."""
 
     entries: Sequence[Any]
     names: Sequence[str]
@@ -36,30 +36,33 @@ class Part:
 
 
 class Ask(Protocol):
-    """Fetches `limit` entries from position `offset` of the server's order; None retries means the usual patience."""
+    """Fetches `limit` entries from position `offset` of the server's list.
 
-    def __call__(self, offset: int, limit: int, retries: int | None) -> Part:
+    With None, `retries` is the usual number of the client.
+    """
+
+    def __call__(self, offset: int, limit: int, retries: int | None) -> Fragment:
         """Raise `SourceDown` or `ReplyTooLarge` when that fails."""
 
 
 @dataclass
 class Salvage:
-    """What was saved of a window."""
+    """The entries saved from a window, and the lost ones."""
 
-    parts: list[Part] = field(default_factory=list)
+    fragments: list[Fragment] = field(default_factory=list)
     """In the server's order."""
-    poisoned: dict[int, str] = field(default_factory=dict)
-    """Why an entry could not be had, by its offset."""
+    lost: dict[int, str] = field(default_factory=dict)
+    """Error message of each entry that was not delivered, by its offset."""
     ended: bool = False
     """Whether the server has nothing behind the window."""
 
 
-def salvage(ask: Ask, window: range, error: SourceError, seen: Collection[str], most: int = MAX_POISONED) -> Salvage:
-    """Take everything out of a window that the server can deliver, halving it until the guilty entries are alone.
+def salvage(ask: Ask, window: range, error: SourceError, seen: Collection[str], most: int = MAX_LOST) -> Salvage:
+    """Fetch all entries of a window that the server can deliver, by halving the window.
 
-    `error` is how the whole window failed, `seen` holds the ids of earlier pages, `most` entries
-    may be lost. A window of n entries with k guilty ones costs at most about k * (4 log2(n) + 10)
-    requests.
+    `error` is the failure of the whole window, `seen` holds the ids of earlier pages, and at most
+    `most` entries may be lost. A window of n entries with k faulty ones costs about
+    k * (4 log2(n) + 10) requests at most.
 
     Raises:
         SourceDown: when the server fails elsewhere too, cannot page by offset, or loses more than
@@ -71,11 +74,12 @@ def salvage(ask: Ask, window: range, error: SourceError, seen: Collection[str], 
 class _Search:
     def __init__(self, ask: Ask, window: range, error: SourceError, seen: Collection[str], most: int) -> None:
         self.ask, self.window, self.error, self.seen, self.most = ask, window, error, seen, most
-        self.canaries = [0, window.stop, 2 * window.stop + 1]  # entries that tell a broken one from a dead server
+        self.probes = [0, window.stop, 2 * window.stop + 1]  # offsets where a working server answers
         self.found = Salvage()
 
     def run(self) -> Salvage:
-        log.warning("entries %d to %d failed; looking for the guilty: %s", self.window[0], self.window[-1], self.error)
+        start, stop = self.window[0], self.window[-1]
+        log.warning("entries %d to %d failed; looking for the faulty ones: %s", start, stop, self.error)
         todo = [self.window]
         if len(self.window) > 1:
             self._failed(todo.pop(), self.error, todo)
@@ -89,36 +93,36 @@ class _Search:
                 raise self._down(f"and a part of it was refused: {error}") from None
             else:
                 self._came(part, reply, todo)
-        names = [name for part in self.found.parts for name in part.names]
+        names = [name for fragment in self.found.fragments for name in fragment.names]
         if names and 2 * len(set(names) - set(self.seen)) <= len(names):
             raise self._down("and the server does not page by offset")
         return self.found
 
     def _failed(self, part: range, error: SourceError, todo: list[range]) -> None:
-        """Halve what failed, or convict it, once it is sure that the server lives."""
+        """Halve a part that failed, or count its one entry as lost, if the server still answers."""
         if len(part) == 1 or not isinstance(error, ReplyTooLarge):
-            self._sing()
+            self._probe()
         if len(part) > 1:
             middle = part.start + len(part) // 2
             todo += [range(middle, part.stop), range(part.start, middle)]
             return
-        self.found.poisoned[part.start] = str(error)
-        if len(self.found.poisoned) > self.most:
+        self.found.lost[part.start] = str(error)
+        if len(self.found.lost) > self.most:
             raise self._down(f"and more than {self.most} entries cannot be had")
 
-    def _came(self, part: range, reply: Part, todo: list[range]) -> None:
+    def _came(self, part: range, reply: Fragment, todo: list[range]) -> None:
         if len(reply.entries) > len(part):
             raise self._down("and the server does not keep page_limit")
-        self.found.parts.append(reply)
+        self.found.fragments.append(reply)
         behind = part.start + len(reply.entries)
         if behind == self.window.stop or not reply.more or not reply.entries:
             self.found.ended = not reply.more or not reply.entries
         elif behind < part.stop:  # the server sends less than it is asked for
             todo.append(range(behind, part.stop))
 
-    def _sing(self) -> None:
-        """Ask for an entry that is not to blame."""
-        for place in self.canaries:
+    def _probe(self) -> None:
+        """Ask for an entry outside the fault; raise `SourceDown` where no such entry arrives."""
+        for place in self.probes:
             came = 0
             try:
                 came = len(self.ask(place, 1, FEW_RETRIES).entries)
@@ -129,10 +133,10 @@ class _Search:
                 continue
             if came > 1:
                 raise self._down("and the server does not keep page_limit")
-            self.canaries = [place]
+            self.probes = [place]
             return
         raise self._down("and so did others")
 
-    def _down(self, told: str) -> SourceDown:
+    def _down(self, message: str) -> SourceDown:
         status = self.error.status if isinstance(self.error, SourceDown) else 0
-        return SourceDown(f"{self.error}; {told}", status)
+        return SourceDown(f"{self.error}; {message}", status)

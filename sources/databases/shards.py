@@ -1,8 +1,8 @@
-"""Cuts an OPTIMADE query into disjoint parts small enough to be pulled, and pulled again, one by one.
+"""Cuts an OPTIMADE query into shards: disjoint parts, small enough to pull again after a failure.
 
-Enters: a `Query` and a client that can ask for counts. Leaves: `Shard`s whose filters exclude each
-other and whose counts add up to the count of the query; a cut that does not add up is not made.
-This module does not know pages or crystals.
+Enters: a `Query`, and a client that can ask for counts. Leaves: `Shard`s. Their filters exclude
+each other, and their counts add up to the count of the query; a cut that does not add up is not
+made. This module does not know pages or crystals.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import re
 from dataclasses import dataclass, replace
 
 from assay.sources.databases.client import Client, SourceDown, SourceRefused
-from assay.sources.databases.optimade import Query, announced, check_dialect, validate_filter
+from assay.sources.databases.filters.grammar import check_dialect, validate_filter
+from assay.sources.databases.optimade import Query, announced
 from assay.sources.databases.providers import Provider
 
 log = logging.getLogger(__name__)
@@ -24,14 +25,13 @@ MAX_SHARD_FILTER = 4000
 MOST_ELEMENTS = 10
 """Crystals of more different elements share one shard."""
 MOST_SITES = 10_000
-"""Cells of more sites are not told apart."""
+"""Cells of more sites share one shard."""
 COMMON = re.findall(
     "[A-Z][a-z]?",
     "O Si S F P N Se Li Fe Mn Al C Mg Na Ni Cu Co Ti Ca K Ge Sn Ga In Te Sb Cl Zn V Sr Ba La H B Y Pd Rh Pt Au Ag Ru Ir"
     "Cr Zr Nb Mo Hf Ta W Re Os Bi As Pb Tl Cd Hg Br I Rb Cs Sc Be Nd Ce Pr Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Th U",
 )
-"""Elements that shards are told apart by, roughly by how many crystals of the databases hold
-them."""
+"""Elements that shards are cut by, roughly from the most common in the databases down."""
 _ELEMENTS, _SITES, _CHAIN = range(3)  # ways of cutting, in the order they are tried
 _WHOLE = _CHAIN + len(COMMON)
 
@@ -47,11 +47,11 @@ class Shard:
 
 
 def split(client: Client, query: Query, provider: Provider, most: int = 4000) -> list[Shard]:
-    """Cut a query into shards of at most `most` entries where that can be done; the order is always the same.
+    """Cut a query into shards of at most `most` entries, where possible; the order is fixed.
 
-    The query stays whole where it is small, limited by `max_entries`, or the server does not count.
-    Cuts follow the number of elements, then the number of sites, then the elements; the largest
-    part is cut first, until all are small enough or MAX_PROBES counts were asked for.
+    The query stays whole where it is small, limited by `max_entries`, or not counted by the server.
+    Cuts follow the number of elements, then the number of sites, then the elements. The largest
+    part is cut first, until all parts are small enough or `MAX_PROBES` counts were asked for.
 
     Raises:
         ValueError: for a filter the provider is known to answer wrongly, or `most` below 1.
@@ -68,7 +68,7 @@ def split(client: Client, query: Query, provider: Provider, most: int = 4000) ->
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Subset:
     """A part of the query, and how it may be cut next."""
 
     path: tuple[int, ...]  # place among the parts: decides the order of the shards
@@ -94,7 +94,7 @@ class _Splitter:
         self.useless: set[int] = set()  # ways of cutting that the server refuses
 
     def run(self, total: int) -> list[Shard]:
-        parts = [_Part((), total)]
+        parts = [_Subset((), total)]
         if self._child(parts[0], _ELEMENTS, ("nelements<1",)).count > 0:
             log.info("not cut: the server counts entries without elements, so its counts say nothing")
             return [Shard(self.text, total)]
@@ -109,11 +109,11 @@ class _Splitter:
             parts += children
         whole = [part for part in parts if part.count > self.most]
         if whole:
-            told = ", ".join(str(part.count) for part in whole[:5])
-            log.info("%d shards could not be cut to %d entries: %s", len(whole), self.most, told)
+            counts = ", ".join(str(part.count) for part in whole[:5])
+            log.info("%d shards could not be cut to %d entries: %s", len(whole), self.most, counts)
         return [Shard(self._filter(part), part.count) for part in sorted(parts, key=lambda part: part.path)]
 
-    def _cut(self, part: _Part) -> list[_Part]:
+    def _cut(self, part: _Subset) -> list[_Subset]:
         """Children that add up to the part, or the part itself with the next way to be cut."""
         way = min(part.way, _CHAIN)
         if way in self.useless:
@@ -127,9 +127,9 @@ class _Splitter:
             return [replace(part, way=_WHOLE if way == _CHAIN else way + 1)]
         return [replace(child, path=(*part.path, place)) for place, child in enumerate(children) if child.count]
 
-    def _by_elements(self, part: _Part) -> list[_Part]:
+    def _by_elements(self, part: _Subset) -> list[_Subset]:
         numbers = [f"nelements={n}" for n in range(1, MOST_ELEMENTS + 1)]
-        children: list[_Part] = []
+        children: list[_Subset] = []
         for condition in (*numbers, f"nelements>{MOST_ELEMENTS}", "nelements IS UNKNOWN"):
             children.append(self._child(part, _ELEMENTS, (*part.conditions, condition), after=_SITES))
             if children[-1].count < 0:
@@ -138,7 +138,7 @@ class _Splitter:
                 break
         return children
 
-    def _by_sites(self, part: _Part) -> list[_Part]:
+    def _by_sites(self, part: _Subset) -> list[_Subset]:
         """Halve the range of nsites; a half that holds everything is only remembered."""
         low, high = part.low, part.high
         while (high is None and low < MOST_SITES) or (high is not None and low < high):
@@ -157,7 +157,7 @@ class _Splitter:
                 return children
         return []
 
-    def _within(self, part: _Part, low: int, high: int | None) -> _Part:
+    def _within(self, part: _Subset, low: int, high: int | None) -> _Subset:
         """The part restricted to a range of nsites."""
         if high is None:
             sites = f"nsites>={low}"
@@ -167,7 +167,7 @@ class _Splitter:
             sites = f"nsites<={high}" if low == 1 else f"nsites>={low} AND nsites<={high}"
         return replace(self._child(part, _SITES, part.conditions, sites), low=low, high=high)
 
-    def _by_chain(self, part: _Part) -> list[_Part]:
+    def _by_chain(self, part: _Subset) -> list[_Subset]:
         """Crystals that hold an element, and those that do not."""
         held = f'elements HAS "{COMMON[part.way - _CHAIN]}"'
         having = self._child(part, _CHAIN, (*part.conditions, held), part.sites, after=part.way + 1)
@@ -176,9 +176,9 @@ class _Splitter:
         return [having, self._child(part, _CHAIN, (*part.conditions, f"NOT {held}"), part.sites, after=part.way + 1)]
 
     def _child(
-        self, part: _Part, way: int, conditions: tuple[str, ...], sites: str = "", after: int | None = None
-    ) -> _Part:
-        """A part of a part, counted; -1 where the server does not say, refuses or would answer wrongly."""
+        self, part: _Subset, way: int, conditions: tuple[str, ...], sites: str = "", after: int | None = None
+    ) -> _Subset:
+        """A counted part of a part; the count is -1 where the server gives no usable count."""
         after = part.way if after is None else after
         child = replace(part, conditions=conditions, sites=sites, count=-1, way=after)
         text = self._filter(child)
@@ -202,7 +202,7 @@ class _Splitter:
             return child
         return child if count is None else replace(child, count=count)
 
-    def _filter(self, part: _Part) -> str:
+    def _filter(self, part: _Subset) -> str:
         if not part.conditions and not part.sites:
             return self.text
         return " AND ".join(text for text in (self.stem, *part.conditions, part.sites) if text)

@@ -1,8 +1,8 @@
-"""What a remote server may do to us: how it may fail, how much it may send, how long it may ask us to wait.
+"""Limits on a remote server: the size of its replies, the waits it asks for, and its failures.
 
 Enters: raw bytes, header values, addresses. Leaves: checked values, or one of the errors below.
-This module does not know how a request is made (`assay.sources.databases.client`) or what a page
-holds (`assay.sources.databases.optimade`).
+This module does not know how a request is made (`assay.sources.databases.client`) or the content
+of a page (`assay.sources.databases.optimade`).
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from collections.abc import Iterator
 MAX_BYTES = 64 * 2**20
 """Largest accepted body, after decompression."""
 MAX_RATIO = 100
-"""Largest accepted ratio of decompressed to received bytes; looked at once a body is larger than 1
-MiB."""
+"""Largest accepted ratio of decompressed to received bytes, for a body above 1 MiB."""
 MAX_RETRY_AFTER = 600.0
 """s; a server that asks for a longer pause gets this one."""
 
 
 class SourceError(ConnectionError):
-    """A source cannot be used; the message is one line for a person."""
+    """A source cannot be used; the message is one line for the user."""
 
 
 class SourceDown(SourceError):
@@ -37,7 +36,7 @@ class SourceDown(SourceError):
 
 
 class SourceRefused(SourceError):
-    """The server understood and said no: asking again would not help."""
+    """The server refused the request; the same request would be refused again."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
@@ -54,7 +53,10 @@ class ReplyTooLarge(UnsafeReply):
 
 
 class Passing(Exception):
-    """A failure worth another attempt; `pause` is what the server asked for in s, `status` its HTTP status or 0."""
+    """A failure worth another attempt.
+
+    `pause` is the wait in s that the server asked for, `status` its HTTP status or 0.
+    """
 
     def __init__(self, message: str, pause: float = 0.0, status: int = 0) -> None:
         super().__init__(message)
@@ -62,14 +64,14 @@ class Passing(Exception):
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the open internet: not private, loopback, link-local or multicast."""
+    """Whether an IP address is public: not private, loopback, link-local or multicast."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     mapped = getattr(parsed, "ipv4_mapped", None)
     return (mapped or parsed).is_global and not parsed.is_multicast
 
 
 def gunzip(chunks: Iterator[bytes], max_bytes: int, max_ratio: int) -> Iterator[bytes]:
-    """Unpack a gzip stream piece by piece, and stop the moment it breaks a limit."""
+    """Unpack a gzip stream piece by piece, and stop as soon as it breaks a limit."""
     stream = zlib.decompressobj(wbits=31)
     taken = given = 0
     for chunk in chunks:
@@ -83,15 +85,15 @@ def gunzip(chunks: Iterator[bytes], max_bytes: int, max_ratio: int) -> Iterator[
             rest = stream.unconsumed_tail
             given += len(piece)
             if given > max_bytes or given > max(2**20, max_ratio * taken):
-                told = f"{taken} bytes unpack to {given} or more; {max_bytes} bytes and {max_ratio}x accepted"
-                raise ReplyTooLarge(told)
+                message = f"{taken} bytes unpack to {given} or more; {max_bytes} bytes and {max_ratio}x accepted"
+                raise ReplyTooLarge(message)
             yield piece
     if taken and not stream.eof:
         raise Passing(f"gzip body cut off after {taken} bytes")
 
 
 def retry_after(value: str) -> float:
-    """Read the seconds asked for by a Retry-After header: a number or an HTTP date, 0 when absent or unreadable."""
+    """Read the seconds of a Retry-After header, a number or an HTTP date; 0 when unreadable."""
     try:
         seconds = float(value) if value.strip().replace(".", "", 1).isdigit() else _seconds_until(value)
     except (ValueError, TypeError, OverflowError):
@@ -104,13 +106,13 @@ def _seconds_until(date: str) -> float:
 
 
 def detail(body: bytes) -> str:
-    """Quote what an OPTIMADE error body says, or its first words."""
+    """Quote the errors in an OPTIMADE error body, or its first words."""
     try:
         errors = json.loads(body)["errors"]
-        told = "; ".join(str(error.get("detail") or error.get("title")) for error in errors[:3])
+        text = "; ".join(str(error.get("detail") or error.get("title")) for error in errors[:3])
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        told = "" if body.lstrip()[:1] == b"<" else body[:200].decode("utf-8", "replace")
-    return f" ({printable(told)})" if told.strip() else ""
+        text = "" if body.lstrip()[:1] == b"<" else body[:200].decode("utf-8", "replace")
+    return f" ({printable(text)})" if text.strip() else ""
 
 
 def printable(text: str, length: int = 300) -> str:

@@ -1,14 +1,15 @@
-"""Crystals to and from the objects of pymatgen and ASE, partial occupancy kept.
+"""Converts crystals to and from the objects of pymatgen and ASE, partial occupancy included.
 
-Enters: `pymatgen.core.Structure`, `ase.Atoms`, or `Crystals`. Leaves: the other of the two; and
-what pymatgen takes for bonded in a cell. Occupancies are exact to 5 decimals, coordinates to
-rounding of the cell transform. Charges, spins and site properties are not carried. This module does
-not know files.
+Enters: `pymatgen.core.Structure` or `ase.Atoms`, or `Crystals`. Leaves: `Crystals`, or those
+objects; and the near neighbours that pymatgen finds in a cell. Occupancies are exact to 5 decimals,
+coordinates to the rounding of the cell transform. Charges, spins and site properties are dropped.
+This module does not know files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,24 +25,32 @@ if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
 
 HEAVIEST_NEAR = 96
-"""The last atomic number of which CrystalNN has a radius."""
+"""Largest atomic number with a radius in CrystalNN."""
+
+
+def _pymatgen() -> SimpleNamespace:
+    """The classes of pymatgen that make a structure."""
+    from pymatgen.core import lattice, periodic_table, structure
+
+    return SimpleNamespace(Lattice=lattice.Lattice, Species=periodic_table.Species, Structure=structure.Structure)
 
 
 def from_pymatgen(structures: Iterable[Structure], ids: Sequence[str]) -> Crystals:
-    """One crystal per structure, in order.
+    """Convert structures of pymatgen to crystals, in order.
 
     Raises:
-        ValueError: when a structure is no sound crystal; the message names its id and the broken
-            rule.
+        ValueError: when a structure is refused; the message names its id and the broken rule.
     """
     return _all_or_error(add_pymatgen, structures, ids)
 
 
 def from_ase(atoms: Iterable[Atoms], ids: Sequence[str]) -> Crystals:
-    """One crystal per `Atoms`, in order; partial occupancy from `info["occupancy"]`, as ASE's CIF reader has it.
+    """Convert `Atoms` of ASE to crystals, in order.
+
+    Partial occupancy is read from `info["occupancy"]`, where ASE's CIF reader puts it.
 
     Raises:
-        ValueError: when one is no sound crystal; the message names its id and the broken rule.
+        ValueError: when one is refused; the message names its id and the broken rule.
     """
     return _all_or_error(add_ase, atoms, ids)
 
@@ -49,7 +58,7 @@ def from_ase(atoms: Iterable[Atoms], ids: Sequence[str]) -> Crystals:
 def add_pymatgen(
     assembler: Assembler, structure: Structure, id: str, origin: str, columns: Mapping[str, Any] | None = None
 ) -> None:
-    """Hand one structure to the assembler; oxidation states are dropped, dummy species are refused."""
+    """Hand one structure to the assembler; drop oxidation states, refuse dummy species."""
     if not all(structure.lattice.pbc):
         message = f"periodic along {tuple(map(bool, structure.lattice.pbc))}, three dimensions are needed"
         assembler.refuse(id, origin, Reason.NOT_PERIODIC, message)
@@ -75,23 +84,21 @@ def add_ase(assembler: Assembler, atoms: Atoms, id: str, origin: str, columns: M
 
 
 def to_pymatgen(crystals: Crystals) -> list[Structure]:
-    """One structure per crystal; the id and the columns become its `properties`."""
-    from pymatgen.core.lattice import Lattice
-    from pymatgen.core.structure import Structure
-
-    found = []
+    """Convert crystals to structures of pymatgen; `properties` hold the id and the columns."""
+    pymatgen = _pymatgen()
+    found: list[Structure] = []
     for row, (sites, species) in enumerate(_rows(crystals)):
         shares = [{SYMBOLS[number]: share for number, share in site} for site in species]
         properties = {"id": str(crystals.ids[row]), **_row_columns(crystals, row)}
-        lattice = Lattice(crystals.lattice[row])
-        found.append(Structure(lattice, shares, crystals.frac[sites], properties=properties))
+        lattice = pymatgen.Lattice(crystals.lattice[row])
+        found.append(pymatgen.Structure(lattice, shares, crystals.frac[sites], properties=properties))
     return found
 
 
 def to_ase(crystals: Crystals) -> list[Atoms]:
-    """One `Atoms` per crystal; a disordered site shows its main element, all of it is in `info["occupancy"]`.
+    """Convert crystals to `Atoms` of ASE; `info` holds the id and the columns.
 
-    The id and the columns become entries of `info`.
+    A disordered site becomes an atom of its main element; `info["occupancy"]` holds all elements.
     """
     from ase import Atoms
 
@@ -112,11 +119,12 @@ def to_ase(crystals: Crystals) -> list[Atoms]:
 def near_neighbours(
     crystals: Crystals, cell: NDArray[np.float64], frac: NDArray[np.float64], sites: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """What CrystalNN (Zimmermann & Jain, RSC Adv. 10, 6063, 2020) takes for the near neighbours of each site of a cell.
+    """Find the near neighbours of each site of a cell with pymatgen's CrystalNN.
 
-    Its defaults, without oxidation states: distances are judged by covalent radii. Of a disordered
-    site it sees the main element by occupancy, the lightest of equal ones, and no vacancy. A site
-    may name another that does not name it, or none; two sites at one place name none.
+    The method is that of Zimmermann & Jain, RSC Adv. 10, 6063, 2020, with its default settings and
+    without oxidation states, so that covalent radii judge the distances. A disordered site counts
+    as its main element by occupancy (the lightest of equal ones), without vacancy. A site may have
+    a neighbour that does not have it in turn, or none; two sites at one place have none.
 
     Args:
         crystals: The batch whose species stand on the sites.
@@ -125,25 +133,24 @@ def near_neighbours(
         sites: (s,) a site of the batch with the species of each.
 
     Returns:
-        source (e,), target (e,), places in `sites`, source ascending, and image (e, 3): the
-            neighbour of `source` is at
-        `frac[target] + image`.
+        source (e,) and target (e,), positions in `sites`, source ascending, and image (e, 3). The
+            neighbour of `source` is at `frac[target] + image`.
 
     Raises:
         ImportError: without pymatgen.
         ValueError: for an element beyond `HEAVIEST_NEAR`, and where CrystalNN fails.
     """
     try:
-        from pymatgen.core.lattice import Lattice
-        from pymatgen.core.periodic_table import Species
-        from pymatgen.core.structure import Structure
+        pymatgen = _pymatgen()
     except ImportError as error:
         raise ImportError("CrystalNN needs pymatgen: pip install 'assay[structures]'") from error
     main = [_main_element(crystals, site) for site in sites.tolist()]
     if max(main) > HEAVIEST_NEAR:
         raise ValueError(f"atomic number {max(main)}; the radii of CrystalNN end at {HEAVIEST_NEAR}")
-    neutral = [Species(SYMBOLS[number], 0) for number in main]  # answered as an element is, without its warnings
-    edges = np.array(_named(Structure(Lattice(cell), neutral, frac)), np.int64).reshape(-1, 5)
+    neutral = [
+        pymatgen.Species(SYMBOLS[number], 0) for number in main
+    ]  # answered as an element is, without its warnings
+    edges = np.array(_named(pymatgen.Structure(pymatgen.Lattice(cell), neutral, frac)), np.int64).reshape(-1, 5)
     return edges[:, 0], edges[:, 1], edges[:, 2:]
 
 
@@ -154,7 +161,7 @@ def _main_element(crystals: Crystals, site: int) -> int:
 
 
 def _named(structure: Structure) -> list[tuple[int, ...]]:
-    """Site, neighbour and the image of the neighbour, three whole numbers."""
+    """Site, neighbour, and the three integers of the image of the neighbour, of each pair."""
     from pymatgen.analysis.local_env import CrystalNN
 
     finder = CrystalNN()  # type: ignore[no-untyped-call]

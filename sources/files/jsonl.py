@@ -1,9 +1,9 @@
-"""Crystals out of `optimade.jsonl[.gz]`, the bulk format of OPTIMADE databases, streamed.
+"""Reads crystals from `optimade.jsonl[.gz]`, the bulk format of OPTIMADE databases.
 
-Enters: a path; a file of any size, damaged or hostile. Leaves: `Crystals` with ids `<name up to the
-first dot>/<entry id>`, and quarantine records for lines that hold none. Memory is bounded by
-`BATCH` entries or one `MAX_LINE_BYTES`. This module does not know what an entry means
-(`assay.sources.databases.optimade_entries`).
+Enters: the path of a file of any size, possibly damaged or hostile. Leaves: `Crystals` with ids
+`<file name up to the first dot>/<entry id>`, and quarantine records for lines without a crystal.
+The file is streamed; at most `AT_ONCE` entries or one line of `MAX_LINE_BYTES` are in memory. This
+module does not know the meaning of an entry (`assay.sources.databases.optimade_entries`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from assay.sources.assemble import join
 from assay.sources.crystals import Crystals
+from assay.sources.databases.optimade_entries import entries_to_crystals
 from assay.sources.quarantine import Quarantined, Reason, Stage
 from assay.sources.sift import MAX_SITES
 
@@ -24,8 +25,8 @@ MAX_UNPACKED_BYTES = 4 * 2**30
 """Largest `optimade.jsonl`, after decompression."""
 MAX_LINE_BYTES = 64 * 2**20
 """Longest line of an `optimade.jsonl`."""
-BATCH = 1000
-"""Entries of an `optimade.jsonl` taken at once."""
+AT_ONCE = 1000
+"""Entries of an `optimade.jsonl` converted at once."""
 
 _NO_STRUCTURE = (
     "info",
@@ -40,9 +41,7 @@ _NO_STRUCTURE = (
 
 
 def read_jsonl(path: Path, max_sites: int = MAX_SITES) -> tuple[Crystals, list[Quarantined]]:
-    """All crystals of one file; where the file breaks off, what came before is kept."""
-    from assay.sources.databases.optimade_entries import entries_to_crystals
-
+    """Read all crystals of one file; of a damaged file, those before the damage."""
     provider = path.name.split(".")[0]
     parts: list[Crystals] = []
     refused: list[Quarantined] = []
@@ -67,7 +66,7 @@ def read_jsonl(path: Path, max_sites: int = MAX_SITES) -> tuple[Crystals, list[Q
         if not (isinstance(entry, dict) and (entry.get("type") in _NO_STRUCTURE or "x-optimade" in entry)):
             entries.append(entry)
             pending += len(line)
-        if len(entries) >= BATCH or pending > MAX_LINE_BYTES:
+        if len(entries) >= AT_ONCE or pending > MAX_LINE_BYTES:
             flush()
             pending = 0
     flush()
@@ -79,7 +78,7 @@ def _no_constant(name: str) -> Any:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes | Exception]]:
-    """Numbered lines within the size limits; where the file breaks off, the last item is the error."""
+    """Yield numbered lines within the size limits; of a damaged file, the error comes last."""
     total = number = 0
     opener: Any = gzip.open if path.name.lower().endswith(".gz") else open
     with opener(path, "rb") as file:

@@ -1,12 +1,12 @@
-"""Crystals out of files and folders of files.
+"""Reads crystals from files, and from folders of files.
 
 Enters: paths of CIF, POSCAR, extended XYZ, Parquet and `optimade.jsonl` files, or folders of them.
-Leaves: `Crystals`, and quarantine records for what could not be read.
+Leaves: `Crystals`, and a quarantine record for each crystal or file that could not be read.
 
-Ids: a crystal out of a structure file is `file/<name>`, with the path below the folder that was
-asked for, and `#2`, `#3` and so on for the second and later crystals of one file. Parquet files
-keep the ids they hold; an entry of `mp.optimade.jsonl` is `mp/<entry id>`. This module does not
-know servers.
+The id of a crystal from a structure file is `file/<name>`; in a folder, `<name>` is the path below
+that folder. The second and later crystals of one file end in `#2`, `#3` and so on. Crystals of a
+Parquet file keep the ids in the file; an entry of `mp.optimade.jsonl` is `mp/<entry id>`. This
+module does not know servers.
 """
 
 from __future__ import annotations
@@ -17,24 +17,29 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from assay.sources import table
 from assay.sources.assemble import Assembler, join
 from assay.sources.crystals import Crystals, empty
 from assay.sources.elements import NUMBERS
+from assay.sources.files.convert import add_ase, add_pymatgen
 from assay.sources.files.jsonl import read_jsonl
 from assay.sources.quarantine import Quarantined, Reason, Stage
 from assay.sources.sift import CROWDED, MAX_SITES
+from assay.sources.table import RESERVED
 
 log = logging.getLogger(__name__)
 
 MAX_TEXT_BYTES = 10 * 2**20
 """Largest CIF or POSCAR that is opened."""
 SITE_TOLERANCE = 1.5e-3
-"""Fractional; CIF sites closer than this are one site: covers coordinates rounded to 3 decimals."""
+"""Fractional; CIF sites closer than this are one site. It allows for 3 decimals."""
 FORMULA_TOLERANCE = 0.1
 """Relative difference accepted between an element's share in the sites of a CIF and in its stated
 formula."""
@@ -49,8 +54,8 @@ KINDS: Mapping[str, str] = {
     ".jsonl": "optimade",
     ".jsonl.gz": "optimade",
 }
-"""Kind of file by the end of its name; a name that starts with POSCAR or CONTCAR is a POSCAR as
-well."""
+"""Kind of file by the end of its name; a name that starts with POSCAR or CONTCAR is a POSCAR
+too."""
 
 
 def kind_of(path: Path) -> str | None:
@@ -63,23 +68,27 @@ def kind_of(path: Path) -> str | None:
 
 
 def read(path: Path | str, max_sites: int = MAX_SITES) -> tuple[Crystals, list[Quarantined]]:
-    """All crystals of one file, or of a folder with everything below it (by path; files of no known kind passed over).
+    """Read all crystals of one file, or of a folder and the folders below it.
+
+    Files of a folder are read in the order of their paths; those of no known kind are skipped.
 
     Raises:
         FileNotFoundError: when there is no such path.
-        ValueError: when the file asked for is of no known kind, or is a damaged table or one
-            without crystals.
+        ValueError: when `path` is a file of no known kind, a damaged table or a table without
+            crystals.
     """
     return read_many([path], max_sites)
 
 
 def read_many(paths: Iterable[Path | str], max_sites: int = MAX_SITES) -> tuple[Crystals, list[Quarantined]]:
-    """All crystals of several files and folders, in order, each file once; a column is kept when any file has it.
+    """Read all crystals of several files and folders, in order, each file once.
+
+    The result has each column that any of the files has.
 
     Raises:
         FileNotFoundError: when there is no such path.
-        ValueError: when a file asked for is of no known kind, or is a damaged table or one without
-            crystals.
+        ValueError: when one of `paths` is a file of no known kind, a damaged table or a table
+            without crystals.
     """
     parts: list[Crystals] = []
     refused: list[Quarantined] = []
@@ -110,7 +119,7 @@ def read_many(paths: Iterable[Path | str], max_sites: int = MAX_SITES) -> tuple[
 
 
 def _files(paths: list[Path]) -> Iterator[tuple[Path, str, bool]]:
-    """Every structure file once: its path, its name for ids, and whether it was asked for by name."""
+    """Yield each structure file once: path, name for ids, and whether the caller named the file."""
     found: dict[Path, tuple[Path, str, bool]] = {}
     for path in paths:
         if path.is_dir():
@@ -138,10 +147,10 @@ def _visible(path: Path) -> bool:
 
 
 def _lost(label: str, path: Path, error: Exception) -> Quarantined:
-    return Quarantined(f"file/{label}", str(path), Stage.PULL, Reason.UNREADABLE, _what(error))
+    return Quarantined(f"file/{label}", str(path), Stage.PULL, Reason.UNREADABLE, _described(error))
 
 
-def _what(error: Exception) -> str:
+def _described(error: Exception) -> str:
     text = " ".join(str(error).split())[:300]
     return text if isinstance(error, ValueError | OSError) and text else f"{type(error).__name__}: {text}"
 
@@ -156,6 +165,15 @@ def _text(path: Path) -> str:
 # Formats that hand their crystals to an assembler one by one.
 
 
+@cache
+def _pymatgen() -> SimpleNamespace:
+    """The parsers of pymatgen, imported on first use."""
+    from pymatgen.io.cif import CifParser
+    from pymatgen.io.vasp.inputs import BadPoscarWarning, Poscar
+
+    return SimpleNamespace(CifParser=CifParser, BadPoscarWarning=BadPoscarWarning, Poscar=Poscar)
+
+
 def _add_cif(assembler: Assembler, path: Path, label: str) -> None:
     number = 0
     try:
@@ -163,7 +181,7 @@ def _add_cif(assembler: Assembler, path: Path, label: str) -> None:
         if not blocks:
             raise ValueError("no data block with atom sites")
     except (ValueError, OSError) as error:
-        assembler.refuse(f"file/{label}", str(path), Reason.UNREADABLE, _what(error))
+        assembler.refuse(f"file/{label}", str(path), Reason.UNREADABLE, _described(error))
         return
     for number, block in enumerate(blocks, start=1):
         _add_cif_block(assembler, block, _numbered(label, number), str(path))
@@ -178,14 +196,11 @@ def _cif_blocks(text: str) -> list[str]:
 
 
 def _add_cif_block(assembler: Assembler, block: str, id: str, origin: str) -> None:
-    from pymatgen.io.cif import CifParser
-
-    from assay.sources.files.convert import add_pymatgen
-
+    pymatgen = _pymatgen()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            parser = CifParser.from_str(block, occupancy_tolerance=CROWDED, site_tolerance=SITE_TOLERANCE)
+            parser = pymatgen.CifParser.from_str(block, occupancy_tolerance=CROWDED, site_tolerance=SITE_TOLERANCE)
             refusal = _unusable_species(parser.as_dict())
             if refusal:
                 assembler.refuse(id, origin, *refusal)
@@ -202,14 +217,14 @@ def _add_cif_block(assembler: Assembler, block: str, id: str, origin: str) -> No
             id,
             origin,
             Reason.BAD_OCCUPANCY if crowded else Reason.UNREADABLE,
-            _what(error),
+            _described(error),
         )
 
 
 def _unusable_species(
     blocks: Mapping[str, Mapping[str, Any]],
 ) -> tuple[Reason, str] | None:
-    """Why a CIF block names a site that pymatgen would leave out or guess, None when all are elements."""
+    """Reason to refuse a CIF block whose species pymatgen would drop or guess, else None."""
     for data in blocks.values():
         typed = data.get("_atom_site_type_symbol")
         for symbol in typed or data.get("_atom_site_label", []):
@@ -232,7 +247,7 @@ def _unusable_species(
 
 
 def _contradiction(blocks: Mapping[str, Mapping[str, Any]], amounts: Mapping[str, float]) -> str | None:
-    """How the atoms found differ from the formula the CIF states: sites were lost, or hydrogens never given."""
+    """How the atoms differ from the formula that the CIF states, as after lost sites; else None."""
     formula = next(
         (str(data["_chemical_formula_sum"]) for data in blocks.values() if "_chemical_formula_sum" in data), ""
     )
@@ -259,25 +274,20 @@ def _amounts(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
 
 
 def _add_poscar(assembler: Assembler, path: Path, label: str) -> None:
-    from pymatgen.io.vasp.inputs import BadPoscarWarning, Poscar
-
-    from assay.sources.files.convert import add_pymatgen
-
+    pymatgen = _pymatgen()
     id, origin = f"file/{label}", str(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            warnings.simplefilter("error", BadPoscarWarning)  # a guess at the elements is no reading
-            poscar = Poscar.from_str(_text(path))
+            warnings.simplefilter("error", pymatgen.BadPoscarWarning)  # a guess at the elements is no reading
+            poscar = pymatgen.Poscar.from_str(_text(path))
         add_pymatgen(assembler, poscar.structure, id, origin)
     except Exception as error:  # noqa: BLE001 - as for CIF: one crystal, any exception type
-        assembler.refuse(id, origin, Reason.UNREADABLE, _what(error))
+        assembler.refuse(id, origin, Reason.UNREADABLE, _described(error))
 
 
 def _add_xyz(assembler: Assembler, path: Path, label: str) -> None:
     from ase.io.extxyz import read_xyz
-
-    from assay.sources.files.convert import add_ase
 
     number = 0
     try:
@@ -291,14 +301,12 @@ def _add_xyz(assembler: Assembler, path: Path, label: str) -> None:
                     _extras(atoms),
                 )
     except Exception as error:  # noqa: BLE001 - frames after a broken one cannot be found: one record for the rest
-        message = f"frame {number + 1} and all after it: {_what(error)}"
+        message = f"frame {number + 1} and all after it: {_described(error)}"
         assembler.refuse(_numbered(label, number + 1), str(path), Reason.UNREADABLE, message)
 
 
 def _extras(atoms: Any) -> dict[str, Any]:
-    """Numbers and texts that stand beside the structure, the energy of its calculator among them."""
-    from assay.sources.table import RESERVED
-
+    """Numbers and texts beside the structure, such as the energy of its calculator."""
     known = {**atoms.info, **(atoms.calc.results if atoms.calc else {})}
     scalar = (bool, int, float, str, np.number, np.bool_)
     return {name: value for name, value in known.items() if isinstance(value, scalar) and name not in RESERVED}
@@ -315,6 +323,4 @@ _ADD: Mapping[str | None, Any] = {
 
 
 def _tables(path: Path, max_sites: int) -> tuple[Crystals, list[Quarantined]]:
-    from assay.sources import table
-
     return table.from_table(table.read(path), str(path), max_sites)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from assay.sources import identity
+from assay.sources import identity, symmetry
 from assay.sources.crystals import Crystals, concat
 from assay.sources.elements import NUMBERS
 from assay.sources.files import convert, reading
@@ -235,9 +235,8 @@ def test_a_broken_cell_does_not_stop_the_batch() -> None:
 
 
 def test_a_panic_of_moyo_is_a_crystal_without_label(caplog: pytest.LogCaptureFixture) -> None:
-    none = identity._Cell(CUBE.tolist(), [], [], [], np.empty(0))
     with caplog.at_level(logging.INFO, logger="assay.sources.symmetry"):
-        assert identity._label(none, 0.1) == (0, "")
+        assert symmetry.dataset(CUBE.tolist(), [], [], 0.1) is None
     assert "no symmetry at 0.1" in caplog.text
 
 

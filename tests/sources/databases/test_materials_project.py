@@ -193,10 +193,10 @@ def test_nothing_but_the_endpoint_is_contacted(docs: list[Doc], monkeypatch: pyt
 
 
 def test_no_version_of_mp_api_can_download_or_ask_by_itself(docs: list[Doc]) -> None:
-    from assay.sources.databases.materials_project import _Api, connect
+    from assay.sources.databases.materials_project import Api, connect
 
     with MpApiServer(docs) as server, connect(KEY, server.url, **QUICK) as client:
-        rester = _Api(client)._rester(0)
+        rester = Api(client).rester(0)
         before = len(server.requests)
         with pytest.raises(SourceRefused, match="never done"):
             rester.search()  # without criteria mp-api takes the whole table from a bucket

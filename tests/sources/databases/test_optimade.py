@@ -11,8 +11,9 @@ import pytest
 
 from assay.sources.crystals import Crystals, concat
 from assay.sources.databases.client import Client, SourceDown, SourceRefused, UnsafeReply
-from assay.sources.databases.optimade import End, FilterIgnored, Page, Query, announced, connect, pages, validate_filter
-from assay.sources.databases.optimade_filter import Checker
+from assay.sources.databases.filters.checker import Checker
+from assay.sources.databases.filters.grammar import validate_filter
+from assay.sources.databases.optimade import End, FilterIgnored, Page, Query, announced, connect, pages
 from assay.sources.databases.pace import HostPace
 from assay.sources.databases.providers import Provider, resolve
 from assay.sources.quarantine import Reason

@@ -11,7 +11,7 @@ import pytest
 
 from assay.sources.crystals import Crystals
 from assay.sources.databases.optimade_entries import entries_to_crystals
-from assay.sources.databases.providers import PROVIDERS, Property, Provider
+from assay.sources.databases.providers import PROVIDERS, Provider, ReportedProperty
 from assay.sources.quarantine import Quarantined, Reason
 from tests.servers import Entry, entries_from_crystals, materials_project
 
@@ -156,7 +156,9 @@ def test_reported_properties_keep_their_path_and_lose_sentinels() -> None:
 
 
 def test_pages_have_the_same_columns_whatever_they_hold() -> None:
-    provider = Provider("p", "p", "", "unknown", properties=(Property("band_gap", (("_p_gap",),), "eV", "PBE"),))
+    provider = Provider(
+        "p", "p", "", "unknown", properties=(ReportedProperty("band_gap", (("_p_gap",),), "eV", "PBE"),)
+    )
     full, _ = entries_to_crystals([cell(_p_gap=1, _p_z=2)], provider, "here", extra=("_p_z",))
     bare, _ = entries_to_crystals([cell()], provider, "here", extra=("_p_z",))
     none, _ = entries_to_crystals([], provider, "here", extra=("_p_z",))

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from assay.sources.databases.optimade import Query, check_dialect
+from assay.sources.databases.filters.grammar import check_dialect
+from assay.sources.databases.optimade import Query
 from assay.sources.databases.optimade_entries import entries_to_crystals
 from assay.sources.databases.provider_table import UNITS
 from assay.sources.databases.providers import ALIASES, COMMERCIAL, PROVIDERS, Provider, is_local, resolve

@@ -39,7 +39,7 @@ def lost(found: list[Page]) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("poisoned", "most"),
+    ("broken", "most"),
     [
         ([], 3),
         ([27], 50),
@@ -52,21 +52,21 @@ def lost(found: list[Page]) -> list[int]:
     ],
     ids=str,
 )
-def test_poisoned_entries_are_named_and_everything_else_arrives(
-    poisoned: list[int], most: int, entries: list[Entry]
+def test_broken_entries_are_named_and_everything_else_arrives(
+    broken: list[int], most: int, entries: list[Entry]
 ) -> None:
-    with FaultServer(entries, faults=[f"500#{place}" for place in poisoned]) as server:
+    with FaultServer(entries, faults=[f"500#{place}" for place in broken]) as server:
         found = pull(server, Query(page_limit=20))
         n_requests = len(server.requests)
-    print(f"{len(poisoned)} of {N}: {n_requests} requests")
-    assert ids(found) == [f"local/{entry['id']}" for place, entry in enumerate(entries) if place not in poisoned]
-    assert lost(found) == poisoned
+    print(f"{len(broken)} of {N}: {n_requests} requests")
+    assert ids(found) == [f"local/{entry['id']}" for place, entry in enumerate(entries) if place not in broken]
+    assert lost(found) == broken
     assert sum(page.n_entries for page in found) == N
     assert (found[-1].complete, found[-1].missing) == (True, 0)
     assert n_requests <= most
 
 
-def test_a_whole_first_page_may_be_poisoned(entries: list[Entry]) -> None:
+def test_a_whole_first_page_may_be_broken(entries: list[Entry]) -> None:
     with FaultServer(entries, faults=[f"502#{place}" for place in range(10)]) as server:
         found = pull(server, Query(page_limit=10))
         assert len(server.requests) <= 150
@@ -165,7 +165,7 @@ def test_without_windows_a_failing_page_is_the_end(faults: list[str], entries: l
 
 
 @pytest.mark.parametrize("fault", ["429", "html", "close", "truncated"])
-def test_other_lasting_faults_are_no_poison(fault: str, entries: list[Entry]) -> None:
+def test_other_lasting_faults_break_no_single_entry(fault: str, entries: list[Entry]) -> None:
     with FaultServer(entries, faults=[f"{fault}#27"]) as server:
         with pytest.raises(SourceDown, match="failed 5 times"):
             pull(server, Query(page_limit=20))

@@ -1,8 +1,8 @@
-"""Judges rows against an OPTIMADE filter again, after the server did: a server may lie, or ignore the filter.
+"""Judges rows against an OPTIMADE filter again, because a server may ignore its filter.
 
-Enters: the parse tree of a filter (any object with `data` and `children`, as lark makes them) and
-the properties of rows. Leaves: True, False, or None where this module cannot tell; only a definite
-False convicts a row. This module knows neither the parser nor HTTP.
+Enters: the parse tree of a filter (any object with `data` and `children`, as lark makes them), and
+the properties of rows. Leaves: True, False, or None where this module cannot tell. A row is
+refused on False only. This module does not know the parser or HTTP.
 """
 
 from __future__ import annotations
@@ -22,20 +22,23 @@ Judge: TypeAlias = Callable[[Mapping[str, Any]], Judgement]
 """Properties of a row to a judgement."""
 
 CLOSE = 1e-3
-"""Non-integer numbers this close to the bound of a comparison, relative above 1, are not judged:
-replies round."""
+"""Non-integer numbers this close to the bound of a comparison are not judged, because replies are
+rounded; relative for bounds above 1."""
+MAX_MISSES = 0.01
+"""Share of rows on the first page of a pull that may contradict the request; beyond it the source
+is given up."""
 _HUGE = 1e15
 _SWAPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "!=": "!="}
 
 
 class _Unjudged(Exception):
-    """The filter holds a construct this module has no rule for."""
+    """The filter holds a construct that this module cannot judge."""
 
 
 class Checker:
     """A filter ready to judge rows.
 
-    Properties in `skip` are never judged: the server shows other numbers than it filters by.
+    Properties in `skip` are never judged, because the server rounds them in its replies.
     """
 
     def __init__(self, tree: Any, skip: frozenset[str] = frozenset()) -> None:
@@ -101,9 +104,10 @@ class Checker:
 def contradictions(
     checker: Checker, crystals: Crystals, attributes: Mapping[str, Mapping[str, Any]]
 ) -> NDArray[np.bool_]:
-    """(n,) True where a crystal contradicts the filter; `attributes` holds what the server says of it, by id.
+    """(n,) True where a crystal contradicts the filter.
 
-    Elements are those on the sites, whatever the entry claims.
+    `attributes` holds the OPTIMADE attributes of each crystal by its id. The elements are taken
+    from the sites, not from the attributes.
     """
     if not checker.properties:
         return np.zeros(len(crystals), dtype=np.bool_)

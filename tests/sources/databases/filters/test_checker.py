@@ -1,12 +1,12 @@
 """The second judgement of a row: only a definite contradiction convicts.
 
-That it agrees with the reference server is tested in `test_optimade.py`.
+That it agrees with the reference server is tested in `tests/sources/databases/test_optimade.py`.
 """
 
 import pytest
 
-from assay.sources.databases.optimade import validate_filter
-from assay.sources.databases.optimade_filter import Checker
+from assay.sources.databases.filters.checker import Checker
+from assay.sources.databases.filters.grammar import validate_filter
 
 ROW = {"elements": ["Nb", "Sn"], "nsites": 8, "x": {"a+u": {"hull": 0.05}}, "gap": 0.2, "huge": 10**300, "odd": [[], 1]}
 
