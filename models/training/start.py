@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from assay.featurize.graphs import GraphSpec
 from assay.featurize.pictures.scene import ViewSpec
-from assay.models.ensemble import checkpoint
+from assay.models.ensemble import checkpoint, zoo
 from assay.models.networks import registry
 from assay.models.networks.layers import Network
 from assay.models.training import lora
@@ -41,7 +41,7 @@ def find(start: Start, spec: MemberSpec, reads: GraphSpec | ViewSpec, member: in
         FileNotFoundError: when the folder is neither a checkpoint nor an ensemble.
         ValueError: when it holds no such network, or one that learned from other graphs.
     """
-    if isinstance(reads, ViewSpec) and not Path(start.folder).is_dir():
+    if isinstance(reads, ViewSpec) and not Path(start.folder).is_dir() and start.folder not in zoo.names():
         from assay.models.networks import vision
 
         backbone, options, waves = (spec.sizes.get(name, default) for name, default in vision.DEFAULTS.items())
@@ -49,7 +49,7 @@ def find(start: Start, spec: MemberSpec, reads: GraphSpec | ViewSpec, member: in
             raise ValueError(f"sizes.waves is {waves}; published weights have seen none, expected 0")
         weights = vision.published(start.folder, backbone, registry.shape(reads), options or {})
         return Source(weights, vision.digest(weights))
-    found = [checkpoint.read(path) for path in _folders(Path(start.folder))]
+    found = [checkpoint.read(path) for path in _folders(zoo.find(start.folder))]
     fitting = [one for one in found if _trunk(one.name, one.sizes) == _trunk(spec.network, spec.sizes)]
     if not fitting:
         theirs = "; ".join(dict.fromkeys(f"{one.name} {_trunk(one.name, one.sizes)[1]}" for one in found))

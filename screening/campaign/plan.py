@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from assay.screening.folder.stamp import FORMAT
 from assay.screening.folder.summary import Target
+from assay.screening.prediction import predict
 from assay.screening.pulling import filters, readers
 from assay.screening.runners.worker import Worker, load
 from assay.screening.settings.config import (
@@ -31,7 +32,7 @@ from assay.screening.settings.config import (
     Rank,
     Source,
 )
-from assay.screening.settings.exits import Exit, Failure, one_line
+from assay.screening.settings.exits import Exit, Failure
 
 if TYPE_CHECKING:
     from assay.models.ensemble.ensemble import Ensemble
@@ -92,20 +93,11 @@ def make(campaign: Campaign) -> Plan:
 
 
 def load_ensembles(folders: Sequence[str]) -> list[Ensemble]:
-    """Load the ensemble folders; two must not predict the same property, their columns would collide."""
-    from assay.models.ensemble.ensemble import Ensemble
-
+    """Load ensembles by folder or name; two must not predict the same property: their columns would collide."""
     ensembles: list[Ensemble] = []
     owner: dict[str, str] = {}
     for folder in folders:
-        if not Path(folder).is_dir():
-            raise Failure(Exit.CONFIG, f"model folder {folder} not found; give an ensemble folder such as "
-                          "models/zoo/tc, or train one: assay train configs/train-tc.yaml --output FOLDER")  # fmt: skip
-        try:
-            ensembles.append(Ensemble.load(Path(folder)))
-        except (LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
-            raise Failure(Exit.CONFIG, f"model folder {folder} is damaged ({type(error).__name__}: {one_line(error)}); "
-                          "copy the whole folder again") from error  # fmt: skip
+        ensembles.append(predict.load(folder))
         for item in ensembles[-1].properties:
             if item.name in owner:
                 raise Failure(

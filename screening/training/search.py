@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from assay.models.training.recipe import Recipe
-from assay.screening.settings import yamlfile
+from assay.screening.settings import bundled, yamlfile
 from assay.screening.settings.config import Count, Section
 from assay.screening.settings.exits import Exit, Failure
 from assay.screening.training import recipes
@@ -74,7 +74,7 @@ class Search(Section):
     """Everything `assay tune` needs to know."""
 
     recipe: str
-    """Training recipe that is varied; relative to the current folder."""
+    """The recipe that is varied: a path from the current folder, or the name of a bundled recipe."""
     space: Annotated[dict[str, Range], Field(min_length=1)]
     """Dotted path into the recipe -> what it may be; `members.sizes.hidden` is that of every
     member."""
@@ -96,7 +96,7 @@ class Search(Section):
 
     def load(self, overrides: Sequence[str] = ()) -> Plan:
         """Read the recipe and check that every value of the space fits it."""
-        content = recipes.read(Path(self.recipe), overrides)
+        content = recipes.read(bundled.recipe(self.recipe), overrides)
         if self.epochs is not None:
             content = recipes.vary(content, {"schedule.epochs": self.epochs})
         recipe = recipes.check(content, self.recipe)

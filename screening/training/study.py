@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.models.ensemble import zoo
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.evaluation import baselines, metrics
 from assay.models.training import fit, prepare
 from assay.models.training.prepare import Prepared
 from assay.models.training.recipe import Recipe
-from assay.screening.settings import yamlfile
+from assay.screening.settings import bundled, yamlfile
 from assay.screening.settings.exits import Exit, Failure
 from assay.screening.training import page as study_page, recipes
 from assay.sources.durable import whole
@@ -54,7 +55,7 @@ class Study:
     name: str
     title: str
     recipe: str
-    """File of the recipe that is varied, beside this one."""
+    """The recipe that is varied: a file beside this one, or the name of a bundled recipe."""
     member: dict[str, Any]
     """Network and sizes, where a row does not say otherwise."""
     seeds: list[int]
@@ -86,7 +87,7 @@ def run(path: Path, output: Path, *, workers: int = 1) -> Path:
     """
     began = time.time()
     study = load(path)
-    content = recipes.read(path.parent / study.recipe)
+    content = recipes.read(recipe_file(study, path))
     some = study.seeds[:2]
     first = {name: _recipe(study, content, name, paths, output, some) for name, paths in study.pretraining.items()}
     cells = {(row, column): cell(study, content, row, column, output) for row, column in trained(study)}
@@ -122,6 +123,11 @@ def load(path: Path) -> Study:
             known = ", ".join([*study.rows, *baselines.NAMES])
             raise Failure(Exit.CONFIG, f"{path}: mixtures.{name}: {unknown[0]!r} is neither row nor baseline: {known}")
     return study
+
+
+def recipe_file(study: Study, path: Path) -> Path:
+    """The file of the recipe that the study at `path` varies."""
+    return bundled.recipe(beside if (beside := path.parent / study.recipe).is_file() else study.recipe)
 
 
 def trained(study: Study) -> list[tuple[str, str]]:
@@ -235,7 +241,7 @@ def _predictions(recipe: Recipe, prepared: Prepared, rows: NDArray[np.int64], fo
 
 
 def _zero_shot(folder: str, prepared: Prepared, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    trained = Ensemble.load(folder)
+    trained = Ensemble.load(zoo.find(folder))
     name = trained.properties[0].name
     known = prepared.known(prepared.split.development(), 0)
     known = known[:: max(1, len(known) // 2000)]

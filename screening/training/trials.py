@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.models.training.recipe import Recipe
+from assay.screening.settings import bundled
 from assay.screening.settings.exits import one_line
 from assay.screening.training import recipes
 from assay.screening.training.search import Plan
@@ -188,7 +189,7 @@ def _best(plan: Plan, best: Trial) -> str:
     note = f"Trial {best.number} of a search ({best.ended}, {metric} {best.score(metric):.6g}); the best of it."
     content = recipes.vary(plan.content, best.values)
     if plan.search.epochs is not None:  # the trials were shorter or longer than the recipe wants
-        own = recipes.read(Path(plan.search.recipe)).get("schedule", {}).get("epochs", None)
+        own = recipes.read(bundled.recipe(plan.search.recipe)).get("schedule", {}).get("epochs", None)
         content = recipes.vary(content, {"schedule.epochs": own or type(plan.recipe.schedule)().epochs})
     return recipes.dump(content, [note, *(f"{path}: {value}" for path, value in best.values.items())])
 

@@ -23,7 +23,7 @@ from tests.screening.conftest import ROOT, Command, last_line
 CIFS = ROOT / "tests" / "data"
 
 
-def test_help_comes_in_half_a_second() -> None:
+def test_help_comes_in_three_tenths_of_a_second() -> None:
     times = []
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -33,12 +33,30 @@ def test_help_comes_in_half_a_second() -> None:
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     for command in ("run", "pull", "train", "predict", "rank", "report", "status", "verify", "unlock", "errors"):
         assert command in done.stdout
-    assert min(times) < 0.5  # processor time: the machine may be busy
+    assert min(times) < 0.3  # processor time: the machine may be busy
 
 
 def test_help_imports_nothing_heavy() -> None:
-    heavy = ("torch", "ray", "polars", "pyarrow", "pymatgen", "numba", "pydantic", "optimade", "httpx2", "numpy")
-    code = f"import sys, assay.screening.commands.cli; print([name for name in {heavy!r} if name in sys.modules])"
+    heavy = (
+        "torch",
+        "ray",
+        "polars",
+        "pyarrow",
+        "pymatgen",
+        "numba",
+        "pydantic",
+        "optimade",
+        "httpx2",
+        "numpy",
+        "yaml",
+    )
+    code = f"""
+import contextlib, io, sys
+from assay.screening.commands.cli import app
+with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+    app(["--help"])
+print([name for name in {heavy!r} if name in sys.modules])
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                           env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
     assert done.stdout.strip() == "[]"
@@ -65,6 +83,15 @@ def test_help_imports_nothing_heavy() -> None:
         (["predict", "{config}", "--model", "{model}"], 78, "test.yaml"),
         (["predict", "x.cif", "--model", "no/such"], 78, "model folder no/such not found"),
         (["predict", "x.cif", "--model", "."], 78, "ensemble.json"),
+        (["predict", "x.cif", "--model", "tc-fest"], 78, "did you mean the bundled 'tc-fast'?"),
+        (
+            ["run", "quikstart"],
+            78,
+            "did you mean the bundled 'quickstart'? (bundled are quickstart, stable-insulators, ",
+        ),
+        (["train", "train-tk", "--output", "t"], 78, "recipe train-tk not found; did you mean the bundled 'train-tc'?"),
+        (["study", "study-tk", "--output", "t"], 78, "did you mean the bundled 'study-tc'?"),
+        (["tune", "tune-tk", "--output", "t"], 78, "did you mean the bundled 'tune-tc'?"),
         (["train", "nowhere.yaml", "--output", "t"], 78, "nowhere.yaml not found"),
     ],
 )

@@ -18,8 +18,9 @@ from assay.models.networks.layers import Network
 from assay.screening.audit import audit
 from assay.screening.campaign import outputs
 from assay.screening.campaign.plan import Plan
-from assay.screening.commands import predict
 from assay.screening.folder.results import Results
+from assay.screening import python
+from assay.screening.prediction import describe
 from assay.screening.runners import worker
 from assay.screening.settings.exits import Exit
 from assay.sources import table
@@ -113,12 +114,12 @@ def test_another_reference_is_another_fingerprint(
 
 def test_predict_says_how_far_a_crystal_lies(measuring: Path, real_file: Path) -> None:
     loaded = Ensemble.load(measuring)
-    done = predict.predict([real_file], loaded)
-    assert done.part.table.column_names[-2:] == ["ood", "ood_distance"]
-    lines = predict.lines(done, loaded)
-    far = [row > 1 for row in done.part.table["ood_distance"].to_pylist()]
+    done = python.predict([real_file], loaded)
+    assert done.table.column_names[-2:] == ["ood", "ood_distance"]
+    lines = describe.lines(done, loaded)
+    far = [row > 1 for row in done.table["ood_distance"].to_pylist()]
     assert [
-        f"ood_distance {row:.2g}" in line for row, line in zip(done.part.table["ood_distance"].to_pylist(), lines)
+        f"ood_distance {row:.2g}" in line for row, line in zip(done.table["ood_distance"].to_pylist(), lines)
     ] == far
     assert any(far)
     assert not all(far)

@@ -22,12 +22,12 @@ from assay.sources.quarantine import Quarantined, Reason, Stage
 
 @dataclass(frozen=True)
 class Drawn:
-    """What became of some files."""
+    """The pictures of some files."""
 
     paths: list[Path]
-    """One PNG per view; of an encoding that does not have three channels, one per view and channel,
-    in grey."""
+    """One PNG per view; for an encoding without three channels one grey PNG per view and channel."""
     refused: list[Quarantined]
+    """One record per crystal that could not be read or drawn."""
 
 
 @dataclass(frozen=True)

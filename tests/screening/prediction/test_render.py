@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from assay.screening.commands import render
+from assay.screening.prediction import render
 from assay.screening.settings.exits import Failure
 from assay.sources.quarantine import Reason
 

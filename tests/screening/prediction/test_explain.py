@@ -20,7 +20,8 @@ from assay.models.ensemble.ensemble import Ensemble
 from assay.models.networks import registry, torchvision_ops
 from assay.models.networks.linear import multiplies_bfloat16
 from assay.models.target import Property
-from assay.screening.commands import explain, predict
+from assay.screening import python
+from assay.screening.prediction import attention, explain
 from tests.screening.conftest import last_line
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def total(rows: list[dict[str, str]], of: str, *parts: str) -> float:
 
 def explained(files: list[Path], model: Path, output: Path, name: str | None = None) -> list[explain.Explained]:
     loaded = Ensemble.load(model)
-    return list(explain.write(predict.predict(files, loaded), loaded, output, name, steps=64))
+    return list(explain.write(python.predict(files, loaded), loaded, output, name, steps=64))
 
 
 def test_the_table_adds_up_for_members_families_and_all(mixed: Path, tmp_path: Path) -> None:
@@ -76,7 +77,7 @@ def test_the_table_adds_up_for_members_families_and_all(mixed: Path, tmp_path: P
     rows = read(found.table)
     assert list(dict.fromkeys(row["of"] for row in rows)) == ["member-0", "member-1", "graphs", "pictures", "all"]
     assert {row["unit"] for row in rows} == {"K"}
-    values = predict.predict([CUPRATE], Ensemble.load(mixed)).part.table.to_pylist()[0]
+    values = python.predict(CUPRATE, mixed).table.to_pylist()[0]
     for of in ("member-0", "member-1", "graphs", "pictures", "all"):
         added = total(rows, of, "kind", "background", "error")
         assert total(rows, of, "baseline") + added == pytest.approx(total(rows, of, "prediction"), abs=1e-9)
@@ -91,7 +92,7 @@ def test_the_table_adds_up_for_members_families_and_all(mixed: Path, tmp_path: P
 
 def test_sites_are_those_of_the_file_and_sum_to_their_kind(mixed: Path, tmp_path: Path) -> None:
     rows = read(explained([CUPRATE], mixed, tmp_path / "out")[0].table)
-    crystal = predict.predict([CUPRATE], Ensemble.load(mixed)).crystals
+    crystal = python.predict(CUPRATE, mixed).crystals
     sites = [row for row in rows if row["of"] == "member-0" and row["row"] == "site"]
     assert [int(row["site"]) for row in sites] == list(range(14))
     np.testing.assert_allclose([[float(row[x]) for x in "abc"] for row in sites], crystal.frac, atol=1e-6)
@@ -124,11 +125,11 @@ def test_heat_is_where_the_attention_is() -> None:
     picture, heat = np.zeros((13, 32, 32), np.float32), np.zeros((4, 4), np.float32)
     picture[:, 16:] = 0.5
     heat[0, 3] = 0.2
-    made = explain.overlay(picture, heat).astype(int)
-    assert made[20, 330].tolist() == pytest.approx(explain.OPAQUE * explain._RAMP[-1], abs=3)
+    made = attention.overlay(picture, heat).astype(int)
+    assert made[20, 330].tolist() == pytest.approx(attention.OPAQUE * attention.RAMP[-1], abs=3)
     assert made[20, 20].tolist() == [0, 0, 0]
     assert made[330, 20].tolist() == [128, 128, 128]
-    assert explain.overlay(np.ones((3, 336, 336), np.float32), np.zeros((2, 2), np.float32)).min() == 255
+    assert attention.overlay(np.ones((3, 336, 336), np.float32), np.zeros((2, 2), np.float32)).min() == 255
 
 
 def test_at_most_ten_lines_with_the_largest_first(mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +149,7 @@ def test_a_bent_scale_is_explained_as_it_is(tmp_path: Path) -> None:
     model = write(tmp_path / "model", ["cgcnn", "cgcnn"], ROOT_OF_KELVIN)
     rows = read(explained([CUPRATE], model, tmp_path / "out")[0].table)
     assert {row["unit"] for row in rows} == {"scaled"}
-    value = predict.predict([CUPRATE], Ensemble.load(model)).part.table.to_pylist()[0]["tc_member_0"]
+    value = python.predict(CUPRATE, model).table.to_pylist()[0]["tc_member_0"]
     scaled = np.array([total(rows, "member-0", "prediction")])
     assert ROOT_OF_KELVIN.decode(scaled) == pytest.approx(value, abs=1e-3)
     assert [row["of"] for row in rows if row["row"] == "baseline"] == ["member-0", "member-1", "graphs", "all"]

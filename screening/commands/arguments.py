@@ -1,0 +1,28 @@
+"""Arguments and options that several commands share.
+
+Leaves: annotated types for the signatures of commands. It reads nothing.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class On(StrEnum):
+    """Where the work runs."""
+
+    AUTO = "auto"
+    LOCAL = "local"
+    RAY = "ray"
+
+
+Folder = Annotated[Path, typer.Argument(help="Campaign folder.")]
+Files = Annotated[list[Path], typer.Argument(help="CIF, POSCAR, extxyz, Parquet, optimade.jsonl, or folders.")]
+Model = Annotated[str, typer.Option("--model", "-m", help="Ensemble folder, or the name of a bundled ensemble.")]
+MaxBad = Annotated[float, typer.Option(min=0, max=1, help="Accepted fraction of refused crystals.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a config key; repeatable.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]

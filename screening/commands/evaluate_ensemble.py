@@ -1,0 +1,32 @@
+"""The command `assay evaluate`.
+
+Enters: a trained ensemble. Leaves: the folder of its evaluation: Markdown, JSON, figures.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from assay.models.ensemble import zoo
+from assay.models.evaluation import evaluate as evaluation
+
+
+def evaluate(
+    ensemble: Annotated[str, typer.Argument(help="Ensemble folder, or the name of a bundled ensemble.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the evaluation.")],
+    against: Annotated[str | None, typer.Option(help="A second ensemble, compared on the same rows.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Training set by name; unset: its own.")] = None,
+    part: Annotated[str, typer.Option(help="test, calibration, development or all.")] = "test",
+    threshold: Annotated[float | None, typer.Option(help="How well are values above this found?")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processors for the baselines.")] = 1,
+) -> None:
+    """Measure an ensemble on rows with known values, beside baselines.
+
+    The evaluation is written as Markdown, JSON and figures.
+    """
+    folder, other = zoo.find(ensemble), None if against is None else zoo.find(against)
+    evaluation.run(folder, output, against=other, dataset=dataset, part=part, threshold=threshold, workers=workers)
+    typer.echo(str(output / "evaluation.md"))

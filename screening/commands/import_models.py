@@ -1,0 +1,37 @@
+"""The command group `assay model`: checkpoints of other programs become checkpoints of Assay.
+
+Enters: published model files. Leaves: checkpoint folders that training can start from.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from assay.models.published import weights
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+
+
+@app.callback()
+def model() -> None:
+    """Import checkpoints from elsewhere."""
+
+
+@app.command("import")
+def import_model(
+    files: Annotated[list[Path], typer.Argument(help="Published ALIGNN models: archives or folders.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the checkpoints.")],
+    property_name: Annotated[str, typer.Option("--property", help="Predicted property, for example formation_energy.")],
+    unit: Annotated[str, typer.Option(help="Unit of the property, for example eV/atom.")],
+) -> None:
+    """Turn published ALIGNN models into checkpoints, for the start of a recipe."""
+    for folder in weights.import_models(files, output, property_name, unit):
+        typer.echo(str(folder))
+    typer.echo(
+        "These are starts for training (start.folder), not an ensemble: error bars must be calibrated on data, and the "
+        "published numbers hold on the published rule for graphs, not on Assay's.",
+        err=True,
+    )

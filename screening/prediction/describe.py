@@ -1,0 +1,100 @@
+"""Predictions as lines of text, with what limits them.
+
+Enters: predictions and the ensemble that made them. Leaves: one line per crystal: formula, mean ± std
+with the interval, disorder, unseen elements, distance from the training crystals. Lines about
+refused crystals name the remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from assay.screening.prediction.predict import value
+from assay.screening.settings.exits import Exit, Failure
+from assay.sources.elements import SYMBOLS
+from assay.sources.quarantine import REMEDIES, Quarantined
+
+if TYPE_CHECKING:
+    from assay.models.ensemble.ensemble import Ensemble
+    from assay.screening.prediction.predict import Predictions
+    from assay.sources.crystals import Crystals
+
+
+def lines(predictions: Predictions, ensemble: Ensemble, most: int | None = None) -> list[str]:
+    """One line for each of the first `most` crystals: formula, mean ± std with the interval, and warnings."""
+    found = []
+    table = predictions.table
+    for position, row in enumerate(table.slice(0, most).to_pylist()):
+        crystal = predictions.crystals[position : position + 1]
+        values = "  ".join(f"{p.name} {value(row, p.name)} {p.unit}".rstrip() for p in ensemble.properties)
+        notes = [*disorder(crystal), *_untested(crystal, ensemble), *_unseen(crystal, ensemble), *_far(row)]
+        tail = f"  ({'; '.join(notes)})" if notes else ""
+        found.append(f"{row['id']}  {crystal.formulas()[0]}  {values}{tail}")
+    left = table.num_rows - len(found)
+    return [*found, f"... and {left} more"] if left else found
+
+
+def refusal(row: Quarantined) -> str:
+    """One line about a refused crystal: its id, the reason and the remedy."""
+    remedy = REMEDIES.get(row.reason, "")
+    return f"{row.id}: {row.reason}: {row.message}{'; ' + remedy if remedy else ''}"
+
+
+def refusals(rows: Sequence[Quarantined], predicted: int, max_bad: float) -> Iterator[str]:
+    """One line about each refused crystal; `predicted` is the number of the others.
+
+    Raises:
+        Failure: after the last line, when the refused share is above `max_bad`.
+    """
+    yield from map(refusal, rows)
+    bad, total = len(rows), len(rows) + predicted
+    if bad > max_bad * total:
+        told = f"{bad} of {total} crystals could not be predicted, more than --max-bad {max_bad:g}"
+        raise Failure(Exit.TOO_MANY_BAD, f"{told}; the reasons are above")
+
+
+def disorder(crystal: Crystals) -> list[str]:
+    """The disorder of a batch of one, for example `disordered: La/Sr 0.925/0.075 on 2 of 7 sites`."""
+    kinds: dict[str, int] = {}
+    for site in range(len(crystal.frac)):
+        shares = crystal.occupancy[crystal.species_ptr[site] : crystal.species_ptr[site + 1]]
+        if len(shares) > 1 or shares[0] < 1 - 1e-5:
+            text = species(crystal, site)
+            kinds[text] = kinds.get(text, 0) + 1
+    if not kinds:
+        return []
+    total = len(crystal.frac)
+    return ["disordered: " + ", ".join(f"{text} on {n} of {total} sites" for text, n in kinds.items())]
+
+
+def species(crystal: Crystals, site: int) -> str:
+    """The species of a site, the largest share first: `Cu`, `La/Sr 0.925/0.075`, `Nb/vacant 0.9/0.1`."""
+    held = slice(crystal.species_ptr[site], crystal.species_ptr[site + 1])
+    shares = crystal.occupancy[held]
+    order = np.argsort(-shares, kind="stable")
+    names: list[str] = [SYMBOLS[z] for z in crystal.numbers[held][order]]
+    if len(names) == 1 and shares[0] >= 1 - 1e-5:
+        return names[0]
+    amounts = [f"{share:.4g}" for share in shares[order]]
+    vacant = 1 - float(shares.sum())
+    if vacant > 1e-4:
+        names, amounts = [*names, "vacant"], [*amounts, f"{vacant:.3g}"]
+    return f"{'/'.join(names)} {'/'.join(amounts)}"
+
+
+def _untested(crystal: Crystals, ensemble: Ensemble) -> list[str]:
+    ordered_only = ensemble.facts.get("data", {}).get("disordered") == 0
+    return ["the model was trained on ordered crystals only"] if ordered_only and not crystal.is_ordered[0] else []
+
+
+def _unseen(crystal: Crystals, ensemble: Ensemble) -> list[str]:
+    unseen = sorted({SYMBOLS[z] for z in crystal.numbers} - ensemble.elements)
+    return [f"outside coverage: no training crystal held {', '.join(unseen)}"] if unseen else []
+
+
+def _far(row: dict[str, Any]) -> list[str]:
+    distance = row.get("ood_distance", 0.0)
+    return [f"unlike the training crystals: ood_distance {distance:.2g}"] if distance > 1 else []

@@ -1,0 +1,146 @@
+"""Crystals -> predictions, in this process.
+
+Enters: crystals and one ensemble. Leaves: `Predictions`: one row per crystal in the order of the
+input, and a quarantine record for each crystal that could not be predicted.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from assay.models.ensemble import zoo
+from assay.models.ensemble.ensemble import Ensemble
+from assay.screening.runners.worker import novelty_columns, prediction_columns, set_up_process
+from assay.screening.settings.exits import Exit, Failure, one_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from assay.models.target import Property
+    from assay.sources.crystals import Crystals
+    from assay.sources.quarantine import Quarantined
+
+BLOCK = 512
+"""Crystals predicted at once."""
+SHOWN = 20
+"""Crystals that a printed table shows."""
+VALUES = ("mean", "std", "lo", "hi")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one ensemble predicts for some crystals."""
+
+    crystals: Crystals
+    """The n predicted crystals, in the order of the input."""
+    table: pa.Table
+    """(n rows) `id`; per property `_mean`, `_std`, `_lo`, `_hi` and one `_member_<k>` per member,
+    in the unit of the property; `ood` and `ood_distance`."""
+    refused: list[Quarantined]
+    """One record per crystal that could not be read or predicted: stage, reason, message."""
+    properties: Sequence[Property] = field(repr=False)
+    """The predicted properties, with their units."""
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def to_arrow(self) -> pa.Table:
+        """`table`, for Arrow."""
+        return self.table
+
+    def to_polars(self) -> pl.DataFrame:
+        """`table`, for polars."""
+        frame = pl.from_arrow(self.table)
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
+    def to_pandas(self) -> Any:
+        """`table`, as a `pandas.DataFrame`.
+
+        Raises:
+            ImportError: where pandas is not installed.
+        """
+        try:
+            import pandas as pd  # noqa: F401 (pyarrow's own message names no remedy)
+        except ImportError:
+            raise ImportError("to_pandas needs pandas: pip install pandas; to_polars needs nothing more") from None
+        return self.table.to_pandas()
+
+    def __str__(self) -> str:
+        rows = [self._head(), *self._rows()]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join([*lines, *self._foot()])
+
+    def _repr_html_(self) -> str:
+        """The table of a notebook."""
+        head, *body = [[html.escape(text) for text in row] for row in (self._head(), *self._rows())]
+        rows = [f"<tr>{''.join(f'<td>{text}</td>' for text in row)}</tr>" for row in body]
+        top = f"<tr>{''.join(f'<th>{text}</th>' for text in head)}</tr>"
+        foot = "".join(f"<p>{html.escape(line)}</p>" for line in self._foot())
+        return f"<table><thead>{top}</thead><tbody>{''.join(rows)}</tbody></table>{foot}"
+
+    def _head(self) -> list[str]:
+        values = [f"{item.name} ({item.unit})" if item.unit else item.name for item in self.properties]
+        return ["id", "formula", *values, "ood"]
+
+    def _rows(self) -> list[list[str]]:
+        shown = self.table.slice(0, SHOWN).to_pylist()
+        formulas = self.crystals[: len(shown)].formulas().tolist()
+        return [
+            [str(row["id"]), formula, *(value(row, item.name) for item in self.properties), "yes" if row["ood"] else ""]
+            for row, formula in zip(shown, formulas, strict=True)
+        ]
+
+    def _foot(self) -> list[str]:
+        left = len(self) - SHOWN
+        lines = [f"... and {left:,} more"] if left > 0 else []
+        return lines + ([f"{len(self.refused):,} refused, see .refused"] if self.refused else [])
+
+
+def value(row: dict[str, Any], name: str) -> str:
+    """The prediction of a property in one row: `3.2 ± 1.1 [0.4, 9.8]`."""
+    mean, std, low, high = (row[f"{name}_{part}"] for part in VALUES)
+    return f"{mean:.4g} ± {std:.2g} [{low:.4g}, {high:.4g}]"
+
+
+def load(folder: Path | str, precision: str | None = None) -> Ensemble:
+    """Load an ensemble from its folder, or a bundled one by its name.
+
+    Raises:
+        FileNotFoundError: when there is no such folder or name.
+        Failure: when the folder is damaged.
+    """
+    try:
+        return Ensemble.load(zoo.find(folder), precision)
+    except FileNotFoundError:
+        raise
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
+        cause = f"{type(error).__name__}: {one_line(error)}"
+        raise Failure(
+            Exit.CONFIG, f"model folder {folder} is damaged ({cause}); copy the whole folder again"
+        ) from error
+
+
+def predict(crystals: Crystals, ensemble: Ensemble, refused: Sequence[Quarantined] = ()) -> Predictions:
+    """Predict crystals; `refused` are the records of those that could not be read."""
+    set_up_process()
+    lost = list(refused)
+    blocks, rows = [], []
+    for start in range(0, max(len(crystals), 1), BLOCK):
+        predicted, bad = ensemble.predict(crystals[start : start + BLOCK])
+        lost += bad
+        rows.append(start + predicted.index)
+        every = np.arange(len(predicted.index))
+        columns = prediction_columns(predicted, every) | novelty_columns([predicted], [every])
+        ids = pa.array(crystals.ids[rows[-1]].astype(object), pa.string())
+        blocks.append(pa.table({"id": ids, **columns}))
+    good = crystals.select(np.concatenate(rows))
+    return Predictions(good, pa.concat_tables(blocks), lost, ensemble.properties)

@@ -1,0 +1,48 @@
+"""The campaigns, recipes, studies and searches that come with the package, by name.
+
+Enters: the path of a YAML file, or the name of a bundled one. Leaves: the path of a file; a path
+that exists wins over a name. It reads no file.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from assay.screening.settings.exits import Exit, Failure
+
+FOLDER = Path(__file__).parents[2] / "configs"
+"""Holds the bundled YAML files; `cluster.yaml` is for Ray and not among them."""
+
+
+def campaign(name: Path | str) -> Path:
+    """The config of a campaign, for example `quickstart`."""
+    others = {*FOLDER.glob("train-*.yaml"), *FOLDER.glob("tune-*.yaml"), FOLDER / "cluster.yaml"}
+    return _find(name, "config", sorted({*FOLDER.glob("*.yaml")} - others))
+
+
+def recipe(name: Path | str) -> Path:
+    """A training recipe, for example `train-tc`."""
+    return _find(name, "recipe", sorted(FOLDER.glob("train-*.yaml")))
+
+
+def study(name: Path | str) -> Path:
+    """A study, for example `study-tc`."""
+    return _find(name, "study", sorted(FOLDER.glob("studies/study-*.yaml")))
+
+
+def search(name: Path | str) -> Path:
+    """A search for hyper-parameters, for example `tune-tc`."""
+    return _find(name, "search", sorted(FOLDER.glob("tune-*.yaml")))
+
+
+def _find(name: Path | str, noun: str, bundled: list[Path]) -> Path:
+    """The file of that path, or of that name among the bundled ones."""
+    if Path(name).is_file():
+        return Path(name)
+    known = {path.stem: path for path in bundled}
+    if str(name) in known:
+        return known[str(name)]
+    near = difflib.get_close_matches(Path(name).stem, known, n=1)
+    hint = f"did you mean the bundled {near[0]!r}?" if near else "give the path of a YAML file"
+    raise Failure(Exit.CONFIG, f"{noun} {name} not found; {hint} (bundled are {', '.join(known)})")
