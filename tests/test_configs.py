@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from assay.models.ensemble.zoo import names
 from assay.screening.campaign import plan
 from assay.screening.settings import config
 from assay.screening.training import recipes, search, study
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 RAY = ROOT / "configs" / "cluster.yaml"  # for `ray up`; tests/screening/test_job_submit.py holds it to Ray's schema
-RECIPES, STUDIES, SEARCHES = (sorted((ROOT / "configs").glob(f"{kind}-*.yaml")) for kind in ("train", "study", "tune"))
+RECIPES, STUDIES, SEARCHES = (
+    sorted((ROOT / "configs").glob(pattern)) for pattern in ("train-*.yaml", "studies/study-*.yaml", "tune-*.yaml")
+)
 CAMPAIGNS = sorted({*(ROOT / "configs").glob("*.yaml")} - {*RECIPES, *STUDIES, *SEARCHES, RAY})
 
 
@@ -32,10 +35,10 @@ def test_the_configs_of_the_readme_are_there() -> None:
 @pytest.mark.parametrize("path", CAMPAIGNS, ids=stem)
 def test_a_campaign_loads_and_can_be_planned(path: Path, zoo: Path) -> None:
     campaign: Campaign = config.load(path)
-    for model in campaign.models:
-        assert model.startswith("models/zoo/"), "a shipped config uses a shipped model"
-    here = campaign.model_copy(update={"models": [str(zoo / Path(model).name) for model in campaign.models]})
-    planned = plan.make(here)
+    for model in [*campaign.models, *(tier.model for tier in campaign.tiers())]:
+        assert model in names(), "a shipped config uses a shipped model"
+        assert (zoo / model).is_dir()
+    planned = plan.make(campaign)
     assert planned.fingerprint
     assert planned.target
 
@@ -62,7 +65,7 @@ def test_a_recipe_loads_and_names_what_exists(path: Path) -> None:
 @pytest.mark.parametrize("path", STUDIES, ids=stem)
 def test_every_cell_of_a_study_is_a_recipe(path: Path, tmp_path: Path) -> None:
     wanted = study.load(path)
-    content = recipes.read(path.parent / wanted.recipe)
+    content = recipes.read(study.recipe_file(wanted, path))
     cells = study.trained(wanted)
     assert cells
     for row, column in cells:
@@ -71,6 +74,6 @@ def test_every_cell_of_a_study_is_a_recipe(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SEARCHES, ids=stem)
-def test_a_search_fits_its_recipe(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+def test_a_search_fits_its_recipe(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # its recipe is named, not found from here
     assert search.read(path).load().recipe.tasks

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,10 +68,8 @@ class Predictions:
         Raises:
             ImportError: where pandas is not installed.
         """
-        try:
-            import pandas as pd  # noqa: F401 (pyarrow's own message names no remedy)
-        except ImportError:
-            raise ImportError("to_pandas needs pandas: pip install pandas; to_polars needs nothing more") from None
+        if find_spec("pandas") is None:
+            raise ImportError("to_pandas needs pandas: pip install pandas; to_polars needs nothing more")
         return self.table.to_pandas()
 
     def __str__(self) -> str:
