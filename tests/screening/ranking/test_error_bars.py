@@ -15,11 +15,11 @@ from assay.models.ensemble import ensemble, novelty
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.networks.inputs import GraphInputs
 from assay.models.networks.layers import Network
+from assay.screening import python
 from assay.screening.audit import audit
 from assay.screening.campaign import outputs
 from assay.screening.campaign.plan import Plan
 from assay.screening.folder.results import Results
-from assay.screening import python
 from assay.screening.prediction import describe
 from assay.screening.runners import worker
 from assay.screening.settings.exits import Exit
