@@ -6,14 +6,21 @@ Enters: paths, structures of pymatgen and ASE, names of bundled ensembles and ca
 
 from __future__ import annotations
 
+import copy
+import json
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from assay.models.ensemble.ensemble import Ensemble
+from assay.screening.campaign import launch, plan
+from assay.screening.folder.results import Results
 from assay.screening.prediction import predict as prediction
 from assay.screening.prediction.predict import Predictions
+from assay.screening.settings import bundled, yamlfile
+from assay.screening.settings.config import Campaign
+from assay.screening.settings.exits import Exit, Failure
 from assay.sources.assemble import Assembler
 from assay.sources.crystals import Crystals
 from assay.sources.files import convert, reading
@@ -30,11 +37,14 @@ __all__ = [
     "Crystals",
     "Ensemble",
     "Predictions",
+    "Results",
     "from_ase",
     "from_pymatgen",
     "load",
+    "open",
     "predict",
     "read",
+    "screen",
     "to_ase",
     "to_pymatgen",
 ]
@@ -106,6 +116,63 @@ def predict(what: Crystals | Item | Iterable[Item], model: str | Path | Ensemble
     ensemble = model if isinstance(model, Ensemble) else load(model)
     crystals, refused = _crystals(what)
     return prediction.predict(crystals, ensemble, refused)
+
+
+def screen(
+    config: str | Path | Mapping[str, Any],
+    *,
+    on: Literal["local", "ray"] = "local",
+    workers: int | None = None,
+    address: str | None = None,
+    **overrides: Any,
+) -> Results:
+    """Run a campaign, or go on with a stopped one, and return its results.
+
+    Args:
+        config: path of a YAML file, name of a bundled campaign, or the keys of a config.
+        on: `local` is this process, `ray` a cluster.
+        workers: Ray worker actors; None: one per CPU of the cluster.
+        address: address of a running Ray cluster; None: RAY_ADDRESS, else one is started.
+        overrides: keys of the config, for example `output="runs/a"`; a mapping replaces only the keys
+            that it names (`rank={"top": 20}`), a dotted key one value (`**{"sources.0.n": 100}`).
+
+    Raises:
+        Failure: with the exit code of `assay run`. A source that delivered less than it announced
+            is a warning.
+    """
+    if isinstance(config, Mapping):
+        content, where = copy.deepcopy(dict(config)), "config"
+    else:
+        path = bundled.campaign(config)
+        content, where = yamlfile.read(path), str(path)
+    campaign = yamlfile.validate(Campaign, yamlfile.override(content, _settings(overrides)), where)
+    outcome = launch.run(plan.make(campaign), on_ray=on == "ray", workers=workers, address=address)
+    if outcome.code not in (Exit.DONE, Exit.INCOMPLETE):
+        raise Failure(outcome.code, outcome.note)
+    if outcome.code is Exit.INCOMPLETE:
+        warnings.warn(outcome.note, stacklevel=2)
+    return Results(outcome.folder)
+
+
+def open(folder: str | Path) -> Results:  # noqa: A001 (the word of the user, as in gzip.open)
+    """Open the results of a campaign.
+
+    Raises:
+        Failure: when the folder is no campaign folder.
+    """
+    return Results(folder)
+
+
+def _settings(overrides: Mapping[str, Any], stem: str = "") -> list[str]:
+    """Keyword overrides as `a.b=c`; a mapping is taken apart."""
+    found: list[str] = []
+    for key, value in overrides.items():
+        path = f"{stem}{key}"
+        if isinstance(value, Mapping) and value:
+            found += _settings(value, f"{path}.")
+        else:
+            found.append(f"{path}={json.dumps(value, default=str)}")
+    return found
 
 
 def _crystals(what: Any) -> tuple[Crystals, list[Quarantined]]:
