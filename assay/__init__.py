@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         from_ase,
         from_pymatgen,
         load,
-        open,
+        open,  # noqa: A004 (as gzip.open: the word that users look for)
         predict,
         read,
         screen,

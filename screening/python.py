@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import copy
 import json
+import signal
+import threading
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -55,7 +58,7 @@ to_ase = convert.to_ase
 def read(paths: str | Path | Iterable[str | Path]) -> Crystals:
     """Read every crystal in a file, a folder, or several of them.
 
-    A crystal that cannot be read is left out with a warning; `predict(...).refused` has the records.
+    An unreadable crystal is left out with a warning; `predict(...).refused` has the records.
 
     Raises:
         FileNotFoundError: when there is no such path.
@@ -81,7 +84,7 @@ def from_pymatgen(structures: Structure | Iterable[Structure], ids: Sequence[str
 
 
 def from_ase(atoms: Atoms | Iterable[Atoms], ids: Sequence[str] | None = None) -> Crystals:
-    """Convert `ase.Atoms`; partial occupancy is read from `info["occupancy"]`, as ASE's CIF reader has it.
+    """Convert `ase.Atoms`; partial occupancy is read from `info["occupancy"]`.
 
     An id is that of `atoms.info["id"]`, else `memory/<position>`.
 
@@ -133,8 +136,9 @@ def screen(
         on: `local` is this process, `ray` a cluster.
         workers: Ray worker actors; None: one per CPU of the cluster.
         address: address of a running Ray cluster; None: RAY_ADDRESS, else one is started.
-        overrides: keys of the config, for example `output="runs/a"`; a mapping replaces only the keys
-            that it names (`rank={"top": 20}`), a dotted key one value (`**{"sources.0.n": 100}`).
+        overrides: keys of the config, for example `output="runs/a"`; a mapping replaces only the
+            keys that it names (`rank={"top": 20}`), a dotted key one value
+            (`**{"sources.0.n": 100}`).
 
     Raises:
         Failure: with the exit code of `assay run`. A source that delivered less than it announced
@@ -146,7 +150,8 @@ def screen(
         path = bundled.campaign(config)
         content, where = yamlfile.read(path), str(path)
     campaign = yamlfile.validate(Campaign, yamlfile.override(content, _settings(overrides)), where)
-    outcome = launch.run(plan.make(campaign), on_ray=on == "ray", workers=workers, address=address)
+    with _handlers_kept():
+        outcome = launch.run(plan.make(campaign), on_ray=on == "ray", workers=workers, address=address)
     if outcome.code not in (Exit.DONE, Exit.INCOMPLETE):
         raise Failure(outcome.code, outcome.note)
     if outcome.code is Exit.INCOMPLETE:
@@ -154,13 +159,25 @@ def screen(
     return Results(outcome.folder)
 
 
-def open(folder: str | Path) -> Results:  # noqa: A001 (the word of the user, as in gzip.open)
+def open(folder: str | Path) -> Results:
     """Open the results of a campaign.
 
     Raises:
         Failure: when the folder is no campaign folder.
     """
     return Results(folder)
+
+
+@contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Put the handlers of SIGTERM and Ctrl-C back after a campaign, which has its own."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
 def _settings(overrides: Mapping[str, Any], stem: str = "") -> list[str]:

@@ -6,6 +6,7 @@ Enters: a plan, and where to run it. Leaves: the outcome. It knows no command li
 from __future__ import annotations
 
 import signal
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,9 @@ def _check_device(name: str) -> None:
 
 
 def _listen(asked: list[int]) -> None:
-    """Turn SIGTERM and the first Ctrl-C into a request to stop."""
+    """Turn SIGTERM and the first Ctrl-C into a request to stop; signals arrive in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        return
 
     def note(number: int, _frame: Any) -> None:
         if asked and number == signal.SIGINT:

@@ -27,41 +27,41 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rank": (f"{_AT}.run_campaign:rank", "Rank a scored campaign again, for example with --set rank.by=lower."),
     "report": (f"{_AT}.run_campaign:report", "Write the outputs of a scored campaign again, report.html among them."),
     "status": (f"{_AT}.inspect_campaign:status", "Show how far a campaign is, also while it runs."),
-    "verify": (f"{_AT}.inspect_campaign:verify", "Read a campaign folder again; list what is damaged, lost or changed."),
+    "verify": (f"{_AT}.inspect_campaign:verify", "Read a campaign folder again; list damaged, lost or changed files."),
     "unlock": (f"{_AT}.inspect_campaign:unlock", "Remove the lock that a dead process left in a campaign folder."),
     "errors": (f"{_AT}.inspect_campaign:errors", "List the refused crystals of a campaign by cause, with remedies."),
     "predict": (f"{_AT}.predict_files:predict", "Predict the crystals in some files: mean ± std with its interval."),
     "explain": (f"{_AT}.explain_files:explain", "Show what each atom adds to a prediction: tables and pictures."),
     "render": (f"{_AT}.render_files:render", "Draw crystals as the vision networks see them: one PNG per view."),
     "train": (f"{_AT}.train_ensemble:train", "Train an ensemble by a recipe, calibrate it, and write its card."),
-    "evaluate": (f"{_AT}.evaluate_ensemble:evaluate", "Measure an ensemble on rows with known values, beside baselines."),
+    "evaluate": (f"{_AT}.evaluate_ensemble:evaluate", "Measure an ensemble on known values, beside baselines."),
     "study": (f"{_AT}.study_recipes:study", "Learn one property in several ways on the same rows; write the table."),
     "tune": (f"{_AT}.study_recipes:tune", "Search the sizes and rates of a recipe with Ray Tune."),
     "model": (f"{_AT}.import_models:app", "Import checkpoints from elsewhere."),
 }  # fmt: skip
-"""Name -> (module:function, the first sentence of the function's docstring); one line per command."""
+"""Name -> (module:function, first sentence of the function's docstring); one line per command."""
 
 
 class Commands(TyperGroup):
     """The commands of `COMMANDS`, each imported on use."""
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # typer's own class of it
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # noqa: ARG002 (a signature of typer)
         """The names, in the order of the table."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]  # noqa: ARG002 (the same)
         """The command of a name, imported now."""
         return load(cmd_name) if cmd_name in COMMANDS else None
 
     def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
-        """The command that the arguments begin with; an unknown one is refused with the nearest name."""
+        """The command that the arguments begin with; an unknown name is refused with the nearest."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             ctx.fail(f"No such command {args[0]!r}.{hint}")
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
+    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]  # noqa: ARG002 (the same)
         """Write names and sentences from the table: no command is imported for the list."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, sentence) for name, (_, sentence) in COMMANDS.items()])
@@ -98,7 +98,7 @@ def _options(
 
 
 def main() -> NoReturn:
-    """Run the command; a failure the user can act on is one line, anything else keeps its traceback."""
+    """Run the command; an expected failure is one line, a defect keeps its traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     gc.set_threshold(100_000)  # importing torch and numba makes many objects that stay: 0.4 s of looking for cycles
     try:

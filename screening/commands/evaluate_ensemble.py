@@ -23,7 +23,7 @@ def evaluate(
     threshold: Annotated[float | None, typer.Option(help="How well are values above this found?")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processors for the baselines.")] = 1,
 ) -> None:
-    """Measure an ensemble on rows with known values, beside baselines.
+    """Measure an ensemble on known values, beside baselines.
 
     The evaluation is written as Markdown, JSON and figures.
     """

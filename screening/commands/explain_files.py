@@ -1,7 +1,7 @@
 """The command `assay explain`.
 
-Enters: files of crystals and an ensemble. Leaves: one table per crystal and pictures of attention in
-a folder, and a summary on standard output.
+Enters: files of crystals and an ensemble. Leaves: one table per crystal and pictures of attention
+in a folder, and a summary on standard output.
 """
 
 from __future__ import annotations

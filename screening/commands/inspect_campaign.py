@@ -35,7 +35,7 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
 
 
 def verify(folder: Folder) -> None:
-    """Read a campaign folder again; list what is damaged, lost or changed."""
+    """Read a campaign folder again; list damaged, lost or changed files."""
     report = audit.check(folder)
     typer.echo("\n".join(audit.lines(report)))
     if report.code is not Exit.DONE:

@@ -25,7 +25,7 @@ RAMP = np.array([[20, 0, 60], [120, 20, 110], [220, 60, 60], [255, 160, 20], [25
 
 
 def write(member: Checkpoint, inputs: PictureInputs, output: Path, stem: str) -> list[Path]:
-    """Write two pictures of every view: attention in the last block, and rolled out over all blocks."""
+    """Write two pictures of every view: attention in the last block and over all (rollout)."""
     from PIL import Image
 
     looked = explain.attention(member.network, inputs.batch(np.zeros(1, np.int64), member.network).pixels)

@@ -29,7 +29,7 @@ SCALED = "scaled"
 
 @dataclass(frozen=True)
 class Share:
-    """The attribution by one member, or the mean of several; in the property's unit, or `SCALED`."""
+    """The attribution by a member, or the mean of several, in the property's unit or `SCALED`."""
 
     of: str
     """`member-<k>`, `graphs`, `pictures` or `all`."""
@@ -58,7 +58,7 @@ class Share:
 
 
 def kinds(crystal: Crystals) -> tuple[NDArray[np.int64], list[str]]:
-    """Kind of species of each site (s,), numbered in the order of the file, and the label of each kind."""
+    """The kind of species of each site (s,), in the order of the file, and the label of each."""
     every = standard.kinds_of(crystal, np.arange(len(crystal.frac)))
     _, first, owner = np.unique(every, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))
@@ -66,7 +66,7 @@ def kinds(crystal: Crystals) -> tuple[NDArray[np.int64], list[str]]:
 
 
 def means(shares: Sequence[Share], weights: Sequence[float] | None) -> list[Share]:
-    """The plain mean of each family of networks, and the mean of all by the weights of the ensemble."""
+    """The plain mean of each family of networks, and the weighted mean of all members."""
     families = {family: [s for s in shares if s.family == family] for family in ("graphs", "pictures")}
     averages = [_mean(of, members, None) for of, members in families.items() if members]
     return [*averages, _mean("all", shares, weights)]

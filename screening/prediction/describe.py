@@ -1,7 +1,7 @@
 """Predictions as lines of text, with what limits them.
 
-Enters: predictions and the ensemble that made them. Leaves: one line per crystal: formula, mean ± std
-with the interval, disorder, unseen elements, distance from the training crystals. Lines about
+Enters: predictions and the ensemble that made them. Leaves: one line per crystal: formula, mean ±
+std with the interval, disorder, unseen elements, distance from the training crystals. Lines about
 refused crystals name the remedy.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def lines(predictions: Predictions, ensemble: Ensemble, most: int | None = None) -> list[str]:
-    """One line for each of the first `most` crystals: formula, mean ± std with the interval, and warnings."""
+    """One line for each of the first `most` crystals: formula, mean ± std, interval, warnings."""
     found = []
     table = predictions.table
     for position, row in enumerate(table.slice(0, most).to_pylist()):
@@ -57,7 +57,7 @@ def refusals(rows: Sequence[Quarantined], predicted: int, max_bad: float) -> Ite
 
 
 def disorder(crystal: Crystals) -> list[str]:
-    """The disorder of a batch of one, for example `disordered: La/Sr 0.925/0.075 on 2 of 7 sites`."""
+    """The disorder of a batch of one, as in `disordered: La/Sr 0.925/0.075 on 2 of 7 sites`."""
     kinds: dict[str, int] = {}
     for site in range(len(crystal.frac)):
         shares = crystal.occupancy[crystal.species_ptr[site] : crystal.species_ptr[site + 1]]
@@ -71,7 +71,7 @@ def disorder(crystal: Crystals) -> list[str]:
 
 
 def species(crystal: Crystals, site: int) -> str:
-    """The species of a site, the largest share first: `Cu`, `La/Sr 0.925/0.075`, `Nb/vacant 0.9/0.1`."""
+    """The species of a site by share: `Cu`, `La/Sr 0.925/0.075`, `Nb/vacant 0.9/0.1`."""
     held = slice(crystal.species_ptr[site], crystal.species_ptr[site + 1])
     shares = crystal.occupancy[held]
     order = np.argsort(-shares, kind="stable")

@@ -5,8 +5,8 @@ crystal, PNG files of attention, and lines to read. It does not know how an attr
 
 Sites are those of the file, in its order. A picture tells atoms apart by their species only, so a
 vision network has one contribution per kind of species, and a graph network has one per site and
-their sum per kind. Each family starts from its own baseline: an empty picture, or a graph of unnamed
-atoms.
+their sum per kind. Each family starts from its own baseline: an empty picture, or a graph of
+unnamed atoms.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _crystal(
 
 
 def _table(shares: Sequence[Share], crystal: Crystals, labels: Sequence[str], unit: str) -> str:
-    """CSV: for every member and every mean its sites, kinds, background, baseline, prediction and error."""
+    """The CSV text: sites, kinds, background, baseline, prediction and error of each share."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(_COLUMNS)

@@ -25,7 +25,7 @@ class Drawn:
     """The pictures of some files."""
 
     paths: list[Path]
-    """One PNG per view; for an encoding without three channels one grey PNG per view and channel."""
+    """One PNG per view; one grey PNG per view and channel where there are not three channels."""
     refused: list[Quarantined]
     """One record per crystal that could not be read or drawn."""
 
@@ -46,7 +46,7 @@ def spec(overrides: Sequence[str]) -> ViewSpec:
 
 
 def write(paths: Sequence[Path], output: Path, spec: ViewSpec) -> Drawn:
-    """Draw every crystal in some files; a picture is named after its crystal, its block and its number."""
+    """Draw every crystal in some files; a picture is named after crystal, block and number."""
     crystals, refused = reading.read_many(paths)
     output.mkdir(parents=True, exist_ok=True)
     drawn: list[Path] = []
