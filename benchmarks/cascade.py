@@ -106,13 +106,15 @@ class Bench:
         import numpy as np
 
         from assay.screening.campaign import plan
+        from assay.screening.ranking import rules
         from assay.screening.settings.config import Rank
 
         self._crystals, self._full, self._options = crystals, full, options
-        self._rule = Rank(order=options.order)
-        target = plan.find_target([full], self._rule)
+        self._settings = Rank(order=options.order)
+        target = plan.find_target([full], self._settings)
         cheap_s, low = self._scored(cheap, plan.as_target(cheap, target.name))
         self._full_s, high = self._scored(full, target)
+        self._lowest = rules.make(self._settings, target).lowest_first
         self._cheap_s = cheap_s
         self._place = {str(name): row for row, name in enumerate(crystals.ids)}
         self._ids = np.array(sorted(low.keys() & high.keys()), dtype=np.str_)  # those that neither refused
@@ -130,12 +132,13 @@ class Bench:
         """CPU seconds for all crystals, and (std, score) by id."""
         import pyarrow as pa
 
-        from assay.screening.ranking import rank
+        from assay.screening.ranking import rank, rules
 
         spent, part = self._timed(ensemble, self._crystals)
         say(f"{ensemble.name}: {spent:.0f} CPU seconds for {len(self._crystals):,} crystals")
-        ids, std, scores = rank.measure(pa.concat_tables(part), self._rule, target)
-        return spent, {str(name): pair for name, *pair in zip(ids, std, scores, strict=True)}  # type: ignore[misc]
+        found = rank.measure(pa.concat_tables(part), rules.make(self._settings, target))
+        pairs = zip(found.std.tolist(), found.scores.tolist(), strict=True)
+        return spent, dict(zip(found.ids.tolist(), pairs, strict=True))
 
     def _timed(self, ensemble: Ensemble, crystals: Crystals) -> tuple[float, list[Any]]:
         """The least CPU seconds of some rounds, and the parts."""
@@ -155,7 +158,7 @@ class Bench:
 
         from assay.screening.ranking import cascade, rank
 
-        lowest, n = rank.wants_low(self._rule), len(self._ids)
+        lowest, n = self._lowest, len(self._ids)
         kept = cascade.survivors(self._ids, self._std, self._low, cascade.quota(keep, n), lowest=lowest)
         best = rank.order(self._high, np.zeros(n), self._ids, not lowest)[: self._options.k]
         draws = [self._draw(kept, best, seed) for seed in range(self._options.draws)]
@@ -177,17 +180,17 @@ class Bench:
         """True recall and estimates with one audit."""
         import numpy as np
 
-        from assay.screening.ranking import cascade, rank, recall
+        from assay.screening.ranking import cascade, recall
 
-        sign = -1.0 if rank.wants_low(self._rule) else 1.0
+        sign = -1.0 if self._lowest else 1.0
         audit = np.isin(self._ids, cascade.drawn(self._ids[~kept], self._options.audit, seed))
         aside, low, high = ~(kept | audit), sign * self._low, sign * self._high
         found = recall.estimate(recall.Sample(high[kept], low[audit], high[audit], low[aside]), self._options.k)
         assert found is not None
         true = float((kept | audit)[best].mean())
-        told = {"estimated": found.expected, "missed": found.missed, "counted": found.counted}
+        estimates = {"estimated": found.expected, "missed": found.missed, "counted": found.counted}
         bound = {"at least": found.at_least, "at best": found.at_best, "bound holds": float(found.at_least <= true)}
-        return {"recall by survivors": float(kept[best].mean()), "recall": true, **told, **bound}
+        return {"recall by survivors": float(kept[best].mean()), "recall": true, **estimates, **bound}
 
 
 def _about(ensemble: Ensemble, seconds: float, n: int) -> dict[str, Any]:

@@ -17,14 +17,10 @@ from numpy.typing import NDArray
 from assay.screening.audit import cascade
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.results import Results
-from assay.screening.folder.summary import Target
-from assay.screening.ranking import rank
+from assay.screening.ranking import rank, rules
+from assay.screening.ranking.rules import Rule
 from assay.screening.settings import config
-from assay.screening.settings.config import Rank
 from assay.screening.settings.exits import Exit, Failure, explain
-
-VALUES = ("mean", "std", "lo", "hi")
-"""Predictions of the property that ranks."""
 
 
 class Rows:
@@ -65,7 +61,7 @@ class Rows:
 def rows_of_parts(results: Results) -> Rows:
     """An empty `Rows` for the scored rows, with the numbers that were ranked where a summary names them."""
     target = results.summary.target if _readable(results) else None
-    return Rows([f"{target.name}_{part}" for part in VALUES] if target else ())
+    return Rows([f"{target.name}_{part}" for part in rules.PARTS] if target else ())
 
 
 def damaged(results: Results) -> list[Failure]:
@@ -81,10 +77,13 @@ def compare(results: Results, counted: Balance, scored: Rows) -> list[Failure]:
     if not results.ranked:
         return []
     folder = results.folder
-    defects = [
-        Failure(Exit.BALANCE_BROKEN, f"{folder / name} {what}; do not use it, and report this as a defect")
-        for name, what in _compare(results, counted, scored)
-    ]
+    try:
+        defects = [
+            Failure(Exit.BALANCE_BROKEN, f"{folder / name} {what}; do not use it, and report this as a defect")
+            for name, what in _compare(results, counted, scored)
+        ]
+    except Failure as failure:  # a ranking rule that is not registered here
+        return [failure]
     changed = [
         Failure(Exit.CONFIG, f"{folder / 'config.resolved.yaml'} {what}; {results.again()}")
         for what in _settings(results)
@@ -102,7 +101,7 @@ def _compare(results: Results, counted: Balance, scored: Rows) -> Iterator[tuple
     if candidates["rank"].to_pylist() != list(range(1, candidates.num_rows + 1)):
         yield "candidates.parquet", f"does not count its rows from 1 to {candidates.num_rows}"
     for ranked, left, target in cascade.by_tier(candidates, unrankable, summary):
-        for what in _ranking(ranked, left, summary.rank, target):
+        for what in _ranking(ranked, left, rules.make(summary.rank, target)):
             yield "candidates.parquet", what
     if cascade.misplaced(candidates):
         yield "candidates.parquet", "does not rank what the last tier scored before what it did not"
@@ -123,17 +122,20 @@ def _compare(results: Results, counted: Balance, scored: Rows) -> Iterator[tuple
         yield "summary.json", f"has another balance ({vars(summary.balance)}) than the log ({vars(counted)})"
 
 
-def _ranking(candidates: pa.Table, unrankable: pa.Table, rule: Rank, target: Target) -> Iterator[str]:
+def _ranking(candidates: pa.Table, unrankable: pa.Table, rule: Rule) -> Iterator[str]:
     """What is wrong with the order, which is made again."""
-    ids, std, scores = rank.measure(candidates, rule, target)
+    found = rank.measure(candidates, rule)
     said = candidates["score"].to_numpy()
-    if not (np.isfinite(scores).all() and np.isfinite(said).all()):
+    if not (np.isfinite(found.scores).all() and np.isfinite(said).all()):
         yield "ranks a number that is not finite"
-    if not np.array_equal(said, scores, equal_nan=True):
-        yield f"has scores that do not follow from its predictions (by {rule.by})"
-    if not np.array_equal(rank.order(said, std, ids, not rank.wants_low(rule)), np.arange(len(ids))):
+    if not np.array_equal(said, found.scores, equal_nan=True):
+        yield f"has scores that do not follow from its predictions (by {rule.settings.by})"
+    for name, column in found.added.items():
+        if not np.array_equal(candidates[name].to_numpy(), column, equal_nan=True):
+            yield f"has a column {name} that does not follow from its predictions (by {rule.settings.by})"
+    if not np.array_equal(rank.order(said, found.std, found.ids, not rule.lowest_first), np.arange(len(said))):
         yield "is not in the order of score, std and id"
-    finite = np.isfinite(rank.measure(unrankable, rule, target)[2])
+    finite = np.isfinite(rank.measure(unrankable, rule).scores)
     if finite.any():
         yield f"lacks {int(finite.sum())} crystals of unrankable.parquet whose prediction is finite"
 

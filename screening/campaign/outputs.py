@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from assay.screening.campaign import identify, report, tiers
 from assay.screening.campaign.plan import Plan
 from assay.screening.campaign.tiers import Tiers
@@ -21,7 +19,8 @@ from assay.screening.folder.balance import Balance
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Cascade, Merged, Model, Property, Summary
-from assay.screening.ranking import rank
+from assay.screening.ranking import rank, rules
+from assay.screening.ranking.rank import Ranked
 from assay.screening.runners import worker
 from assay.sources import durable, table
 from assay.sources.crystals import empty
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 def write(plan: Plan, ledger: Ledger) -> Summary:
     """Rank the parts, check the balance, and write the files."""
     found = Tiers(plan, ledger) if plan.tiers else None
-    ranked = found.rank() if found else rank.rank(_scored(plan, ledger), plan.campaign.rank, plan.target, plan.units)
+    ranked = found.rank() if found else _rank(plan, ledger)
     bad = quarantined(ledger)
     counted = balance.take(ledger, ranked.candidates.num_rows, ranked.unrankable.num_rows)
     candidates = identify.fan_out(ranked.candidates, ledger)
@@ -116,6 +115,8 @@ def _model(ensemble: Ensemble) -> Model:
     )
 
 
-def _scored(plan: Plan, ledger: Ledger) -> pa.Table:
-    found = results.scored(ledger, 0)
-    return worker.score(empty(), plan.ensembles).table if found is None else found
+def _rank(plan: Plan, ledger: Ledger) -> Ranked:
+    scored = results.scored(ledger, 0)
+    if scored is None:
+        scored = worker.score(empty(), plan.ensembles).table
+    return rank.rank(scored, rules.make(plan.campaign.rank, plan.target), plan.units)

@@ -21,6 +21,7 @@ from assay.screening.folder.stamp import FORMAT
 from assay.screening.folder.summary import Target
 from assay.screening.prediction import predict
 from assay.screening.pulling import filters, readers
+from assay.screening.ranking import rules
 from assay.screening.runners.worker import Worker, load
 from assay.screening.settings.config import (
     AfluxSource,
@@ -87,6 +88,7 @@ def make(campaign: Campaign) -> Plan:
         _check_source(name, source, campaign)
     ensembles = load_ensembles(campaign.models)
     target = find_target(ensembles, campaign.rank)
+    rules.make(campaign.rank, target)
     tiers = [load_ensembles([tier.model])[0] for tier in campaign.tiers()]
     _check_tiers(tiers, ensembles, target)
     return Plan(campaign, campaign.folder(), ensembles, target, fingerprint(campaign, ensembles, tiers), tiers)
@@ -316,7 +318,7 @@ def _describe_scoring(plan: Plan, book: Ledger) -> list[str]:
         lines.append(f"audit: {cascade.audit:,} of the others, drawn at random, go on too")
     names = ", ".join(ensemble.name for ensemble in plan.ensembles)
     lines.append(f"score with {names}: {known} (chunk_size {size})")
-    lines.append(f"rank by {rule.by} of {plan.target.name} ({plan.target.unit}), {rule.order}")
+    lines.append(f"rank by {rules.make(rule, plan.target).sentence()}")
     return lines
 
 

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from assay.screening.campaign import tiers
 from assay.screening.folder.balance import Balance
-from assay.screening.folder.summary import Property, Summary, Target
+from assay.screening.folder.summary import Property, Summary
+from assay.screening.ranking import rules
 from assay.screening.ranking.rank import Ranked
-from assay.screening.settings.config import Rank
 from assay.sources.quarantine import Quarantined
 
 TEMPLATE = "report.html.j2"
@@ -43,7 +43,7 @@ def render(summary: Summary, top: Sequence[Mapping[str, Any]], bad: Sequence[Qua
     return environment.get_template(TEMPLATE).render(
         summary=summary,
         target=target,
-        rule=rule_text(summary.rank, target),
+        rule=rules.make(summary.rank, target).sentence(),
         rows=[_row(row, target.name) for row in top],
         distances="ood_distance" in columns,
         members=sum(1 for column in columns if column.startswith(f"{target.name}_member_")),
@@ -56,22 +56,6 @@ def render(summary: Summary, top: Sequence[Mapping[str, Any]], bad: Sequence[Qua
         cascade=[] if cascade is None else tiers.lines(cascade, target.model),
         ensembles=[*summary.models, *(cascade.models if cascade else [])],
     )
-
-
-def rule_text(rule: Rank, target: Target) -> str:
-    """The rank rule as a sentence."""
-    what, unit = target.name, target.unit
-    if rule.by == "probability":
-        side = "above" if rule.order == "descending" else "below"
-        return f"probability that {what} lies {side} {number(rule.threshold)} {unit}, highest first"
-    end = "highest first" if rule.order == "descending" else "lowest first"
-    share = f"{target.level:.0%}"
-    source = {
-        "mean": f"mean {what} of the ensemble",
-        "lower": f"lower end of the calibrated {share} interval of {what}",
-        "upper": f"upper end of the calibrated {share} interval of {what}",
-    }
-    return f"{source[rule.by]}, {end}"
 
 
 def formula(text: object) -> Markup:

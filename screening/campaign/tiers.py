@@ -17,14 +17,12 @@ from assay.screening.campaign.plan import Plan
 from assay.screening.folder import results, snapshot
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.summary import Cascade, Model, Recall, Tier
-from assay.screening.ranking import cascade, rank, recall
+from assay.screening.ranking import cascade, rank, recall, rules
 from assay.screening.ranking.rank import Ranked
+from assay.screening.ranking.rules import Rule
 from assay.screening.runners import worker
 from assay.sources.crystals import empty
 
-VALUES = ("mean", "std", "lo", "hi")
-"""Predictions that the row of a crystal set aside holds, of the property that ranks; its other
-predictions are null."""
 NOVELTY = ("ood", "ood_distance")
 DESCRIBED = ("id", "formula", "elements", "nsites", "ordered")
 """Columns of a part that are no prediction, where nothing is reported."""
@@ -67,15 +65,17 @@ class Tiers:
         scores = np.full(len(self.ids), np.nan)
         part = self._parts[tier]
         if part is not None:
-            ids, _, found = rank.measure(part, self._plan.campaign.rank, self._plan.targets[tier])
-            scores[self._rows(ids)] = found
+            found = rank.measure(part, self._rule(tier))
+            scores[self._rows(found.ids)] = found.scores
         return scores
+
+    def _rule(self, tier: int) -> Rule:
+        return rules.make(self._plan.campaign.rank, self._plan.targets[tier])
 
     def rank(self) -> Ranked:
         """All tiers ranked: first the crystals of the last tier, then those set aside, tier by tier."""
-        rule, units = self._plan.campaign.rank, self._plan.units
         farthest_first = reversed(range(self._reached + 1))
-        ranked = [rank.rank(self._table(tier), rule, self._plan.targets[tier], units) for tier in farthest_first]
+        ranked = [rank.rank(self._table(tier), self._rule(tier), self._plan.units) for tier in farthest_first]
         candidates = pa.concat_tables([each.candidates for each in ranked], promote_options="permissive")
         numbers = pa.array(np.arange(1, candidates.num_rows + 1, dtype=np.int64))
         unrankable = pa.concat_tables([each.unrankable for each in ranked], promote_options="permissive")
@@ -112,8 +112,9 @@ class Tiers:
         every = self._predictions(self._reached)
         if tier == self._reached:
             return every
-        mine = {*(f"{self._plan.target.name}_{part}" for part in VALUES), *NOVELTY} & {*self._predictions(tier)}
-        return [name for name in every if name in mine]
+        ranking = {f"{self._plan.target.name}_{part}" for part in rules.PARTS}
+        ranking.update(self._rule(tier).columns().values(), NOVELTY)
+        return [name for name in every if name in ranking.intersection(self._predictions(tier))]
 
     def _predictions(self, tier: int) -> list[str]:
         return [name for name in self._blank[tier].column_names if name not in DESCRIBED]
@@ -158,14 +159,14 @@ class Tiers:
         """How much of the best k was found; None before everything is scored, or without an audit."""
         if any(self._ledger.find("part", chunk.name) is None for chunk in snapshot.chunks(self._ledger)):
             return None
-        settings, rule = self._plan.campaign.cascade, self._plan.campaign.rank
+        settings = self._plan.campaign.cascade
         assert settings is not None
-        scores = -self.scores if rank.wants_low(rule) else self.scores
+        scores = -self.scores if self._rule(self._reached).lowest_first else self.scores
         full, last = scores[self._reached], self.tier == self._reached
         cheap = scores[self.aside_by, np.arange(len(self.ids))]
         aside = ~last & np.isfinite(cheap)  # the others were refused on the way
         sample = recall.Sample(full[last & ~self.audit], cheap[self.audit], full[self.audit], cheap[aside])
-        return recall.estimate(sample, settings.k or rule.top)
+        return recall.estimate(sample, settings.k or self._plan.campaign.rank.top)
 
 
 def lines(found: Cascade, model: str) -> list[str]:

@@ -20,7 +20,7 @@ from assay.screening.folder import results, snapshot
 from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.snapshot import Chunk
 from assay.screening.folder.summary import Target
-from assay.screening.ranking import rank
+from assay.screening.ranking import rank, rules
 from assay.screening.settings.config import Campaign, Rank
 from assay.sources import table
 
@@ -101,19 +101,20 @@ def select(ledger: Ledger, campaign: Campaign, targets: Sequence[Target], tier: 
 
 def choose(ledger: Ledger, tier: int, how: Cut) -> Selection:
     """The selection from a tier."""
-    columns = ["id", *(f"{how.target.name}_{part}" for part in ("mean", "std", "lo", "hi"))]
+    rule = rules.make(how.rule, how.target)
+    columns = ["id", *rule.columns().values()]
     scored = results.scored(ledger, tier, columns)
     entered = sum(chunk.rows for chunk in snapshot.chunks_of(ledger, tier))
     if scored is None:
         return Selection(entered, EMPTY, EMPTY, 0, 0)
-    ids, std, scores = rank.measure(scored, how.rule, how.target)
-    kept = survivors(ids, std, scores, quota(how.keep, entered), lowest=rank.wants_low(how.rule))
-    aside = ids[~kept]
+    found = rank.measure(scored, rule)
+    kept = survivors(found.ids, found.std, found.scores, quota(how.keep, entered), lowest=rule.lowest_first)
+    aside = found.ids[~kept]
     if how.audit is not None:
         before = [_set_aside(ledger, earlier) for earlier in range(tier)]
         aside = np.concatenate([*before, aside])
     audit = drawn(aside, how.audit or 0, how.seed)
-    return Selection(entered, ids[kept], audit, len(aside), int((~np.isfinite(scores)).sum()))
+    return Selection(entered, found.ids[kept], audit, len(aside), int((~np.isfinite(found.scores)).sum()))
 
 
 def _set_aside(ledger: Ledger, tier: int) -> NDArray[np.str_]:

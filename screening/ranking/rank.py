@@ -1,14 +1,12 @@
-"""Parts -> candidates: scores and a total order.
+"""The ranking: scored rows in a total order.
 
 Enters: the scored rows of a campaign and the `rank` section. Leaves: ranked rows with `rank` and
-`score`, and the unrankable ones, set aside before any ranking (sorts disagree about where NaN
-goes). It does not know chunks or models.
+`score`, and the unrankable ones, set aside before any sort (sorts disagree about the place of NaN).
+It does not know chunks or models, nor how a score is computed (`assay.screening.ranking.rules`).
 """
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +16,8 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from assay.screening.folder.summary import Target
-from assay.screening.settings.config import Rank
+from assay.screening.ranking.rules import Rule
+from assay.screening.settings.exits import Exit, Failure
 
 
 @dataclass(frozen=True)
@@ -27,80 +25,71 @@ class Ranked:
     """The outcome of ranking."""
 
     candidates: pa.Table
-    """Best first: `rank` from 1, the columns of the parts, `score`."""
+    """Best first: `rank` from 1, the columns of the parts, `score`, the columns that the rule
+    adds."""
     unrankable: pa.Table
     """Rows whose prediction is not finite, by id."""
 
 
-def rank(scored: pa.Table, rule: Rank, target: Target, units: Mapping[str, str]) -> Ranked:
-    """Order the scored rows by a predicted property; `units` is property -> unit, kept in the field metadata."""
-    ids, std, scores = measure(scored, rule, target)
-    rows = np.flatnonzero(np.isfinite(scores))
-    best = rows[order(scores[rows], std[rows], ids[rows], not wants_low(rule))]
-    left = np.flatnonzero(~np.isfinite(scores))
-    left = left[np.argsort(ids[left], kind="stable")]
+@dataclass(frozen=True)
+class Measured:
+    """Scored rows as a rule sees them; every array is (n,)."""
+
+    ids: NDArray[np.str_]
+    std: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    """NaN where the score, the mean or the std is not finite."""
+    added: dict[str, NDArray[np.float64]]
+    """Columns that the rule adds."""
+
+
+def rank(scored: pa.Table, rule: Rule, units: Mapping[str, str]) -> Ranked:
+    """Order the scored rows; `units` is property -> unit, kept in the field metadata."""
+    found = measure(scored, rule)
+    finite = np.isfinite(found.scores)
+    rows = np.flatnonzero(finite)
+    best = rows[order(found.scores[rows], found.std[rows], found.ids[rows], not rule.lowest_first)]
+    left = np.flatnonzero(~finite)
+    left = left[np.argsort(found.ids[left], kind="stable")]
     table = _with_units(scored, units)
-    candidates = table.take(best).append_column("score", pa.array(scores[best]))
     numbers = pa.array(np.arange(1, len(best) + 1, dtype=np.int64))
-    return Ranked(candidates.add_column(0, "rank", numbers), table.take(left))
+    candidates = table.take(best).add_column(0, "rank", numbers)
+    for name, column in {"score": found.scores, **found.added}.items():
+        candidates = candidates.append_column(name, pa.array(column[best]))
+    return Ranked(candidates, table.take(left))
 
 
-def measure(
-    scored: pa.Table, rule: Rank, target: Target
-) -> tuple[NDArray[np.str_], NDArray[np.float64], NDArray[np.float64]]:
-    """Ids, std and score of scored rows, each (n,); the score is NaN where any number it may rest on is not finite."""
-    values = {part: _floats(scored, f"{target.name}_{part}") for part in ("mean", "std", "lo", "hi")}
-    scores = score(values, rule, target.level, calibrated=target.calibrated)
+def measure(scored: pa.Table, rule: Rule) -> Measured:
+    """The scores of some rows.
+
+    Raises:
+        Failure: CONFIG, when the rows lack a column that the rule reads.
+    """
+    columns = rule.columns()
+    lacking = [name for name in columns.values() if name not in scored.column_names]
+    if lacking:
+        raise Failure(
+            Exit.CONFIG,
+            f"rank.by: {rule.settings.by} reads {lacking[0]}, which no model predicts and no source "
+            f"reports; the scored crystals have: {', '.join(scored.column_names)}",
+        )
+    values = {name: np.asarray(scored[column].to_numpy(), dtype=np.float64) for name, column in columns.items()}
+    scores = rule.score(values)
     finite = np.isfinite(scores) & np.isfinite(values["mean"]) & np.isfinite(values["std"])
     ids = np.array(scored["id"].to_pylist(), dtype=np.str_)
-    return ids, values["std"], np.where(finite, scores, np.nan)
-
-
-def score(
-    values: Mapping[str, NDArray[np.float64]], rule: Rank, level: float = 0.9, *, calibrated: bool = False
-) -> NDArray[np.float64]:
-    """(n,) what the rows are ordered by: mean, an end of the interval, or a probability.
-
-    The probability takes the error as normal, with the standard deviation `std` where that is
-    calibrated, else the one that the upper half of the interval implies (the lower half may be cut
-    at the smallest possible value).
-
-    >>> interval = {"mean": np.array([40.0]), "lo": np.array([30.0]), "hi": np.array([50.0])}
-    >>> score(interval, Rank(by="probability", threshold=40.0))
-    array([0.5])
-    >>> score(interval, Rank(by="lower"))
-    array([30.])
-    """
-    if rule.by != "probability":
-        return values[{"mean": "mean", "lower": "lo", "upper": "hi"}[rule.by]]
-    implied = (values["hi"] - values["mean"]) / statistics.NormalDist().inv_cdf((1 + level) / 2)
-    sigma = values["std"] if calibrated else implied
-    margin = values["mean"] - (math.nan if rule.threshold is None else rule.threshold)
-    margin = -margin if rule.order == "ascending" else margin
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(margin == 0, 0.0, margin / sigma)  # a certain prediction (sigma 0) is above, below or at it
-    ratio[~np.isfinite(sigma)] = np.nan
-    return np.array([0.5 * math.erfc(-x / math.sqrt(2)) for x in ratio])
+    return Measured(ids, values["std"], np.where(finite, scores, np.nan), rule.adds(values))
 
 
 def order(scores: NDArray[Any], std: NDArray[Any], ids: NDArray[Any], descending: bool = True) -> NDArray[Any]:
     """Positions of the rows, best first: score, then the smaller std, then id.
 
-    >>> order(np.array([1.0, 2.0, 2.0]), np.array([0.1, 0.3, 0.2]), np.array(["a", "b", "c"])).tolist()
+    >>> scores, std = np.array([1.0, 2.0, 2.0]), np.array([0.1, 0.3, 0.2])
+    >>> order(scores, std, np.array(["a", "b", "c"])).tolist()
     [2, 1, 0]
     """
     frame = pl.DataFrame({"score": scores, "std": std, "id": ids.astype(object)}, schema_overrides={"id": pl.String})
     arranged = frame.with_row_index("row").sort(["score", "std", "id"], descending=[descending, False, False])
     return arranged["row"].to_numpy().astype(np.int64)
-
-
-def _floats(table: pa.Table, name: str) -> NDArray[np.float64]:
-    return np.asarray(table[name].to_numpy(), dtype=np.float64)
-
-
-def wants_low(rule: Rank) -> bool:
-    """Whether the lowest score is the best."""
-    return rule.order == "ascending" and rule.by != "probability"  # a probability is better when it is higher
 
 
 def _with_units(table: pa.Table, units: Mapping[str, str]) -> pa.Table:

@@ -161,8 +161,9 @@ class Rank(Section):
     """Name of the ensemble folder that ranks; unset: the first model."""
     property: str | None = None
     """Predicted property that ranks; unset: the first of that model."""
-    by: Literal["mean", "lower", "upper", "probability"] = "mean"
-    """mean, an end of the calibrated interval, or the probability of lying beyond `threshold`."""
+    by: str = "mean"
+    """A ranking rule (`assay.screening.ranking.rules`): mean, lower or upper (an end of the
+    calibrated interval), or probability (of lying beyond `threshold`)."""
     threshold: float | None = None
     """In the unit of the property; beyond = above when descending, below when ascending. Read by
     `probability` only."""
@@ -170,12 +171,6 @@ class Rank(Section):
     """Which end of the property is wanted."""
     top: Count = 50
     """Rows shown in the report; candidates.parquet holds every ranked crystal."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Rank:
-        if self.by == "probability" and self.threshold is None:
-            raise ValueError("by: probability needs a threshold, in the unit of the property")
-        return self
 
 
 class Tier(Section):

@@ -111,14 +111,3 @@ def test_a_campaign_without_candidates_still_has_a_report() -> None:
     summary, _, bad, ranked = content("x")
     empty = Ranked(ranked.candidates.slice(1), ranked.unrankable)
     assert "no crystal was ranked" in report.render(summary, [], bad, empty)
-
-
-@pytest.mark.parametrize(
-    ("keys", "told"),
-    [
-        ({"by": "probability", "threshold": 20.0}, "probability that tc lies above 20 K, highest first"),
-        ({"by": "upper", "order": "ascending"}, "upper end of the calibrated 90% interval of tc, lowest first"),
-    ],
-)
-def test_the_rank_rule_is_a_sentence(keys: dict[str, Any], told: str) -> None:
-    assert report.rule_text(Rank(**keys), Target("m", "tc", "K", 0.9)) == told

@@ -41,7 +41,6 @@ def load(tmp_path: Path, *overrides: str, text: str | None = None) -> Campaign:
         ("sources.0.n=0", "sources.0.n: Input should be greater than or equal to 1, got 0"),
         ("filters.elements.only=[Xx]", "filters.elements: 'Xx' is not an element symbol (H to Og)"),
         ("filters.nsites={min: 9, max: 2}", "filters.nsites: min 9.0 must not be above max 2.0"),
-        ("rank.by=probability", "rank: by: probability needs a threshold"),
         ("sources.0.kind=guess", "sources.0: Input tag 'guess'"),
         ("sources.7.n=1", "--set 'sources.7.n=1' does not fit the config"),
         ("compile=true", "compile: true needs device: cuda"),
