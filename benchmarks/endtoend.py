@@ -138,7 +138,7 @@ def _ranked(folder: Path) -> int:
 
 def orchestration(crystals: Path, scratch: Path) -> dict[str, Any]:
     """Microseconds per chunk of a campaign whose worker hands back what it has at hand."""
-    from assay.screening.campaign import drive, plan
+    from assay.screening.campaign import drive, flow, plan
     from assay.screening.campaign.flow import Flow
     from assay.screening.folder.attempts import Attempts
     from assay.screening.folder.ledger import Ledger
@@ -152,17 +152,17 @@ def orchestration(crystals: Path, scratch: Path) -> dict[str, Any]:
     drive.run(planned, local.LocalRunner(_nothing), lambda: False, pull_only=True)
     clock = Clock()
     with Attempts(planned.folder / "attempts.log") as attempts:
-        book = Ledger(planned.folder)
-        book.read = clock.timed("reading: Parquet, verified", book.read)  # type: ignore[method-assign]
-        book.commit = clock.timed("committing: Parquet, fsync, rename, record", book.commit)  # type: ignore[method-assign]
-        flow = Flow(planned.campaign, book, Board(), attempts, targets=planned.targets)
-        chunks = len(flow.tasks)
+        ledger = Ledger(planned.folder)
+        ledger.read = clock.timed("reading: Parquet, verified", ledger.read)  # type: ignore[method-assign]
+        ledger.commit = clock.timed("committing: Parquet, fsync, rename, record", ledger.commit)  # type: ignore[method-assign]
+        work = Flow(flow.scoring_stages(planned, ledger, Board()), attempts)
+        chunks = len(work.units)
         clock.spent.clear()
         began = time.perf_counter()
         for happened in local.LocalRunner(clock.timed("the worker", _nothing)).work(
-            flow.jobs, flow.tasks, lambda: False
+            work.jobs, work.units, lambda: False
         ):
-            flow.take(happened)
+            work.take(happened)
         whole = time.perf_counter() - began
     spent = dict(clock.spent)
     spent["orchestration: everything else"] = whole - sum(spent.values())

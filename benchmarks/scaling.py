@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -35,8 +36,13 @@ def main(words: list[str] | None = None) -> None:
     options = _options(words)
     settle()
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
-    report: dict[str, Any] = {"machine": machine(), "versions": versions("ray"), "crystals": options.crystals,
-                              "chunk_size": options.chunk_size, "model": options.model.name}  # fmt: skip
+    report: dict[str, Any] = {
+        "machine": machine(),
+        "versions": versions("ray"),
+        "crystals": options.crystals,
+        "chunk_size": options.chunk_size,
+        "model": options.model.name,
+    }
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), options)
         report["real work"] = compare(bench, score, options)
@@ -52,16 +58,17 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-Work = Callable[[str, Any], Any]
-Make = Callable[[str], Work]
+Do = Callable[[Any, Any], Any]
+"""A worker function: (work, crystals) -> result."""
+Make = Callable[[str], Do]
 
 
-def nothing(folder: str) -> Work:  # noqa: ARG001 (made like the real worker)
+def nothing(folder: str) -> Do:  # noqa: ARG001 (made like the real worker)
     """Make a worker function that predicts nothing and takes no time."""
     return _pass
 
 
-def _pass(_: str, chunk: Any) -> Any:
+def _pass(_: Any, chunk: Any) -> Any:
     import pyarrow as pa
 
     from assay.screening.runners.worker import Part
@@ -70,20 +77,20 @@ def _pass(_: str, chunk: Any) -> Any:
     return Part(pa.table({"id": chunk["id"], "x_mean": zeros, "x_std": zeros}), [])
 
 
-def score(folder: str) -> Work:
+def score(folder: str) -> Do:
     """Make the worker function of campaigns."""
     from assay.screening.runners import worker
 
     return worker.Worker(partial(worker.load, [folder], 1))
 
 
-def watched(spans: str, make: Make, folder: str) -> Work:
+def watched(spans: str, make: Make, folder: str) -> Do:
     """Make a worker function that writes down when it began and ended, and the CPU time it took."""
-    work, path = make(folder), Path(spans) / f"{os.getpid()}.txt"
+    inner, path = make(folder), Path(spans) / f"{os.getpid()}.txt"
 
-    def do(kind: str, chunk: Any) -> Any:
+    def do(work: Any, chunk: Any) -> Any:
         began, cpu = time.time(), time.process_time()
-        result = work(kind, chunk)
+        result = inner(work, chunk)
         with path.open("a") as file:
             file.write(f"{began} {time.time()} {time.process_time() - cpu}\n")
         return result
@@ -102,8 +109,14 @@ class Bench:
         self.folder, self.model = folder, str(options.model)
         path = folder / "crystals.parquet"
         real_crystals(options.data, options.crystals, path)
-        content = {"name": "bench", "models": [self.model], "output": str(folder / "campaign"), "max_bad": 1.0,
-                   "sources": [{"kind": "files", "paths": [str(path)]}], "chunk_size": options.chunk_size}  # fmt: skip
+        content = {
+            "name": "bench",
+            "models": [self.model],
+            "output": str(folder / "campaign"),
+            "max_bad": 1.0,
+            "sources": [{"kind": "files", "paths": [str(path)]}],
+            "chunk_size": options.chunk_size,
+        }
         self.plan = plan.make(yamlfile.validate(config.Campaign, content, "bench"))
         drive.run(self.plan, local.LocalRunner(_pass), lambda: False, pull_only=True)
         self.n_chunks = len(self.chunks())
@@ -115,14 +128,16 @@ class Bench:
         from assay.screening.folder.ledger import Ledger
         from assay.sources import table
 
-        book = Ledger(self.plan.folder)
-        return [table.read(self.plan.folder / chunk.path) for chunk in snapshot.chunks(book)]
+        ledger = Ledger(self.plan.folder)
+        return [table.read(self.plan.folder / chunk.path) for chunk in snapshot.chunks(ledger)]
 
     def bare(self, make: Make) -> Iterator[float]:
         """The worker function in a loop."""
-        work = make(self.model)
+        from assay.screening.runners.score import Score
+
+        do = make(self.model)
         for chunk in self.chunks():
-            work("score", chunk)
+            do(Score(), chunk)
             yield time.time()
 
     def processes(self, make: Make) -> Iterator[float]:
@@ -149,8 +164,7 @@ class Bench:
 
     def _campaign(self, runner: Any) -> Iterator[float]:
         """Score the campaign anew, with every commit."""
-        import shutil
-
+        from assay.screening.campaign import flow
         from assay.screening.campaign.flow import Flow
         from assay.screening.folder.attempts import Attempts
         from assay.screening.folder.ledger import Ledger
@@ -160,24 +174,35 @@ class Bench:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self.plan.folder, folder)
         with Attempts(folder / "attempts.log") as attempts:
-            flow = Flow(self.plan.campaign, Ledger(folder), Board(), attempts)
-            for happened in runner.work(flow.jobs, flow.tasks, lambda: False):
-                flow.take(happened)
+            work = Flow(flow.scoring_stages(self.plan, Ledger(folder), Board()), attempts)
+            for happened in runner.work(work.jobs, work.units, lambda: False):
+                work.take(happened)
                 yield time.time()
 
     def ray_data(self, make: Make) -> Iterator[float]:
         """The same on Ray Data: a pool of actors, one row group per chunk, Parquet written."""
         import ray
 
-        ray.init(address="local", include_dashboard=False, num_cpus=WORKERS + 1, object_store_memory=256 << 20,
-                 logging_level="ERROR", log_to_driver=False)  # fmt: skip
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            num_cpus=WORKERS + 1,
+            object_store_memory=256 << 20,
+            logging_level="ERROR",
+            log_to_driver=False,
+        )
         try:
             import ray.data
 
             out = self.folder / f"ray-data-{time.monotonic_ns()}"
             chunks = ray.data.from_arrow(self.chunks())
-            done = chunks.map_batches(_Mapper, fn_constructor_args=(make, self.model), batch_format="pyarrow",
-                                      batch_size=None, compute=ray.data.ActorPoolStrategy(size=WORKERS))  # fmt: skip
+            done = chunks.map_batches(
+                _Mapper,
+                fn_constructor_args=(make, self.model),
+                batch_format="pyarrow",
+                batch_size=None,
+                compute=ray.data.ActorPoolStrategy(size=WORKERS),
+            )
             done.write_parquet(str(out))
             stamps = sorted(path.stat().st_mtime for path in out.rglob("*.parquet"))
             assert len(stamps) == self.n_chunks, f"{len(stamps)} files of {self.n_chunks} chunks"
@@ -190,18 +215,22 @@ class _Mapper:
     """The worker function as Ray Data wants it."""
 
     def __init__(self, make: Make, model: str) -> None:
-        self._work = make(model)
+        from assay.screening.runners.score import Score
+
+        self._do, self._work = make(model), Score()
 
     def __call__(self, chunk: Any) -> Any:
-        return self._work("score", chunk).table
+        return self._do(self._work, chunk).table
 
 
 def _begin(make: Make, model: str) -> None:
-    globals()["_WORK"] = make(model)
+    from assay.screening.runners.score import Score
+
+    globals()["_SCORE"] = partial(make(model), Score())
 
 
 def _work(chunk: Any) -> float:
-    globals()["_WORK"]("score", chunk)
+    globals()["_SCORE"](chunk)
     return time.time()
 
 
@@ -221,9 +250,12 @@ def compare(bench: Bench, make: Make, options: argparse.Namespace) -> dict[str, 
             found = timed(run, make, bench, workers)
             if name not in best or found["s_per_chunk"] < best[name]["s_per_chunk"]:
                 best[name] = found
-    peers = {"assay, local": "worker function, 1 process", "assay, Ray, 1 worker": "worker function, 1 process",
-             f"assay, Ray, {WORKERS} workers": f"worker function, {WORKERS} processes",
-             f"Ray Data, {WORKERS} actors": f"worker function, {WORKERS} processes"}  # fmt: skip
+    peers = {
+        "assay, local": "worker function, 1 process",
+        "assay, Ray, 1 worker": "worker function, 1 process",
+        f"assay, Ray, {WORKERS} workers": f"worker function, {WORKERS} processes",
+        f"Ray Data, {WORKERS} actors": f"worker function, {WORKERS} processes",
+    }
     rows = []
     for name, found in best.items():
         if name in peers:
@@ -250,7 +282,7 @@ COLUMNS = {
 
 
 def timed(run: Callable[[Make], Iterator[float]], make: Make, bench: Bench, workers: int) -> dict[str, float]:
-    """What one run took, from the end of the first quarter to the last chunk, and its wait for the first chunk.
+    """The time of one run from the end of its first quarter to the last chunk, and its start-up.
 
     `outside_share` is the part of the workers' time that was not spent in the worker function,
     `lost_share` the part in which the worker function did not compute: outside it, or inside it
@@ -290,7 +322,7 @@ def _within(span: tuple[float, ...], first: float, last: float) -> float:
 
 
 def _tree_cpu() -> float:
-    """CPU seconds of this process and of every process below it that lives, Ray's own ones among them."""
+    """CPU seconds of this process and of every living process below it, Ray's own ones too."""
     import psutil
 
     total = 0.0

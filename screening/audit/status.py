@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from assay.screening.campaign.flow import SUSPECT
 from assay.screening.folder import attempts, balance, lock, snapshot, stamp
 from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.lock import Verdict
@@ -166,7 +165,7 @@ def _suspects(folder: Path) -> dict[str, int]:
     """Work begun again and again and never finished: it may kill the process that does it."""
     path = folder / "attempts.log"
     begun = attempts.replay(path.read_bytes()) if path.is_file() else {}
-    return {key: times for key, times in sorted(begun.items()) if times >= SUSPECT}
+    return {key: times for key, times in sorted(begun.items()) if times >= attempts.SUSPECT}
 
 
 def lines(status: dict[str, Any]) -> Iterator[str]:

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from assay.screening.campaign import outputs
+from assay.screening.campaign import flow
 from assay.screening.campaign.flow import Flow
 from assay.screening.campaign.plan import Plan
+from assay.screening.campaign.stages.rank import Ranking
 from assay.screening.folder import balance, delivery, lock, snapshot, stamp
 from assay.screening.folder.attempts import Attempts
 from assay.screening.folder.balance import Balance
@@ -49,63 +50,71 @@ def run(plan: Plan, runner: Runner, stopped: Callable[[], bool], *, pull_only: b
             stopped.
     """
     with lock.held(plan.folder) as hold:
-        book = _open(plan)
+        ledger = _open(plan)
+        ranking = Ranking(plan, ledger)
         with progress.board() as board, Attempts(plan.folder / "attempts.log") as attempts:
-            flow = Flow(plan.campaign, book, board, attempts, targets=plan.targets, pull_only=pull_only)
-            for happened in runner.work(flow.jobs, flow.tasks, stopped):
+            if pull_only:
+                stages = flow.pull_stages(plan, ledger, board)
+            else:
+                stages = [*flow.scoring_stages(plan, ledger, board), ranking]
+            work = Flow(stages, attempts)
+            for happened in runner.work(work.jobs, work.units, stopped):
                 if hold.lost():
-                    raise Failure(Exit.LOCKED, f"{plan.folder} was taken over by another process (this one was silent "
-                                  "for too long); nothing is lost, the other one goes on")  # fmt: skip
-                flow.take(happened)
-        if not flow.finished():
-            raise _unfinished(plan, flow, stopped())
-        if pull_only:
-            return _judge(plan, book, balance.take(book), None)
-        return rank_all(plan, book)
+                    raise Failure(
+                        Exit.LOCKED,
+                        f"{plan.folder} was taken over by another process (this one was silent for too long); "
+                        "nothing is lost, the other one goes on",
+                    )
+                work.take(happened)
+        if not work.finished():
+            raise _unfinished(plan, work, stopped())
+        work.conclude()
+        return _outcome(plan, ledger, ranking)
 
 
 def rerank(plan: Plan) -> Outcome:
     """Rank a scored campaign folder again, for instance by another rule."""
     with lock.held(plan.folder):
-        book = _open(plan)
-        chosen = snapshot.tiers(book) > len(plan.campaign.tiers())
-        if not (chosen and snapshot.sealed(book, plan.campaign)):
+        ledger = _open(plan)
+        chosen = snapshot.tiers(ledger) > len(plan.campaign.tiers())
+        if not (chosen and snapshot.sealed(ledger, plan.campaign)):
             raise Failure(Exit.CONFIG, f"{plan.folder} holds no scored campaign yet; start it with: assay run")
-        return rank_all(plan, book)
+        ranking = Ranking(plan, ledger)
+        ranking.conclude()
+        return _outcome(plan, ledger, ranking)
 
 
 def _open(plan: Plan) -> Ledger:
-    """The ledger of the plan's folder, after everything that an earlier run left there was looked at."""
+    """The ledger of the plan's folder, once all that an earlier run left there is checked."""
     stamp.check_fingerprint(plan.folder, plan.fingerprint)
     durable.write(plan.folder / "config.resolved.yaml", dump(plan.campaign))
     durable.sweep(plan.folder)
-    book = Ledger(plan.folder)
-    files = book.check()
-    log.info("%d records and %d files of earlier runs are intact", len(book), files)
-    return book
+    ledger = Ledger(plan.folder)
+    files = ledger.check()
+    log.info("%d records and %d files of earlier runs are intact", len(ledger), files)
+    return ledger
 
 
-def _unfinished(plan: Plan, flow: Flow, stopped: bool) -> Failure:
+def _unfinished(plan: Plan, work: Flow, stopped: bool) -> Failure:
     if stopped:
         return Failure(Exit.STOPPED, f"stopped; everything finished is committed in {plan.folder}, run again to go on")
-    if flow.down:
-        return flow.down[0]
+    failures = work.failures()
+    if failures:
+        return failures[0]
     return Failure(Exit.SOURCE_DOWN, f"{plan.folder} could not be finished; run again to go on")
 
 
-def rank_all(plan: Plan, book: Ledger) -> Outcome:
-    """Rank the parts and write every output of the campaign folder."""
-    summary = outputs.write(plan, book)
-    return _judge(plan, book, summary.balance, summary)
-
-
-def _judge(plan: Plan, book: Ledger, counted: Balance, summary: Summary | None) -> Outcome:
-    short = [source.name for source in delivery.read(book, plan.campaign) if not source.complete]
+def _outcome(plan: Plan, ledger: Ledger, ranking: Ranking) -> Outcome:
+    summary = ranking.summary
+    counted = balance.take(ledger) if summary is None else summary.balance
+    short = [source.name for source in delivery.read(ledger, plan.campaign) if not source.complete]
     code, note = Exit.DONE, ""
     if counted.bad_fraction() > plan.campaign.max_bad:
         code = Exit.TOO_MANY_BAD
-        note = (f"{counted.quarantined} of {counted.unique - counted.filtered} crystals were quarantined, more than "
-                f"max_bad {plan.campaign.max_bad:.1%}; see quarantine.parquet, or raise max_bad")  # fmt: skip
+        note = (
+            f"{counted.quarantined} of {counted.unique - counted.filtered} crystals were quarantined, more than "
+            f"max_bad {plan.campaign.max_bad:.1%}; see quarantine.parquet, or raise max_bad"
+        )
     elif short:
         code, note = Exit.INCOMPLETE, f"incomplete: {', '.join(short)} delivered less than announced; see report.html"
     return Outcome(code, counted, plan.folder, note, summary)

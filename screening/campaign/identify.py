@@ -1,56 +1,50 @@
 """The same crystal in several sources: labels, comparisons, clusters.
 
-Enters: shards without duplicate ids. Leaves: tasks that label and compare crystals, and one
-committed table with every row of the campaign and the cluster it belongs to. How two crystals are
-compared is the business of `assay.sources.identity`.
+Enters: shards without duplicate ids. Leaves: units that label and compare crystals, and one
+committed table with every row of the campaign and the cluster it belongs to.
+`assay.sources.identity` knows how two crystals are compared.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from assay.screening.folder import snapshot
 from assay.screening.folder.ledger import Ledger, Record
-from assay.screening.runners.runner import Task
+from assay.screening.runners.label import Label
+from assay.screening.runners.match import Match
+from assay.screening.runners.runner import Unit
+from assay.screening.runners.work import Work
 from assay.screening.settings.config import Campaign
+from assay.sources import identity, table
 from assay.sources.crystals import Crystals, empty
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 LABELLED = 512
 """Crystals labelled at once."""
 COMPARED = 256
 """Crystals compared at once; a block is never split."""
 PATH = "identity/crystals.parquet"
-KINDS = {"label": "labels", "match": "matches"}
-"""Kind of a task -> kind of the record that keeps its result."""
 
 
-def label_tasks(ledger: Ledger, source: str, shard: int, crystals: Crystals) -> Iterator[Task]:
+def label_units(ledger: Ledger, source: str, shard: int, crystals: Crystals) -> Iterator[Unit]:
     """What is left to label in one shard."""
-    from assay.sources import table
-
     for number, start in enumerate(range(0, len(crystals), LABELLED)):
         key = f"{snapshot.shard_key(source, shard)}/{number:06d}"
         if ledger.find("labels", key) is None:
-            yield _task("label", key, table.to_table(crystals[start : start + LABELLED]))
+            yield _unit(Label(), key, table.to_table(crystals[start : start + LABELLED]))
 
 
-def _task(kind: str, key: str, content: pa.Table) -> Task:
-    return Task(kind, key, content.num_rows, lambda: content)
+def _unit(work: Work[pa.Table], key: str, content: pa.Table) -> Unit:
+    return Unit(work, key, content.num_rows, lambda: content)
 
 
-def match_tasks(ledger: Ledger, campaign: Campaign) -> list[Task]:
-    """What is left to compare, once everything is labelled: crystals whose labels agree, in blocks."""
-    import pyarrow as pa
-
-    from assay.sources import identity
-
+def match_units(ledger: Ledger, campaign: Campaign) -> list[Unit]:
+    """What is left to compare once everything is labelled: crystals whose labels agree."""
     labels = _labels(ledger)
     if labels.num_rows == 0:
         return []
@@ -59,25 +53,21 @@ def match_tasks(ledger: Ledger, campaign: Campaign) -> list[Task]:
     wanted = size[inverse] > 1
     number = dict(zip(np.array(labels["id"].to_pylist(), dtype=object)[wanted], block[wanted].tolist(), strict=True))
     pool = _gather(ledger, campaign, number)
-    tasks = []
+    units = []
     for position, rows in enumerate(_batches(np.array([number[name] for name in pool["id"].to_pylist()]))):
         key = f"{position:06d}"
         if ledger.find("matches", key) is None:
             chosen = pool.take(rows)
             column = pa.array([number[name] for name in chosen["id"].to_pylist()], pa.int64())
-            tasks.append(_task("match", key, chosen.append_column("block", column)))
-    return tasks
+            units.append(_unit(Match(), key, chosen.append_column("block", column)))
+    return units
 
 
 def resolve(ledger: Ledger, campaign: Campaign) -> Record:
-    """Commit which crystals are the same: one row per crystal, with its cluster and whether it stands for it."""
+    """Commit which crystals are the same."""
     done = ledger.find("identity", "all")
     if done is not None:
         return done
-    import pyarrow as pa
-
-    from assay.sources import identity
-
     rows = _rows(ledger, campaign)
     ids = rows["id"].to_pylist()
     place = {name: row for row, name in enumerate(ids)}
@@ -107,14 +97,12 @@ def counts(ledger: Ledger) -> dict[str, int] | None:
 
 
 def fan_out(candidates: pa.Table, ledger: Ledger) -> pa.Table:
-    """Add to every candidate the ids of all rows that are the same crystal, and what each database reports for it.
+    """Add to every candidate the ids of the rows that are the same crystal, and their spread.
 
-    `ids`; `spacegroup`; per reported property `<name>_spread` (largest minus smallest value among
-    the rows, NaN for less than two) and `<name>_functionals`: two functionals there mean that the
-    spread is not an error bar.
+    The columns are `ids`, `spacegroup` and, per reported property, `<name>_spread` (largest minus
+    smallest value among the rows, NaN for less than two) and `<name>_functionals`. Two functionals
+    there mean that the spread is not an error bar.
     """
-    import pyarrow as pa
-
     record = ledger.find("identity", "all")
     if record is None:
         return candidates
@@ -131,8 +119,8 @@ def fan_out(candidates: pa.Table, ledger: Ledger) -> pa.Table:
     for name in [name.removesuffix("_functional") for name in rows.column_names if name.endswith("_functional")]:
         values, functionals = rows[name].to_numpy(), rows[f"{name}_functional"].to_pylist()
         added[f"{name}_spread"] = pa.array([_spread(values[group]) for group in groups], pa.float64())
-        told = [" | ".join(sorted({functionals[row] for row in group} - {"", None})) for group in groups]
-        added[f"{name}_functionals"] = pa.array(told, pa.string())
+        names = [" | ".join(sorted({functionals[row] for row in group} - {"", None})) for group in groups]
+        added[f"{name}_functionals"] = pa.array(names, pa.string())
     for name, column in added.items():
         if name not in candidates.column_names:
             candidates = candidates.append_column(name, column)
@@ -149,27 +137,19 @@ def _spread(values: NDArray[Any]) -> float:
 
 
 def _labels(ledger: Ledger) -> pa.Table:
-    import pyarrow as pa
-
     tables = [ledger.read(record, path) for record in ledger.all("labels") for path in record.files]
     if tables:
         return pa.concat_tables(tables).sort_by("id")
-    kinds = {"id": pa.string(), "formula": pa.string(), "spacegroup": pa.int16(), "label": pa.string(),
-             "label_fine": pa.string()}  # fmt: skip
-    return pa.table({name: pa.array([], kind) for name, kind in kinds.items()})
+    return identity.LABELS.empty_table()
 
 
 def _pairs(ledger: Ledger) -> list[tuple[str, str]]:
     tables = [ledger.read(record, path) for record in ledger.all("matches") for path in record.files]
-    return [(row["a"], row["b"]) for table in tables for row in table.to_pylist()]
+    return [(row["a"], row["b"]) for pairs in tables for row in pairs.to_pylist()]
 
 
 def _gather(ledger: Ledger, campaign: Campaign, wanted: dict[str, int]) -> pa.Table:
     """The crystals of some ids, structure columns only, sorted by block and id."""
-    import pyarrow as pa
-
-    from assay.sources import table
-
     names = [field.name for field in table.CRYSTAL_FIELDS]
     tables = [table.to_table(empty()).select(names)]
     for source, shard in snapshot.plan_order(ledger, campaign):
@@ -198,11 +178,10 @@ def _batches(block: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
 
 
 def _rows(ledger: Ledger, campaign: Campaign) -> pa.Table:
-    """Every labelled crystal in plan order: id, source, nsites, reported numbers with their functionals, label."""
-    import pyarrow as pa
+    """Every labelled crystal in plan order.
 
-    from assay.sources import table
-
+    The columns are id, source, nsites, reported numbers with their functionals, and the labels.
+    """
     labels = _labels(ledger)
     place = {name: row for row, name in enumerate(labels["id"].to_pylist())}
     tables: list[pa.Table] = []
@@ -216,12 +195,8 @@ def _rows(ledger: Ledger, campaign: Campaign) -> pa.Table:
                 ids = content["id"].to_pylist()
                 fresh = [row for row, name in enumerate(ids) if name in place and name not in used]
                 used.update(ids[row] for row in fresh)
-                reported = [
-                    n
-                    for c in content.column_names
-                    if c.endswith("_functional")
-                    for n in (c.removesuffix("_functional"), c)
-                ]
+                functionals = [name for name in content.column_names if name.endswith("_functional")]
+                reported = [name for pair in functionals for name in (pair.removesuffix("_functional"), pair)]
                 content = content.select(["id", "nsites", *reported]).take(_rows_of(fresh))
                 tables.append(content.append_column("source", pa.array([source] * len(fresh), pa.string())))
     if not tables:

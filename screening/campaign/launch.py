@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def run(planned: Plan, *, on_ray: bool, workers: int | None, address: str | None, pull_only: bool = False) -> Outcome:
-    """Run a campaign in this process or on Ray; SIGTERM and the first Ctrl-C end it after the running chunk."""
+    """Run a campaign in this process or on Ray.
+
+    SIGTERM and the first Ctrl-C end it after the running chunk.
+    """
     asked: list[int] = []
     _listen(asked)  # before Ray starts, which takes seconds
     runner = _runner(planned, on_ray=on_ray, workers=workers, address=address)

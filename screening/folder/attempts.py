@@ -16,6 +16,8 @@ from typing import Self
 
 from assay.sources import durable
 
+SUSPECT = 2
+"""Attempts in vain after which a unit is done where it cannot end the driver."""
 _MODE = 0o666
 """Less the umask, as `open` does."""
 
@@ -32,12 +34,12 @@ class Attempts:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _MODE)
 
     def begin(self, key: str) -> None:
-        """Note that work on `key` begins; one write, so that it is in the file before the work is."""
+        """Note that work on `key` begins; the note is in the file before the work begins."""
         self._append("begin", key)
         self._open[key] = self._open.get(key, 0) + 1
 
     def done(self, key: str) -> None:
-        """Note that work on `key` came to an end, good or bad, which this process lived to see: it is no suspect."""
+        """Note that work on `key` ended, good or bad, while this process lived: no suspect."""
         self._append("done", key)
         self._open.pop(key, None)
 

@@ -51,7 +51,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a campaign folder."""
+    """The process that holds a campaign folder."""
 
     host: str
     pid: int
@@ -62,7 +62,7 @@ class Holder:
     verdict: Verdict
 
     def describe(self) -> str:
-        """One line: who, since when, last heartbeat, verdict."""
+        """One line: the process, its start, its last heartbeat, the verdict."""
         if self.verdict is Verdict.UNREADABLE:
             return f"somebody unknown (LOCK cannot be read; last change {self.heartbeat:.0f} s ago)"
         return (
@@ -115,7 +115,7 @@ class Hold:
 
 @contextmanager
 def held(folder: Path, beat_s: float = BEAT_S) -> Iterator[Hold]:
-    """Hold the LOCK of a folder for the length of a block; ask the yielded `Hold` whether it was `lost`.
+    """Hold the LOCK of a folder for the length of a block; the `Hold` tells when it is lost.
 
     Raises:
         Failure: LOCKED, when somebody else holds it.
@@ -130,13 +130,13 @@ def held(folder: Path, beat_s: float = BEAT_S) -> Iterator[Hold]:
 
 
 def diagnose(folder: Path) -> Holder | None:
-    """Who holds a folder, and whether it still lives; None when nobody does."""
+    """The holder of a folder, and whether it still lives; None for a folder that is not held."""
     found = _look(folder / "LOCK")
     return found and found[1]
 
 
 def unlock(folder: Path, *, force: bool = False) -> Holder:
-    """Remove the lock of a holder that is dead, silent or unreadable, with `force` of any; who that was.
+    """Remove a lock that is dead, silent or unreadable, or with `force` any; return its holder.
 
     Raises:
         Failure: USAGE, when the folder is not locked; LOCKED, when the holder lives and `force` is
@@ -186,7 +186,7 @@ def _refusal(folder: Path, holder: Holder) -> Failure:
 
 
 def _remove(path: Path, content: bytes) -> bool:
-    """Remove a file if it still holds `content`; False when it does not, or somebody else is about to.
+    """Remove a file if it still holds `content`; False if not, or if another process removes it.
 
     Looking and removing are two steps. A claim named for the content makes them one: only its owner
     may remove that content, and looks again once it is owner. The claim of a process that died with
@@ -217,7 +217,7 @@ def _put(path: Path, text: str) -> bool:
 
 
 def _look(path: Path) -> tuple[bytes, Holder] | None:
-    """Content of a lock, and who wrote it."""
+    """Content of a lock, and the process that wrote it."""
     try:
         try:
             with path.open("rb") as file:  # opening makes a network file system fetch the true mtime
@@ -288,7 +288,7 @@ def _pid_namespace() -> str:
 
 
 def _uptime() -> float:
-    """Seconds since this machine started, sleep included; infinite where the system does not say."""
+    """Seconds since this machine started, sleep included; infinite where that is unknown."""
     try:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     except (AttributeError, OSError):
@@ -296,7 +296,7 @@ def _uptime() -> float:
 
 
 def _process_start(pid: int) -> str:
-    """When a process started, in the kernel's ticks; empty when there is none, `?` when it exists but is hidden."""
+    """When a process started, in the kernel's ticks; empty if there is none, `?` if it is hidden."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -307,7 +307,7 @@ def _process_start(pid: int) -> str:
 
 
 def _threads(pid: int) -> int:
-    """Threads of a process; its first one may be gone while another is still in the middle of a write."""
+    """Threads of a process; the first may be gone while another is in the middle of a write."""
     try:
         return len(list(Path(f"/proc/{pid}/task").iterdir()))
     except OSError:

@@ -1,4 +1,4 @@
-"""Who does the work: this process, its child, or Ray.
+"""Runners and workers: this process, its child, or Ray does the work of a campaign.
 
-Enters: tasks. Leaves: results.
+Enters: units of work. Leaves: results.
 """

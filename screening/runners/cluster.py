@@ -1,10 +1,11 @@
-"""The Ray runner: source actors that pull, worker actors that hold the ensembles. Only this file knows Ray.
+"""The Ray runner: source actors that pull, worker actors that hold the ensembles.
 
-Enters: jobs and tasks. Leaves: the same steps and results, in the same form, as
-`assay.screening.runners.local`. Only tables and plain data cross the boundary, one task is in
-flight per worker and one page per host, and this driver owns every retry: Ray's own would repeat a
-poisonous chunk for ever. Secrets cross as references. Unless the config asks for CPUs, actors take
-none from Ray (CPU-holding actors deadlock small machines); the size of the pool bounds them.
+Enters: jobs and units of work. Leaves: the same steps and results, in the same form, as
+`assay.screening.runners.local`. Only this file knows Ray. Only work, tables and plain data cross to
+other processes. A worker has one unit at a time, and a host one page. This driver owns every retry,
+because Ray's own would repeat a poisonous chunk for ever. Secrets cross as references. Unless the
+config asks for CPUs, actors take none from Ray (CPU-holding actors deadlock small machines); the
+size of the pool bounds them.
 """
 
 from __future__ import annotations
@@ -17,19 +18,21 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, redirect_stdout, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
+
+import pyarrow as pa
 
 from assay.screening.pulling import pull
 from assay.screening.pulling.pull import Job, Step
 from assay.screening.runners.local import POLL_S
-from assay.screening.runners.pool import Died, Pulls, Workers
-from assay.screening.runners.rescue import STALL_S
-from assay.screening.runners.runner import Do, Done, Task
+from assay.screening.runners.pool import Workers
+from assay.screening.runners.pulls import Pulls
+from assay.screening.runners.remote import Died
+from assay.screening.runners.runner import STALL_S, Do, Done, Unit
+from assay.screening.runners.work import Work
 from assay.screening.settings.config import DatabaseSource, Ray
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from assay.sources.databases.pace import HostPace
 
 log = logging.getLogger(__name__)
 _Jobs = Callable[[], list[Job]]
@@ -46,14 +49,13 @@ PACE_TRIES = 12
 
 
 class PaceActor:
-    """The `assay.sources.databases.pace.HostPace` of one host, for every campaign on the cluster; ends with the one that made it.
+    """The `assay.sources.databases.pace.HostPace` of one host, for every campaign on a cluster.
 
-    It does not know what the one before it allowed: in its first interval nobody gets a slot.
+    It ends with the campaign that made it. A new one does not know which requests the one before it
+    allowed: in its first interval it grants no slot.
     """
 
     def __init__(self) -> None:
-        from assay.sources.databases.pace import HostPace
-
         self._pace = HostPace()
         self._born = time.monotonic()
 
@@ -66,7 +68,7 @@ class PaceActor:
 
 
 class SharedPace:
-    """A `assay.sources.databases.pace.Pace` that asks the actor of its host, and makes one where there is none (any more)."""
+    """An `assay.sources.databases.pace.Pace` that asks the actor of its host, and makes it."""
 
     def __init__(self, host: str) -> None:
         self._name = f"assay-pace-{quote(host, safe='', errors='backslashreplace')}"
@@ -109,10 +111,9 @@ class SharedPace:
         raise ConnectionError(f"{self._name} cannot be reached; look into the logs of Ray")
 
     def _find(self, ray: Any) -> Any:
-        actor = ray.remote(PaceActor).options(
-            name=self._name, namespace=NAMESPACE, get_if_exists=True, num_cpus=0
-        ).remote()  # fmt: skip
-        actor.call.remote("slow_down", self._interval_s)  # in order: it comes before what is asked next
+        named = {"name": self._name, "namespace": NAMESPACE, "get_if_exists": True, "num_cpus": 0}
+        actor = ray.remote(PaceActor).options(**named).remote()
+        actor.call.remote("slow_down", self._interval_s)  # in order: it comes before the next question
         return actor
 
 
@@ -141,7 +142,7 @@ class SourceActor:
 
 
 class WorkerActor:
-    """Holds the worker function, and with it the loaded ensembles; does one task per call."""
+    """Holds the worker function, and with it the loaded ensembles; does one unit per call."""
 
     def __init__(self, make: Callable[[], Do]) -> None:
         self._make = make
@@ -154,19 +155,19 @@ class WorkerActor:
         self._do = self._do or self._make()
         return str(ray.get_runtime_context().get_node_id())
 
-    def do(self, kind: str, table: pa.Table) -> Any:
-        """Do one task."""
+    def do(self, work: Work[Any], table: pa.Table) -> Any:
+        """Do one unit."""
         assert self._do is not None
-        return self._do(kind, table)
+        return self._do(work, table)
 
 
 class ClusterRunner:
-    """Runs the work on Ray: a cluster by address, the one around this job, or one started in this process."""
+    """Runs the work on Ray: a cluster by address, the one around this job, or a new local one."""
 
     def __init__(
         self, make: Callable[[], Do], settings: Ray, *, address: str | None = None, stall_s: float = STALL_S
     ) -> None:
-        """`make` makes the worker function in each worker; who is silent for `stall_s` counts as dead."""
+        """`make` makes the worker function in a worker; a process silent for `stall_s` is dead."""
         address = address or os.environ.get("RAY_ADDRESS")
         self._ray = import_ray(local=address is None)
         self._owned = connect(self._ray, address, None if settings.cpus else settings.workers)
@@ -178,8 +179,8 @@ class ClusterRunner:
         if self._owned:
             self._ray.shutdown()
 
-    def work(self, jobs: _Jobs, tasks: deque[Task], stopped: Callable[[], bool]) -> Iterator[Step | Done]:
-        """Steps and results as they arrive; once stopped, only what workers have begun."""
+    def work(self, jobs: _Jobs, units: deque[Unit], stopped: Callable[[], bool]) -> Iterator[Step | Done]:
+        """Steps and results as they arrive; once stopped, only of units that workers have begun."""
         workers = Workers(self._cluster, self._settings, self._stall_s)
         pulls = Pulls(self._cluster, jobs, stopped, self._stall_s)
         look = 0.0
@@ -190,14 +191,14 @@ class ClusterRunner:
             while True:
                 stop = stopped()
                 if not stop:
-                    workers.begin(tasks)
-                if not workers.flying and (stop or not (pulls.flying or tasks or workers.urgent)):
+                    workers.begin(units)
+                if not workers.working and (stop or not (pulls.pulling or units or workers.urgent)):
                     return
-                for ref in self._cluster.arrived([*pulls.flying, *workers.flying, *workers.starting], POLL_S):
-                    yield from pulls.take(ref) if ref in pulls.flying else workers.take(ref)
+                for ref in self._cluster.arrived([*pulls.pulling, *workers.working, *workers.starting], POLL_S):
+                    yield from pulls.take(ref) if ref in pulls.pulling else workers.take(ref)
                 if time.monotonic() > look:
                     pulls.watch()
-                    workers.watch(len(tasks))
+                    workers.watch(len(units))
                     look = time.monotonic() + LOOK_S
 
 
@@ -208,8 +209,14 @@ class _Cluster:
         self._ray, self._make, self._settings = ray, make, settings
         kinds = ray.exceptions
         self._elsewhere = kinds.NodeDiedError, kinds.ObjectLostError, kinds.ActorUnavailableError
-        self._deaths = (*self._elsewhere, kinds.RayActorError, kinds.WorkerCrashedError, kinds.OutOfMemoryError,
-                        kinds.ActorUnschedulableError, kinds.RuntimeEnvSetupError)  # fmt: skip
+        self._deaths = (
+            *self._elsewhere,
+            kinds.RayActorError,
+            kinds.WorkerCrashedError,
+            kinds.OutOfMemoryError,
+            kinds.ActorUnschedulableError,
+            kinds.RuntimeEnvSetupError,
+        )
         once = {"max_restarts": 0, "max_task_retries": 0}
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         threads |= {name: str(settings.threads) for name in ("NUMBA_NUM_THREADS", "POLARS_MAX_THREADS")}
@@ -220,9 +227,10 @@ class _Cluster:
         self._sources = ray.remote(num_cpus=0, concurrency_groups={"watch": 1}, **once)(SourceActor)
 
     def worker(self, present: Mapping[str, int]) -> tuple[Any, str]:
-        """Ask for another worker and return at once; what asks for nothing goes to the node with the fewest per CPU.
+        """Ask for another worker and return at once.
 
-        Ray would put such workers anywhere, and all on one node if chance has it.
+        A worker that asks for no CPU goes to the node with the fewest workers per CPU: Ray would
+        put it anywhere, and perhaps all of them on one node.
         """
         self._look()
         if self._settings.cpus or self._settings.gpus:
@@ -235,7 +243,7 @@ class _Cluster:
         self._cpus = {node["NodeID"]: node["Resources"].get("CPU", 0.0) for node in self._ray.nodes() if node["Alive"]}
 
     def source(self, jobs: list[Job], *, remote: bool) -> Any:
-        """Ask for another process that pulls; files are read on the node of the driver, which has them."""
+        """Ask for another process that pulls; files are read on the node of the driver."""
         where: Any = "SPREAD" if remote else _at(self._ray.get_runtime_context().get_node_id())
         return self._sources.options(scheduling_strategy=where).remote(jobs, str(Path.cwd()))
 
@@ -260,16 +268,16 @@ class _Cluster:
             raise error.cause from error
         except self._deaths as error:
             gone = isinstance(error, self._elsewhere) or "node has died" in str(error)
-            told = str(error).partition("Some common causes")[0][:600]  # then comes a page for every death alike
+            said = str(error).partition("Some common causes")[0][:600]  # then comes a page for every death alike
             self._look()
-            raise Died(told, with_node=gone or (bool(node) and node not in self._cpus)) from error
+            raise Died(said, with_node=gone or (bool(node) and node not in self._cpus)) from error
 
     def end(self, actor: Any) -> None:
         """End an actor, started or not."""
         self._ray.kill(actor)
 
     def room(self, node: str | None = None) -> float:
-        """How many workers the cluster, or one node, can hold; one per CPU if they ask for nothing."""
+        """How many workers the cluster or one node can hold: one per CPU if they ask for none."""
         ask = self._settings
         if node is not None:
             return float("inf") if ask.cpus or ask.gpus else max(1.0, self._cpus.get(node, 1.0))
@@ -307,7 +315,10 @@ def import_ray(*, local: bool) -> Any:
 
 
 def connect(ray: Any, address: str | None, workers: int | None) -> bool:
-    """Join or start a cluster; True when leaving it is our task (which ends only a cluster that was started here)."""
+    """Join or start a cluster; True when the caller has to leave it.
+
+    Leaving ends a cluster that was started here, and no other.
+    """
     if ray.is_initialized():
         return False
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}

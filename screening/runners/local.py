@@ -1,6 +1,6 @@
-"""The embedded runner: pulls in a thread per host, and does the tasks in this one.
+"""The local runner: pulls in a thread per host, and does the units of work in this one.
 
-Enters: jobs and tasks. Leaves: the same steps and results, in the same form, as
+Enters: jobs and units of work. Leaves: the same steps and results, in the same form, as
 `assay.screening.runners.cluster`.
 """
 
@@ -16,49 +16,51 @@ from typing import Any
 from assay.screening.pulling import pull
 from assay.screening.pulling.pull import Job, Step
 from assay.screening.runners import rescue
-from assay.screening.runners.runner import Do, Done, Task, blame, merge
+from assay.screening.runners.child import ChildProcess, Loaded
+from assay.screening.runners.runner import Do, Done, Unit
+from assay.screening.runners.work import Work
+from assay.sources.databases.pace import HostPace
 
 POLL_S = 0.2
 """How often a runner that waits for a server looks whether it was asked to stop."""
 
 
 class LocalRunner:
-    """Does one task after the other; `do` is the worker function, `make` makes another one in a child process."""
+    """Does one unit after the other."""
 
     def __init__(self, do: Do, make: Callable[[], Do] | None = None) -> None:
+        """`do` is the worker function; `make` makes another one in a child process."""
         self._do, self._make = do, make
 
     def work(
-        self, jobs: Callable[[], list[Job]], tasks: deque[Task], stopped: Callable[[], bool]
+        self, jobs: Callable[[], list[Job]], units: deque[Unit], stopped: Callable[[], bool]
     ) -> Iterator[Step | Done]:
-        """Steps and tasks by turns, so that neither a quick source nor much work makes the other wait."""
+        """Steps and units by turns, so that neither pulling nor working makes the other wait."""
         pulls = _Pulls(pull.hosts(jobs()))
         try:
-            while (pulls.alive or tasks) and not stopped():
-                step = pulls.next(0.0 if tasks else POLL_S)
+            while (pulls.alive or units) and not stopped():
+                step = pulls.next(0.0 if units else POLL_S)
                 if step is not None:
                     yield step
-                if tasks and not stopped():
-                    task = tasks.popleft()
-                    yield Done(task, self._rescue(task) if task.suspect else self._do(task.kind, task.read()))
+                if units and not stopped():
+                    unit = units.popleft()
+                    yield Done(unit, self._rescue(unit) if unit.suspect else self._do(unit.work, unit.read()))
         finally:
             pulls.close()
 
-    def _rescue(self, task: Task) -> Any:
-        """Do a task that ended this process before: in a child, without the crystals that end it."""
+    def _rescue(self, unit: Unit) -> Any:
+        """Do a unit that ended this process before in a child, without the crystals that end it."""
         if self._make is None:
-            return self._do(task.kind, task.read())
-        table = task.read()
-        with rescue.ChildProcess(rescue.Loaded(partial(_bind, self._make, task.kind))) as child:
-            result, guilty = rescue.rescue(table, child, partial(merge, task.kind))
-        return blame(task.kind, table, result, guilty)
+            return self._do(unit.work, unit.read())
+        with ChildProcess(Loaded(partial(_bind, self._make, unit.work))) as child:
+            return rescue.answer(rescue.rescued(unit.work, unit.read()), child)
 
     def close(self) -> None:
         """Nothing to release."""
 
 
-def _bind(make: Callable[[], Do], kind: str) -> Callable[[Any], Any]:
-    return partial(make(), kind)
+def _bind(make: Callable[[], Do], work: Work[Any]) -> Callable[[Any], Any]:
+    return partial(make(), work)
 
 
 class _Pulls:
@@ -72,8 +74,6 @@ class _Pulls:
             threading.Thread(target=self._pull, args=(group,), name=f"pull-{group[0].host}", daemon=True).start()
 
     def _pull(self, group: list[Job]) -> None:
-        from assay.sources.databases.pace import HostPace
-
         try:
             for step in pull.events(group, HostPace()):
                 if not self._put(step):

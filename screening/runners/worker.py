@@ -1,8 +1,7 @@
-"""Chunk -> part: the one function that both runners call.
+"""A worker: the ensembles in memory, and the pure function that scores crystals with them.
 
-Enters: a chunk of crystals. Leaves: one row per scored crystal, and a quarantine record for every
-other one; or labels and pairs, when the same crystal is looked for in several sources. A function
-of the crystals and the weights alone; it does not know Ray, folders of campaigns or other chunks.
+Enters: crystals, and the work to do with them. Leaves: its result. What a worker does is a function
+of the crystals and the weights alone; it does not know Ray, campaign folders or other chunks.
 """
 
 from __future__ import annotations
@@ -11,25 +10,23 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
+from assay.featurize import standard
+from assay.models import memory
+from assay.models.ensemble.ensemble import Ensemble, Predictions
+from assay.screening.runners.work import Work
+from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure
 from assay.sources.crystals import Crystals
 from assay.sources.quarantine import Quarantined
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from assay.models.ensemble.ensemble import Ensemble, Predictions
-    from assay.screening.settings.config import Campaign
-
-    Load = Callable[[], Sequence[Ensemble]]
-
-SCORE = "score"
-"""Kind of the tasks that score with the ensembles of `models`."""
+Load = Callable[[], Sequence[Ensemble]]
 RESERVED = ("rank", "score", "ood", "ood_distance")
 """Columns that are added to what the sources report."""
 
@@ -45,67 +42,31 @@ class Part:
 
 
 class Worker:
-    """The worker function with its ensembles in memory: (kind of task, crystals) -> result."""
+    """The worker function with its ensembles in memory: (work, crystals) -> result."""
 
     def __init__(self, load: Load, tiers: Sequence[Load] = (), symmetrise: float = 0.0) -> None:
         """`load` is called when the first crystal is scored, that of a tier when its first one is.
 
-        Other kinds of tasks need no ensemble. `symmetrise` is the key of the campaign; tiers do not
-        read it.
+        `symmetrise` is the key of the campaign.
         """
-        self._symmetrise = symmetrise
-        self._load = {SCORE: load} | {tier_kind(number): tier for number, tier in enumerate(tiers)}
-        self._ensembles: dict[str, Sequence[Ensemble]] = {}
+        self.symmetrise = symmetrise
+        self._load: dict[int | None, Load] = {None: load, **dict(enumerate(tiers))}
+        self._ensembles: dict[int | None, Sequence[Ensemble]] = {}
 
-    def __call__(self, kind: str, table: pa.Table) -> Any:
-        """Do one task: `Part` of a score, a table of a label or match."""
-        return self.score(table, kind) if scores(kind) else {"label": self.label, "match": self.match}[kind](table)
+    def __call__(self, work: Work[Any], table: pa.Table) -> Any:
+        """Do the work with the crystals of a table."""
+        return work.do(self, table)
 
-    def score(self, chunk: pa.Table, kind: str = SCORE) -> Part:
-        """Score the crystals of one chunk, with the ensembles of `models` or of a cheap tier."""
-        from assay.sources import table
-
-        if kind not in self._ensembles:
+    def ensembles(self, tier: int | None) -> Sequence[Ensemble]:
+        """The ensembles of a cheap tier, or of `models` for None; they load on the first call."""
+        if tier not in self._ensembles:
             set_up_process()
-            self._ensembles[kind] = self._load[kind]()
-        crystals, refused = table.from_table(chunk, "chunk")
-        part = score(crystals, self._ensembles[kind], self._symmetrise if kind == SCORE else 0.0)
-        return Part(part.table, [*refused, *part.quarantined])
-
-    def label(self, piece: pa.Table) -> pa.Table:
-        """What two rows of the same crystal have in common (`assay.sources.identity.labels`)."""
-        from assay.sources import identity, table
-
-        return identity.labels(table.from_table(piece, "label")[0])
-
-    def match(self, piece: pa.Table) -> pa.Table:
-        """Pairs (a, b) of ids that are the same crystal, among rows of one `block`."""
-        import pyarrow as pa
-
-        from assay.sources import identity, table
-
-        crystals, _ = table.from_table(piece, "match")
-        pairs = identity.confirm(crystals, crystals.columns["block"].astype(np.int64))
-        ids = crystals.ids.astype(object)
-        return pa.table({side: pa.array(ids[pairs[:, k]], pa.string()) for k, side in enumerate("ab")})
-
-
-def tier_kind(tier: int) -> str:
-    """Kind of the tasks of a cheap tier of a cascade; those of the last tier are of the kind `SCORE`.
-
-    >>> tier_kind(0), scores(tier_kind(0)), scores("label")
-    ('score:0', True, False)
-    """
-    return f"{SCORE}:{tier}"
-
-
-def scores(kind: str) -> bool:
-    """Whether tasks of a kind make parts."""
-    return kind.partition(":")[0] == SCORE
+            self._ensembles[tier] = self._load[tier]()
+        return self._ensembles[tier]
 
 
 def loaded(folders: Sequence[str | Path], tiers: Sequence[str | Path], campaign: Campaign) -> Worker:
-    """A worker whose ensembles are in memory already: who dies while it loads them accuses no crystal."""
+    """A worker whose ensembles are in memory: a death while they load accuses no crystal."""
     set_up_process()
     how = campaign.ray.threads, campaign.device
     groups = [load(group, *how, compiled=campaign.compile) for group in (folders, *([tier] for tier in tiers))]
@@ -114,20 +75,12 @@ def loaded(folders: Sequence[str | Path], tiers: Sequence[str | Path], campaign:
 
 def load(folders: Sequence[str | Path], threads: int, device: str = "cpu", *, compiled: bool = False) -> list[Ensemble]:
     """The ensembles, in a worker process that may use so many threads, to predict on a device."""
-    import pyarrow as pa
-
-    from assay.models.ensemble.ensemble import Ensemble
-
     pa.set_cpu_count(threads)
     return [Ensemble.load(Path(folder), device=device, threads=threads, compiled=compiled) for folder in folders]
 
 
 def set_up_process() -> None:
-    """One torch thread, always: the last bits of a matrix product depend on how many share it. And memory is kept."""
-    import torch
-
-    from assay.models import memory
-
+    """Let torch use one thread, on which the last bits of a product depend, and keep memory."""
     torch.set_num_threads(1)
     memory.keep()
 
@@ -136,13 +89,8 @@ def score(crystals: Crystals, ensembles: Sequence[Ensemble], symmetrise: float =
     """Predict every crystal with every ensemble; one that any ensemble refuses is quarantined.
 
     With `symmetrise` above 0 the ensembles see symmetrised primitive cells
-    (`assay.featurize.standard.symmetrised`); what is told of a crystal is told of the cell it came
-    in.
+    (`assay.featurize.standard.symmetrised`). The other columns describe the cells that were given.
     """
-    import pyarrow as pa
-
-    from assay.featurize import standard
-
     seen = standard.symmetrised(crystals, symmetrise) if symmetrise else crystals
     predictions = []
     refused: dict[str, Quarantined] = {}
@@ -183,10 +131,10 @@ def prediction_columns(predicted: Predictions, rows: NDArray[Any]) -> dict[str, 
 
 
 def novelty_columns(predictions: Sequence[Predictions], rows: Sequence[NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
-    """`ood` and `ood_distance`, each (m,), of the same m crystals at `rows` of each ensemble's predictions.
+    """`ood` and `ood_distance`, each (m,), of m crystals that all ensembles predicted.
 
-    What any ensemble flags is flagged, and the largest distance counts; without a reference there
-    is none.
+    A crystal is flagged if any ensemble flags it, and its largest distance counts. Without a
+    reference there is no distance. `rows` holds, per ensemble, the places of the m crystals.
     """
     flags = [predicted.ood[at] for predicted, at in zip(predictions, rows, strict=True)]
     columns: dict[str, NDArray[Any]] = {"ood": np.any(flags, axis=0)}
@@ -197,7 +145,7 @@ def novelty_columns(predictions: Sequence[Predictions], rows: Sequence[NDArray[n
 
 
 def _describe(crystals: Crystals, taken: Container[str]) -> dict[str, NDArray[Any]]:
-    """Identity and reported columns; a reported name that means something else here gets the prefix `reported_`."""
+    """Identity and reported columns; a reported name that is taken gets the prefix `reported_`."""
     columns: dict[str, NDArray[Any]] = {
         "id": crystals.ids,
         "formula": crystals.formulas(),
@@ -215,14 +163,12 @@ def _describe(crystals: Crystals, taken: Container[str]) -> dict[str, NDArray[An
 def _with_origin(refused: dict[str, Quarantined], crystals: Crystals, row: int) -> Quarantined:
     record = refused.get(str(crystals.ids[row]))
     if record is None:
-        raise Failure(Exit.BALANCE_BROKEN, f"a model neither predicted nor quarantined {crystals.ids[row]!r}; "
-                      "report this as a defect")  # fmt: skip
+        text = f"a model neither predicted nor quarantined {crystals.ids[row]!r}; report this as a defect"
+        raise Failure(Exit.BALANCE_BROKEN, text)
     if record.origin or "origin" not in crystals.columns:
         return record
     return replace(record, origin=str(crystals.columns["origin"][row]))
 
 
 def _array(values: NDArray[Any]) -> pa.Array:
-    import pyarrow as pa
-
     return pa.array(values.astype(object), pa.string()) if values.dtype.kind in "UO" else pa.array(values)

@@ -21,8 +21,9 @@ from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Cascade, Summary
 from assay.screening.ranking import cascade
-from assay.screening.runners import runner, worker
+from assay.screening.runners import worker
 from assay.screening.runners.local import LocalRunner
+from assay.screening.runners.score import Score
 from assay.screening.settings import config
 from assay.screening.settings.exits import Exit, Failure
 from assay.sources import table
@@ -167,10 +168,10 @@ def test_what_is_half_done_is_ranked_once_all_tiers_are_chosen(
 
 def test_a_crystal_that_kills_a_cheap_tier_is_quarantined(real: Crystals) -> None:
     part = worker.Part(pa.table({"id": ["x"]}), [])
-    for kind in (worker.SCORE, worker.tier_kind(0)):
-        blamed = runner.blame(kind, table.to_table(real[:3]), part, [1])
+    for work in (Score(), Score(tier=0)):
+        blamed = work.blame(table.to_table(real[:3]), part, [1])
         assert [(row.id, row.reason) for row in blamed.quarantined] == [(str(real.ids[1]), Reason.WORKER_DIED)]
-        assert runner.merge(kind, [blamed, part]).table.num_rows == 2
+        assert work.merge([blamed, part]).table.num_rows == 2
 
 
 class Backwards(LocalRunner):

@@ -22,8 +22,11 @@ from assay.screening.folder.ledger import Ledger
 from assay.screening.pulling.pull import Down, Job, Page, Planned, ShardEnd, SourceEnd, Step
 from assay.screening.runners import pool, worker
 from assay.screening.runners.cluster import ClusterRunner
+from assay.screening.runners.label import Label
 from assay.screening.runners.local import LocalRunner
-from assay.screening.runners.runner import Do, Done, Runner, Task
+from assay.screening.runners.runner import Do, Done, Runner, Unit
+from assay.screening.runners.score import Score
+from assay.screening.runners.work import Work
 from assay.screening.settings import config
 from assay.screening.settings.config import Ray
 from assay.screening.settings.exits import Exit, Failure
@@ -49,7 +52,7 @@ def no_jobs() -> list[Job]:
 
 def echo() -> Do:
     """A worker function that needs no model."""
-    return lambda kind, content: content
+    return lambda work, content: content
 
 
 def real_work(model: Path) -> Callable[[], Do]:
@@ -61,23 +64,23 @@ def ids(*names: str) -> pa.Table:
     return pa.table({"id": pa.array(names, pa.string())})
 
 
-def tasks_of(*contents: pa.Table, **options: Any) -> deque[Task]:
-    return deque(Task("label", str(k), c.num_rows, partial(lambda c: c, c), **options) for k, c in enumerate(contents))
+def units_of(*contents: pa.Table, **options: Any) -> deque[Unit]:
+    return deque(Unit(Label(), str(k), c.num_rows, partial(lambda c: c, c), **options) for k, c in enumerate(contents))
 
 
-def finish(runner: Runner, tasks: deque[Task], stopped: Callable[[], bool] = lambda: False) -> dict[str, Any]:
-    return {done.task.key: done.result for done in runner.work(no_jobs, tasks, stopped) if isinstance(done, Done)}
+def finish(runner: Runner, units: deque[Unit], stopped: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+    return {done.unit.key: done.result for done in runner.work(no_jobs, units, stopped) if isinstance(done, Done)}
 
 
 class Watched:
-    """A runner whose events are seen before they are committed, and whose tasks come in any order."""
+    """A runner whose events are seen before they are committed, and whose units come in any order."""
 
     def __init__(self, runner: Runner, see: Callable[[Step | Done], None] = lambda _: None, seed: int = 0) -> None:
-        self._runner, self._see, self._dice = runner, see, random.Random(seed)
+        self._runner, self._see, self._rng = runner, see, random.Random(seed)
 
-    def work(self, jobs: Any, tasks: deque[Task], stopped: Any) -> Iterator[Step | Done]:
-        for happened in self._runner.work(jobs, tasks, stopped):
-            self._dice.shuffle(tasks)
+    def work(self, jobs: Any, units: deque[Unit], stopped: Any) -> Iterator[Step | Done]:
+        for happened in self._runner.work(jobs, units, stopped):
+            self._rng.shuffle(units)
             self._see(happened)
             yield happened
 
@@ -110,10 +113,10 @@ def deadly(model: Path, poison: str) -> Do:
     """The real worker, which ends its process when it meets a certain crystal."""
     inner = real_work(model)()
 
-    def do(kind: str, content: pa.Table) -> Any:
+    def do(work: Work[Any], content: pa.Table) -> Any:
         if poison in content["id"].to_pylist():
             os._exit(1)
-        return inner(kind, content)
+        return inner(work, content)
 
     return do
 
@@ -137,7 +140,7 @@ def test_crystals_that_kill_workers_are_quarantined_and_nothing_else_changes(
 def suspicious() -> Do:
     """Says how many rows came at once and who had them, and dies of the row `bad`."""
 
-    def do(kind: str, content: pa.Table) -> pa.Table:
+    def do(work: Work[Any], content: pa.Table) -> pa.Table:
         names = content["id"].to_pylist()
         if "bad" in names:
             os._exit(1)
@@ -148,29 +151,29 @@ def suspicious() -> Do:
     return do
 
 
-def test_other_tasks_go_on_while_one_is_rescued(ray_cluster: Any, tmp_path: Path) -> None:
+def test_other_units_go_on_while_one_is_rescued(ray_cluster: Any, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
 
     def make() -> Do:
         inner = suspicious()
 
-        def do(kind: str, content: pa.Table) -> Any:
+        def do(work: Work[Any], content: pa.Table) -> Any:
             if "last" in content["id"].to_pylist():
                 mark.touch()
             while "a" in content["id"].to_pylist() and "bad" not in content["id"].to_pylist() and not mark.exists():
                 time.sleep(0.05)
-            return inner(kind, content)
+            return inner(work, content)
 
         return do
 
     contents = [ids("a", "bad"), *(ids(f"{k}") for k in range(9)), ids("last")]
-    results = finish(ClusterRunner(make, Ray(workers=2), stall_s=60), tasks_of(*contents))
+    results = finish(ClusterRunner(make, Ray(workers=2), stall_s=60), units_of(*contents))
     assert [row["formula"] for row in results["0"].to_pylist()] == ["1", ""]
     assert len(results) == 11
 
 
 def test_a_suspect_is_rescued_at_once(ray_cluster: Any) -> None:
-    results = finish(ClusterRunner(suspicious, Ray(workers=1)), tasks_of(ids("a", "bad"), suspect=True))
+    results = finish(ClusterRunner(suspicious, Ray(workers=1)), units_of(ids("a", "bad"), suspect=True))
     assert results["0"]["id"].to_pylist() == ["a", "bad"]
     assert results["0"]["formula"].to_pylist() == ["1", ""]
 
@@ -178,7 +181,7 @@ def test_a_suspect_is_rescued_at_once(ray_cluster: Any) -> None:
 def silent_once(mark: str) -> Do:
     """Falls silent the first time it is asked for anything."""
 
-    def do(kind: str, content: pa.Table) -> pa.Table:
+    def do(work: Work[Any], content: pa.Table) -> pa.Table:
         if not Path(mark).exists():
             Path(mark).touch()
             time.sleep(600)
@@ -187,16 +190,16 @@ def silent_once(mark: str) -> Do:
     return do
 
 
-def test_a_silent_worker_is_ended_and_its_task_done_by_another(ray_cluster: Any, tmp_path: Path) -> None:
+def test_a_silent_worker_is_ended_and_its_unit_done_by_another(ray_cluster: Any, tmp_path: Path) -> None:
     runner = ClusterRunner(partial(silent_once, str(tmp_path / "mark")), Ray(workers=1), stall_s=6)
-    assert finish(runner, tasks_of(ids("a")))["0"].equals(ids("a"))
+    assert finish(runner, units_of(ids("a")))["0"].equals(ids("a"))
 
 
 def test_after_a_request_to_stop_what_was_begun_is_finished_and_no_more(ray_cluster: Any, tmp_path: Path) -> None:
     log = tmp_path / "log"
 
     def noting() -> Do:
-        def do(kind: str, content: pa.Table) -> pa.Table:
+        def do(work: Work[Any], content: pa.Table) -> pa.Table:
             with log.open("a") as file:
                 file.write("x")
             return content
@@ -205,7 +208,7 @@ def test_after_a_request_to_stop_what_was_begun_is_finished_and_no_more(ray_clus
 
     asked: list[int] = []
     runner = Watched(ClusterRunner(noting, Ray(workers=2, min_workers=2)), lambda _: asked.append(1))
-    results = finish(runner, tasks_of(*(ids(f"{k}") for k in range(50))), lambda: len(asked) >= 5)
+    results = finish(runner, units_of(*(ids(f"{k}") for k in range(50))), lambda: len(asked) >= 5)
     assert len(results) == len(log.read_text())
     assert 5 <= len(results) <= 7
 
@@ -213,7 +216,7 @@ def test_after_a_request_to_stop_what_was_begun_is_finished_and_no_more(ray_clus
 def refusing(error: Exception) -> Do:
     """A worker function with a defect."""
 
-    def do(kind: str, content: pa.Table) -> pa.Table:
+    def do(work: Work[Any], content: pa.Table) -> pa.Table:
         raise error
 
     return do
@@ -226,37 +229,36 @@ def test_what_a_worker_raises_is_raised_as_itself(ray_cluster: Any, error: Excep
 
     code = error.code if isinstance(error, Failure) else None
     with pytest.raises(type(error), match="not today") as caught:
-        finish(ClusterRunner(make, Ray(workers=1)), tasks_of(ids("a")))
+        finish(ClusterRunner(make, Ray(workers=1)), units_of(ids("a")))
     assert getattr(caught.value, "code", None) == code
 
 
 def test_a_missing_model_on_the_worker_is_told(ray_cluster: Any, real: Crystals) -> None:
-    tasks = deque([Task("score", "0", 4, lambda: table.to_table(real[:4]))])
+    units = deque([Unit(Score(), "0", 4, lambda: table.to_table(real[:4]))])
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        finish(ClusterRunner(real_work(Path("nowhere")), Ray(workers=1)), tasks)
+        finish(ClusterRunner(real_work(Path("nowhere")), Ray(workers=1)), units)
 
 
 def test_a_cluster_that_cannot_hold_the_workers_is_told(ray_cluster: Any) -> None:
     runner = ClusterRunner(echo, Ray(workers=2, gpus=1.0), stall_s=3)
     with pytest.raises(Failure, match=r"asked for 1 with 0 CPUs and 1 GPUs each.*1 nodes, 2 CPUs and 0 GPUs") as caught:
-        finish(runner, tasks_of(ids("a")))
+        finish(runner, units_of(ids("a")))
     assert caught.value.code is Exit.CONFIG
 
 
 def test_workers_that_cannot_start_yet_do_not_hold_up_the_others(ray_cluster: Any) -> None:
     runner = ClusterRunner(echo, Ray(workers=5, min_workers=5, cpus=1.0))
-    assert len(finish(runner, tasks_of(*(ids(f"{k}") for k in range(20))))) == 20
+    assert len(finish(runner, units_of(*(ids(f"{k}") for k in range(20))))) == 20
 
 
 def test_workers_that_die_before_they_are_ready_are_told(ray_cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "STARTS", 5)
     with pytest.raises(Failure, match="5 workers in a row died before they were ready") as caught:
-        finish(ClusterRunner(partial(os._exit, 1), Ray(workers=2)), tasks_of(ids("a")))
+        finish(ClusterRunner(partial(os._exit, 1), Ray(workers=2)), units_of(ids("a")))
     assert caught.value.code is Exit.CONFIG
 
 
-# --- pulling
-# ----------------------------------------------------------------------------------------------------------
+# --- pulling ---------------------------------------------------------------------------------------------------
 
 
 def actors(kind: str, raylets: list[int]) -> list[int]:

@@ -35,8 +35,8 @@ def slow(models, log, newcomer):
     ensembles = worker.load(models, 1)  # here, so that a death while they are loaded accuses no task
     inner = worker.Worker(lambda: ensembles)
     node = ray.get_runtime_context().get_node_id()
-    def do(kind, content):
-        result = inner(kind, content)
+    def do(work, content):
+        result = inner(work, content)
         time.sleep(0.4)
         with log.open("a") as file:
             file.write(node + "\\n")
@@ -74,7 +74,7 @@ def test_workers_and_a_node_may_go_and_a_node_may_come(
 ) -> None:
     path = write_config(PROTOTYPES, chunk_size=4)
     run(path, tmp_path / "local", LocalRunner(real_work(model)()))
-    log, newcomer, dice, victims, killed_at = tmp_path / "nodes", tmp_path / "newcomer", random.Random(5), 0, 0
+    log, newcomer, rng, victims, killed_at = tmp_path / "nodes", tmp_path / "newcomer", random.Random(5), 0, 0
     command = [sys.executable, "-c", CAMPAIGN, tmp_path / "ray", nodes.address, path, log, newcomer]
     driver = subprocess.Popen(command, cwd=ROOT, stderr=(tmp_path / "errors").open("w"))
 
@@ -86,10 +86,10 @@ def test_workers_and_a_node_may_go_and_a_node_may_come(
     while driver.poll() is None:
         if time.monotonic() > deadline:
             driver.kill()
-        time.sleep(dice.uniform(1.0, 2.0))
+        time.sleep(rng.uniform(1.0, 2.0))
         pids = actors("WorkerActor", [raylet_of(node) for node in nodes.list_all_nodes()])
         if pids and killed_at < len(done()) < 28 and victims < 5:
-            os.kill(dice.choice(pids), signal.SIGKILL)
+            os.kill(rng.choice(pids), signal.SIGKILL)
             victims, killed_at = victims + 1, len(done())  # not the same chunk over and over: that is done in halves
         leaving = [node for node in nodes.worker_nodes if node.node_id in done()]
         if leaving and not gone:
@@ -101,6 +101,6 @@ def test_workers_and_a_node_may_go_and_a_node_may_come(
     assert victims >= 3
     assert {gone, newcomer.read_text(), nodes.head_node.node_id} <= set(done())
     assert digests(tmp_path / "ray") == digests(tmp_path / "local")
-    book = Ledger(tmp_path / "ray")
-    assert book.replaced == []
-    assert len(book.all("part")) == 50
+    ledger = Ledger(tmp_path / "ray")
+    assert ledger.replaced == []
+    assert len(ledger.all("part")) == 50

@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, strategies as st
 
 from assay.screening.runners import pool
-from assay.screening.runners.pool import Died, Workers
-from assay.screening.runners.runner import Done, Task
+from assay.screening.runners.label import Label
+from assay.screening.runners.pool import Workers
+from assay.screening.runners.remote import Died
+from assay.screening.runners.runner import Done, Unit
 from assay.screening.settings.config import Ray
 from assay.screening.settings.exits import Exit, Failure
 
@@ -61,19 +63,19 @@ class Fake:
         return [names for _, names in self.calls.values() if names != ["ready"]]
 
 
-def tasks_of(*names: str, suspect: bool = False) -> deque[Task]:
-    """Label tasks with one row per letter."""
-    return deque(Task("label", name, len(name), lambda name=name: pa.table({"id": list(name)}), suspect)  # type: ignore[misc]
+def units_of(*names: str, suspect: bool = False) -> deque[Unit]:
+    """Units to label, with one row per letter."""
+    return deque(Unit(Label(), name, len(name), lambda name=name: pa.table({"id": list(name)}), suspect)  # type: ignore[misc]
                  for name in names)  # fmt: skip
 
 
-def finish(workers: Workers, tasks: deque[Task], rounds: int = 100) -> list[Done]:
-    """Do all tasks, the oldest call first."""
+def finish(workers: Workers, units: deque[Unit], rounds: int = 100) -> list[Done]:
+    """Do all units, the oldest call first."""
     done: list[Done] = []
     for _ in range(rounds):
-        workers.begin(tasks)
-        waiting = [*workers.starting, *workers.flying]
-        if not workers.flying and not tasks and not workers.urgent:
+        workers.begin(units)
+        waiting = [*workers.starting, *workers.working]
+        if not workers.working and not units and not workers.urgent:
             break
         done += workers.take(min(waiting, key=lambda ref: int(ref.split()[1])))
     return done
@@ -88,26 +90,26 @@ def test_the_pool_is_empty_until_there_is_something_to_do_and_then_as_large_as_t
     workers = Workers(fake, Ray(min_workers=2), 60)
     workers.begin(deque())
     assert fake.started == []
-    workers.begin(tasks_of("a"))
+    workers.begin(units_of("a"))
     assert len(fake.started) == 2
-    workers.begin(tasks_of(*"abcdefgh"))
+    workers.begin(units_of(*"abcdefgh"))
     assert len(fake.started) == 3
     fake.size = 5
     workers.watch(8)
-    workers.begin(tasks_of(*"abcdefgh"))
+    workers.begin(units_of(*"abcdefgh"))
     assert len(fake.started) == 5
 
 
 def test_the_config_bounds_the_pool_whatever_the_cluster_has() -> None:
     fake = Fake(room=100)
-    Workers(fake, Ray(workers=4), 60).begin(tasks_of(*"abcdefgh"))
+    Workers(fake, Ray(workers=4), 60).begin(units_of(*"abcdefgh"))
     assert len(fake.started) == 4
 
 
 def test_a_crowded_worker_makes_place_for_one_elsewhere() -> None:
     fake = Fake(room=2)
     fake.where = {"worker 0": "a", "worker 1": "a", "worker 2": "b"}
-    assert len(finish(Workers(fake, Ray(), 60), tasks_of(*"abcdefgh"))) == 8
+    assert len(finish(Workers(fake, Ray(), 60), units_of(*"abcdefgh"))) == 8
     assert fake.ended == ["worker 0"]
     assert len(fake.started) == 3
 
@@ -115,7 +117,7 @@ def test_a_crowded_worker_makes_place_for_one_elsewhere() -> None:
 def test_idle_workers_end_except_the_least_number(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Fake(room=4)
     workers = Workers(fake, Ray(min_workers=1), 60)
-    assert len(finish(workers, tasks_of(*"abcdefgh"))) == 8
+    assert len(finish(workers, units_of(*"abcdefgh"))) == 8
     while workers.starting:
         list(workers.take(next(iter(workers.starting))))
     workers.watch(0)
@@ -125,36 +127,36 @@ def test_idle_workers_end_except_the_least_number(monkeypatch: pytest.MonkeyPatc
     assert len(fake.ended) == len(fake.started) - 1
     workers.watch(0)
     assert len(fake.ended) == len(fake.started) - 1
-    assert len(finish(workers, tasks_of("i"))) == 1
+    assert len(finish(workers, units_of("i"))) == 1
 
 
 @given(names=st.lists(st.text("abcdef", min_size=1, max_size=6), max_size=12, unique=True), room=st.integers(1, 5))
-def test_every_task_is_done_once_and_only_deadly_rows_are_left_out(names: list[str], room: int) -> None:
+def test_every_unit_is_done_once_and_only_deadly_rows_are_left_out(names: list[str], room: int) -> None:
     fake = Fake(lambda ids: "boom" if "f" in ids else "", room)
-    done = finish(Workers(fake, Ray(), 60), tasks_of(*names), rounds=2000)
-    assert sorted(d.task.key for d in done) == sorted(names)
+    done = finish(Workers(fake, Ray(), 60), units_of(*names), rounds=2000)
+    assert sorted(d.unit.key for d in done) == sorted(names)
     for one in done:
-        assert sorted(rows(one)) == sorted(one.task.key.replace("f", ""))
+        assert sorted(rows(one)) == sorted(one.unit.key.replace("f", ""))
 
 
-def test_a_task_whose_node_is_lost_is_done_again_as_it_was() -> None:
+def test_a_unit_whose_node_is_lost_is_done_again_as_it_was() -> None:
     fates = iter(["", "node", "", "node", ""])
     fake = Fake(lambda _: next(fates, ""), room=1)
-    done = finish(Workers(fake, Ray(), 60), tasks_of("abc"))
+    done = finish(Workers(fake, Ray(), 60), units_of("abc"))
     assert rows(done[0]) == ["a", "b", "c"]
     assert fake.tried() == [["a", "b", "c"]] * 3
 
 
-def test_a_task_that_takes_its_nodes_along_is_blamed_in_the_end() -> None:
+def test_a_unit_that_takes_its_nodes_along_is_blamed_in_the_end() -> None:
     fake = Fake(lambda ids: "node" if "b" in ids else "", room=1)
-    done = finish(Workers(fake, Ray(), 60), tasks_of("abc"), rounds=400)
+    done = finish(Workers(fake, Ray(), 60), units_of("abc"), rounds=400)
     assert rows(done[0]) == ["a", "c"]
     assert fake.tried()[:4] == [["a", "b", "c"]] * 4
 
 
 def test_a_suspect_does_not_wait_for_its_first_death() -> None:
     fake = Fake(lambda ids: "boom" if "b" in ids else "", room=1)
-    done = finish(Workers(fake, Ray(), 60), tasks_of("ab", suspect=True))
+    done = finish(Workers(fake, Ray(), 60), units_of("ab", suspect=True))
     assert rows(done[0]) == ["a"]
     assert fake.tried().count(["a", "b"]) == 1
 
@@ -162,17 +164,17 @@ def test_a_suspect_does_not_wait_for_its_first_death() -> None:
 def test_work_that_dies_without_any_crystal_is_told_and_nobody_is_blamed() -> None:
     fake = Fake(lambda ids: "" if ids == ["ready"] else "boom", room=1)
     with pytest.raises(Failure, match="before it meets a crystal") as caught:
-        finish(Workers(fake, Ray(), 60), tasks_of("abcd"))
+        finish(Workers(fake, Ray(), 60), units_of("abcd"))
     assert caught.value.code is Exit.CONFIG
 
 
 def test_a_silent_worker_is_ended() -> None:
     fake = Fake(room=1)
     workers = Workers(fake, Ray(), stall_s=0.01)
-    tasks = tasks_of("a")
-    workers.begin(tasks)
+    units = units_of("a")
+    workers.begin(units)
     list(workers.take("call 0"))
-    workers.begin(tasks)
+    workers.begin(units)
     time.sleep(0.02)
     workers.watch(0)
     assert fake.ended == ["worker 0"]
@@ -181,32 +183,23 @@ def test_a_silent_worker_is_ended() -> None:
 def test_waiting_for_workers_is_bounded_only_while_there_are_none() -> None:
     fake = Fake(room=2)
     workers = Workers(fake, Ray(), stall_s=0.01)
-    tasks = tasks_of("a", "b")
-    workers.begin(tasks)
+    units = units_of("a", "b")
+    workers.begin(units)
     workers.watch(2)
     list(workers.take("call 0"))
     time.sleep(0.02)
     workers.watch(2)  # one is there
     lonely = Workers(Fake(), Ray(gpus=2.0), stall_s=0.01)
-    lonely.begin(tasks)
+    lonely.begin(units)
     lonely.watch(2)
     time.sleep(0.02)
     with pytest.raises(Failure, match=r"no worker could start within 0.01 s: asked for 2 with .* 2 GPUs.*has little"):
         lonely.watch(2)
 
 
-def test_a_rescue_that_is_given_up_leaves_no_thread() -> None:
-    import threading
-
-    before = threading.active_count()
+def test_a_pool_that_is_closed_in_the_middle_of_a_rescue_ends_every_worker() -> None:
     fake = Fake(lambda ids: "boom" if "b" in ids else "", room=2)
     workers = Workers(fake, Ray(), 60)
-    finish(workers, tasks_of("abcdefgh", "ijb"), rounds=6)
-    assert threading.active_count() > before
+    assert finish(workers, units_of("abcdefgh", "ijb"), rounds=6) == []
     workers.close()
-    for _ in range(500):
-        if threading.active_count() == before:
-            break
-        time.sleep(0.01)
-    assert threading.active_count() == before
     assert set(fake.started) <= set(fake.ended)

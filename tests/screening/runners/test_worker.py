@@ -11,6 +11,9 @@ import pytest
 from assay.featurize import standard
 from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.runners import worker
+from assay.screening.runners.label import Label
+from assay.screening.runners.match import Match
+from assay.screening.runners.score import Score
 from assay.screening.runners.worker import Worker
 from assay.sources import table
 from assay.sources.crystals import Crystals, concat, empty
@@ -83,16 +86,16 @@ def test_the_largest_distance_of_any_ensemble_counts(ensemble: Ensemble, real: C
 def test_a_worker_in_another_process_would_give_the_same_bytes(model: Path, ensemble: Ensemble, real: Crystals) -> None:
     chunk = table.to_table(real[:60])
     there, here = Worker(lambda: worker.load([model], threads=2)), Worker(lambda: [ensemble])
-    assert there("score", chunk).table.equals(here("score", chunk).table)
+    assert there(Score(), chunk).table.equals(here(Score(), chunk).table)
 
 
 def test_symmetrised_cells_are_predicted_and_delivered_ones_described(ensemble: Ensemble, real: Crystals) -> None:
     """Cheap tiers see what was delivered."""
     doubled = in_cell(real[:1], np.diag([2, 1, 1])).with_columns(band_gap=np.zeros(1))
     crystals = concat([doubled, real[1:60]])
-    work = Worker(lambda: [ensemble], [lambda: [ensemble]], symmetrise=0.01)
+    do = Worker(lambda: [ensemble], [lambda: [ensemble]], symmetrise=0.01)
     (item,), chunk = ensemble.properties, table.to_table(crystals)
-    told, cheap = (work(kind, chunk).table for kind in ("score", "score:0"))
+    told, cheap = (do(work, chunk).table for work in (Score(), Score(tier=0)))
     expected, plain = (ensemble.predict(some)[0] for some in (standard.symmetrised(crystals, 0.01), crystals))
     assert told[f"{item.name}_mean"].to_numpy().tolist() == expected.values[item.name].mean.tolist()
     assert cheap[f"{item.name}_mean"].to_numpy().tolist() == plain.values[item.name].mean.tolist()
@@ -101,11 +104,11 @@ def test_symmetrised_cells_are_predicted_and_delivered_ones_described(ensemble: 
 
 def test_pairs_of_the_same_crystal_are_found_by_label_and_match(real: Crystals) -> None:
     twins = concat([real[:20], replace(real[:20], ids=np.array([f"other/{k}" for k in range(20)]))])
-    work = Worker(list)
-    labels = work("label", table.to_table(twins))
+    do = Worker(list)
+    labels = do(Label(), table.to_table(twins))
     assert labels["id"].to_pylist() == twins.ids.tolist()
     block = np.unique(labels["label"].to_pylist(), return_inverse=True)[1]
-    pairs = work("match", table.to_table(twins.with_columns(block=block.astype(np.int64))))
+    pairs = do(Match(), table.to_table(twins.with_columns(block=block.astype(np.int64))))
     found = {frozenset((row["a"], row["b"])) for row in pairs.to_pylist()}
     assert found >= {frozenset((str(real.ids[k]), f"other/{k}")) for k in range(20)}
 
