@@ -91,7 +91,7 @@ def others(ledger: Ledger) -> frozenset[str]:
 
 
 def counts(ledger: Ledger) -> dict[str, int] | None:
-    """How many crystals were compared, and how many different ones they are; None when none were compared."""
+    """How many crystals were compared, and how many clusters they form; None if none were."""
     record = ledger.find("identity", "all")
     return None if record is None else dict(record.counts)
 

@@ -59,7 +59,7 @@ def _check_device(name: str) -> None:
 
 
 def _listen(asked: list[int]) -> None:
-    """Turn SIGTERM and the first Ctrl-C into a request to stop; signals arrive in the main thread."""
+    """Turn SIGTERM and the first Ctrl-C into a request to stop, in the main thread alone."""
     if threading.current_thread() is not threading.main_thread():
         return
 

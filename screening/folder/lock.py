@@ -296,7 +296,7 @@ def _uptime() -> float:
 
 
 def _process_start(pid: int) -> str:
-    """When a process started, in the kernel's ticks; empty if there is none, `?` if it is hidden."""
+    """Start of a process in the kernel's ticks; empty if there is none, `?` if it is hidden."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

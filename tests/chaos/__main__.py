@@ -94,11 +94,11 @@ def _rows(asked: argparse.Namespace, stage: dict[str, Scenario], place: Path) ->
     peace = Peace(stage, place)
     for name, share in SHARES.items():
         if name in asked.only and (number := max(1, round(share * asked.kills))):
-            yield _told(name, kills.kill(stage[name], peace(name), place, asked.seed, number))
+            yield _row(name, kills.kill(stage[name], peace(name), place, asked.seed, number))
     if "sigterm" in asked.only:
         for name, share in (("local", 0.5), ("pulled", 0.3), ("ray", 0.2)):
             number = max(1, round(share * asked.terms))
-            yield _told(f"sigterm {name}", kills.terminate(stage[name], peace(name), place, asked.seed, number))
+            yield _row(f"sigterm {name}", kills.terminate(stage[name], peace(name), place, asked.seed, number))
     if "syscalls" in asked.only:
         if reason := syscalls.reason_to_skip(place):
             print(f"no kills at system calls: {reason}")
@@ -112,10 +112,10 @@ def _again(folder: str, stage: dict[str, Scenario], place: Path) -> Iterator[Row
     scenario = stage[folder.partition("-")[0]]
     reference = Peace(stage, place)(scenario.name)
     repeat = kills.stop if "-term-" in folder else kills.chain
-    yield _told(folder, [repeat(scenario, reference, place / folder)])
+    yield _row(folder, [repeat(scenario, reference, place / folder)])
 
 
-def _told(part: str, trials: Sequence[Trial]) -> Row:
+def _row(part: str, trials: Sequence[Trial]) -> Row:
     blows = [blow for trial in trials for blow in trial.blows]
     hit = [100 * blow.committed / blow.total for blow in blows if blow.counts] or [0.0]
     row = Row(part, sum(blow.processes > 0 for blow in blows), kills.counted(trials), campaigns=len(trials))
@@ -141,11 +141,11 @@ def _struck(scenario: Scenario, reference: Reference, place: Path, seed: str, mo
                 return
             chosen = syscalls.sample(points, most, random.Random(f"{seed}/{part}"))
             hits = [striker.strike(point) for point in chosen]
-            yield _told_hits(part, hits, reference, time.monotonic() - began)
+            yield _hit_row(part, hits, reference, time.monotonic() - began)
             striker.halfway(points)
 
 
-def _told_hits(part: str, hits: Sequence[syscalls.Hit], reference: Reference, seconds: float) -> Row:
+def _hit_row(part: str, hits: Sequence[syscalls.Hit], reference: Reference, seconds: float) -> Row:
     struck = [hit for hit in hits if hit.struck is not None]
     inside = [hit for hit in struck if 0 < hit.committed < reference.total]
     row = Row(f"syscalls {part}", len(struck), len(inside), campaigns=len(hits), seconds=seconds)
@@ -164,8 +164,16 @@ def _place(hit: syscalls.Hit) -> str:
 def _table(rows: Sequence[Row]) -> None:
     sent, counted = sum(row.sent for row in rows), sum(row.counted for row in rows)
     failures = sum(len(row.failures) for row in rows)
-    total = ["all", str(sent), str(counted), "", str(sum(r.campaigns for r in rows)), "", str(failures),
-             f"{sum(row.seconds for row in rows):.0f}"]  # fmt: skip
+    total = [
+        "all",
+        str(sent),
+        str(counted),
+        "",
+        str(sum(r.campaigns for r in rows)),
+        "",
+        str(failures),
+        f"{sum(row.seconds for row in rows):.0f}",
+    ]
     lines = [list(COLUMNS), *(row.cells() for row in rows), total]
     widths = [max(len(line[k]) for line in lines) for k in range(len(COLUMNS))]
     print()

@@ -19,15 +19,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import yaml
 
+from assay.sources import prototypes as hypothetical, table
+from assay.sources.crystals import Crystals
 from tests.chaos.processes import ROOT, Tree
-
-if TYPE_CHECKING:
-    from assay.sources.crystals import Crystals
+from tests.screening.small_campaign import some_members
+from tests.servers import materials_project, reference_server
 
 OUTPUTS = ("candidates.parquet", "unrankable.parquet", "quarantine.parquet", "summary.json", "report.html")
 KINDS = ("page", "part")
@@ -129,8 +130,10 @@ class Peace:
 
 def digests(folder: Path) -> dict[str, str]:
     """sha256 of every output; absent ones say so."""
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() if (folder / name).is_file() else "absent"
-            for name in OUTPUTS}  # fmt: skip
+    return {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() if (folder / name).is_file() else "absent"
+        for name in OUTPUTS
+    }
 
 
 class Log:
@@ -200,9 +203,6 @@ def faults(folder: Path, reference: Reference, code: int, words: str) -> list[st
 
 def crystals(n: int) -> Crystals:
     """Real crystals of the Materials Project where the data packs are; hypothetical ones elsewhere."""
-    from assay.sources import prototypes as hypothetical
-    from tests.servers import materials_project
-
     data = os.environ.get("ASSAY_DATA")
     return materials_project(Path(data), n) if data else hypothetical.generate(n, seed=3)
 
@@ -210,8 +210,6 @@ def crystals(n: int) -> Crystals:
 @contextmanager
 def scenarios(place: Path) -> Iterator[dict[str, Scenario]]:
     """Every campaign by name, with the server that some of them pull from."""
-    from tests.servers import reference_server
-
     batch = crystals(96)
     tmp = Path(tempfile.mkdtemp(prefix="ray"))  # short: the names of Ray's sockets begin with it
     try:
@@ -234,8 +232,6 @@ def pulled(place: Path, url: str) -> Scenario:
 
 def overlapping(place: Path, url: str, batch: Crystals) -> Scenario:
     """A server and a file with half of its crystals in common: a quarter of those by id, the rest under other ids."""
-    from assay.sources import table
-
     half = batch[len(batch) // 2 :]
     names = [name.split("/", 1)[-1] for name in half.ids.tolist()]
     ids = np.array([f"{SERVED if k % 4 == 0 else 'twin'}/{name}" for k, name in enumerate(names)])
@@ -252,8 +248,6 @@ def ray(place: Path, tmp: Path) -> Scenario:
 
 def cascade(place: Path) -> Scenario:
     """192 hypothetical crystals in 12 chunks for two networks, 64 of them in 4 chunks for the bundled model."""
-    from tests.screening.small_campaign import some_members
-
     tier = {"model": str(some_members(place / "fast", MODEL, (0, 1))), "keep": 0.25}
     return Scenario(
         "cascade", write_config(place / "cascade.yaml", prototypes(192), cascade={"tiers": [tier], "audit": 16})

@@ -69,11 +69,11 @@ def kill(scenario: Scenario, reference: Reference, place: Path, seed: str, kills
 
 def chain(scenario: Scenario, reference: Reference, folder: Path, kills: int = CHAIN) -> Trial:
     """Start, kill, start again, kill again, ..., then run to the end and compare; the folder's name is the seed."""
-    trial, began, dice = Trial(scenario.name, folder.name), time.monotonic(), random.Random(folder.name)
+    trial, began, rng = Trial(scenario.name, folder.name), time.monotonic(), random.Random(folder.name)
     while trial.counted < kills and len(trial.blows) < 3 * kills and committed(folder) < reference.total - 1:
         tree = scenario.start(folder)
-        aim = _wait_for_instant(tree, folder, reference, dice)
-        processes = tree.kill(dice) if tree.running() else 0
+        aim = _wait_for_instant(tree, folder, reference, rng)
+        processes = tree.kill(rng) if tree.running() else 0
         trial.blows.append(Blow(aim, committed(folder), reference.total, processes))
         if processes == 0 and tree.finish() != reference.code:
             break  # it failed by itself: running it again below says how
@@ -92,9 +92,9 @@ def terminate(scenario: Scenario, reference: Reference, place: Path, seed: str, 
 
 def stop(scenario: Scenario, reference: Reference, folder: Path) -> Trial:
     """Start, SIGTERM, then run to the end and compare; the folder's name is the seed."""
-    trial, began, dice = Trial(scenario.name, folder.name), time.monotonic(), random.Random(folder.name)
+    trial, began, rng = Trial(scenario.name, folder.name), time.monotonic(), random.Random(folder.name)
     tree = scenario.start(folder)
-    aim = _after_commit(tree, folder, reference, dice)
+    aim = _after_commit(tree, folder, reference, rng)
     tree.terminate()
     code = tree.finish()
     trial.blows.append(Blow(aim, committed(folder), reference.total, int(code == EXIT_STOPPED)))
@@ -124,21 +124,21 @@ def _end(trial: Trial, scenario: Scenario, reference: Reference, folder: Path, b
     return trial
 
 
-def _wait_for_instant(tree: Tree, folder: Path, reference: Reference, dice: random.Random) -> str:
+def _wait_for_instant(tree: Tree, folder: Path, reference: Reference, rng: random.Random) -> str:
     """Wait for a random commit, or, in a folder that holds work already, for a random time after the start."""
-    if committed(folder) > 0 and dice.random() < 0.25:
-        pause = dice.uniform(0.5, 1.3) * reference.start_s
+    if committed(folder) > 0 and rng.random() < 0.25:
+        pause = rng.uniform(0.5, 1.3) * reference.start_s
         _pause(tree, pause)
         return f"{pause:.3f} s after the start"
-    return _after_commit(tree, folder, reference, dice)
+    return _after_commit(tree, folder, reference, rng)
 
 
-def _after_commit(tree: Tree, folder: Path, reference: Reference, dice: random.Random) -> str:
+def _after_commit(tree: Tree, folder: Path, reference: Reference, rng: random.Random) -> str:
     log = Log(folder)
     done = log.read()
     most = min(reference.total - 1, done + max(1, reference.total // 2))
-    target = dice.randint(min(done + 1, most), most)
-    pause = dice.uniform(0.0, reference.gaps_s[target - 1])
+    target = rng.randint(min(done + 1, most), most)
+    pause = rng.uniform(0.0, reference.gaps_s[target - 1])
     while log.read() < target and tree.running():
         time.sleep(0.0005)
     _pause(tree, pause)

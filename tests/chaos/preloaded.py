@@ -36,8 +36,15 @@ class Preloaded:
     def __init__(self, warm_up: Sequence[str | Path], place: Path, extra: Mapping[str, str] | None = None) -> None:
         self._place = place
         command = [sys.executable, "-m", "tests.chaos.preloaded", str(place), *map(str, warm_up)]
-        self._process = subprocess.Popen(command, cwd=ROOT, env=environment(extra), text=True, start_new_session=True,
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+        self._process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment(extra),
+            text=True,
+            start_new_session=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         self._pid = 0
         self._answer()
 
@@ -103,16 +110,16 @@ def serve(place: Path, warm_up: list[str]) -> None:
 def _fork(arguments: list[str], place: Path, names: Path | None) -> tuple[int, int]:
     """The number of a process that waits, and the pipe that lets it go."""
     wait, door = os.pipe()
-    told, tell = os.pipe()
+    listen, tell = os.pipe()
     pid = os.fork()
     if pid:
         os.close(wait)
         os.close(tell)
-        os.read(told, 1)
-        os.close(told)
+        os.read(listen, 1)
+        os.close(listen)
         return pid, door
     os.close(door)
-    os.close(told)
+    os.close(listen)
     os.setsid()
     ctypes.CDLL(None).prctl(PR_SET_PTRACER, ANYBODY, 0, 0, 0)  # where only descendants may be traced (Yama)
     for number, target in enumerate((Path("/dev/null"), place / "stdout.txt", place / "stderr.txt")):

@@ -44,19 +44,25 @@ class Tree:
         self.started = time.time()
         command = [sys.executable, *program, *map(str, arguments)]
         with (logs / "stdout.txt").open("wb") as output, self.errors.open("wb") as errors:
-            self.root = subprocess.Popen(command, cwd=logs, env=environment({**(extra or {}), MARK: self.mark}),
-                                         stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
-                                         start_new_session=True)  # fmt: skip
+            self.root = subprocess.Popen(
+                command,
+                cwd=logs,
+                env=environment({**(extra or {}), MARK: self.mark}),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                start_new_session=True,
+            )
 
     def running(self) -> bool:
         """Whether the command itself has not ended."""
         return self.root.poll() is None
 
-    def kill(self, dice: random.Random) -> int:
+    def kill(self, rng: random.Random) -> int:
         """SIGKILL every process, the command first or in random order; how many there were."""
         pids = family(self.root.pid, self.mark)
-        dice.shuffle(pids)
-        if dice.random() < 0.5:
+        rng.shuffle(pids)
+        if rng.random() < 0.5:
             pids.sort(key=lambda pid: pid != self.root.pid)
         self._kill(pids)
         killed = set(pids)

@@ -59,8 +59,21 @@ def reason_to_skip(place: Path) -> str:
     """Why system calls cannot be struck here; empty when they can."""
     if shutil.which("strace") is None:
         return "strace is not installed"
-    probe = subprocess.run(["strace", "-qq", "-e", "trace=?rename,close", "-e", "inject=close:signal=SIGKILL:when=1",
-                            "-o", str(place / "probe"), "true"], capture_output=True, text=True)  # fmt: skip
+    probe = subprocess.run(
+        [
+            "strace",
+            "-qq",
+            "-e",
+            "trace=?rename,close",
+            "-e",
+            "inject=close:signal=SIGKILL:when=1",
+            "-o",
+            str(place / "probe"),
+            "true",
+        ],
+        capture_output=True,
+        text=True,
+    )
     return (
         "" if probe.returncode in (-9, 137) else f"strace cannot trace and inject here: {probe.stderr.strip()[-200:]}"
     )
@@ -143,12 +156,12 @@ def touching(trace: Sequence[str], pid: int, folder: Path) -> list[Point]:
     return points
 
 
-def sample(points: Sequence[Point], n: int, dice: random.Random) -> list[Point]:
+def sample(points: Sequence[Point], n: int, rng: random.Random) -> list[Point]:
     """At most `n` points in order: one of every kind of call, the rest at random."""
     if n >= len(points):
         return list(points)
-    first = {point.call: point for point in dice.sample(points, len(points))}
-    rest = dice.sample([point for point in points if point not in first.values()], max(0, n - len(first)))
+    first = {point.call: point for point in rng.sample(points, len(points))}
+    rest = rng.sample([point for point in points if point not in first.values()], max(0, n - len(first)))
     chosen = {*first.values(), *rest}
     return [point for point in points if point in chosen]
 

@@ -41,8 +41,15 @@ def server(real: Crystals) -> Iterator[FaultServer]:
 
 
 def planned(folder: Path, ensembles: list[Ensemble], sources: list[dict[str, Any]], **keys: Any) -> Plan:
-    content = {"name": "t", "sources": sources, "models": [str(ensembles[0].folder)], "output": str(folder),
-               "chunk_size": 8, "max_bad": 1.0, **keys}  # fmt: skip
+    content = {
+        "name": "t",
+        "sources": sources,
+        "models": [str(ensembles[0].folder)],
+        "output": str(folder),
+        "chunk_size": 8,
+        "max_bad": 1.0,
+        **keys,
+    }
     chosen = yamlfile.validate(config.Campaign, content, "here")
     target = plan.find_target(ensembles, chosen.rank)
     return Plan(chosen, folder, ensembles, target, plan.fingerprint(chosen, ensembles))

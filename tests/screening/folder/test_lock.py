@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import multiprocessing
 import os
@@ -10,6 +11,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -31,19 +34,47 @@ OTHER_CONTAINER = {"pid_namespace": "pid:[1]", "pid": 2**22 + 1}
 REBOOTED = {"boot_id": "before the reboot"}
 
 
+def written() -> dict[str, Any]:
+    """What a LOCK of this process says."""
+    with tempfile.TemporaryDirectory() as folder, lock.held(Path(folder)):
+        content: dict[str, Any] = json.loads((Path(folder) / "LOCK").read_text())
+    return content
+
+
 def plant(folder: Path, change: dict[str, Any], age_s: float = 0.0) -> Path:
     """A LOCK like ours, with some keys changed and a heartbeat so long ago."""
     path = folder / "LOCK"
-    path.write_text(durable.canonical(lock._me() | change))
+    path.write_text(durable.canonical(written() | change))
     os.utime(path, (time.time() - age_s,) * 2)
     return path
+
+
+def start_of(pid: int) -> str:
+    """When a process started, as the kernel says it (proc(5), field 22)."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+
+
+def claim_on(path: Path) -> Path:
+    """The claim of a process that is about to remove a lock: named for the content of the lock."""
+    return path.with_name(f".LOCK.{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}.claim")
+
+
+def beats() -> bool:
+    """Whether some thread of this process keeps a lock alive."""
+    return any(thread.name == "assay-lock-heartbeat" for thread in threading.enumerate())
 
 
 def python(code: str, **options: Any) -> subprocess.Popen[str]:
     """A process of its own that can import us."""
     head = "import os, signal, sys, time; from pathlib import Path; from assay.screening.folder import lock\n"
-    return subprocess.Popen([sys.executable, "-c", head + code], env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True,
-                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-c", head + code],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        **options,
+    )
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -109,7 +140,7 @@ def test_a_process_that_proc_hides_is_not_called_dead(tmp_path: Path, monkeypatc
             raise FileNotFoundError(self)
         return read_text(self, *arguments, **options)
 
-    plant(tmp_path, {"pid": os.getppid(), "process_start": lock._process_start(os.getppid())})
+    plant(tmp_path, {"pid": os.getppid(), "process_start": start_of(os.getppid())})
     read_text = Path.read_text
     monkeypatch.setattr(Path, "read_text", hidden)
     holder = lock.diagnose(tmp_path)
@@ -177,8 +208,13 @@ def test_a_live_process_of_a_real_other_pid_namespace_is_not_called_dead(tmp_pat
         pytest.skip("no new pid namespace may be made here")
     head = "from pathlib import Path; from assay.screening.folder import lock\n"
     code = f"{head}with lock.held(Path({str(tmp_path)!r})):\n print('in', flush=True); input()"
-    child = subprocess.Popen([*enter, sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)},
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # fmt: skip
+    child = subprocess.Popen(
+        [*enter, sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert child.stdout is not None
     assert child.stdout.readline() == "in\n"
     holder = lock.diagnose(tmp_path)
@@ -200,11 +236,11 @@ def test_a_silent_holder_is_taken_over_and_unlocked(tmp_path: Path, change: dict
 
 def test_a_heartbeat_touches_the_lock_and_ends_with_it(tmp_path: Path) -> None:
     path = tmp_path / "LOCK"
-    with lock.held(tmp_path, beat_s=0.05) as hold:
+    with lock.held(tmp_path, beat_s=0.05):
         for _ in range(3):
             os.utime(path, (0, 0))
             wait_until(lambda: path.stat().st_mtime > 0)
-    assert not hold._thread.is_alive()
+    assert not beats()
     plant(tmp_path, {}, age_s=60)
     before = path.stat().st_mtime
     time.sleep(0.2)
@@ -218,7 +254,7 @@ def test_a_robbed_holder_is_told_and_touches_nothing(tmp_path: Path) -> None:
         assert hold.lost()
         path = plant(tmp_path, ELSEWHERE, age_s=60)
         before = path.stat().st_mtime
-        wait_until(lambda: not hold._thread.is_alive())
+        wait_until(lambda: not beats())
         assert path.stat().st_mtime == before
         assert hold.lost()
     assert json.loads(path.read_text())["host"] == "elsewhere"
@@ -227,8 +263,8 @@ def test_a_robbed_holder_is_told_and_touches_nothing(tmp_path: Path) -> None:
 def test_a_claim_whose_owner_died_does_not_block(tmp_path: Path) -> None:
     path = plant(tmp_path, {"process_start": "1"})
     for _ in range(3):  # each taker died with its claim in place, the next one with a claim on that claim
-        claim = path.with_name(f".LOCK.{lock.hashlib.sha256(path.read_bytes()).hexdigest()[:16]}.claim")
-        claim.write_text(durable.canonical(lock._me() | {"process_start": "1"}))
+        claim = claim_on(path)
+        claim.write_text(durable.canonical(written() | {"process_start": "1"}))
         path = claim
     with lock.held(tmp_path):
         pass
@@ -237,8 +273,7 @@ def test_a_claim_whose_owner_died_does_not_block(tmp_path: Path) -> None:
 
 def test_a_lock_that_another_takes_over_just_now_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = plant(tmp_path, {"process_start": "1"})
-    claim = path.with_name(f".LOCK.{lock.hashlib.sha256(path.read_bytes()).hexdigest()[:16]}.claim")
-    claim.write_text(durable.canonical(lock._me()))
+    claim_on(path).write_text(durable.canonical(written()))
     monkeypatch.setattr(lock, "TRIES", 3)
     with pytest.raises(Failure, match="other processes") as caught, lock.held(tmp_path):
         pass

@@ -144,9 +144,15 @@ def suspicious() -> Do:
         names = content["id"].to_pylist()
         if "bad" in names:
             os._exit(1)
-        return pa.table({"id": pa.array(names, pa.string()), "formula": [str(len(names))] * len(names),
-                         "spacegroup": pa.array([os.getpid()] * len(names), pa.int64()), "label": names,
-                         "label_fine": names})  # fmt: skip
+        return pa.table(
+            {
+                "id": pa.array(names, pa.string()),
+                "formula": [str(len(names))] * len(names),
+                "spacegroup": pa.array([os.getpid()] * len(names), pa.int64()),
+                "label": names,
+                "label_fine": names,
+            }
+        )
 
     return do
 

@@ -47,8 +47,10 @@ def test_two_campaigns_on_one_cluster_keep_one_interval_even_when_its_keeper_die
     address = ray_cluster.get_runtime_context().gcs_address
     with Timed(entries_from_crystals(real[:1])) as server:
         command = [sys.executable, "-c", DRIVER.format(interval=interval, requests=requests), address, server.url]
-        drivers = [subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-                   for _ in range(2)]  # fmt: skip
+        drivers = [
+            subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
         assert [driver.stdout.readline() for driver in drivers if driver.stdout] == ["ready\n"] * 2
         for driver in drivers:
             assert driver.stdin is not None

@@ -50,15 +50,36 @@ class Head:
     def ray(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """`ray ...` as the user on the submitting machine types it."""
         mine = {k: v for k, v in self.environment.items() if k != "ASSAY_TEST_KEY"} | environment
-        return subprocess.run([str(BIN / "ray"), *arguments], cwd=ROOT, env=mine, text=True, capture_output=True,
-                              timeout=240, stdin=subprocess.DEVNULL)  # fmt: skip
+        return subprocess.run(
+            [str(BIN / "ray"), *arguments],
+            cwd=ROOT,
+            env=mine,
+            text=True,
+            capture_output=True,
+            timeout=240,
+            stdin=subprocess.DEVNULL,
+        )
 
     def submit(self, name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """`ray job submit ... -- python -m assay ...`, waiting for its end."""
         self.jobs.append(name)
-        return self.ray("job", "submit", "--address", self.url, "--submission-id", name, "--working-dir", ".",
-                        "--runtime-env-json", EXCLUDES, "--", "python", "-m", "assay",
-                        *map(str, arguments))  # fmt: skip
+        return self.ray(
+            "job",
+            "submit",
+            "--address",
+            self.url,
+            "--submission-id",
+            name,
+            "--working-dir",
+            ".",
+            "--runtime-env-json",
+            EXCLUDES,
+            "--",
+            "python",
+            "-m",
+            "assay",
+            *map(str, arguments),
+        )
 
     def api(self, path: str, token: str | None = None) -> bytes:
         """What the job API answers to the holder of a token."""
@@ -107,10 +128,22 @@ def head() -> Iterator[Head]:
         "ASSAY_TEST_KEY": CANARY,
     }
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PYTHONPATH"))} | own
-    command = [BIN / "ray", "start", "--head", "--block", "--port=0", "--dashboard-host=127.0.0.1",
-               f"--dashboard-port={ports[0]}", f"--ray-client-server-port={ports[1]}",
-               "--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0", "--num-cpus=2",
-               f"--object-store-memory={256 << 20}", f"--temp-dir={folder / 'ray'}"]  # fmt: skip
+    command = [
+        BIN / "ray",
+        "start",
+        "--head",
+        "--block",
+        "--port=0",
+        "--dashboard-host=127.0.0.1",
+        f"--dashboard-port={ports[0]}",
+        f"--ray-client-server-port={ports[1]}",
+        "--dashboard-agent-listen-port=0",
+        "--min-worker-port=0",
+        "--max-worker-port=0",
+        "--num-cpus=2",
+        f"--object-store-memory={256 << 20}",
+        f"--temp-dir={folder / 'ray'}",
+    ]
     log = folder / "head.log"
     with log.open("w") as output:
         child = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
@@ -199,8 +232,9 @@ def test_a_cascade_on_symmetrised_cells_as_a_job_gives_the_bytes_of_a_local_run(
 
 
 def test_the_exit_code_of_a_refused_campaign_is_told(head: Head) -> None:
-    done = head.submit("quickstart-3", "run", "configs/quickstart.yaml", "--output", head.folder / "x",
-                       "--set", "chunk_sise=1")  # fmt: skip
+    done = head.submit(
+        "quickstart-3", "run", "configs/quickstart.yaml", "--output", head.folder / "x", "--set", "chunk_sise=1"
+    )
     assert done.returncode == 1  # Ray's own: it knows only success and failure
     assert "failed with exit code 78" in done.stdout
     assert "did you mean 'chunk_size'?" in done.stdout
@@ -218,8 +252,12 @@ def test_nobody_without_the_token_gets_in(head: Head) -> None:
 
 def test_a_secret_reaches_the_server_and_nothing_else(head: Head, real: Crystals, zoo: Path) -> None:
     with FaultServer(entries_from_crystals(real[:20]), page_limit=10) as server:
-        source = {"kind": "optimade", "provider": server.url, "name": "ref",
-                  "headers": {"X-Api-Key": {"env": "ASSAY_TEST_KEY"}}}  # fmt: skip
+        source = {
+            "kind": "optimade",
+            "provider": server.url,
+            "name": "ref",
+            "headers": {"X-Api-Key": {"env": "ASSAY_TEST_KEY"}},
+        }
         content = {"name": "keyed", "sources": [source], "models": [str(zoo / "formation-energy")]}
         config = head.folder / "keyed.yaml"
         config.write_text(yaml.safe_dump(content))

@@ -65,8 +65,10 @@ class Fake:
 
 def units_of(*names: str, suspect: bool = False) -> deque[Unit]:
     """Units to label, with one row per letter."""
-    return deque(Unit(Label(), name, len(name), lambda name=name: pa.table({"id": list(name)}), suspect)  # type: ignore[misc]
-                 for name in names)  # fmt: skip
+    return deque(
+        Unit(Label(), name, len(name), lambda name=name: pa.table({"id": list(name)}), suspect)  # type: ignore[misc]
+        for name in names
+    )
 
 
 def finish(workers: Workers, units: deque[Unit], rounds: int = 100) -> list[Done]:

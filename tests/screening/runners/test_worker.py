@@ -31,8 +31,16 @@ def test_every_crystal_is_scored_or_quarantined(ensemble: Ensemble, real: Crysta
     frac = crystals.frac.copy()
     first = crystals.site_ptr[3]
     frac[first + 1] = frac[first]  # two atoms on one place
-    broken = Crystals(crystals.ids, crystals.lattice, crystals.site_ptr, frac, crystals.species_ptr, crystals.numbers,
-                      crystals.occupancy, crystals.columns)  # fmt: skip
+    broken = Crystals(
+        crystals.ids,
+        crystals.lattice,
+        crystals.site_ptr,
+        frac,
+        crystals.species_ptr,
+        crystals.numbers,
+        crystals.occupancy,
+        crystals.columns,
+    )
     part = worker.score(broken, [ensemble])
     assert part.table["id"].to_pylist() == [str(i) for k, i in enumerate(broken.ids) if k != 3]
     (record,) = part.quarantined
