@@ -5,23 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from assay.models.ensemble.ensemble import Ensemble
-from assay.screening.campaign import drive, plan
+from assay.screening.campaign import drive, flow, plan
 from assay.screening.campaign.plan import Plan
+from assay.screening.campaign.stages.stage import Stage, commit
+from assay.screening.folder.attempts import Attempts
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.summary import Merged
 from assay.screening.runners.local import LocalRunner
+from assay.screening.runners.runner import Done, Unit
+from assay.screening.runners.work import Entry, Models, Work
 from assay.screening.runners.worker import Worker
 from assay.screening.settings import config, yamlfile
 from assay.screening.settings.exits import Exit, Failure
+from assay.screening.settings.progress import Board
 from assay.sources import table
 from assay.sources.crystals import Crystals, concat
 from tests.servers import FaultServer, entries_from_crystals
@@ -212,3 +219,59 @@ def test_a_finished_pull_needs_its_files_no_more(tmp_path: Path, ensembles: list
     assert run(asked).code is Exit.DONE
     assert digest(asked.folder) == before
     assert Ledger(asked.folder).find("ranked", "all") is not None
+
+
+@dataclass(frozen=True)
+class Count(Work[int]):
+    """A kind of work of our own: how many crystals there are."""
+
+    name = "count"
+
+    def do(self, models: Models, table: pa.Table) -> int:
+        return int(table.num_rows)
+
+    def merge(self, results: Sequence[int]) -> int:
+        return sum(results)
+
+    def blame(self, table: pa.Table, result: int, guilty: Sequence[int]) -> int:
+        return result
+
+    def entry(self, key: str, rows: int, result: int) -> Entry:
+        return Entry("counted", {}, {"rows": result})
+
+
+class Counting(Stage):
+    """A stage of our own, before the chunks are scored."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def advance(self, *, complete: bool) -> Iterator[Unit]:
+        if complete and not self.finished():
+            record = self._ledger.all("chunks")[0]
+            path = next(name for name in record.files if name.startswith("snapshot/chunks/"))
+            yield Unit(Count(), "first", 8, partial(self._ledger.read, record, path))
+
+    def done(self, done: Done) -> bool:
+        commit(self._ledger, done)
+        return True
+
+    def finished(self) -> bool:
+        return self._ledger.find("counted", "first") is not None
+
+
+def test_a_stage_with_work_of_its_own_is_one_more_entry_of_the_list(tmp_path: Path, ensembles: list[Ensemble]) -> None:
+    asked = planned(tmp_path, ensembles, [{"kind": "prototypes", "n": 20}])
+    ledger, runner = Ledger(tmp_path), LocalRunner(Worker(lambda: asked.ensembles))
+    stages = flow.scoring_stages(asked, ledger, Board())
+    stages.insert(2, Counting(ledger))
+    with Attempts(tmp_path / "attempts.log") as attempts:
+        work = flow.Flow(stages, attempts)
+        for happened in runner.work(work.jobs, work.units, lambda: False):
+            work.take(happened)
+    assert work.finished()
+    counted = ledger.find("counted", "first")
+    assert counted is not None
+    assert counted.counts == {"rows": 8}
+    assert sum(part.counts["scored"] + part.counts["quarantined"] for part in ledger.all("part")) == 20
+    assert (tmp_path / "attempts.log").read_text().splitlines().count("begin count first") == 1
