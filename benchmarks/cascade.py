@@ -1,13 +1,12 @@
-"""What does a cascade save, what does it miss, and does it say so?
+"""How much does a cascade save, how much does it miss, and does its audit say so?
 
-Enters: Materials Project crystals that neither ensemble has seen, nor another crystal of their
-formula, and a cheap and a full ensemble of one property. Leaves: tables and one JSON file. Two sets
-that share no formula: on the first one may choose how much to keep, on the second one sees what
-that is worth. Each set is scored by both ensembles, once, in one process; then each way to cut is
-played through with the functions of campaigns: CPU time beside scoring everything, the true recall
-of the best k, and what the audit would have estimated, over many draws of the audit. What a cascade
-costs is timed, not computed: the full ensemble scores its survivors and one audit again, in chunks
-of their own.
+Enters: a cheap and a full ensemble of one property, and Materials Project crystals whose formulas
+neither ensemble has seen. Leaves: tables and one JSON file. The crystals form two sets that share
+no formula: the first serves to choose how much to keep, the second to measure that choice. Both
+ensembles score each set once, in one process. Then each cut is played through with the functions of
+campaigns. The tables show the CPU time beside scoring everything, the true recall of the best k,
+and the estimates of the audit over many draws. The cost of a cascade is timed: the full ensemble
+scores the survivors and one audit again, in chunks of their own.
 
     python benchmarks/cascade.py --cheap models/zoo/tc-fast --full models/zoo/tc
 """
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 PACK = "mp/mp_labelled_le40.parquet"
 LEARNED = ("3dsc_mp/3dsc_mp.parquet", "mp/mp_unlabelled_le40.parquet")
-"""What the bundled ensembles of Tc learned from, in part from predictions of each other."""
+"""Data that the bundled ensembles of Tc learned from, in part by predictions of each other."""
 
 
 def main(words: list[str] | None = None) -> None:
@@ -73,7 +72,10 @@ def _options(words: list[str] | None) -> argparse.Namespace:
 
 
 def held_back(data: Path, n: int, ensembles: Sequence[Ensemble]) -> tuple[Crystals, Crystals]:
-    """Twice `n` crystals, at most, of formulas and ids that were in nothing that was learned from; no formula twice."""
+    """Two sets of at most `n` crystals that share no formula.
+
+    Neither their formulas nor their ids are in the data that an ensemble learned from.
+    """
     import numpy as np
 
     from assay.sources import table
@@ -153,7 +155,7 @@ class Bench:
         return best, parts
 
     def play(self, keep: float) -> dict[str, float]:
-        """One cut: what it costs, what it finds, and what its audits say, on average over their draws."""
+        """One cut: its cost, its recall, and the estimates of its audits, averaged over draws."""
         import numpy as np
 
         from assay.screening.ranking import cascade, rank

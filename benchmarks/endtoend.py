@@ -1,10 +1,10 @@
-"""How long from a Parquet file to a ranked table, and what of it is not the networks?
+"""How long does a campaign take from a file to a ranked table, and how long without the networks?
 
 Enters: real crystals of the data packs. Leaves: tables on the terminal and one JSON file. Whole
 campaigns run as a user starts them, `assay run` in a process of its own, with a warm compile cache:
-wall and CPU time, and the time until the first prediction is committed. Then one campaign runs in
-this process with a worker that does nothing, and every call between two chunks is timed: reading,
-committing, and the rest, which is orchestration.
+the benchmark takes wall time, CPU time, and the time until the first prediction is committed. Then
+one campaign runs in this process with a worker that does nothing, and every call between two chunks
+is timed: reading, committing, and the rest, which is orchestration.
 
     python benchmarks/endtoend.py --help
 """
@@ -84,7 +84,7 @@ def _options(words: list[str] | None) -> argparse.Namespace:
 
 
 def real_crystals(data: Path, n: int, path: Path) -> int:
-    """`n` unlabelled Materials Project cells, evenly spread over the data pack, as a Parquet file."""
+    """`n` unlabelled Materials Project cells, evenly spread over the pack, as a Parquet file."""
     import numpy as np
 
     from assay.sources import table
@@ -106,13 +106,21 @@ def screen(changes: dict[str, Any], crystals: Path, scratch: Path) -> dict[str, 
     """One campaign in a process of its own."""
     import yaml
 
+    from assay.screening.folder.results import Results
+
     folder = scratch / f"run-{time.monotonic_ns()}"
-    config = {"name": "bench", "sources": [{"kind": "files", "paths": [str(crystals)]}], "max_bad": 1.0,
-              "rank": {"property": "tc"}, "output": str(folder), **changes}  # fmt: skip
+    config = {
+        "name": "bench",
+        "sources": [{"kind": "files", "paths": [str(crystals)]}],
+        "max_bad": 1.0,
+        "rank": {"property": "tc"},
+        "output": str(folder),
+        **changes,
+    }
     workers = config.pop("workers", None)
     path = folder.with_suffix(".yaml")
     path.write_text(yaml.safe_dump(config))
-    words = [str(Path(sys.executable).parent / "assay"), "run", str(path)]
+    words = [sys.executable, "-m", "assay", "run", str(path)]
     words += ["--on", "ray", "--workers", str(workers)] if workers else []
     before, began, first = resource.getrusage(resource.RUSAGE_CHILDREN), time.time(), float("nan")
     with subprocess.Popen(  # noqa: S603 (our own command)
@@ -125,19 +133,13 @@ def screen(changes: dict[str, Any], crystals: Path, scratch: Path) -> dict[str, 
         complaint = child.stderr.read().decode() if child.stderr else ""
     assert child.returncode == 0, complaint
     wall, after = time.time() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    n = _ranked(folder)
+    n = Results(folder).summary.balance.ranked
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"wall_s": wall, "cpu_s": cpu, "first_s": first, "ranked": n, "crystals_per_s": n / wall}
 
 
-def _ranked(folder: Path) -> int:
-    import pyarrow.parquet as pq
-
-    return int(pq.read_metadata(folder / "candidates.parquet").num_rows)
-
-
 def orchestration(crystals: Path, scratch: Path) -> dict[str, Any]:
-    """Microseconds per chunk of a campaign whose worker hands back what it has at hand."""
+    """Microseconds per chunk of a campaign whose worker computes nothing."""
     from assay.screening.campaign import drive, flow, plan
     from assay.screening.campaign.flow import Flow
     from assay.screening.folder.attempts import Attempts
@@ -146,8 +148,14 @@ def orchestration(crystals: Path, scratch: Path) -> dict[str, Any]:
     from assay.screening.settings import config, yamlfile
     from assay.screening.settings.progress import Board
 
-    content = {"name": "bench", "models": [CHEAP], "output": str(scratch / "idle"), "max_bad": 1.0, "chunk_size": 128,
-               "sources": [{"kind": "files", "paths": [str(crystals)]}]}  # fmt: skip
+    content = {
+        "name": "bench",
+        "models": [CHEAP],
+        "output": str(scratch / "idle"),
+        "max_bad": 1.0,
+        "chunk_size": 128,
+        "sources": [{"kind": "files", "paths": [str(crystals)]}],
+    }
     planned = plan.make(yamlfile.validate(config.Campaign, content, "bench"))
     drive.run(planned, local.LocalRunner(_nothing), lambda: False, pull_only=True)
     clock = Clock()
@@ -170,7 +178,10 @@ def orchestration(crystals: Path, scratch: Path) -> dict[str, Any]:
 
 
 def pull(path: Path, scratch: Path, most: int = 600) -> dict[str, float]:
-    """Crystals per second of CPU time from the reference OPTIMADE server on loopback, its own time not counted."""
+    """CPU time per crystal to pull from the reference OPTIMADE server on loopback.
+
+    The time of the server itself is not counted.
+    """
     try:
         from tests.servers import reference_server
     except ImportError as error:

@@ -1,8 +1,8 @@
-"""Everything a campaign folder says, read again and compared.
+"""The audit of a campaign folder: everything in it is read again and compared.
 
-Enters: a campaign folder. Leaves: every problem there is, one line each, and what may be deleted.
-Nothing is repaired. What the log names is the business of `assay.screening.audit.contents`, the
-ranking that of `assay.screening.audit.outputs`.
+Enters: a campaign folder. Leaves: every problem, one line each, and the files that may be deleted.
+Nothing is repaired. `assay.screening.audit.contents` checks the files that the log names, and
+`assay.screening.audit.outputs` the ranking.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Findings:
     problems: list[Failure] = field(default_factory=list)
     """Each with its exit code; the message names the file and what to do."""
     notes: list[str] = field(default_factory=list)
-    """What could not be compared, and why."""
+    """Comparisons that were not possible, and why."""
     litter: list[str] = field(default_factory=list)
     """Files that the log does not name: harmless, left by a crash or a walk that began again."""
     records: int = 0
@@ -57,7 +57,7 @@ def check(folder: Path, load: Load = plan.load_ensembles) -> Findings:
     """Read everything in a campaign folder again; `load` gives the ensembles of some folders.
 
     Raises:
-        Failure: CONFIG, when it is no campaign folder.
+        Failure: CONFIG, when the folder is no campaign folder.
     """
     stamp.expect(folder)
     findings = Findings(folder)
@@ -88,7 +88,7 @@ def check(folder: Path, load: Load = plan.load_ensembles) -> Findings:
 
 
 def lines(findings: Findings) -> Iterator[str]:
-    """The report as text."""
+    """The findings as text."""
     yield from (str(problem) for problem in findings.problems)
     yield from (f"note: {note}" for note in findings.notes)
     yield from (f"litter: {name} is named by no record; it is not read and may be deleted" for name in findings.litter)
@@ -97,12 +97,12 @@ def lines(findings: Findings) -> Iterator[str]:
 
 
 def count(findings: Findings) -> str:
-    """How many problems there are, in words."""
+    """The number of problems, in words."""
     return "1 problem" if len(findings.problems) == 1 else f"{len(findings.problems):,} problems"
 
 
 def _fingerprint(findings: Findings, load: Load) -> None:
-    """Config and weights as they are now, against what the campaign began with."""
+    """Compare config and weights as they are now with those that the campaign began with."""
     path = findings.folder / "fingerprint.json"
     campaign = _config(findings)
     try:
@@ -150,7 +150,7 @@ def _config(findings: Findings) -> Campaign | None:
 
 
 def _litter(ledger: Ledger) -> Iterator[str]:
-    """Files that are neither known nor named by a record."""
+    """Files that no record names and no part of Assay keeps."""
     named = {name for _, name in ledger.files()} | KNOWN
     ranked = ledger.find("ranked", "all")
     named |= set(ranked.files) if ranked else set()

@@ -21,7 +21,7 @@ from assay.screening.settings.exits import Failure
 
 
 def wrong(ledger: Ledger, record: Record) -> Iterator[str]:
-    """What is wrong with a selection, which is made again from the parts of the tier before."""
+    """Defects of a selection, which is made again from the parts of the tier before."""
     tier = int(record.key) - 1
     how = Cut.read(record.detail["cut"])
     try:
@@ -41,7 +41,7 @@ def wrong(ledger: Ledger, record: Record) -> Iterator[str]:
 def by_tier(
     candidates: pa.Table, unrankable: pa.Table, summary: Summary
 ) -> Iterator[tuple[pa.Table, pa.Table, Target]]:
-    """(candidates, unrankable, target) of each tier, the last one first; all at once without a cascade."""
+    """(candidates, unrankable, target) of each tier, the last first; one without a cascade."""
     if summary.cascade is None:
         yield candidates, unrankable, summary.target
         return
@@ -52,5 +52,5 @@ def by_tier(
 
 
 def misplaced(candidates: pa.Table) -> bool:
-    """Whether a crystal stands before one that came farther."""
+    """Whether a crystal is ranked before one of a later tier."""
     return "tier" in candidates.column_names and bool((np.diff(candidates["tier"].to_numpy()) > 0).any())

@@ -1,15 +1,18 @@
-"""Every file that the log of a campaign names, read again and compared with its record; records with each other.
+"""The contents of a campaign folder: every file that the log names, and every record, checked.
 
-Enters: a campaign folder. Leaves: problems, each a `Failure` with its exit code. One file is in
-memory at a time, besides the ids of one shard, the clusters, the survivors of a cascade, and 16
-bytes per crystal. It needs neither models nor the config.
+Enters: a campaign folder. Leaves: problems, each a `Failure` with its exit code. Each file is read
+again and compared with its record, and the records are compared with each other. Memory holds one
+file at a time, the ids of one shard, the clusters, the survivors of a cascade, and 16 bytes per
+crystal. It needs neither models nor the config.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
 
 from assay.screening.audit import cascade, outputs
 from assay.screening.audit.outputs import Rows
@@ -20,17 +23,15 @@ from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.results import Results
 from assay.screening.folder.snapshot import Chunk
 from assay.screening.settings.exits import Exit, Failure
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from assay.sources import identity, table
 
 REPLACEABLE = {"page", "ranked"}
-"""Kinds that are committed again under the same key: a walk that had to begin anew, another
-ranking."""
+"""Kinds that may be committed again under the same key: the pages of a walk that began anew, and
+another ranking."""
 
 
 class Contents:
-    """One reading of a folder; the part of a chunk is compared while the ids of the chunk are in memory."""
+    """One reading of a folder. First `read`, then `relate`."""
 
     def __init__(self, folder: Path) -> None:
         self.problems: list[Failure] = []
@@ -50,7 +51,7 @@ class Contents:
         self._gone: set[str] = set()  # ids that a later tier of a cascade scores
 
     def read(self) -> None:
-        """Every file that a record names, against that record."""
+        """Compare every file that a record names with that record."""
         for record in self.ledger.all("page"):
             self._page(record)
         for record in self.ledger.all("labels"):
@@ -64,7 +65,7 @@ class Contents:
             self._chunks(record, others)
 
     def relate(self) -> None:
-        """Records against each other."""
+        """Compare the records with each other."""
         for record in self.ledger.replaced:
             if record.kind not in REPLACEABLE:
                 self._defect(record, f"{record.kind} {record.key} was committed twice")
@@ -76,7 +77,7 @@ class Contents:
             for what in cascade.wrong(self.ledger, record):
                 self._defect(record, what)
         if self._chunked.doubled():
-            self._tell(self.ledger.folder, f"has {self._chunked.doubled()} ids that stand in two chunks")
+            self._report(self.ledger.folder, f"has {self._chunked.doubled()} ids that stand in two chunks")
         for record in self.ledger.all("plan"):
             self._pulled(record.key)
         ranked = self.ledger.find("ranked", "all")
@@ -103,7 +104,7 @@ class Contents:
             self._equal(record, "rows", record.counts["rows"], sum(filter(None, rows)))
 
     def _identity(self) -> frozenset[str]:
-        """Clusters as the comparisons make them, one representative each; the ids that another row stands for."""
+        """Check the clusters of equal crystals; the ids that a representative stands for."""
         record = self.ledger.find("identity", "all")
         if record is None:
             return frozenset()
@@ -120,7 +121,7 @@ class Contents:
         return identify.others(self.ledger)
 
     def _chunks(self, record: Record, others: frozenset[str]) -> None:
-        """The chunks of one shard, and their parts."""
+        """Check the chunks of one shard, and their parts."""
         last, rows, whole = "", 0, True
         for chunk in (Chunk(**row) for row in record.detail["chunks"]):
             ids = self._chunk(record, chunk)
@@ -142,12 +143,12 @@ class Contents:
             self._equal(record, "unique rows", record.counts["unique"], rows + bad + record.counts["filtered"])
 
     def _tier(self, record: Record) -> None:
-        """The chunks that were cut for a later tier of a cascade, and their parts."""
+        """Check the chunks of a later tier of a cascade, and their parts."""
         found = [self._chunk(record, Chunk(**row)) for row in record.detail["chunks"]]
         self._gone.update(name for ids in found for name in ids or [])
 
     def _chunk(self, record: Record, chunk: Chunk) -> list[str] | None:
-        """A chunk and its part; the ids, or None when it is damaged."""
+        """Check a chunk and its part; the ids of the chunk, or None when it is damaged."""
         content = self._table(record, chunk.path, _crystals())
         part = self.ledger.find("part", chunk.name)
         ids: list[str] | None = None if content is None else content["id"].to_pylist()
@@ -158,16 +159,12 @@ class Contents:
         return ids
 
     def _name(self, record: Record, chunk: Chunk, content: pa.Table) -> None:
-        from assay.sources import table
-
         crystals, refused = table.from_table(content, "chunk")
         self._equal(record, f"crystals in {chunk.path}", chunk.rows, len(crystals) + len(refused))
         if not refused and snapshot.content_name(crystals) != chunk.name.rpartition("/")[2]:
             self._defect(record, f"{chunk.path} is not named for its content")
 
     def _part(self, record: Record, chunk: Chunk, ids: list[str] | None) -> None:
-        import pyarrow as pa
-
         scored: list[str] = []
         refused: list[str] = []
         for name in record.files:
@@ -187,9 +184,9 @@ class Contents:
             self._defect(record, f"part {chunk.name} holds other crystals than its chunk")
 
     def _pulled(self, source: str) -> None:
-        """Shards against their pages, the source against its shards, chunks against their shard."""
-        shards = [self.ledger.find("shard", snapshot.shard_key(source, n))
-                  for n in range(snapshot.finished(self.ledger, source))]  # fmt: skip
+        """Compare shards with their pages, the source with its shards, chunks with their shard."""
+        finished = range(snapshot.finished(self.ledger, source))
+        shards = [self.ledger.find("shard", snapshot.shard_key(source, number)) for number in finished]
         for number, shard in enumerate(shards):
             assert shard is not None
             pages = snapshot.pages(self.ledger, source, number)
@@ -210,7 +207,7 @@ class Contents:
         return None if content is None else int(content.num_rows)
 
     def _table(self, record: Record, name: str, schema: Mapping[str, str]) -> pa.Table | None:
-        """A committed file, its digest, page checksums and column types checked; None when it is damaged."""
+        """A committed file, its digest, checksums and types checked; None when it is damaged."""
         self.files += 1
         path = self.ledger.folder / name
         try:
@@ -231,19 +228,15 @@ class Contents:
 
     def _defect(self, record: Record, what: str) -> None:
         path = self.ledger.folder / "log" / f"{record.sequence:08d}.json"
-        self._tell(path, f"({record.kind} {record.key}): {what}")
+        self._report(path, f"({record.kind} {record.key}): {what}")
 
-    def _tell(self, path: Path, what: str) -> None:
+    def _report(self, path: Path, what: str) -> None:
         remedy = "do not use this campaign folder, and report this as a defect"
         self.problems.append(Failure(Exit.BALANCE_BROKEN, f"{path} {what}; {remedy}"))
 
 
 def _inconsistent(ledger: Ledger, content: pa.Table) -> Iterator[str]:
-    """What is wrong with the clusters, which are made again from the pairs."""
-    import numpy as np
-
-    from assay.sources import identity
-
+    """Defects of the clusters, which are made again from the pairs."""
     ids, named = content["id"].to_pylist(), content["cluster_id"].to_pylist()
     place = {name: row for row, name in enumerate(ids)}
     if len(place) != len(ids):
@@ -251,7 +244,7 @@ def _inconsistent(ledger: Ledger, content: pa.Table) -> Iterator[str]:
     try:
         tables = [ledger.read(record, name) for record in ledger.all("matches") for name in record.files]
     except (Failure, ValueError):
-        return  # told where matches are read
+        return  # listed where matches are read
     pairs = [(row["a"], row["b"]) for pair in tables for row in pair.to_pylist()]
     if any(name not in place for pair in pairs for name in pair):
         yield "a crystal was compared that is not in the table of crystals"
@@ -267,20 +260,14 @@ def _inconsistent(ledger: Ledger, content: pa.Table) -> Iterator[str]:
 
 
 def _crystals() -> dict[str, str]:
-    from assay.sources import table
-
     return {column.name: str(column.type) for column in table.CRYSTAL_FIELDS}
 
 
 def _quarantine() -> dict[str, str]:
-    from assay.sources import table
-
     return {column.name: str(column.type) for column in table.QUARANTINE_SCHEMA}
 
 
 def _labels() -> dict[str, str]:
-    from assay.sources import identity
-
     return {column.name: str(column.type) for column in identity.LABELS}
 
 

@@ -24,7 +24,7 @@ from assay.screening.settings.exits import Exit, Failure, explain
 
 
 class Rows:
-    """Many rows as 16 bytes each, enough to say whether two tables hold the same rows in any order."""
+    """Rows as 16 bytes each: enough to say whether two tables hold the same rows in any order."""
 
     def __init__(self, columns: Sequence[str] = ()) -> None:
         """`columns` are float64 columns that belong to a row besides its id."""
@@ -46,7 +46,7 @@ class Rows:
             self._digests += digest.digest()
 
     def doubled(self) -> int:
-        """How many rows are there more than once."""
+        """The number of rows that repeat another one."""
         found = self._sorted()
         return int((found[1:] == found[:-1]).sum())
 
@@ -59,7 +59,7 @@ class Rows:
 
 
 def rows_of_parts(results: Results) -> Rows:
-    """An empty `Rows` for the scored rows, with the numbers that were ranked where a summary names them."""
+    """An empty `Rows` for the scored rows, with the predictions that were ranked, if any were."""
     target = results.summary.target if _readable(results) else None
     return Rows([f"{target.name}_{part}" for part in rules.PARTS] if target else ())
 
@@ -73,7 +73,7 @@ def damaged(results: Results) -> list[Failure]:
 
 
 def compare(results: Results, counted: Balance, scored: Rows) -> list[Failure]:
-    """Problems of outputs that are as they were written, against the balance and the scored rows."""
+    """Compare intact outputs with the balance and the scored rows; the problems."""
     if not results.ranked:
         return []
     folder = results.folder
@@ -96,7 +96,7 @@ def _readable(results: Results) -> bool:
 
 
 def _compare(results: Results, counted: Balance, scored: Rows) -> Iterator[tuple[str, str]]:
-    """(file, what is wrong with it), for files that are as they were written."""
+    """(file, defect), for files that are as they were written."""
     summary, candidates, unrankable = results.summary, results.candidates(), results.unrankable()
     if candidates["rank"].to_pylist() != list(range(1, candidates.num_rows + 1)):
         yield "candidates.parquet", f"does not count its rows from 1 to {candidates.num_rows}"
@@ -123,7 +123,7 @@ def _compare(results: Results, counted: Balance, scored: Rows) -> Iterator[tuple
 
 
 def _ranking(candidates: pa.Table, unrankable: pa.Table, rule: Rule) -> Iterator[str]:
-    """What is wrong with the order, which is made again."""
+    """Defects of the order, which is made again."""
     found = rank.measure(candidates, rule)
     said = candidates["score"].to_numpy()
     if not (np.isfinite(found.scores).all() and np.isfinite(said).all()):

@@ -22,11 +22,11 @@ from assay.screening.settings.exits import Failure, explain
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """How the campaign in a folder stands.
+    """The status of the campaign in a folder.
 
     Keys: folder, campaign, state (planned, pulling, scoring, ranked, incomplete, running or
-    stopped), phase (the same without the last two), holder, records, sources, identity, chunks,
-    tiers (the same of each tier of a cascade), balance, outputs, suspects, notes.
+    stopped), phase (the state without running and stopped), holder, records, sources, identity,
+    chunks, tiers (chunks by tier of a cascade), balance, outputs, suspects, notes.
 
     Raises:
         Failure: CONFIG, when it is no campaign folder; DISK, when the log is damaged.
@@ -34,7 +34,7 @@ def read(folder: Path) -> dict[str, Any]:
     stamp.expect(folder)
     notes: list[str] = []
     campaign = _campaign(folder, notes)
-    holder = lock.diagnose(folder)  # before the log: who ends in between has committed everything
+    holder = lock.diagnose(folder)  # before the log: a holder that ends in between has committed everything
     ledger = Ledger(folder)
     sources = [_source(ledger, name) for name in _names(ledger, campaign)]
     outputs = current_outputs(Results(folder, ledger))
@@ -60,7 +60,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def current_outputs(results: Results) -> str:
-    """Whether the outputs fit the ledger as it stands: `none`, `current`, or what is wrong with them."""
+    """`none`, `current` when the outputs fit the ledger as it stands, or their defect."""
     if not results.ranked:
         return "none"
     if results.stale:
@@ -94,7 +94,7 @@ def _phase(ledger: Ledger, sources: list[dict[str, Any]], outputs: str) -> str:
 
 
 def _source(ledger: Ledger, name: str) -> dict[str, Any]:
-    """How far one source is; `complete` is None until its last row came."""
+    """The progress of one source; `complete` is None until its last row came."""
     plan, done = ledger.find("plan", name), ledger.find("source", name)
     finished = snapshot.finished(ledger, name)
     pages = [page for shard in range(finished + 1) for page in snapshot.pages(ledger, name, shard)]
@@ -135,7 +135,7 @@ def _identity(ledger: Ledger) -> dict[str, Any]:
 
 
 def _tiers(ledger: Ledger, campaign: Campaign | None) -> list[dict[str, int]] | None:
-    """The same of every tier of a cascade; None without one."""
+    """The progress of every tier of a cascade; None without a cascade."""
     tiers = max(snapshot.tiers(ledger), 1 + len(campaign.tiers() if campaign else []))
     return None if tiers == 1 else [_progress(ledger, snapshot.chunks_of(ledger, tier)) for tier in range(tiers)]
 
@@ -162,14 +162,14 @@ def _balance(ledger: Ledger, notes: list[str]) -> dict[str, int] | None:
 
 
 def _suspects(folder: Path) -> dict[str, int]:
-    """Work begun again and again and never finished: it may kill the process that does it."""
+    """Work that was begun several times and never finished: it may kill its process."""
     path = folder / "attempts.log"
     begun = attempts.replay(path.read_bytes()) if path.is_file() else {}
     return {key: times for key, times in sorted(begun.items()) if times >= attempts.SUSPECT}
 
 
 def lines(status: dict[str, Any]) -> Iterator[str]:
-    """The same as text, for people."""
+    """The status as text, for people."""
     yield f"{status['state']:<11}{_state_line(status)}"
     yield f"{'campaign':<11}{status['campaign'] or 'unknown'} in {status['folder']}, {status['records']:,} log records"
     for source in status["sources"]:
@@ -178,8 +178,8 @@ def lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"{'identity':<11}{_identity_line(status['identity'])}"
     for number, chunks in enumerate(status["tiers"] or [status["chunks"]]):
         name = f"tier {number}" if status["tiers"] else "chunks"
-        yield (f"{name:<11}{chunks['scored']:,} of {chunks['total']:,} {'chunks ' * (name != 'chunks')}scored, "
-               f"{chunks['crystals_scored']:,} of {chunks['crystals']:,} crystals")  # fmt: skip
+        done = f"{chunks['scored']:,} of {chunks['total']:,} {'chunks ' * (name != 'chunks')}scored"
+        yield f"{name:<11}{done}, {chunks['crystals_scored']:,} of {chunks['crystals']:,} crystals"
     if status["balance"] is not None:
         yield from _balance_lines(status["balance"], ranked=status["outputs"] != "none")
     yield f"{'outputs':<11}{status['outputs']}"
@@ -209,8 +209,8 @@ def _source_line(source: dict[str, Any]) -> str:
     total = "" if source["shards_total"] is None else f" of {source['shards_total']:,}"
     expected = "" if source["expected"] is None else f" of {source['expected']:,} expected"
     ends = {None: "not finished", True: "complete", False: f"incomplete: {source['missing']}"}
-    return (f"{source['shards']:,}{total} shards, {source['pages']:,} pages, {source['received']:,}{expected} rows, "
-            f"{ends[source['complete']]}")  # fmt: skip
+    pulled = f"{source['shards']:,}{total} shards, {source['pages']:,} pages, {source['received']:,}{expected} rows"
+    return f"{pulled}, {ends[source['complete']]}"
 
 
 def _identity_line(identity: dict[str, Any]) -> str:

@@ -73,7 +73,7 @@ class Tiers:
         return rules.make(self._plan.campaign.rank, self._plan.targets[tier])
 
     def rank(self) -> Ranked:
-        """All tiers ranked: first the crystals of the last tier, then those set aside, tier by tier."""
+        """All crystals ranked: first those of the last tier, then those set aside, tier by tier."""
         farthest_first = reversed(range(self._reached + 1))
         ranked = [rank.rank(self._table(tier), self._rule(tier), self._plan.units) for tier in farthest_first]
         candidates = pa.concat_tables([each.candidates for each in ranked], promote_options="permissive")
@@ -82,7 +82,7 @@ class Tiers:
         return Ranked(candidates.set_column(0, "rank", numbers), unrankable)
 
     def _table(self, tier: int) -> pa.Table:
-        """Crystals whose last tier is this one: reported columns of tier 0, predictions of the tier."""
+        """The crystals whose last tier is this one, with the predictions of that tier."""
         part = self._parts[tier]
         part = self._blank[tier] if part is None else part
         rows = self._rows(_ids(part))
@@ -108,7 +108,7 @@ class Tiers:
         return content.rename_columns([f"reported_{name}" if name in taken else name for name in content.column_names])
 
     def _predicted(self, tier: int) -> list[str]:
-        """Predictions that the rows of a tier hold: all of the last tier, of others those that rank."""
+        """Predictions that the rows of a tier hold; of a cheap tier only those that rank."""
         every = self._predictions(self._reached)
         if tier == self._reached:
             return every
@@ -156,7 +156,7 @@ class Tiers:
         return 0 if part is None else int(part.num_rows)
 
     def recall(self) -> Recall | None:
-        """How much of the best k was found; None before everything is scored, or without an audit."""
+        """The recall of the best k; None before everything is scored, or without an audit."""
         if any(self._ledger.find("part", chunk.name) is None for chunk in snapshot.chunks(self._ledger)):
             return None
         settings = self._plan.campaign.cascade
@@ -170,7 +170,7 @@ class Tiers:
 
 
 def lines(found: Cascade, model: str) -> list[str]:
-    """The cascade in sentences: the work of each tier, and the recall; `model` scored the last one."""
+    """The cascade in sentences: the work of each tier, and the recall; `model` ranks."""
     cheap = "".join(f"{tier.model} scored {tier.scored:,} and let {tier.survivors:,} through; " for tier in found.tiers)
     audit = f"{found.audit:,} drawn at random from the {found.aside:,} that were set aside"
     first = f"Cascade: {cheap}{model} scored these and {audit}."

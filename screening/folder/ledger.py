@@ -1,8 +1,9 @@
-"""The ledger: what a campaign folder holds for certain.
+"""The ledger: the log of everything that a campaign has committed.
 
-Enters: tables and counts to commit. Leaves: records in `log/`, each naming its files with sha256,
-chained to the record before it and closed by a digest of itself. Readers read only what the log
-names; a file the log does not name is litter of a crash. It does not know what the tables mean.
+Enters: tables and counts to commit. Leaves: records in `log/`. Each record names its files with
+their sha256, holds the digest of the record before it, and ends with a digest of itself. Readers
+trust only files that the log names; any other file was left by a crash. The ledger does not know
+what the tables mean.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pyarrow as pa
 
 from assay.screening.settings.exits import Exit, Failure
-from assay.sources import durable
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from assay.sources import durable, table
 
 
 @dataclass(frozen=True)
@@ -31,23 +31,26 @@ class Record:
     prev_sha256: str
     """Hex digest of the record file before this one; empty for the first."""
     kind: str
-    """What was committed: plan, page, shard, source, labels, matches, identity, chunks, selection,
+    """The kind of step: plan, page, shard, source, labels, matches, identity, chunks, selection,
     part or ranked."""
     key: str
-    """Which one: a later record of the same kind and key replaces an earlier one."""
+    """The name of the step: a later record of the same kind and key replaces an earlier one."""
     files: dict[str, str]
     """Path relative to the campaign folder -> sha256."""
     counts: dict[str, int]
+    """Rows by what became of them, for example scored and quarantined."""
     detail: dict[str, Any]
+    """Anything else that later steps need, as JSON."""
 
 
 class Ledger:
-    """The log of one campaign folder; one writer at a time (`assay.screening.folder.lock`), and any number of readers.
+    """The log of one campaign folder, for one writer and any number of readers.
+
+    The writer holds the lock of the folder (`assay.screening.folder.lock`). An audit passes
+    `complain`: it receives every problem, and a record that cannot be read is left out.
 
     Raises:
-        Failure: when a record is damaged, missing or out of order (exit 74). With `complain` it is
-            told instead, and what cannot be read is left out: for an audit that wants to know
-            everything.
+        Failure: DISK, when a record is damaged, missing or out of order; without `complain`.
     """
 
     def __init__(self, folder: Path, complain: Callable[[Failure], None] | None = None) -> None:
@@ -100,10 +103,10 @@ class Ledger:
         counts: Mapping[str, int],
         detail: Mapping[str, Any] | None = None,
     ) -> Record:
-        """Write the tables durably, then append the record that names them; committing twice is harmless.
+        """Write the tables durably, then append the record that names them.
 
-        `{sha}` in the name of a table becomes the start of its digest: writers that do not know of
-        each other then never write different content under one name.
+        Committing twice is harmless. `{sha}` in the name of a table becomes the start of its
+        digest, so that two writers never write different content under one name.
         """
         files = dict(self.put(name, content) for name, content in tables.items())
         return self.record(kind, key, files, counts, detail)
@@ -116,7 +119,7 @@ class Ledger:
         counts: Mapping[str, int],
         detail: Mapping[str, Any] | None = None,
     ) -> Record:
-        """Append a record about files that stand already."""
+        """Append a record about files that are written already."""
         record = Record(self._next, self._tip, kind, key, dict(files), dict(counts), dict(detail or {}))
         text = _text(record)
         try:
@@ -129,9 +132,7 @@ class Ledger:
         return record
 
     def put(self, name: str, content: pa.Table) -> tuple[str, str]:
-        """Write a table durably; path and digest, for a record. Until one names it, nobody reads it."""
-        from assay.sources import table
-
+        """Write a table durably; path and digest, for the record that will name it."""
         data = table.encode(content)
         digest = hashlib.sha256(data).hexdigest()
         path = self.folder / name.replace("{sha}", digest[:12])
@@ -150,15 +151,13 @@ class Ledger:
 
     def read(self, record: Record, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """A committed table, its sha256 checked against the record."""
-        from assay.sources import table
-
         wrong = self.wrong(name, record.files[name])
         if wrong:
             raise damaged(self.folder / name, wrong)
         return table.read(self.folder / name, columns)
 
     def wrong(self, name: str, digest: str) -> str:
-        """What is wrong with a committed file; empty when it is as it was written."""
+        """The defect of a committed file; empty when the file is as it was written."""
         try:
             found = durable.sha256(self.folder / name)
         except FileNotFoundError:
@@ -166,7 +165,7 @@ class Ledger:
         return "" if found == digest else f"has sha256 {found[:12]}, the log says {digest[:12]}"
 
     def files(self) -> Iterator[tuple[Record, str]]:
-        """Every committed file that later steps may read; what a ranking wrote is left out, it can be made again."""
+        """Every committed file but the outputs of the ranking, which can be made again."""
         for kind, records in list(self._records.items()):
             if kind != "ranked":
                 for record in records.values():
@@ -174,10 +173,10 @@ class Ledger:
                         yield record, name
 
     def check(self) -> int:
-        """Compare every committed file with its digest, and return how many there are.
+        """Compare every committed file with its digest, and return the number of files.
 
         Raises:
-            Failure: at the first that differs or is gone (exit 74).
+            Failure: DISK, at the first file that differs or is gone.
         """
         count = 0
         for record, name in self.files():
@@ -189,17 +188,17 @@ class Ledger:
 
 
 def _text(record: Record) -> str:
-    """What stands in the log for a record: its fields, and `sha256`, the digest of the text without that line."""
+    """A record as JSON, with the field `sha256`: the digest of the text without that field."""
     fields = asdict(record)
     digest = hashlib.sha256(durable.canonical(fields).encode("utf-8")).hexdigest()
     return durable.canonical({**fields, "sha256": digest})
 
 
 def listed(log: Path) -> list[Path]:
-    """The records in order, also while another process adds some.
+    """The files of the records in order, also while another process adds some.
 
-    A listing may then lack one that stands before its last; the next listing, made when all of
-    these stood, does not.
+    One listing of a growing folder may lack a file that is older than its last one. So the folder
+    is listed twice: the second listing holds everything up to the last file of the first.
     """
     pattern = f"{'[0-9]' * 8}.json"
     last = max((path.name for path in log.glob(pattern)), default="")
@@ -223,5 +222,5 @@ def _parse(path: Path, content: bytes) -> Record:
 
 
 def damaged(path: Path, what: str) -> Failure:
-    """The failure for a file that is not as it was written."""
+    """The failure for a file that is not as it was written; `what` is its defect."""
     return Failure(Exit.DISK, f"{path} {what}; restore the file from a backup, or start again in a new --output folder")

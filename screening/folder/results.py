@@ -167,22 +167,14 @@ class Results:
 
     def _repr_html_(self) -> str:
         """The best candidates as an HTML table, for notebooks."""
-        if not self.ranked:
-            return f"<p>{escape(repr(self))}</p>"
-        target = self.summary.target
-        head = ("rank", "formula", f"{target.name} ({target.unit})", "interval", "id", "")
-        rows = [
-            (
-                str(row.rank),
-                row.formula,
-                f"{row.mean:.4g} ± {row.std:.2g}",
-                f"[{row.low:.4g}, {row.high:.4g}]",
-                row.id,
-                ", ".join(row.marks),
-            )
-            for row in self.top()
-        ]
-        lines = [_line("th", head), *(_line("td", row) for row in rows)]
+        try:
+            target, best = self.summary.target, self.top()
+        except Failure as failure:
+            return f"<p>{escape(str(failure))}</p>"
+        lines = [_line("th", ("rank", "formula", f"{target.name} ({target.unit})", "interval", "id", ""))]
+        for row in best:
+            value, interval = f"{row.mean:.4g} ± {row.std:.2g}", f"[{row.low:.4g}, {row.high:.4g}]"
+            lines.append(_line("td", (str(row.rank), row.formula, value, interval, row.id, ", ".join(row.marks))))
         return f"<p>{escape(self._described())}</p><table>{''.join(lines)}</table>"
 
     def _described(self) -> str:

@@ -1,7 +1,7 @@
-"""The stamp of a campaign folder: what it was made with.
+"""The stamp of a campaign folder: the fingerprint that it was made with.
 
-Enters: a folder, and the fingerprint of a campaign. Leaves: `fingerprint.json`, or one line that says why the folder is
-refused. It does not know what a fingerprint is made of.
+Enters: a folder, and the fingerprint of a campaign. Leaves: `fingerprint.json`, or one line that
+says why the folder is refused. It does not know the parts of a fingerprint.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ FORMAT = "2"
 
 
 def expect(folder: Path) -> None:
-    """Refuse a folder that no campaign was started in, or one of another version (exit 78)."""
+    """Refuse a folder that holds no campaign, or one of another layout.
+
+    Raises:
+        Failure: CONFIG, with the way out.
+    """
     path = folder / "fingerprint.json"
     if not path.exists() and not listed(folder / "log"):
         what = "is no campaign folder: it holds no fingerprint.json" if folder.exists() else "does not exist"
@@ -29,28 +33,31 @@ def expect(folder: Path) -> None:
     except Failure:
         return  # a damaged fingerprint says nothing about the layout
     if found != FORMAT:
-        raise Failure(Exit.CONFIG, f"{folder} has the folder layout {found}, this Assay reads {FORMAT}; use the "
-                      "version that made it")  # fmt: skip
+        what = f"has the folder layout {found}, this Assay reads {FORMAT}"
+        raise Failure(Exit.CONFIG, f"{folder} {what}; use the version that made it")
 
 
 def check_fingerprint(folder: Path, current: Mapping[str, str]) -> None:
-    """Stamp a new campaign folder; refuse one that was made with something else, old and new side by side."""
+    """Stamp a new campaign folder, or compare the stamp of an old one.
+
+    Raises:
+        Failure: CONFIG, when the folder was made with something else; old and new side by side.
+    """
     path = folder / "fingerprint.json"
     if not path.exists() and not listed(folder / "log"):
         durable.write(path, durable.canonical(dict(current)))
         return
     changed = changes(read_fingerprint(folder), current)
     if changed:
-        raise Failure(Exit.CONFIG, f"{folder} holds another campaign ({'; '.join(changed)}); restore the old setting "
-                      "or choose a new --output folder")  # fmt: skip
+        advice = "restore the old setting or choose a new --output folder"
+        raise Failure(Exit.CONFIG, f"{folder} holds another campaign ({'; '.join(changed)}); {advice}")
 
 
 def read_fingerprint(folder: Path) -> dict[str, str]:
-    """What a campaign folder was made with.
+    """The fingerprint that a campaign folder was made with.
 
     Raises:
-        Failure: when the file is gone or damaged (exit 74): it was there before the first record
-            was.
+        Failure: DISK, when the file is gone or damaged; it is written before the first record.
     """
     path = folder / "fingerprint.json"
     try:
@@ -66,7 +73,7 @@ def read_fingerprint(folder: Path) -> dict[str, str]:
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What differs between two fingerprints, old and new side by side."""
+    """The differences between two fingerprints, old and new side by side."""
     names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     return [f"{name}: was {_short(before.get(name))}, now {_short(now.get(name))}" for name in names]
 

@@ -1,11 +1,14 @@
-"""How many of the best crystals a cascade missed, from crystals that were scored in full though they were set aside.
+"""The recall of a cascade: the share of the true top k that its last tier scored.
 
-Enters: scores as arrays, higher is better. Leaves: `Recall`, the share of the true top k that the
-last tier scored, in two ways. `counted` looks only at how many audited crystals beat the found
-ones: right whatever the cheap tier does, with a bound, and coarse, because each audited crystal
-stands for many. `expected` also uses how far cheap and full scores lie apart: finer, and no better
-than its assumption, that a crystal set aside errs like the audited ones of similar cheap score. It
-knows no campaign.
+Enters: scores as arrays, higher is better; among them the full scores of the audit, a random sample
+of the crystals that were set aside. Leaves: a `Recall` with two estimates.
+
+- `counted` uses only the number of audited crystals that beat the found ones. It holds whatever the
+  cheap tier does, and has a bound. It is coarse, because each audited crystal stands for many.
+- `expected` also uses the errors of the cheap scores. It is finer, and assumes that a crystal set
+  aside errs like the audited crystals of similar cheap score.
+
+It knows no campaign.
 """
 
 from __future__ import annotations
@@ -20,19 +23,19 @@ from numpy.typing import NDArray
 from assay.screening.folder.summary import Recall
 
 CONFIDENCE = 0.95
-"""Of the bounds, one-sided."""
+"""Confidence of the bounds, one-sided."""
 NEIGHBOURS = 50
-"""Audited crystals, nearest in cheap score, whose errors a crystal set aside is given."""
+"""Audited crystals, nearest in cheap score, that lend their errors to a crystal set aside."""
 
 Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What is known after a cascade; all scores higher is better. A full score that is not finite beats nothing.
+    """The scores that a cascade knows; higher is better.
 
-    Who has the same score as another one counts as missed and not as found: what breaks ties is not
-    known here.
+    A full score that is not finite beats nothing. Of two crystals with the same score the one set
+    aside counts as better, because the rule that breaks ties is not known here.
     """
 
     found: Scores
@@ -42,11 +45,11 @@ class Sample:
     full: Scores
     """(n,) their full scores."""
     aside: Scores
-    """(u,) cheap scores of those that were set aside and not audited; finite."""
+    """(u,) cheap scores of the crystals set aside and not audited; finite."""
 
 
 def estimate(sample: Sample, k: int) -> Recall | None:
-    """The recall of the best `k`; None when something was set aside and nothing of it was audited."""
+    """The recall of the best `k`; None when crystals were set aside and none of them audited."""
     n, u = len(sample.full), len(sample.aside)
     if u and not n:
         return None
@@ -59,20 +62,25 @@ def estimate(sample: Sample, k: int) -> Recall | None:
     found = better + np.minimum(np.arange(1, k + 1), len(survivors))
     wanted = max(1, min(k, int(found[-1]) + u))
     return Recall(
-        k, len(sample.found), n, n + u, int(reaching[-1]),
+        k=k,
+        survivors=len(sample.found),
+        audited=n,
+        aside=n + u,
+        beating=int(reaching[-1]),
         counted=share(everything, lambda t: u * (full >= t).sum() / max(n, 1), k),
-        at_least=least(found, reaching, n, u), at_best=max(0, wanted - most_hidden(0, n, n + u)) / wanted,
+        at_least=least(found, reaching, n, u),
+        at_best=max(0, wanted - most_hidden(0, n, n + u)) / wanted,
         missed=float(at_mark.sum()),
         expected=share(everything, lambda t: errors.by_audited(t).sum(), k),
         rests_on=float(at_mark.sum() ** 2 / (at_mark**2).sum()) if at_mark.any() else 0.0,
-    )  # fmt: skip
+    )
 
 
 def share(scored: Scores, missed: Callable[[float], float], k: int) -> float:
-    """The part of the true top k that is among the scored ones.
+    """The part of the true top k that is among the scored crystals.
 
-    `scored` (s,) descends; `missed(t)` is how many others are thought to beat t. Going down from
-    the best, the top k is full when those found and those missed so far are k.
+    `scored` (s,) descends; `missed(t)` is the estimated number of others that beat t. Going down
+    from the best, the top k is full when the found and the missed so far are k together.
 
     >>> share(np.array([9.0, 8.0, 7.0, 6.0]), lambda t: 2.0 if t < 8.5 else 0.0, k=4)
     0.5
@@ -93,12 +101,12 @@ def share(scored: Scores, missed: Callable[[float], float], k: int) -> float:
 def least(found: NDArray[np.int64], audited: NDArray[np.int64], n: int, u: int) -> float:
     """Lower bound of the recall of the top k, at `CONFIDENCE`.
 
-    `found` and `audited` (k,) are how many crystals in all, and how many audited ones, reach the
+    `found` and `audited` (k,) count the crystals in all, and the audited ones, that reach the
     survivor at rank 1, 2, ... k; n crystals were audited and u were not. At each of these marks, f
     crystals are found, and at most x are missed with that confidence: then the top k holds at least
-    min(f, k - x) of the found. The best of these k bounds holds with the same confidence as one:
-    one of them fails only where the first survivor outside the top k is beaten by more than its x,
-    and chance, which draws the audit, does not decide which survivor that is.
+    min(f, k - x) of the found. The best of these k bounds holds with the same confidence as one of
+    them. A bound fails only where the first survivor outside the top k is beaten by more than its
+    x, and the draw of the audit does not decide which survivor that is.
     """
     k = min(len(found), int(found[-1]) + u)
     hidden = {seen: most_hidden(seen, n, n + u) - seen for seen in set(audited.tolist())}
@@ -107,11 +115,11 @@ def least(found: NDArray[np.int64], audited: NDArray[np.int64], n: int, u: int) 
 
 
 def most_hidden(seen: int, n: int, size: int, confidence: float = CONFIDENCE) -> int:
-    """Upper bound of how many of `size` crystals are of a kind, when `seen` of `n` drawn without replacement are.
+    """Upper bound of the crystals of a kind among `size`, when `seen` of `n` drawn ones are.
 
-    The exact bound of Clopper and Pearson for a finite population: the largest number that still
-    leaves a chance of 1 - `confidence` to see so few. With none seen it is about 3 size / n (the
-    rule of three).
+    They are drawn without replacement. This is the exact bound of Clopper and Pearson for a finite
+    population: the largest number that still leaves a chance of 1 - `confidence` to see so few.
+    With none seen it is about 3 size / n (the rule of three).
 
     >>> most_hidden(0, 500, 95_000), most_hidden(2, 500, 95_000), most_hidden(3, 10, 10)
     (565, 1188, 3)
@@ -127,10 +135,10 @@ def most_hidden(seen: int, n: int, size: int, confidence: float = CONFIDENCE) ->
 
 
 def _at_most(seen: int, n: int, kind: int, size: int) -> float:
-    """Chance of at most `seen` of a kind among `n` of `size`, of which `kind` are: hypergeometric."""
+    """Chance to draw at most `seen` of `kind` crystals with `n` of `size`: hypergeometric."""
     every = _log_ways(size, n)
-    terms = [_log_ways(kind, j) + _log_ways(size - kind, n - j) - every
-             for j in range(max(0, n - size + kind), min(seen, kind) + 1)]  # fmt: skip
+    drawn = range(max(0, n - size + kind), min(seen, kind) + 1)
+    terms = [_log_ways(kind, j) + _log_ways(size - kind, n - j) - every for j in drawn]
     return math.fsum(math.exp(term) for term in terms)
 
 
@@ -140,15 +148,18 @@ def _log_ways(n: int, k: int) -> float:
 
 @dataclass
 class Errors:
-    """Full less cheap score of the audited crystals, lent to those of similar cheap score that were set aside."""
+    """Errors of the cheap scores: full less cheap score of the audited crystals.
+
+    Each crystal set aside borrows the errors of the audited crystals nearest to it in cheap score.
+    """
 
     sample: Sample
     _cheap: Scores = field(init=False)
     _error: Scores = field(init=False)
     _aside: Scores = field(init=False)
     _start: NDArray[np.int64] = field(init=False)
-    """(n - width + 2,) where in `_aside` those begin to whom this audited crystal and the next ones
-    are nearest."""
+    """(n - width + 2,) positions in `_aside`: from here this audited crystal and the next ones are
+    the nearest."""
 
     def __post_init__(self) -> None:
         order = np.argsort(self.sample.cheap, kind="stable")
@@ -161,16 +172,19 @@ class Errors:
 
     @property
     def width(self) -> int:
-        """How many audited crystals lend their errors to each crystal set aside."""
+        """Number of audited crystals that lend their errors to each crystal set aside."""
         return min(NEIGHBOURS, len(self._cheap))
 
     def by_audited(self, mark: float) -> Scores:
-        """(n,) expected number of crystals set aside that beat a mark, by the audited crystal whose error lets them."""
+        """(n,) expected number of crystals set aside that beat a mark, by the audited crystal.
+
+        Each audited crystal is charged with those that beat the mark by its error.
+        """
         lent = np.zeros(len(self._cheap))
         for first, (begin, end) in enumerate(zip(self._start, self._start[1:], strict=False)):
             if begin < end:
                 near = slice(first, first + self.width)
-                with np.errstate(invalid="ignore"):  # -inf less -inf: nobody can tell, and it beats nothing
+                with np.errstate(invalid="ignore"):  # -inf less -inf is NaN, which beats nothing
                     needed = mark - self._error[near]
                 lent[near] += (end - begin) - np.searchsorted(self._aside[begin:end], needed)
         return lent / max(self.width, 1)

@@ -1,4 +1,4 @@
-"""The ledger: what it names is whole, and tampering is seen."""
+"""The ledger: the files it names are whole, and tampering is seen."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ TABLE = pa.table({"x": [1, 2, 3]})
 
 
 def filled(folder: Path, n: int = 3) -> Ledger:
-    book = Ledger(folder)
+    ledger = Ledger(folder)
     for k in range(n):
-        book.commit("part", f"{k}", {f"parts/{k}.parquet": TABLE}, {"scored": 3})
-    return book
+        ledger.commit("part", f"{k}", {f"parts/{k}.parquet": TABLE}, {"scored": 3})
+    return ledger
 
 
 def test_a_second_reader_sees_what_was_committed(tmp_path: Path) -> None:
-    book = filled(tmp_path)
+    ledger = filled(tmp_path)
     again = Ledger(tmp_path)
-    assert again.all("part") == book.all("part")
+    assert again.all("part") == ledger.all("part")
     record = again.find("part", "1")
     assert record is not None
     assert again.read(record, "parts/1.parquet").equals(TABLE)
 
 
 def test_a_later_record_replaces_the_earlier_one_of_its_key(tmp_path: Path) -> None:
-    book = filled(tmp_path)
-    book.commit("part", "1", {}, {"scored": 9})
+    ledger = filled(tmp_path)
+    ledger.commit("part", "1", {}, {"scored": 9})
     found = Ledger(tmp_path).find("part", "1")
     assert found is not None
     assert found.counts == {"scored": 9}
@@ -52,15 +52,15 @@ def test_files_named_by_their_content_never_collide(tmp_path: Path) -> None:
 
 
 def test_check_finds_what_is_changed_or_gone(tmp_path: Path) -> None:
-    book = filled(tmp_path)
-    assert book.check() == 3
+    ledger = filled(tmp_path)
+    assert ledger.check() == 3
     path = tmp_path / "parts" / "2.parquet"
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(Failure, match=r"2\.parquet has sha256"):
-        book.check()
+        ledger.check()
     path.unlink()
     with pytest.raises(Failure, match="gone"):
-        book.check()
+        ledger.check()
 
 
 def test_litter_of_a_crash_is_ignored(tmp_path: Path) -> None:
@@ -107,15 +107,15 @@ def test_a_changed_log_is_refused(tmp_path: Path, damage: str) -> None:
 
 @pytest.mark.parametrize("position", [0, 30, 100, -9])
 def test_a_flipped_bit_in_a_part_is_refused(tmp_path: Path, position: int) -> None:
-    book = filled(tmp_path)
+    ledger = filled(tmp_path)
     path = tmp_path / "parts" / "1.parquet"
     content = bytearray(path.read_bytes())
     content[position] ^= 4
     path.write_bytes(content)
-    record = book.find("part", "1")
+    record = ledger.find("part", "1")
     assert record is not None
     with pytest.raises(Failure, match="sha256") as caught:
-        book.read(record, "parts/1.parquet")
+        ledger.read(record, "parts/1.parquet")
     assert caught.value.code is Exit.DISK
 
 
