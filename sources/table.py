@@ -202,10 +202,14 @@ def _without_ragged_rows(table: pa.Table, layout: str, name: str) -> tuple[pa.Ta
     species = _lengths(table, "atomic_numbers")
     wrong = np.select(
         [cells != 9, places != 3 * sites, ~_species_fit(table, own, sites, species), ~_texts_fit(table)],
-        ["the lattice needs 9 values", "positions need 3 values per site", "species do not fit the sites",
-         f"id missing, or a text longer than {MAX_TEXT} characters"],
+        [
+            "the lattice needs 9 values",
+            "positions need 3 values per site",
+            "species do not fit the sites",
+            f"id missing, or a text longer than {MAX_TEXT} characters",
+        ],
         "",
-    )  # fmt: skip
+    )
     rows = np.flatnonzero(wrong != "")
     if not len(rows):
         return table, []

@@ -163,7 +163,7 @@ def _optimade(source: OptimadeSource, pace: Pace | None) -> Iterator[Reader]:
                 Shard(found.filter, found.expected)
                 for found in shards.split(client, query, asked, min(source.shard_size, asked.max_window or MAX_SHARD))
             ],
-            walk=lambda text, resume: optimade.pages(client, replace(query, part=text), asked, resume),
+            walk=lambda text, resume: optimade.pages(client, replace(query, shard_filter=text), asked, resume),
             announced=lambda: optimade.announced(client, query, asked),
             secrets=tuple(headers.values()),
         )

@@ -30,7 +30,7 @@ from assay.sources.crystals import Crystals
 from assay.sources.databases.client import Client, Reply, SourceRefused
 from assay.sources.databases.numbered_pages import PageContent, Window, walk
 from assay.sources.databases.optimade_entries import entries_to_crystals, entry_id
-from assay.sources.databases.paging import Page, Resume
+from assay.sources.databases.paging import Page, Resume, check_limits
 from assay.sources.databases.providers import PROVIDERS, Provider
 from assay.sources.databases.trust import printable
 from assay.sources.quarantine import Quarantined, Reason, Stage
@@ -80,12 +80,7 @@ class AfluxQuery:
 
     def __post_init__(self) -> None:
         _check_matchbook(self.matchbook)
-        if self.page_limit is not None and not 1 <= self.page_limit <= MAX_PAGE:
-            raise ValueError(f"page_limit is {self.page_limit}, 1 to {MAX_PAGE} accepted")
-        for name in ("max_entries", "max_sites"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}, at least 1 accepted")
+        check_limits(MAX_PAGE, page_limit=self.page_limit, max_entries=self.max_entries, max_sites=self.max_sites)
 
 
 def connect(provider: Provider = PROVIDER, **limits: Any) -> Client:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from assay.sources.databases.paging import check_limits
 from assay.sources.elements import NUMBERS
 from assay.sources.sift import MAX_SITES
 
@@ -94,12 +95,7 @@ class MPQuery:
         object.__setattr__(self, "search", {**checked, "deprecated": False, "include_gnome": gnome})
         object.__setattr__(self, "include_gnome", gnome)
         object.__setattr__(self, "thermo_type", thermo_type)
-        if self.page_limit is not None and not 1 <= self.page_limit <= MAX_PAGE:
-            raise ValueError(f"page_limit is {self.page_limit}, 1 to {MAX_PAGE} accepted")
-        for name in ("max_entries", "max_sites"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}, at least 1 accepted")
+        check_limits(MAX_PAGE, page_limit=self.page_limit, max_entries=self.max_entries, max_sites=self.max_sites)
 
     def contradiction(self, row: Mapping[str, Any], elements: set[str], nsites: int) -> str:
         """Say how a row of the summary page contradicts the criteria; empty when it does not.

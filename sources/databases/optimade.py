@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 from assay.sources.crystals import Crystals
 from assay.sources.databases.client import (
@@ -33,16 +30,24 @@ from assay.sources.databases.filters.grammar import check_dialect, validate_filt
 from assay.sources.databases.optimade_entries import (
     NEWER_FIELDS,
     STRUCTURE_FIELDS,
-    entries_of,
     entries_to_crystals,
     entry_id,
 )
-from assay.sources.databases.pace import Pace
+from assay.sources.databases.optimade_query import (
+    Query,
+    announced,
+    announced_count,
+    brief,
+    connect,
+    first_url,
+    meta_number,
+    reply_entries,
+    with_parameter,
+)
 from assay.sources.databases.paging import CursorExpired, End, Page, Resume, Walk
 from assay.sources.databases.providers import Provider, resolve
 from assay.sources.databases.salvage import MAX_LOST, Fragment, salvage
 from assay.sources.quarantine import Quarantined, Reason, Stage
-from assay.sources.sift import MAX_SITES
 
 __all__ = ["CursorExpired", "End", "FilterIgnored", "Page", "Query", "Resume", "announced", "connect", "pages"]
 
@@ -54,65 +59,6 @@ FEW_MISSES = 2
 
 class FilterIgnored(SourceRefused):
     """The server sends rows that its filter excludes, so its answer may lack others."""
-
-
-@dataclass(frozen=True)
-class Query:
-    """A request to an OPTIMADE server.
-
-    Raises:
-        ValueError: for an invalid filter (the message points at the character) or a limit below 1.
-    """
-
-    filter: str = ""
-    """OPTIMADE filter; empty asks for everything."""
-    part: str = ""
-    """Filter of one shard, sent in place of `filter`; rows are judged by `filter` alone."""
-    response_fields: tuple[str, ...] = ()
-    """Further numeric properties to carry as float columns of the same names."""
-    page_limit: int | None = None
-    """Entries per page; None takes the provider's."""
-    max_entries: int | None = None
-    """Stop after this many entries; None takes all."""
-    max_sites: int = MAX_SITES
-    """Larger cells go to quarantine."""
-
-    def __post_init__(self) -> None:
-        validate_filter(self.filter)
-        validate_filter(self.part)
-        for name in ("page_limit", "max_entries", "max_sites"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}, at least 1 accepted")
-        for name in self.response_fields:
-            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-                raise ValueError(f"response field {name!r:.80} is no property name: letters, digits and '_' accepted")
-
-
-def connect(
-    provider: Provider, headers: Mapping[str, str] | None = None, pace: Pace | None = None, **limits: Any
-) -> Client:
-    """Open a client with the interval and timeout the provider needs; `limits` go to `Client`.
-
-    Clients of one host share a `pace`.
-    """
-    own = {"min_interval_s": provider.min_interval_s, "timeout_s": provider.timeout_s}
-    return Client(provider.base_url, headers=headers, local=provider.local, pace=pace, **{**own, **limits})
-
-
-def announced(client: Client, query: Query, provider: Provider | None = None) -> int | None:
-    """Ask how many entries match, without fetching them; None when the server does not say."""
-    provider = provider or resolve(client.base_url)
-    check_dialect(provider, query.filter)
-    url = _first_url(client, query.filter, ("nelements",), 1)
-    try:
-        reply = client.get_json(url)
-    except SourceDown as error:
-        if error.status < 500:
-            raise
-        reply = client.get_json(_with(url, "page_offset", 1), retries=1)  # the first entry may be the broken one
-    _entries(reply)
-    return _count(reply.json, "data_returned")
 
 
 def pages(
@@ -156,7 +102,7 @@ class _Pull:
         self.n_lost = int(state.get("lost") or 0)
         self.announced: int | None = None
         self.resumed = resume is not None  # until the first page is there
-        self.url = self.first = _first_url(client, query.part or query.filter, self.fields, self.limit)
+        self.url = self.first = first_url(client, query.shard_filter or query.filter, self.fields, self.limit)
 
     def page(self, url: str) -> Page:
         """Fetch one page and decide whether it is the last."""
@@ -185,10 +131,10 @@ class _Pull:
         following: str | None,
         lost: Mapping[int, str] | None = None,
     ) -> Page:
-        origin = _brief(url)
+        origin = brief(url)
         crystals, quarantined = self._convert(entries, origin)
         undelivered = [
-            Quarantined(f"{self.provider.id}/?{offset}@{origin}", origin, Stage.PULL, Reason.SERVER_ERROR, _brief(why))
+            Quarantined(f"{self.provider.id}/?{offset}@{origin}", origin, Stage.PULL, Reason.SERVER_ERROR, brief(why))
             for offset, why in (lost or {}).items()
         ]
         self.resumed = False
@@ -208,9 +154,9 @@ class _Pull:
 
     def _entries(self, reply: Reply) -> list[Any]:
         """Entries of a reply; its `data_returned` and `request_delay` are taken note of."""
-        entries = _entries(reply)
-        self.client.pace.slow_down(_number(reply.json, "request_delay") or 0.0)
-        self.announced = _count(reply.json, "data_returned")
+        entries = reply_entries(reply)
+        self.client.pace.slow_down(meta_number(reply.json, "request_delay") or 0.0)
+        self.announced = announced_count(reply.json, "data_returned")
         return entries
 
     def _window(self, error: SourceDown | ReplyTooLarge) -> range:
@@ -226,18 +172,18 @@ class _Pull:
         """Put a page together from the entries that the server can deliver."""
         saved = salvage(self._fragment, window, error, self.walk.seen, MAX_LOST - self.n_lost)
         self.n_lost += len(saved.lost)
-        url = _with(_with(self.url, "page_offset", window.start), "page_limit", len(window))
-        behind = _with(_with(self.url, "page_offset", window.stop), "page_limit", self.limit)
+        url = with_parameter(with_parameter(self.url, "page_offset", window.start), "page_limit", len(window))
+        behind = with_parameter(with_parameter(self.url, "page_offset", window.stop), "page_limit", self.limit)
         entries = [entry for fragment in saved.fragments for entry in fragment.entries]
         digest = hashlib.sha256("".join(fragment.sha256 for fragment in saved.fragments).encode()).hexdigest()
         return self._page(entries, shown(url), digest, None if saved.ended else behind, saved.lost)
 
     def _fragment(self, offset: int, limit: int, retries: int | None) -> Fragment:
-        url = _with(_with(self.url, "page_offset", offset), "page_limit", limit)
+        url = with_parameter(with_parameter(self.url, "page_offset", offset), "page_limit", limit)
         reply = self.client.get_json(url, retries=retries)
         entries = self._entries(reply)
         more = self._next(reply.json, url) is not None
-        return Fragment(entries, self._names(entries, _brief(reply.url)), reply.sha256, more=more)
+        return Fragment(entries, self._names(entries, brief(reply.url)), reply.sha256, more=more)
 
     def _fetch(self, url: str) -> Reply:
         """Get a page, asking for less where the server or the size limit refuses."""
@@ -257,7 +203,7 @@ class _Pull:
                 self.full = self.limit if isinstance(error, SourceRefused) else self.full
                 self.walk.shrink(self.limit)
                 log.warning("%s; trying page_limit %d", error, self.limit)
-                url = _with(url, "page_limit", self.limit)
+                url = with_parameter(url, "page_limit", self.limit)
 
     def _drop_newer_fields(self, error: Exception) -> bool:
         """Stop asking for OPTIMADE 1.3 properties where the server refuses them; True if it did."""
@@ -266,7 +212,7 @@ class _Pull:
             return False
         self.older = True
         self.fields = self._asked_fields()
-        self.first = _first_url(self.client, self.query.part or self.query.filter, self.fields, self.limit)
+        self.first = first_url(self.client, self.query.shard_filter or self.query.filter, self.fields, self.limit)
         return True
 
     def _asked_fields(self) -> tuple[str, ...]:
@@ -321,40 +267,3 @@ class _Pull:
             for name in crystals.ids[contradictory]
         ]
         return (crystals.select(~contradictory) if contradictory.any() else crystals), quarantined
-
-
-def _first_url(client: Client, text: str, fields: Sequence[str], limit: int) -> str:
-    root = client.base_url if re.search(r"/v\d+(\.\d+)*$", client.base_url) else f"{client.base_url}/v1"
-    params = {"response_fields": ",".join(fields), "page_limit": limit}
-    asked = {"filter": text, **params} if text.strip() else params
-    return f"{root}/structures?{urlencode(asked, quote_via=quote)}"
-
-
-def _with(url: str, name: str, value: int) -> str:
-    if re.search(rf"[?&]{name}=", url):
-        return re.sub(rf"([?&]{name}=)[^&#]*", rf"\g<1>{value}", url)
-    return url + ("&" if "?" in url else "?") + f"{name}={value}"
-
-
-def _brief(url: str) -> str:
-    """Page address as provenance: every row carries it, so the long list of fields is left out."""
-    return re.sub(r"([?&])response_fields=[^&\s]*&?", r"\1", url).rstrip("?&")
-
-
-def _entries(reply: Reply) -> list[Any]:
-    try:
-        return entries_of(reply.json)
-    except SourceRefused as error:
-        raise SourceRefused(f"{reply.url}: {error}") from None
-
-
-def _count(document: Any, name: str) -> int | None:
-    value = _number(document, name)
-    return None if value is None else math.ceil(value)
-
-
-def _number(document: Any, name: str) -> float | None:
-    meta = document.get("meta")
-    value = meta.get(name) if isinstance(meta, dict) else None
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12
-    return value if usable else None

@@ -221,5 +221,20 @@ def ids_of(pages: Iterable[Page]) -> set[str]:
     return {name for page in pages for name in (*page.crystals.ids.tolist(), *(row.id for row in page.quarantined))}
 
 
+def check_limits(max_page: int | None = None, **limits: int | None) -> None:
+    """Check that each limit of a query is at least 1, and `page_limit` at most `max_page`.
+
+    None stands for no limit.
+
+    Raises:
+        ValueError: with the name of the wrong limit.
+    """
+    for name, value in limits.items():
+        if name == "page_limit" and max_page is not None and value is not None and not 1 <= value <= max_page:
+            raise ValueError(f"page_limit is {value}, 1 to {max_page} accepted")
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}, at least 1 accepted")
+
+
 def _bare(address: str) -> str:
     return address.partition("://")[2].partition("#")[0] or address

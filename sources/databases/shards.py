@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from assay.sources.databases.client import Client, SourceDown, SourceRefused
 from assay.sources.databases.filters.grammar import check_dialect, validate_filter
-from assay.sources.databases.optimade import Query, announced
+from assay.sources.databases.optimade_query import Query, announced
 from assay.sources.databases.providers import Provider
 
 log = logging.getLogger(__name__)

@@ -144,7 +144,7 @@ def test_shares_will_do_where_the_composition_is_missing(rows: list[Row]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("change", "reason", "told"),
+    ("change", "reason", "expected"),
     [
         ({"geometry": None}, Reason.MALFORMED, "lattice_vectors is missing"),
         ({"geometry": "1,2,3"}, Reason.MALFORMED, "alpha, beta, gamma"),
@@ -167,7 +167,7 @@ def test_shares_will_do_where_the_composition_is_missing(rows: list[Row]) -> Non
         ({"auid": "a\nb"}, Reason.MALFORMED, "printable"),
     ],
 )
-def test_a_broken_row_is_a_record_and_harms_no_other(change: Row, reason: Reason, told: str) -> None:
+def test_a_broken_row_is_a_record_and_harms_no_other(change: Row, reason: Reason, expected: str) -> None:
     sound = {
         "auid": "aflow:1",
         "geometry": "4,4,4,90,90,90",
@@ -180,7 +180,7 @@ def test_a_broken_row_is_a_record_and_harms_no_other(change: Row, reason: Reason
     assert len(set(names)) == 3
     (record,) = [row for row in quarantined if row.id == names[1]]
     assert record.reason is reason
-    assert told in record.message
+    assert expected in record.message
     assert {row.id for row in quarantined} == set(names[1:])
 
 

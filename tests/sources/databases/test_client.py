@@ -163,10 +163,10 @@ def test_credentials_reach_their_origin_and_nothing_else(caplog: pytest.LogCaptu
                 client.get_json(page(server))
             with pytest.raises(UnsafeReply):
                 client.get_json(page(elsewhere))
-            told = repr(client) + repr(vars(client)) + repr(caught.value) + caplog.text
+            shown = repr(client) + repr(vars(client)) + repr(caught.value) + caplog.text
         assert [headers["x-api-key"] for _, headers in server.requests] == [SECRET, SECRET]
         assert elsewhere.requests == []
-    assert SECRET not in told
+    assert SECRET not in shown
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_public_and_private_addresses_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "headers", "told"),
+    ("url", "headers", "expected"),
     [
         ("https://oqmd.org", {"x-api-key": SECRET + "\n"}, "printable"),
         (f"https://me:{SECRET}@oqmd.org", {}, "no password"),
@@ -242,8 +242,10 @@ def test_public_and_private_addresses_are_told_apart() -> None:
         ("http://oqmd.org", {"x-api-key": SECRET}, "unencrypted"),
     ],
 )
-def test_bad_headers_and_urls_are_refused_without_quoting_secrets(url: str, headers: dict[str, str], told: str) -> None:
-    with pytest.raises(ValueError, match=told) as caught:
+def test_bad_headers_and_urls_are_refused_without_quoting_secrets(
+    url: str, headers: dict[str, str], expected: str
+) -> None:
+    with pytest.raises(ValueError, match=expected) as caught:
         Client(url, headers=headers)
     assert SECRET not in str(caught.value)
 

@@ -99,7 +99,7 @@ def test_only_the_fields_and_rows_asked_for_are_requested(docs: list[Doc]) -> No
 
 
 @pytest.mark.parametrize(
-    ("criteria", "told"),
+    ("criteria", "expected"),
     [
         ({}, "criteria are empty"),
         ({"deprecated": False, "include_gnome": True}, "criteria are empty"),
@@ -123,8 +123,8 @@ def test_only_the_fields_and_rows_asked_for_are_requested(docs: list[Doc]) -> No
         ([], "names with values"),
     ],
 )
-def test_criteria_that_ask_for_everything_or_nothing_are_refused(criteria: Any, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_criteria_that_ask_for_everything_or_nothing_are_refused(criteria: Any, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
         MPQuery(criteria)
 
 

@@ -146,7 +146,7 @@ def test_foreign_next_of_a_misconfigured_server_is_not_followed(entries: list[En
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ('elements HAS "Nb', "at character 14"),
         ("nelements==2", "at character 11"),
@@ -156,8 +156,8 @@ def test_foreign_next_of_a_misconfigured_server_is_not_followed(entries: list[En
         ("nelements=" + "2" * 20_000, "10000"),
     ],
 )
-def test_a_broken_filter_is_refused_with_its_place(text: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_a_broken_filter_is_refused_with_its_place(text: str, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
         Query(text)
 
 
@@ -175,24 +175,24 @@ def test_a_server_that_ignores_the_filter_is_given_up(entries: list[Entry]) -> N
 
 def test_a_lie_on_a_later_page_goes_to_quarantine(entries: list[Entry]) -> None:
     honest = [entry for entry in entries if "O" in entry["attributes"]["elements"]][:200]
-    liar = next(entry for entry in entries if "O" not in entry["attributes"]["elements"])
-    forged = copy.deepcopy(liar)
+    contradictory = next(entry for entry in entries if "O" not in entry["attributes"]["elements"])
+    forged = copy.deepcopy(contradictory)
     forged["attributes"]["elements"] = ["O"]  # what the entry claims does not count, its sites do
-    with FaultServer([*honest, liar, {**forged, "id": "forged"}], faults=["ignore-filter"]) as server:
+    with FaultServer([*honest, contradictory, {**forged, "id": "forged"}], faults=["ignore-filter"]) as server:
         found = pull(server.url, Query('elements HAS "O"', page_limit=100))
     assert len(ids(found)) == 200
-    assert {row.id for row in found[-1].quarantined} == {f"local/{liar['id']}", "local/forged"}
+    assert {row.id for row in found[-1].quarantined} == {f"local/{contradictory['id']}", "local/forged"}
     assert {row.reason for row in found[-1].quarantined} == {Reason.FILTER_MISMATCH}
 
 
 def test_one_lie_on_a_small_first_page_does_not_condemn_the_server(entries: list[Entry]) -> None:
     honest = [entry for entry in entries if "O" in entry["attributes"]["elements"]][:12]
-    liar = next(entry for entry in entries if "O" not in entry["attributes"]["elements"])
-    with FaultServer([liar, *honest], faults=["ignore-filter"]) as server:
+    contradictory = next(entry for entry in entries if "O" not in entry["attributes"]["elements"])
+    with FaultServer([contradictory, *honest], faults=["ignore-filter"]) as server:
         (page,) = pull(server.url, Query('elements HAS "O"'))
     assert len(page.crystals) == 12
     assert [row.reason for row in page.quarantined] == [Reason.FILTER_MISMATCH]
-    with FaultServer([liar], faults=["ignore-filter"]) as server, pytest.raises(FilterIgnored):
+    with FaultServer([contradictory], faults=["ignore-filter"]) as server, pytest.raises(FilterIgnored):
         pull(server.url, Query('elements HAS "O"'))
 
 

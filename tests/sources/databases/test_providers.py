@@ -186,9 +186,11 @@ def test_numbers_are_found_where_each_provider_keeps_them(
 
 
 def test_oqmd_is_asked_for_what_its_recorded_server_can_filter(data: Path) -> None:
-    told = json.loads((data / "optimade/oqmd_qmpy/optimade_info_structures.json").read_text())["data"]["properties"]
-    assert {path[0] for known in PROVIDERS["oqmd"].properties for path in known.paths} <= set(told)
-    for name, facts in told.items():
+    described = json.loads((data / "optimade/oqmd_qmpy/optimade_info_structures.json").read_text())["data"][
+        "properties"
+    ]
+    assert {path[0] for known in PROVIDERS["oqmd"].properties for path in known.paths} <= set(described)
+    for name, facts in described.items():
         if facts["_oqmd_queryable"]:
             check_dialect(PROVIDERS["oqmd"], f"{name}=1")
         else:

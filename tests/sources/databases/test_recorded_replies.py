@@ -88,7 +88,7 @@ def test_a_single_entry_is_a_list_of_one(data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "expected"),
     [
         ("hea_recorded/aflow_org_API_optimade.json", "400"),
         ("hea_recorded/api_mpds_io.json", "ANY not supported"),
@@ -97,8 +97,8 @@ def test_a_single_entry_is_a_list_of_one(data: Path) -> None:
         ("optimade_gateway/index.json", "404 .*Not Found"),
     ],
 )
-def test_error_bodies_say_what_went_wrong(data: Path, name: str, told: str) -> None:
-    with pytest.raises(SourceRefused, match=told):
+def test_error_bodies_say_what_went_wrong(data: Path, name: str, expected: str) -> None:
+    with pytest.raises(SourceRefused, match=expected):
         entries_of(reply(data / "optimade" / name))
 
 
@@ -122,9 +122,9 @@ class Recorded(Loopback):
 def test_no_recorded_file_is_left_unread(data: Path) -> None:
     folder = data / "optimade"
     rows = set((folder / "aflow_recorded").glob("*"))  # tests/sources/test_aflux.py
-    told = {folder / "oqmd_qmpy" / f"optimade_{name}.json" for name in ("info", "info_structures", "links")}
+    descriptions = {folder / "oqmd_qmpy" / f"optimade_{name}.json" for name in ("info", "info_structures", "links")}
     other = {folder / "hea_recorded" / "_query.json", folder / "optimade_gateway" / "README.md"}
-    assert {path for path in folder.rglob("*") if path.is_file()} == {*recorded(data), *rows, *told, *other}
+    assert {path for path in folder.rglob("*") if path.is_file()} == {*recorded(data), *rows, *descriptions, *other}
 
 
 @pytest.mark.parametrize(
