@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,14 +48,12 @@ def test_make_targets_exist(document: str, arguments: list[str]) -> None:
 
 @pytest.mark.parametrize(("document", "arguments"), lines_of("assay"), ids=named)
 def test_arguments_are_understood(document: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    import typer.main
-
-    from assay.screening.commands.cli import app
+    from assay.screening.commands import cli
 
     monkeypatch.chdir(ROOT)
     if arguments[0].startswith("-"):
         return
-    command = typer.main.get_command(app).commands[arguments[0]]  # type: ignore[attr-defined]
+    command: Any = cli.load(arguments[0])
     rest = arguments[1:]
     while hasattr(command, "commands"):  # `assay model import`
         command, rest = command.commands[rest[0]], rest[1:]
@@ -100,7 +99,7 @@ def is_offline(arguments: list[str]) -> bool:
     """Neither live sources, nor Ray, nor a training or what follows it, nor files the reader is meant to bring."""
     if arguments[0] in ("train", "evaluate", "study", "tune", "model", "pull") or "ray" in arguments:
         return False
-    own = [word for word in arguments[1:] if re.search(r"\.(yaml|cif|vasp|extxyz)$", word)]
     if arguments[0] == "run":
-        return own == ["configs/quickstart.yaml"]
+        return arguments[1] == "quickstart"
+    own = [word for word in arguments[1:] if re.search(r"\.(cif|vasp|extxyz)$", word)]
     return all((ROOT / word).exists() for word in own)
