@@ -233,7 +233,6 @@ def predict(
     import numpy as np
     import torch
 
-    from assay.models.ensemble.reading import micro_batches
     from assay.models.networks.batch import Batch
     from assay.models.networks.inputs import GraphInputs
 
@@ -242,7 +241,7 @@ def predict(
         for start in range(0, len(crystals), batch):
             graphs = build(crystals[start : start + batch])
             whole = graphs.weights is None  # as it is: to select from a full graph builds its angles anew, by our rule
-            for rows in [np.arange(len(graphs))] if whole else micro_batches(GraphInputs(graphs)):
+            for rows in [np.arange(len(graphs))] if whole else GraphInputs(graphs).micro_batches():
                 (scaled,) = network(Batch.of(graphs if whole else graphs.select(rows))).values()
                 said[start + rows] = scaled.numpy()
     return said
@@ -259,7 +258,7 @@ def trained(folder: Path, what: str, crystals: Crystals) -> dict[str, Any]:
 
     kept = checkpoint.read(folder)
     assert isinstance(kept.spec, graphs.GraphSpec), f"{folder} reads pictures"
-    angles, spec = kept.name in registry.NEEDS_ANGLES, replace(kept.spec, angles=False)
+    angles, spec = registry.MODELS[kept.name].reads.angles, replace(kept.spec, angles=False)
     counts = {"full": 0, "merged": 0}
 
     def build(part: Crystals, *, merge: bool) -> Graphs:
@@ -356,13 +355,12 @@ def _full_size(crystals: Crystals) -> tuple[float, float, float]:
     from assay.featurize import graphs
     from assay.featurize.quotient import of_crystals
     from assay.models.ensemble.frozen import freeze
-    from assay.models.ensemble.reading import micro_batches
     from assay.models.networks.alignn import ALIGNN
     from assay.models.networks.batch import Batch
     from assay.models.networks.inputs import GraphInputs
 
     merged = of_crystals(graphs.build(crystals, graphs.GraphSpec(k=NEIGHBOURS)), angles=True)
-    batches = [Batch.of(merged.select(rows)) for rows in micro_batches(GraphInputs(merged))]
+    batches = [Batch.of(merged.select(rows)) for rows in GraphInputs(merged).micro_batches()]
     torch.manual_seed(0)
     twin = freeze(ALIGNN(batches[0].x.shape[1], ["y"]).eval())
     with torch.inference_mode():

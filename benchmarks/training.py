@@ -200,7 +200,7 @@ def ours(name: str, sizes: dict[str, Any], crystals: Crystals, target: Any, batc
     from assay.models.networks import registry
     from assay.models.training.recipe import Recipe
 
-    full = graphs.build(crystals, _spec(angles=name in registry.NEEDS_ANGLES))
+    full = graphs.build(crystals, _spec(angles=registry.MODELS[name].reads.angles))
     merged = quotient(full, Recipe.quotient)
     bare = graphs.build(crystals, _spec(angles=False))
     return {
@@ -228,7 +228,7 @@ def _our_training(
 
     def step(rows: Any) -> float:
         chosen = built.select(rows)
-        chosen = chosen.with_angles() if name in registry.NEEDS_ANGLES else chosen
+        chosen = chosen.with_angles() if registry.MODELS[name].reads.angles else chosen
         share = {"y": weight[rows].sum()}
         optimizer.zero_grad(set_to_none=True)
         loss = optimise.masked_loss(network(Batch.of(chosen)), {"y": truth[rows]}, weight[rows], share, "l1")

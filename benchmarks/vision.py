@@ -51,7 +51,7 @@ def adapted(backbone: str, data: Path) -> tuple[Any, Any]:
 
     view = ViewSpec(random=3, supercells=((1, 1, 1), (2, 2, 1)))
     torch.manual_seed(0)
-    network = registry.create("vit", registry.shape(view), ["y"], backbone=backbone)
+    network = registry.create("vit", view.shape, ["y"], backbone=backbone)
     shown = pictured(data, view, 6)
     lora.adapt(network, Lora(rank=16, alpha=32.0, dropout=0.1, layers=("attn.qkv",)))
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=1e-2)
@@ -78,11 +78,10 @@ def told(title: str, network: Any, shown: Any, pictures: int, repeat: int) -> Ra
     import torch
 
     from assay.featurize.pictures import augment
-    from assay.models.networks import vision
 
     scenes = augment.select(shown.scenes, np.arange(min(pictures, len(shown.scenes))), np.array([0, pictures]))
     half = copy.deepcopy(network)
-    vision.lower(half)
+    half.lower()
     found: dict[str, Any] = {}
     contestants = readers(network, half, scenes, shown.spec, found)
     rates = race(contestants, len(scenes), repeat)

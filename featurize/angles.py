@@ -72,7 +72,7 @@ def _directions(vector):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _fill(begin, end, into, pointer, unit, edge, other, cosine):  # type: ignore[no-untyped-def]
-    """Write the triplets of atoms `begin` to `end`, an edge at a time: the edge itself is stepped over, not tested."""
+    """Write the triplets of atoms `begin` to `end`, an edge at a time."""
     for v in range(begin, end):
         first, n = into[v], into[v + 1] - into[v] - 1
         ux, uy, uz = unit[0, first : first + n + 1], unit[1, first : first + n + 1], unit[2, first : first + n + 1]

@@ -40,7 +40,7 @@ def width(name: str) -> int:
 def features(
     name: str, species_ptr: NDArray[np.int64], numbers: NDArray[np.uint8], occupancy: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """(N, width) occupancy-weighted mean of the element rows on each site, with the site's total occupancy last.
+    """(N, width) occupancy-weighted mean of the element rows on each site, then its occupancy.
 
     A vacancy is visible only through the last column: the mean alone would forget it. Occupancies
     are rounded to 5 decimals first, because float32 sums of fractions read 1.0000001.
@@ -48,8 +48,7 @@ def features(
     Raises:
         ValueError: for an element the table does not hold.
     """
-    if len(numbers) and numbers.max() > elements.HEAVIEST:
-        raise ValueError(f"no properties for atomic number {numbers.max()}; the table ends at {elements.HEAVIEST}")
+    elements.check(numbers)
     table = TABLES[name]()
     share = np.round(occupancy.astype(np.float64), 5).astype(np.float32)
     if len(numbers) == len(species_ptr) - 1:  # one species per site: nothing to average

@@ -28,8 +28,15 @@ def names() -> list[str]:
     orbitals = [f"share of valence {shell[0]}" for shell in _SHELLS]
     shares = [f"share of {symbol}" for symbol in SYMBOLS[1 : elements.HEAVIEST + 1]]
     norms = [f"{p}-norm" for p in NORMS]
-    return ["number of elements", *norms, *of_elements, *orbitals, "mean ionic character", "largest ionic character",
-            *shares]  # fmt: skip
+    return [
+        "number of elements",
+        *norms,
+        *of_elements,
+        *orbitals,
+        "mean ionic character",
+        "largest ionic character",
+        *shares,
+    ]
 
 
 def features(composition: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -38,8 +45,7 @@ def features(composition: NDArray[np.float64]) -> NDArray[np.float32]:
     Raises:
         ValueError: for an element the property table does not hold.
     """
-    if composition[:, elements.HEAVIEST + 1 :].any():
-        raise ValueError(f"no properties for elements beyond atomic number {elements.HEAVIEST}")
+    elements.check(np.flatnonzero(composition.any(axis=0)))
     share = composition[:, 1 : elements.HEAVIEST + 1]
     share = share / share.sum(axis=1, keepdims=True)
     table = elements.properties()[1:]
@@ -64,5 +70,5 @@ def features(composition: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 def _ionic_character(difference: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ionic share of a bond, 0 to 1, from the difference of Pauling electronegativities (Pauling, 1932)."""
+    """Ionic share of a bond, 0 to 1, from the difference of electronegativities (Pauling, 1932)."""
     return np.asarray(1 - np.exp(-(difference**2) / 4), dtype=np.float64)

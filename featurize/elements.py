@@ -13,6 +13,7 @@ ground-state configuration (NIST).
 import csv
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,16 @@ HEAVIEST = 103
 
 _TABLE = Path(__file__).with_name("elements.csv")
 _SHELLS = {"s": 2, "p": 6, "d": 10, "f": 14}
+
+
+def check(numbers: NDArray[Any]) -> None:
+    """Refuse atomic numbers without a row in the table.
+
+    Raises:
+        ValueError: when there is one.
+    """
+    if len(numbers) and numbers.max() > HEAVIEST:
+        raise ValueError(f"no properties for atomic number {numbers.max()}; the table ends at {HEAVIEST}")
 
 
 @cache
@@ -62,7 +73,7 @@ def unmeasured(name: str) -> tuple[int, ...]:
 
 @cache
 def standardised() -> NDArray[np.float32]:
-    """(104, p) properties with zero mean and unit deviation over the elements 1 to 103; row 0 is zero."""
+    """(104, p) properties with zero mean and unit deviation over elements 1 to 103; row 0 is 0."""
     table = properties()[1:]
     scaled = (table - table.mean(axis=0)) / table.std(axis=0)
     return np.vstack([np.zeros(table.shape[1]), scaled]).astype(np.float32)

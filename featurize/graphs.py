@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from assay.sources.crystals import Crystals, gather_ranges, join_pointers
 @dataclass(frozen=True)
 class GraphSpec:
     """Everything that changes a number in a graph. It is saved with every checkpoint."""
+
+    KEY: ClassVar[str] = "graph"
+    """Section of a recipe and of `model.json`."""
 
     neighbours: Literal["nearest", "radius"] = "nearest"
     """`nearest`: the k nearest atoms of every atom; `radius`: every atom within `cutoff`."""
@@ -46,10 +49,15 @@ class GraphSpec:
         if self.atom_features not in atoms.TABLES:
             raise ValueError(f"atom_features is {self.atom_features!r}, expected one of {sorted(atoms.TABLES)}")
 
+    @property
+    def shape(self) -> int:
+        """Width of the node features."""
+        return atoms.width(self.atom_features)
+
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """How many equal ones each node, edge and triplet of a quotient graph stands for (featurize/quotient.py)."""
+    """How many equal ones each node, edge and triplet of a quotient graph stands for."""
 
     node: NDArray[np.float32]
     """(N,) atoms of the crystal."""
@@ -61,7 +69,10 @@ class Weights:
 
 @dataclass(frozen=True, eq=False)
 class Graphs:
-    """Graphs of `n` crystals with `N` nodes, `E` directed edges and `T` triplets; edges ascend in target."""
+    """Graphs of `n` crystals with `N` nodes, `E` directed edges and `T` triplets.
+
+    Edges ascend in target.
+    """
 
     spec: GraphSpec
     """How the graphs were built."""
@@ -103,7 +114,7 @@ class Graphs:
         return atoms.features(self.spec.atom_features, self.species_ptr, self.numbers, self.occupancy)
 
     def shortest(self) -> NDArray[np.float32]:
-        """(n,) Å, shortest distance between two atoms of each crystal; infinity where it has no edge."""
+        """(n,) Å, shortest distance between two atoms of each crystal; infinity without edges."""
         out = np.full(len(self), np.inf, np.float32)
         owned = np.diff(self.edge_ptr) > 0
         if owned.any():
@@ -111,7 +122,9 @@ class Graphs:
         return out
 
     def select(self, rows: NDArray[Any]) -> Graphs:
-        """Graphs of the crystals at integer positions `rows`, renumbered; all of them in order are these graphs.
+        """Graphs of the crystals at integer positions `rows`, renumbered.
+
+        With all rows in order these graphs are returned as they are.
 
         The angles of a full graph are built anew, by our own rule.
         """
@@ -207,7 +220,7 @@ def join(parts: Sequence[Graphs]) -> Graphs:
 
 
 def build(crystals: Crystals, spec: GraphSpec, threads: int = 1) -> Graphs:
-    """Build the graphs of a batch of crystals, with so many threads; the result is the same for any number.
+    """Build the graphs of a batch of crystals; the number of threads changes no number.
 
     A crystal in `radius` mode may have nodes without edges. Two atoms at the same place make an
     edge of length zero, whose angles mean nothing: ask `Graphs.shortest` before a crystal goes to a

@@ -29,7 +29,7 @@ from assay.sources.crystals import Crystals
 
 IMAGES_AT_ONCE = 2**22
 """Images that are measured at once, about 200 bytes each."""
-_ABUNDANCE = 1.5
+ABUNDANCE = 1.5
 _GROWTH = 1.2
 """Longer steps than the compiled search takes: a search in vain costs a device a round of
 launches."""
@@ -39,7 +39,10 @@ _BEYOND = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class DeviceGraphs:
-    """Full graphs of `n` crystals on a device, as `assay.featurize.graphs.Graphs`; angles are made when asked for."""
+    """Full graphs of `n` crystals on a device, laid out as `assay.featurize.graphs.Graphs`.
+
+    Angles are made when they are asked for.
+    """
 
     spec: GraphSpec
     """How they were built."""
@@ -81,7 +84,7 @@ class DeviceGraphs:
         return torch.cat([summed[:, :-1] / summed[:, -1:], summed[:, -1:]], dim=1)
 
     def shortest(self) -> NDArray[np.float32]:
-        """(n,) Å, shortest distance between two atoms of each crystal; infinity where it has no edge."""
+        """(n,) Å, shortest distance between two atoms of each crystal; infinity without edges."""
         owner, _ = _spread(self.edge_ptr.diff())
         none = self.distance.new_full((len(self),), math.inf)
         return np.asarray(none.scatter_reduce(0, owner, self.distance, "amin").numpy(force=True), np.float32)
@@ -93,7 +96,7 @@ class DeviceGraphs:
         return pointer[self.node_ptr].diff()
 
     def angles(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The line graph as `assay.featurize.angles` lays it out: edge (T,), other (T,) int64, cosine (T,) float32."""
+        """The line graph: edge (T,) and other (T,) int64, cosine (T,) float32, as in `angles`."""
         into = self.into
         edge, place = _spread(into.diff()[self.target] - 1)
         other = into[self.target][edge] + place
@@ -127,13 +130,12 @@ class DeviceGraphs:
 
 
 def build(crystals: Crystals, spec: GraphSpec, device: torch.device | str = "cpu") -> DeviceGraphs:
-    """Build the graphs of a batch of crystals on a device that has float64; see `assay.featurize.graphs.build`.
+    """Build graphs on a device that has float64; see `assay.featurize.graphs.build`.
 
     Raises:
         ValueError: for an element that node features do not know.
     """
-    if len(crystals.numbers) and crystals.numbers.max() > elements.HEAVIEST:  # on a device it would end the process
-        raise ValueError(f"no properties for atomic number {crystals.numbers.max()}; {elements.HEAVIEST} is the last")
+    elements.check(crystals.numbers)  # on a device it would end the process
     cells = _Cells.of(crystals, device)
     edges = _search(cells, spec)
     share = np.round(crystals.occupancy.astype(np.float64), 5).astype(np.float32)
@@ -196,7 +198,7 @@ class _Cells(NamedTuple):
 def _search(cells: _Cells, spec: GraphSpec) -> _Edges:
     """Edges into all atoms, ascending in target."""
     if spec.neighbours == "nearest":
-        radius = (cells.start * (_ABUNDANCE * (spec.k + 1)) ** (1 / 3))[cells.crystal]
+        radius = (cells.start * (ABUNDANCE * (spec.k + 1)) ** (1 / 3))[cells.crystal]
     else:
         radius = torch.full_like(cells.frac[:, 0], spec.cutoff)
     asking, rounds = torch.arange(len(radius), device=radius.device), 0
@@ -217,7 +219,7 @@ def _search(cells: _Cells, spec: GraphSpec) -> _Edges:
 
 
 def _portions(cells: _Cells, asking: Tensor, radius: Tensor) -> list[Tensor]:
-    """Atoms in order, so many at once that they measure about `IMAGES_AT_ONCE` images at most, or one that has more."""
+    """Atoms in order, in portions that measure at most `IMAGES_AT_ONCE` images, or of one atom."""
     owner = cells.crystal[asking]
     along = torch.floor(2 * (radius[:, None] / cells.heights[owner] + _BEYOND)) + 1
     ends = (cells.pointer.diff()[owner] * along.prod(1)).long().cumsum(0)
@@ -227,7 +229,7 @@ def _portions(cells: _Cells, asking: Tensor, radius: Tensor) -> list[Tensor]:
 
 
 def _nearest(cells: _Cells, asking: Tensor, radius: Tensor, spec: GraphSpec) -> tuple[_Edges, Tensor]:
-    """Edges into those of the atoms (q,) that found enough within their radius (q,), and which did (q,)."""
+    """Edges into the atoms (q,) that found enough within their radius (q,), and which did (q,)."""
     row, source, vector, length = _within(cells, asking, radius)
     bound = radius
     if spec.neighbours == "nearest":

@@ -1,4 +1,4 @@
-"""A key for every crystal: equal where an invariant network cannot tell two crystals apart, in whatever cell they came.
+"""A key for every crystal: equal where an invariant network cannot tell two crystals apart.
 
 Enters: `Graphs`. Leaves: one number per crystal, made of the classes that
 `assay.featurize.refinement` finds. This module does not know where a crystal came from, nor which
@@ -23,7 +23,9 @@ GRAIN = 0.01
 
 
 def keys(graphs: Graphs, tolerance: float = TOLERANCE, grain: float = GRAIN) -> NDArray[np.uint64]:
-    """(n,) the same number for crystals whose graphs are the same, whatever their cell, origin, axes or order of sites.
+    """(n,) keys: equal for crystals whose graphs are equal.
+
+    The cell, the origin, the axes and the order of sites do not matter.
 
     Equal keys mean equal shares of each class of atoms and the same classes of bonds with the same
     lengths; angles are not looked at, and a mirror image has the key of the original. A key sees no
@@ -52,7 +54,7 @@ def keys(graphs: Graphs, tolerance: float = TOLERANCE, grain: float = GRAIN) -> 
 
 
 def _without_angles(graphs: Graphs, margin: float) -> Graphs:
-    """The graphs without what rounding decides when a crystal is turned: cosines, and edges as long as the cutoff."""
+    """The graphs without cosines and edges as long as the cutoff, which depend on rounding."""
     most = graphs.spec.cutoff - margin if graphs.spec.neighbours == "radius" else np.inf
     kept = np.flatnonzero(graphs.distance < most)
     none = np.empty(0, np.int32)
@@ -73,7 +75,7 @@ def _without_angles(graphs: Graphs, margin: float) -> Graphs:
 def _classes(
     values: NDArray[np.uint64], pointer: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
-    """The different values of each crystal, how often each occurs, and the pointer to those of each crystal."""
+    """Different values of each crystal, how often each occurs, and the pointer to them."""
     owner = np.repeat(np.arange(len(pointer) - 1), np.diff(pointer))
     order = np.lexsort((values, owner))
     values = values[order]

@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from assay.featurize import threads as cores
 
-_ABUNDANCE = 1.5
+ABUNDANCE = 1.5
 _GROWTH = 1.1
 """Fewer atoms to begin with, or smaller steps, mean more searches in vain; more mean longer lists
 (docs/log.md)."""
@@ -30,7 +30,7 @@ Edges = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[A
 
 
 class _Space(NamedTuple):
-    """Arrays for one crystal at a time, of at most `a` atoms with `m` neighbours each, and `g` images."""
+    """Arrays for one crystal of at most `a` atoms with `m` neighbours each, and `g` images."""
 
     image: NDArray[np.float64]
     """(6, g) Å, x, y, z of the atom in its cell; then the translation in cells along a, b, c."""
@@ -74,11 +74,9 @@ def nearest(
     A neighbour is kept when its distance is at most that of the k-th nearest plus `tolerance` (Å).
 
     Returns:
-        `edge_ptr` (n + 1,) edges of each crystal, `source` (E,), `target` (E,) indices of atoms,
-            ascending in target,
-        `vector` (E, 3) Å from target to source, `distance` (E,) Å, both found in float64 and kept
-            as `dtype`. The
-        number of threads changes no byte.
+        `edge_ptr` (n + 1,), the edges of each crystal; `source` (E,) and `target` (E,), indices of
+        atoms, ascending in target; `vector` (E, 3) Å from target to source and `distance` (E,) Å,
+        both computed in float64 and kept as `dtype`. The number of threads changes no byte.
     """
     return _search(lattice, frac, site_ptr, (k, tolerance, 0.0), dtype, threads)
 
@@ -123,7 +121,7 @@ def _slice(
     rule: tuple[int, float, float],
     dtype: DTypeLike,
 ) -> Edges:
-    """Edges of consecutive crystals; whatever array is too short is made longer, and the loop goes on from there."""
+    """Edges of consecutive crystals; an array that is too short grows, and the loop goes on."""
     k = rule[0]
     atoms, images, neighbours = int(np.diff(site_ptr).max(initial=1)), 1_000, max(64, 3 * k)
     space = _space(atoms, images, neighbours)
@@ -174,7 +172,10 @@ def _longer(array: NDArray[Any], used: int, need: int) -> NDArray[Any]:
 
 @njit(cache=True, nogil=True)
 def _batch(row, lattice, frac, site_ptr, k, tolerance, cutoff, arrays, edge_ptr, source, target, vector, distance):  # type: ignore[no-untyped-def]
-    """Fill the edge arrays from crystal `row` on: the crystal it came to, what is too short there, what it needs."""
+    """Fill the edge arrays from crystal `row` on, as far as all arrays are long enough.
+
+    Returns the crystal it came to, the array that is too short there, and the length it needs.
+    """
     space = _Space(*arrays)  # made here: numba takes 0.15 ms to find the type of a named tuple, 2 µs for a plain one
     for c in range(row, len(site_ptr) - 1):
         first, last = site_ptr[c], site_ptr[c + 1]
@@ -182,7 +183,7 @@ def _batch(row, lattice, frac, site_ptr, k, tolerance, cutoff, arrays, edge_ptr,
         cell = lattice[c]
         heights = _heights(cell)
         _cartesian(cell, frac[first:last], space.position)
-        radius = cutoff if k == 0 else (3 * _ABUNDANCE * (k + 1) * heights[3] / (4 * math.pi * n)) ** (1 / 3)
+        radius = cutoff if k == 0 else (3 * ABUNDANCE * (k + 1) * heights[3] / (4 * math.pi * n)) ** (1 / 3)
         while True:
             images = _images(frac[first:last], heights, radius, space)
             if images > len(space.atom):
@@ -224,7 +225,7 @@ def _heights(cell):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _reach(frac, axis, margin):  # type: ignore[no-untyped-def]
-    """From where to where (in cells) along an axis lies what is within `margin` (cells) of any atom."""
+    """Lowest and highest place along an axis that is within `margin` of an atom; all in cells."""
     low = high = frac[0, axis]
     for i in range(1, len(frac)):
         low, high = min(low, frac[i, axis]), max(high, frac[i, axis])
@@ -233,7 +234,10 @@ def _reach(frac, axis, margin):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _images(frac, heights, radius, space):  # type: ignore[no-untyped-def]
-    """List the images between planes `radius` (Å) outside of all atoms; how many there are, or may be if too many."""
+    """List the images between planes `radius` (Å) outside of all atoms; returns their number.
+
+    If there may be more than the arrays hold, nothing is listed, and the bound is returned.
+    """
     beyond = 1e-9  # rounding must not lose an image: its distance decides
     a_from, a_to = _reach(frac, 0, radius / heights[0] + beyond)
     b_from, b_to = _reach(frac, 1, radius / heights[1] + beyond)
@@ -262,7 +266,9 @@ def _images(frac, heights, radius, space):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _meet(n, images, cell, radius, space):  # type: ignore[no-untyped-def]
-    """Note every pair of atoms within `radius` (Å) at both, in the order of the other; False where lists are short.
+    """Note every pair of atoms within `radius` (Å) at both atoms; False where lists are short.
+
+    The neighbours of an atom come in their own order.
 
     An atom measures its own images and those of later atoms. With its own it meets every
     translation and its opposite; they are two neighbours, and the atom is at the other end of both.
@@ -314,7 +320,10 @@ def _measure(i, first, last, cell, position, image, square):  # type: ignore[no-
 
 @njit(cache=True, nogil=True)
 def _passing(values, bound, hit):  # type: ignore[no-untyped-def]
-    """Positions of the values up to `bound`, to `hit`; their number. Nobody can foresee which: so without a branch."""
+    """Write the positions of the values up to `bound` to `hit`; returns their number.
+
+    A branch could not be predicted, so there is none.
+    """
     found = 0
     for k in range(len(values)):
         hit[found] = k
@@ -324,7 +333,7 @@ def _passing(values, bound, hit):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _bounds(n, k, tolerance, radius, space):  # type: ignore[no-untyped-def]
-    """Set how far (Å) each atom keeps neighbours; False where one would have to look beyond `radius`."""
+    """Set how far (Å) each atom keeps neighbours; False where `radius` is too short for one."""
     space.bound[:n] = radius
     if k == 0:
         return True
@@ -356,7 +365,7 @@ def _smallest(values, k):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _write(n, start, cell, space, done, source, target, vector, distance):  # type: ignore[no-untyped-def]
-    """Write the neighbours within each atom's bound as edges from `done` on; the number of edges then."""
+    """Write the neighbours within each atom's bound as edges from `done` on; returns their end."""
     image, position = space.image, space.position
     for i in range(n):
         length, which, other = space.length[i], space.which[i], space.other[i]

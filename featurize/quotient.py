@@ -1,4 +1,4 @@
-"""The symmetry quotient: equal atoms, bonds and angles of a crystal are kept once, with the number of times they occur.
+"""The symmetry quotient: equal atoms, bonds and angles of a crystal are kept once, counted.
 
 Enters: `Graphs`. Leaves: smaller `Graphs` with `weights`, on which a network that is invariant and
 aggregates by sums, means or softmax gives what it gives on the full graph. This module does not
@@ -25,7 +25,7 @@ _CRYSTALS_AT_ONCE = 1_024
 
 
 def of_crystals(graphs: Graphs, tolerance: float = TOLERANCE, *, angles: bool, threads: int = 1) -> Graphs:
-    """The quotients of full graphs without angles, made a few at a time: full angles are never all in memory.
+    """The quotients of full graphs without angles, a few at a time to save memory.
 
     The crystals must have no two atoms at one place, see `Graphs.shortest`. The number of threads
     changes no byte.
@@ -63,7 +63,7 @@ def _merge(
     edges: NDArray[np.uint64],
     angles: NDArray[np.int64],
 ) -> Graphs:
-    """One representative per colour, with its multiplicity; of edges and triplets, the mean of what is merged."""
+    """One representative per colour, with its multiplicity; edges and triplets are averaged."""
     into = starts(graphs.target, len(nodes))
     node_ptr, node, node_weight, place = _merge_nodes(graphs.node_ptr, nodes)
     ends, edge, edge_weight, target, distance, slot = _merge_edges(node, into, edges, graphs.distance)
@@ -119,7 +119,11 @@ def _merge_nodes(node_ptr, colour):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _merge_edges(node, into, colour, distance):  # type: ignore[no-untyped-def]
-    """Where the classes of edges into each kept node end; row, number, node, mean length; the class (E,) of each."""
+    """Classes of the edges into each kept node.
+
+    Returns where those of each node end; their row, number, node and mean length; and the class
+    (E,) of every edge.
+    """
     ends, slot = np.zeros(len(node) + 1, np.int64), np.full(len(colour), -1, np.int32)
     kept, weight = np.empty(len(colour), np.int64), np.zeros(len(colour), np.float32)
     target, length = np.empty(len(colour), np.int32), np.zeros(len(colour), np.float64)
@@ -142,7 +146,7 @@ def _merge_edges(node, into, colour, distance):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _find_classes(slot, place, target, ends, kept, colour):  # type: ignore[no-untyped-def]
-    """Fill in the class of the edges into atoms that were not kept: triplets may lead there from other atoms."""
+    """Fill in the class of the edges into atoms that were not kept; triplets may lead there."""
     for e in range(len(slot)):
         if slot[e] < 0:
             found = ends[place[target[e]]]
@@ -153,7 +157,7 @@ def _find_classes(slot, place, target, ends, kept, colour):  # type: ignore[no-u
 
 @njit(cache=True, nogil=True)
 def _merge_triplets(edge, of, slot, other, label, cosine):  # type: ignore[no-untyped-def]
-    """For the triplets of the kept edges: where those of each edge end, edge, other edge, mean cosine, number."""
+    """Triplets of the kept edges: their ends by edge, edge, other edge, mean cosine, number."""
     ends = np.zeros(len(edge) + 1, np.int64)
     new_edge, new_other = np.empty(len(other), np.int32), np.empty(len(other), np.int32)
     total, weight = np.empty(len(other), np.float64), np.empty(len(other), np.float32)
@@ -165,7 +169,7 @@ def _merge_triplets(edge, of, slot, other, label, cosine):  # type: ignore[no-un
         keys, order = key_room[: last - first], order_room[: last - first]
         for m in range(len(keys)):
             keys[m], order[m] = (np.int64(slot[other[first + m]]) << 32) | label[first + m], first + m
-        _sort(keys, order)
+        sort_keys(keys, order)
         for m in range(len(order)):
             if m == 0 or keys[m] != keys[m - 1]:
                 new_edge[triplets], new_other[triplets] = k, slot[other[order[m]]]
@@ -179,8 +183,8 @@ def _merge_triplets(edge, of, slot, other, label, cosine):  # type: ignore[no-un
 
 
 @njit(cache=True, nogil=True)
-def _sort(keys, order):  # type: ignore[no-untyped-def]
-    """Sort the keys, and their order with them, stably; by insertion where there are few, as there mostly are."""
+def sort_keys(keys, order):  # type: ignore[no-untyped-def]
+    """Sort the keys, and their order with them, stably; few keys by insertion."""
     if len(keys) > 48:
         places = np.argsort(keys, kind="mergesort")
         keys[:], order[:] = keys[places], order[places]

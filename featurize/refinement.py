@@ -53,7 +53,7 @@ def colours(
 
 
 def content(of: Graphs | Crystals) -> NDArray[np.uint64]:
-    """(N,) equal numbers for sites that look the same to a network: species with occupancy, as `atoms` rounds them."""
+    """(N,) equal numbers for sites with equal node features, as `atoms` rounds occupancies."""
     share = np.round(of.occupancy.astype(np.float64), 5)
     found: NDArray[np.uint64] = _hash(of.species_ptr, of.numbers, share)
     return found
@@ -63,7 +63,7 @@ def content(of: Graphs | Crystals) -> NDArray[np.uint64]:
 def _colour(  # type: ignore[no-untyped-def]
     node_ptr, edge_ptr, of, content, source, target, distance, other, cosine, tolerance
 ):
-    """Colours of nodes (N,) and edges (E,), equal within a crystal where the states are, and labels of cosines (T,)."""
+    """Colours of nodes (N,) and edges (E,), equal where states are, and cosine labels (T,)."""
     node = np.empty(len(content), np.uint64)
     edge = np.empty(len(source), np.uint64)
     angle = np.empty(len(other), np.int64)
@@ -72,12 +72,12 @@ def _colour(  # type: ignore[no-untyped-def]
         node[k] = _mix(content[k])
     for c in range(len(node_ptr) - 1):
         a, b, p, q = node_ptr[c], node_ptr[c + 1], edge_ptr[c], edge_ptr[c + 1]
-        _label(distance[p:q], tolerance, length[p:q])
-        _label(cosine[of[p] : of[q]], tolerance, angle[of[p] : of[q]])
+        number_runs(distance[p:q], tolerance, length[p:q])
+        number_runs(cosine[of[p] : of[q]], tolerance, angle[of[p] : of[q]])
         for e in range(p, q):
             edge[e] = _mix(np.uint64(length[e]))
         seen, around = np.empty(q - p, np.uint64), np.empty(b - a, np.uint64)
-        classes, table = 0, np.empty(_table_size(max(b - a, q - p)), np.uint64)
+        classes, table = 0, np.empty(table_size(max(b - a, q - p)), np.uint64)
         while True:
             for e in range(p, q):
                 total = np.uint64(0)
@@ -91,7 +91,7 @@ def _colour(  # type: ignore[no-untyped-def]
                 around[target[e] - a] += _mix(edge[e])
             for v in range(a, b):
                 node[v] = _mix(node[v] + around[v - a])
-            found = _classes(node[a:b], table) + _classes(edge[p:q], table)
+            found = count_classes(node[a:b], table) + count_classes(edge[p:q], table)
             if found == classes:  # refinement only splits: the same number is the same partition
                 break
             classes = found
@@ -100,7 +100,7 @@ def _colour(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, inline="always")
 def _mix(value):  # type: ignore[no-untyped-def]
-    """A 64-bit finaliser (splitmix64, Steele et al. 2014): equal in, equal out; unlike in, unlike out."""
+    """A 64-bit finaliser (splitmix64, Steele et al. 2014), one to one."""
     z = value + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -118,8 +118,8 @@ def _hash(species_ptr, numbers, share):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _label(values, tolerance, label):  # type: ignore[no-untyped-def]
-    """Number the runs of values that no gap interrupts: bins of the tolerance's width without an empty one between.
+def number_runs(values, tolerance, label):  # type: ignore[no-untyped-def]
+    """Number the runs of values without a gap: of bins, as wide as the tolerance, none is empty.
 
     A run is at most four bins wide, so that a crowd of unlike values does not become one.
     """
@@ -137,7 +137,7 @@ def _label(values, tolerance, label):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _number_marked(bins, label):  # type: ignore[no-untyped-def]
-    """Turn bins into numbers of runs, as `_label` does; eight empty bins are passed over at once."""
+    """Turn bins into numbers of runs, as `number_runs`; eight empty bins are skipped at once."""
     marked = np.zeros((bins + 7) // 8 * 8, np.uint8)
     for k in range(len(label)):
         marked[label[k]] = 1
@@ -161,8 +161,8 @@ def _number_marked(bins, label):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _number_found(label):  # type: ignore[no-untyped-def]
-    """The same, where bins are many and values few: a hash table of the occupied bins, which alone are sorted."""
-    held = np.full(_table_size(len(label)), -1, np.int64)
+    """The same for many bins and few values: a hash table of the occupied bins, then sorted."""
+    held = np.full(table_size(len(label)), -1, np.int64)
     mask = np.uint64(len(held) - 1)
     occupied, place = np.empty(len(label), np.int64), np.empty(len(label), np.uint64)
     count = 0
@@ -193,7 +193,7 @@ def _find(held, mask, value):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _table_size(items):  # type: ignore[no-untyped-def]
+def table_size(items):  # type: ignore[no-untyped-def]
     """The power of 2 that holds so many with at least half of the places free."""
     size = 4
     while size < 2 * items:
@@ -202,8 +202,8 @@ def _table_size(items):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _classes(colour, table):  # type: ignore[no-untyped-def]
-    """Number of different colours; `table` is scratch with more places than colours, a power of 2."""
+def count_classes(colour, table):  # type: ignore[no-untyped-def]
+    """Number of different colours; `table` is scratch, a power of 2 longer than `colour`."""
     table[:] = np.uint64(0)
     mask = np.uint64(len(table) - 1)
     found = zero = 0

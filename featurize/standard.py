@@ -1,4 +1,4 @@
-"""One cell for every description of a crystal: the conventional one, placed always the same, or the primitive one.
+"""One cell for all descriptions of a crystal: conventional, placed alike, or primitive.
 
 Enters: `Crystals`. Leaves: the conventional cell and the positions in it, or crystals in their
 primitive cells; both symmetrised. This module does not know cameras or networks.
@@ -34,13 +34,14 @@ _SAME = 1e-6
 
 
 def frame(crystals: Crystals, row: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """The conventional cell of a crystal, placed the same way whatever its description was; where moyo fails, as given.
+    """The conventional cell of a crystal, placed alike whatever its description was.
+
+    Where moyo fails the cell is the given one.
 
     Returns:
-        cell (3, 3) in Å, a along x and b in the xy plane; fractional positions (s, 3) in [-0.5,
-            0.5) around the middle
-        of the block, where an atom of the rarest species is; a site (s,) of the batch with the
-            species of each.
+        The cell (3, 3) in Å, a along x and b in the xy plane; fractional positions (s, 3) in
+        [-0.5, 0.5) around the middle of the block, where an atom of the rarest species is; and for
+        each a site (s,) of the batch with its species.
     """
     cell, frac, sites = _conventional(crystals, row)
     kinds = kinds_of(crystals, sites)
@@ -59,7 +60,7 @@ def frame(crystals: Crystals, row: int) -> tuple[NDArray[np.float64], NDArray[np
 
 
 def symmetrised(crystals: Crystals, tolerance: float) -> Crystals:
-    """The same crystals in their primitive cells, with the symmetry they have within a tolerance made exact.
+    """The same crystals in primitive cells, their symmetry within a tolerance made exact.
 
     Atoms move by less than `tolerance` (Å), and equal atoms become equal to rounding, so that the
     symmetry quotient finds them. Ids and columns stay; sites are in another order, and there are
@@ -96,7 +97,7 @@ def symmetrised(crystals: Crystals, tolerance: float) -> Crystals:
 
 
 def _conventional(crystals: Crystals, row: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Conventional cell, fractional positions, and a site of the batch like each; the given cell where moyo fails."""
+    """Conventional cell, fractional positions, a site like each; as given where moyo fails."""
     sites = np.arange(crystals.site_ptr[row], crystals.site_ptr[row + 1])
     kinds = kinds_of(crystals, sites)
     found = _dataset(crystals, row, kinds, SYMPREC)
@@ -114,21 +115,21 @@ def _dataset(crystals: Crystals, row: int, kinds: NDArray[np.int64], tolerance: 
 
 
 def _cell(cell: Cell, kinds: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Basis, fractional positions, and for each a site of the crystal, whose kinds these are, like it."""
+    """Basis, fractional positions, and for each a site of the crystal of its kind."""
     example = {kind: site for site, kind in reversed(list(enumerate(kinds.tolist())))}
     like = np.array([example[number - 1] for number in cell.numbers], np.int64)
     return np.array(cell.basis), np.array(cell.positions), like
 
 
 def kinds_of(crystals: Crystals, sites: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(s,) number of the species, with occupancies, on each of these sites; in the order of their features."""
+    """(s,) number of the species, with occupancies, on each site, in the order of features."""
     held, ptr = gather_ranges(crystals.species_ptr, sites)
     features = atoms.features("properties-identity-v1", ptr, crystals.numbers[held], crystals.occupancy[held])
     return np.asarray(np.unique(features.round(4), axis=0, return_inverse=True)[1].reshape(-1), np.int64)
 
 
 def _turns(cell: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(t, 3, 3) whole-number matrices of determinant 1 that turn the lattice onto itself, the identity among them."""
+    """(t, 3, 3) integer matrices of determinant 1 that turn the lattice onto itself."""
     rows = _steps()
     vectors = rows @ cell
     metric = cell @ cell.T
@@ -151,13 +152,13 @@ def _steps() -> NDArray[np.float64]:
 
 @cache
 def _waves() -> tuple[NDArray[np.float64], NDArray[np.complex128]]:
-    """(w, 3) whole wave vectors and (w,) factors; the sum of the waves over the atoms tells arrangements apart.
+    """(w, 3) integer wave vectors and (w,) factors, whose sum over atoms tells arrangements apart.
 
     Half of the vectors are even: centred cells and glide planes extinguish most others.
     """
-    dice = np.random.default_rng(7)
-    vectors = np.concatenate([2 * dice.integers(-4, 5, size=(64, 3)), dice.integers(-5, 6, size=(64, 3))])
-    return vectors.astype(np.float64), np.exp(2j * math.pi * dice.random(len(vectors))) / len(vectors)
+    rng = np.random.default_rng(7)
+    vectors = np.concatenate([2 * rng.integers(-4, 5, size=(64, 3)), rng.integers(-5, 6, size=(64, 3))])
+    return vectors.astype(np.float64), np.exp(2j * math.pi * rng.random(len(vectors))) / len(vectors)
 
 
 def _upright(cell: NDArray[np.float64]) -> NDArray[np.float64]:

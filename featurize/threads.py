@@ -1,4 +1,4 @@
-"""Slices of a batch on several threads: compiled loops let go of the interpreter, so threads are enough.
+"""Slices of a batch on several threads, which is enough: compiled loops release the GIL.
 
 Enters: how many rows there are, or what each holds, and a function of a slice. Leaves: the results
 in the order of the slices. What a slice gives must not depend on where it begins and ends; then

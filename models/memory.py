@@ -25,7 +25,7 @@ _GROUP_FILES = (
 
 
 def available(device: torch.device, root: Path = _ROOT) -> int:
-    """Bytes this process can still have: of the device's own memory, or of main memory without swapping.
+    """Bytes this process can still have on a device, or in main memory without swapping.
 
     Main memory is what the kernel calls available, within the limits of every control group above
     the process (a container, a batch job) and of `ulimit -v`. `root` is where /proc and /sys are
@@ -38,7 +38,7 @@ def available(device: torch.device, root: Path = _ROOT) -> int:
 
 
 def is_short(root: Path = _ROOT) -> bool:
-    """Whether main memory is nearly gone: below 5 % of what the process may have, or 512 MiB where that is less."""
+    """Whether less than 5 % of the process's main memory is free, or 512 MiB where that is less."""
     limits = list(_limits(root))
     return min(free for free, _ in limits) < min(_FLOOR, 0.05 * min(whole for _, whole in limits))
 
@@ -80,7 +80,7 @@ def keep() -> None:
 
 
 def release() -> None:
-    """Give freed memory that the allocators keep for later back to the system, so that it is counted as free."""
+    """Give freed memory that allocators keep back to the system, which counts it as free."""
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
     with contextlib.suppress(AttributeError):  # not every C library has it
@@ -95,7 +95,7 @@ def ran_out(error: BaseException) -> bool:
 
 
 def _limits(root: Path) -> Iterator[tuple[int, int]]:
-    """Bytes free and bytes in all of the machine, of every control group, and of the address space."""
+    """Bytes free, and bytes in all, of the machine, every control group, the address space."""
     machine = _fields(root / "proc/meminfo")
     yield machine["MemAvailable"], machine["MemTotal"]
     for folder in _groups(root):

@@ -37,7 +37,7 @@ for room in (assay.featurize, assay.models):
     for module in pkgutil.walk_packages(room.__path__, room.__name__ + "."):
         importlib.import_module(module.name)
 from assay.models.networks import registry
-for name in set(registry.MODELS) - registry.READS_VIEWS:
+for name in [name for name, entry in registry.MODELS.items() if not entry.reads.views]:
     registry.create(name, 4, ["y"])
 print(sorted(set(sys.modules) & BLOCKED))
 """

@@ -1,4 +1,4 @@
-"""Scenes seen otherwise: fewer views, turned, mirrored, from nearer or further. What training varies, and why.
+"""Scenes varied for training: fewer views, turned, mirrored, nearer or further.
 
 Enters: `Scenes`. Leaves: `Scenes`. Everything happens to the spheres and sticks before they are
 drawn, so no pixel is interpolated. A crystal that is turned or mirrored has the same properties;
@@ -73,7 +73,7 @@ def crystals(scenes: Scenes, rows: NDArray[np.int64]) -> Scenes:
 
 
 def draw(scenes: Scenes, rows: NDArray[np.int64], how: Augment, seeds: tuple[int, ...]) -> Scenes:
-    """Some views of some crystals, varied; what becomes of a crystal depends on its row and the seeds alone.
+    """Some views of some crystals, varied; a crystal's views depend on its row and the seeds.
 
     A view that stands for several is as likely to be drawn as they are together, and counts once
     each time.
@@ -82,13 +82,13 @@ def draw(scenes: Scenes, rows: NDArray[np.int64], how: Augment, seeds: tuple[int
     turns: list[NDArray[np.float64]] = []
     others: list[NDArray[np.float64]] = []
     for row in rows.tolist():
-        dice = np.random.default_rng([*seeds, row])
+        rng = np.random.default_rng([*seeds, row])
         held = np.arange(scenes.view_ptr[row], scenes.view_ptr[row + 1])
         every = np.repeat(held, scenes.weight[held].astype(np.int64))
         few = min(how.views or len(every), len(every))
-        views.append(np.sort(dice.permutation(every)[:few]))
-        turns.append(_turns(dice, few, how))
-        others.append(dice.uniform(-1, 1, (few, 1 + scenes.colour.shape[1])))
+        views.append(np.sort(rng.permutation(every)[:few]))
+        turns.append(random_turns(rng, few, how))
+        others.append(rng.uniform(-1, 1, (few, 1 + scenes.colour.shape[1])))
     ptr = np.cumsum([0, *map(len, views)], dtype=np.int64)
     chosen = select(scenes, np.concatenate(views), ptr)
     chosen = replace(chosen, weight=np.ones(len(chosen), np.float32))
@@ -97,7 +97,7 @@ def draw(scenes: Scenes, rows: NDArray[np.int64], how: Augment, seeds: tuple[int
 
 
 def turned(scenes: Scenes, turns: NDArray[np.float64], zoom: NDArray[np.float64]) -> Scenes:
-    """Every view after its turn (V, 3, 3), a rotation or a mirroring, and `zoom` (V,) times as large."""
+    """Every view after its turn (V, 3, 3), a rotation or mirroring, `zoom` (V,) times as large."""
     spheres, sticks = (
         np.repeat(turns, np.diff(ptr), axis=0).astype(np.float32) for ptr in (scenes.sphere_ptr, scenes.stick_ptr)
     )
@@ -116,10 +116,10 @@ def turned(scenes: Scenes, turns: NDArray[np.float64], zoom: NDArray[np.float64]
     )
 
 
-def _turns(dice: np.random.Generator, n: int, how: Augment) -> NDArray[np.float64]:
+def random_turns(rng: np.random.Generator, n: int, how: Augment) -> NDArray[np.float64]:
     """(n, 3, 3) random turns."""
     made = np.tile(np.eye(3), (n, 1, 1))
-    angles, normal = dice.uniform(0, 2 * np.pi, n), dice.normal(size=(n, 3, 3))
+    angles, normal = rng.uniform(0, 2 * np.pi, n), rng.normal(size=(n, 3, 3))
     if how.turn == "space":
         made, upper = np.linalg.qr(normal)
         made *= np.sign(np.diagonal(upper, axis1=1, axis2=2))[:, None, :]  # uniform over all (Mezzadri, 2007)
@@ -128,7 +128,7 @@ def _turns(dice: np.random.Generator, n: int, how: Augment) -> NDArray[np.float6
         made[:, 0, 0] = made[:, 1, 1] = np.cos(angles)
         made[:, 1, 0] = np.sin(angles)
         made[:, 0, 1] = -made[:, 1, 0]
-    flipped = dice.random(n) < 0.5
+    flipped = rng.random(n) < 0.5
     if how.flip:
         made[flipped, 0] *= -1
     return made

@@ -103,7 +103,7 @@ def encoding(name: str) -> Encoding:
 
 
 def estimated(name: str) -> dict[str, tuple[int, ...]]:
-    """Element property -> atomic numbers for which nobody has measured it; the nearest number's value stands in."""
+    """Element property -> atomic numbers without a measured value, which have their neighbour's."""
     return {column: gaps for column in encoding(name).reads if (gaps := elements.unmeasured(column))}
 
 
@@ -112,7 +112,7 @@ def _column(name: str) -> NDArray[np.float64]:
 
 
 def _valence() -> NDArray[np.float64]:
-    """Electrons that bond: the group in the s and d blocks, the group less 10 in the p block, 3 in the f block."""
+    """Bonding electrons: group in the s and d blocks, group less 10 in the p block, 3 in the f."""
     group = _column("group")
     helium = np.arange(1, len(group) + 1) == 2
     return np.where(helium, 2.0, np.where(group > 12, group - 10, group))

@@ -71,10 +71,25 @@ def images(
     scale, shift = normalisation(channels, mean, std)
     gain, base, target = _paint(scenes, spec, scale, shift)
     _draw(
-        scenes.sphere_ptr, scenes.centre, scenes.radius, scenes.stick_ptr, scenes.start, scenes.end, scenes.owner,
-        scenes.extent, np.float32(spec.bond_radius), np.float32(spec.shading), gain, base, target,
-        encoding(spec.encoding).maps, scenes.depth, scale, shift, out,
-    )  # fmt: skip
+        scenes.sphere_ptr,
+        scenes.centre,
+        scenes.radius,
+        scenes.stick_ptr,
+        scenes.start,
+        scenes.end,
+        scenes.owner,
+        scenes.extent,
+        np.float32(spec.bond_radius),
+        np.float32(spec.shading),
+        gain,
+        base,
+        target,
+        encoding(spec.encoding).maps,
+        scenes.depth,
+        scale,
+        shift,
+        out,
+    )
     return out
 
 
@@ -92,7 +107,7 @@ def normalisation(
 def _paint(
     scenes: Scenes, spec: ViewSpec, scale: NDArray[np.float32], shift: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.intp]]:
-    """What surfaces look like: channel = gain * light + base, as many channels as a multiple of `_AT_ONCE`.
+    """Colours of surfaces: channel = gain * light + base; padded to a multiple of `_AT_ONCE`.
 
     Returns:
         (B, P) gain of every sphere and of its sticks; (3, P) base of spheres, of sticks, and of
@@ -112,9 +127,25 @@ def _paint(
 
 @njit(cache=True, nogil=True)
 def _draw(  # type: ignore[no-untyped-def]
-    sphere_ptr, centre, radius, stick_ptr, start, end, owner, extent, bond_radius, shading, gain, base, target, maps,
-    span, scale, shift, out,
-):  # fmt: skip
+    sphere_ptr,
+    centre,
+    radius,
+    stick_ptr,
+    start,
+    end,
+    owner,
+    extent,
+    bond_radius,
+    shading,
+    gain,
+    base,
+    target,
+    maps,
+    span,
+    scale,
+    shift,
+    out,
+):
     """Fill the images: view by view, three channels by three, band of rows by band."""
     size = out.shape[2]
     across, half = (size + _TILE - 1) // _TILE, np.float32(0.5) * np.float32(size)
@@ -137,10 +168,8 @@ def _draw(  # type: ignore[no-untyped-def]
                     )
                     ax, ay, az = half + start[k, 0] * unit, half - start[k, 1] * unit, start[k, 2] * unit
                     bx, by, bz = half + end[k, 0] * unit, half - end[k, 1] * unit, end[k, 2] * unit
-                    _stick(
-                        ax, ay, az, bx, by, bz, bond_radius * unit, radius[m] * unit if at_atom else np.float32(0.0),
-                        shading, tint[m], ground[1], top, bottom, size, tiles,
-                    )  # fmt: skip
+                    width, cut = bond_radius * unit, radius[m] * unit if at_atom else np.float32(0.0)
+                    _stick(ax, ay, az, bx, by, bz, width, cut, shading, tint[m], ground[1], top, bottom, size, tiles)
                 if maps and first == 0:
                     _depths(tiles, span[view] * unit, scale[-2], shift[-2], top, bottom, out[view, -2])
                 _finish(tiles, ground[2], goal, top, bottom, out[view])
@@ -167,11 +196,10 @@ def _sphere(x, y, z, r, shading, tint, ground, top, bottom, size, tiles):  # typ
                 d2 = dy2 + (dx + np.float32(np.int32(t))) ** 2
                 height = math.sqrt(max(r * r - d2, none))
                 lit = dull + bright * height
-                _put(
-                    tiles, at + np.uint64(t), z + height, min(outer - math.sqrt(d2), most),
-                    d2 < inner * inner, (d2 >= inner * inner) & (d2 < outer * outer),
-                    red * lit + red0, green * lit + green0, blue * lit + blue0,
-                )  # fmt: skip
+                solid, outline = d2 < inner * inner, (d2 >= inner * inner) & (d2 < outer * outer)
+                cover = min(outer - math.sqrt(d2), most)
+                tint0, tint1, tint2 = red * lit + red0, green * lit + green0, blue * lit + blue0
+                _put(tiles, at + np.uint64(t), z + height, cover, solid, outline, tint0, tint1, tint2)
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -215,11 +243,10 @@ def _stick(ax, ay, az, bx, by, bz, r, atom, shading, tint, ground, top, bottom, 
                 far = along + z * uz
                 lit = dull + bright * bulge
                 inside = (far >= begin) & (far <= length)
-                _put(
-                    tiles, at + np.uint64(t), az + z, min(outer - apart, most),
-                    inside & (apart < inner), inside & (apart >= inner) & (apart < outer),
-                    red * lit + red0, green * lit + green0, blue * lit + blue0,
-                )  # fmt: skip
+                solid, outline = inside & (apart < inner), inside & (apart >= inner) & (apart < outer)
+                tint0, tint1, tint2 = red * lit + red0, green * lit + green0, blue * lit + blue0
+                cover = min(outer - apart, most)
+                _put(tiles, at + np.uint64(t), az + z, cover, solid, outline, tint0, tint1, tint2)
 
 
 @njit(cache=True, nogil=True)
@@ -236,7 +263,7 @@ def _range(least, most, begin, end):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, fastmath=True)
 def _put(tiles, at, z, cover, solid, outline, red, green, blue):  # type: ignore[no-untyped-def]
-    """One pixel of a surface, well inside it or on its outline or neither, where nothing is nearer."""
+    """One pixel of a surface, inside it or on its outline, unless something is nearer."""
     nearer, outlined = solid & (z > tiles[at] + _TIE), outline & (z > tiles[at + _RIM] + _TIE)
     tiles[at] = z if nearer else tiles[at]
     tiles[at + _RIM] = z if outlined else tiles[at + _RIM]
@@ -260,7 +287,7 @@ def _clear(tiles, empty):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, fastmath=True)
 def _finish(tiles, empty, goal, top, bottom, out):  # type: ignore[no-untyped-def]
-    """Outlines mixed with what lies behind them, into the image; and the tiles are as `_clear` left them."""
+    """Mix outlines with the surfaces behind them into the image, and clear the tiles."""
     size = out.shape[2]
     across = (size + _TILE - 1) // _TILE
     red, green, blue = empty[0], empty[1], empty[2]

@@ -1,4 +1,4 @@
-"""The same rasteriser in torch, for devices: all views of a batch at once, one primitive of each after the other.
+"""The same rasteriser in torch, for devices: all views of a batch, primitive by primitive.
 
 Enters: `Scenes`. Leaves: a (V, C, size, size) tensor on the device, or which site each pixel shows.
 The pictures are those of `assay.featurize.pictures.raster`, up to rounding at the outlines; on a
@@ -35,7 +35,7 @@ def images(
     mean: NDArray[np.float32] | None = None,
     std: NDArray[np.float32] | None = None,
 ) -> Tensor:
-    """(V, C, size, size) float32 on the device; arguments as for `assay.featurize.pictures.raster.images`."""
+    """(V, C, size, size) float32 on the device; arguments as for `raster.images`."""
     kind = encoding(spec.encoding)
     scale, shift = (torch.from_numpy(part).to(device) for part in normalisation(len(kind.names), mean, std))
     canvas = _drawn(scenes, spec, device)
@@ -48,7 +48,7 @@ def images(
 
 
 def sites(scenes: Scenes, spec: ViewSpec, device: torch.device | str = "cpu") -> Tensor:
-    """(V, size, size) int64 site of the batch that gives a pixel most of its colour, -1 where nothing is drawn.
+    """(V, size, size) int64 site that gives a pixel most of its colour, -1 where nothing is.
 
     A bond belongs to the atom whose colour it has. The site is that of `Scenes.site`: one of those
     with its species.
@@ -181,7 +181,7 @@ class _Canvas:
         return (self.depth <= _NOTHING) & (self.share <= 0)
 
     def foremost(self) -> Tensor:
-        """(V, size, size) what gives a pixel most of its colour: an outline that covers half of it, or has it alone."""
+        """(V, size, size) the surface or outline that gives a pixel most of its colour."""
         outlined = (self._alpha() >= 0.5) | (self.depth <= _NOTHING)
         return torch.where(outlined, self.edge, self.front)
 

@@ -16,22 +16,25 @@ import math
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from assay.featurize import elements, neighbours, standard
 from assay.featurize.pictures import colours
+from assay.featurize.pictures.cameras import cameras
+from assay.featurize.readable import too_heavy
 from assay.sources.crystals import Crystals, gather_ranges
+from assay.sources.elements import SYMBOLS
 
 EDGE = 1e-3
 """Atoms this far outside the block, in fractions of its cell, are drawn: those on its faces are on
 both."""
 SAME = 1e-6
 """Difference per atom below which two views are one, see `_mark`."""
-SHORTEST_BOND = 0.4
-"""Å; what is closer are two halves of a disordered site."""
+SPLIT_SITE = 0.4
+"""Å; two sites closer than this are halves of one disordered site, and no bond joins them."""
 MARGIN = 1.03
 """Edge of the image over the reach of its spheres."""
 MOST_ATOMS = 20_000
@@ -43,6 +46,9 @@ Bonding = Literal["radii", "crystal-nn"]
 @dataclass(frozen=True)
 class ViewSpec:
     """Which pictures are taken of a crystal; saved with the network that learned from them."""
+
+    KEY: ClassVar[str] = "view"
+    """Section of a recipe and of `model.json`."""
 
     encoding: str = "physics"
     """A key of `assay.featurize.pictures.colours.ENCODINGS`."""
@@ -92,6 +98,11 @@ class ViewSpec:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected {accepted}")
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Channels and pixels of an edge of a picture."""
+        return len(colours.encoding(self.encoding).names), self.size
+
+    @property
     def views(self) -> int:
         """Views of one crystal, before equivalent ones are merged."""
         return len(self.supercells) * (3 * self.axes + self.random)
@@ -139,7 +150,9 @@ class Scenes:
 
 
 def build(crystals: Crystals, spec: ViewSpec, refused: dict[int, str] | None = None) -> Scenes:
-    """The views of every crystal. Given `refused`, a crystal that cannot be drawn has no views and is noted there.
+    """The views of every crystal.
+
+    Given `refused`, a crystal that cannot be drawn has no views and is noted there.
 
     Raises:
         ValueError: for an element without a colour, a block of more than `MOST_ATOMS` atoms, or
@@ -172,12 +185,11 @@ class _Look:
 
 
 def _appearance(crystals: Crystals, spec: ViewSpec) -> _Look:
-    """Means of the species on a site by occupancy; vacancies shrink the sphere, to the same volume per atom."""
-    heavy = crystals.numbers > elements.HEAVIEST
+    """Means over the species on a site; vacancies shrink its sphere, to the volume per atom."""
+    heavy = too_heavy(crystals)
     if heavy.any():
-        row = int(np.searchsorted(crystals.species_ptr[crystals.site_ptr], int(np.argmax(heavy)), side="right")) - 1
-        raise ValueError(f"{crystals.ids[row]}: atomic number {crystals.numbers[heavy][0]}; colours end at "
-                         f"{elements.HEAVIEST}")  # fmt: skip
+        name, last = crystals.ids[np.argmax(heavy)], SYMBOLS[elements.HEAVIEST]
+        raise ValueError(f"{name}: holds an element beyond {last}, the last that has a colour")
     covalent = elements.properties()[:, elements.property_names().index("covalent_radius")]
     table = np.column_stack([covalent, colours.encoding(spec.encoding).table()])
     share = crystals.occupancy.astype(np.float64)[:, None]
@@ -219,7 +231,7 @@ class _View:
 
 @dataclass(frozen=True)
 class _Bonds:
-    """Bonds of the cell: those of site i are `ptr[i]:ptr[i + 1]`; vectors in Å and in fractions of the cell."""
+    """Bonds of the cell: those of site i are `ptr[i]:ptr[i + 1]`; in Å and fractional."""
 
     ptr: NDArray[np.int64]
     vector: NDArray[np.float64]
@@ -234,8 +246,10 @@ def _views(crystals: Crystals, row: int, look: _Look, spec: ViewSpec) -> list[_V
     views: list[_View] = []
     for number, size in enumerate(spec.supercells):
         if len(frac) * math.prod(size) > MOST_ATOMS:
-            raise ValueError(f"{crystals.ids[row]}: a block of {size} cells has {len(frac) * math.prod(size)} atoms or "
-                             f"more, at most {MOST_ATOMS} are drawn")  # fmt: skip
+            raise ValueError(
+                f"{crystals.ids[row]}: a block of {size} cells has {len(frac) * math.prod(size)} atoms or "
+                f"more, at most {MOST_ATOMS} are drawn"
+            )
         index, fraction = _inside(frac, size)
         owner, middle = _halves(index, fraction, cell, bonds, size)
         block = _Block(sites[index], fraction @ cell, owner, middle)
@@ -250,34 +264,6 @@ def _views(crystals: Crystals, row: int, look: _Look, spec: ViewSpec) -> list[_V
     return views
 
 
-def cameras(cell: NDArray[np.float64], spec: ViewSpec) -> NDArray[np.float64]:
-    """(v, 3, 3) cameras of one block: rows are the directions to the right, up, and towards the viewer.
-
-    The viewer looks from +a, +b and +c; up is c, and b for the view along c. Then the random
-    orientations.
-    """
-    turned = [_looking(cell[k], cell[1 if k == 2 else 2]) for k in range(3)] if spec.axes else []
-    return np.array([*turned, *_orientations(spec.random, spec.seed)])
-
-
-def _looking(towards: NDArray[np.float64], up: NDArray[np.float64]) -> NDArray[np.float64]:
-    z = towards / np.linalg.norm(towards)
-    y = up - (up @ z) * z
-    y /= np.linalg.norm(y)
-    return np.array([np.cross(y, z), y, z])
-
-
-@lru_cache(maxsize=16)
-def _orientations(n: int, seed: int) -> NDArray[np.float64]:
-    """(n, 3, 3) rotations, uniform over all (Shoemake, 1992)."""
-    quaternion = np.random.default_rng(seed).normal(size=(n, 4))
-    w, x, y, z = (quaternion / np.linalg.norm(quaternion, axis=1, keepdims=True)).T
-    rows = [[1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]]  # fmt: skip
-    return np.array(rows).transpose(2, 0, 1)
-
-
 def _mark(position: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
     """Three numbers that two views share only if they show the same atoms at the same places."""
     waves = np.array([[0.731, 1.137, 0.419], [-0.523, 0.877, 1.291], [1.083, -0.349, 0.967]])
@@ -285,7 +271,7 @@ def _mark(position: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray
 
 
 def _inside(frac: NDArray[np.float64], size: tuple[int, int, int]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Atom (m,) and fractional position (m, 3) of everything in a block around the origin, its faces included."""
+    """Atom (m,) and fractional position (m, 3) of all in a block around the origin, with faces."""
     steps = _translations(size)
     every = frac[:, None, :] + steps
     atom, step = np.nonzero((abs(every) <= np.array(size) / 2 + EDGE).all(axis=2))
@@ -299,7 +285,7 @@ def _translations(size: tuple[int, int, int]) -> NDArray[np.float64]:
 
 
 def _bonds(crystals: Crystals, row: int, frame: _Frame, look: _Look, spec: ViewSpec) -> _Bonds:
-    """Bonds by the rule of `ViewSpec.bonding`; none when `ViewSpec.bonds` is 0. Positions are in [0, 1)."""
+    """Bonds by the rule of `ViewSpec.bonding`; positions are in [0, 1)."""
     cell, frac, sites = frame
     if spec.bonding == "radii" or spec.bonds == 0:
         owner, vector = _within_radii(cell, frac, look.covalent[sites], spec.bonds)
@@ -315,15 +301,15 @@ def _bonds(crystals: Crystals, row: int, frame: _Frame, look: _Look, spec: ViewS
 def _within_radii(
     cell: NDArray[np.float64], frac: NDArray[np.float64], covalent: NDArray[np.float64], scale: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Neighbours closer than `scale` times the sum of the covalent radii: atom (e,), ascending, and vector (e, 3)."""
+    """Atom (e,), ascending, and vector (e, 3) of neighbours within `scale` covalent radii."""
     count = np.array([0, len(frac)], np.int64)
     _, source, target, vector, distance = neighbours.within(cell[None], frac, count, 2 * scale * covalent.max())
-    joined = (distance < scale * (covalent[source] + covalent[target])) & (distance > SHORTEST_BOND)
+    joined = (distance < scale * (covalent[source] + covalent[target])) & (distance > SPLIT_SITE)
     return target[joined].astype(np.int64), vector[joined]
 
 
 def _near(crystals: Crystals, frame: _Frame) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Near neighbours by CrystalNN, in both directions where one is named; the same layout as `_within_radii`."""
+    """Near neighbours by CrystalNN, in both directions; laid out as by `_within_radii`."""
     from assay.sources.files import convert
 
     cell, frac, sites = frame
@@ -332,7 +318,7 @@ def _near(crystals: Crystals, frame: _Frame) -> tuple[NDArray[np.int64], NDArray
     back = np.column_stack([target, source, -image])
     both = np.unique(np.concatenate([there, back]), axis=0)
     vector = (frac[both[:, 1]] + both[:, 2:] - frac[both[:, 0]]) @ cell
-    joined = np.linalg.norm(vector, axis=1) > SHORTEST_BOND
+    joined = np.linalg.norm(vector, axis=1) > SPLIT_SITE
     return both[joined, 0], vector[joined]
 
 
@@ -343,7 +329,7 @@ def _halves(
     bonds: _Bonds,
     size: tuple[int, int, int],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """For every half bond of a block its atom (t,) and its end (t, 3) in Å; both atoms of a bond are in the block."""
+    """Atom (t,) and end (t, 3) in Å of every half bond whose atoms are both in the block."""
     edge, ptr = gather_ranges(bonds.ptr, index)
     owner = np.repeat(np.arange(len(index)), np.diff(ptr))
     far = fraction[owner] + bonds.fraction[edge]
@@ -353,7 +339,7 @@ def _halves(
 
 
 def _joined(crystals: list[list[_View]], look: _Look) -> Scenes:
-    """Views laid end to end. Within a view what is near comes first, then by place: order settles equal depths."""
+    """Views laid end to end; within a view by depth, nearest first, then by place."""
     spheres, sticks, extent, depth = [], [], [], []
     first = 0
     for view in (view for found in crystals for view in found):

@@ -1,4 +1,4 @@
-"""Honest error bars: a scaled standard deviation and a conformal interval, both fitted on held-out crystals.
+"""Honest error bars: a scaled deviation and a conformal interval, fitted on held-out crystals.
 
 Enters: known values, ensemble means and spreads. Leaves: `Calibration`, stored in the checkpoint,
 never refitted at prediction. The interval follows Angelopoulos and Bates, arXiv 2107.07511, section
@@ -16,7 +16,11 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Calibration:
-    """Standard deviation of the error: scale * (spread + floor). Half width of the interval: quantile * the same."""
+    """Two numbers that turn a spread into error bars.
+
+    The standard deviation of the error is scale * (spread + floor); the half width of the interval
+    is quantile * (spread + floor).
+    """
 
     level: float
     """Nominal coverage, for example 0.9."""
@@ -35,7 +39,7 @@ class Calibration:
         return np.asarray(self.quantile * (spread + self.floor), dtype=np.float64)
 
     def deviation(self, spread: NDArray[Any]) -> NDArray[np.float64]:
-        """(n,) standard deviation of the error in the property's unit; without `scale`, the spread itself."""
+        """(n,) standard deviation of the error, in the unit; without `scale`, the spread itself."""
         scaled = spread if self.scale is None else self.scale * (spread + self.floor)
         return np.asarray(scaled, dtype=np.float64)
 
@@ -43,7 +47,9 @@ class Calibration:
 def fit(
     truth: NDArray[Any], mean: NDArray[Any], spread: NDArray[Any], level: float, weight: NDArray[Any] | None = None
 ) -> Calibration:
-    """Choose the quantile so that `level` of exchangeable new crystals fall inside; `weight` counts rows unequally.
+    """Choose the quantile so that a share `level` of exchangeable new crystals falls inside.
+
+    `weight` counts rows unequally.
 
     The scale is the root mean square of the errors in units of (spread + floor), with the same
     weights.
@@ -53,8 +59,10 @@ def fit(
     """
     error = np.abs(truth - mean)
     if not (np.isfinite(error).all() and np.isfinite(spread).all()):
-        raise ValueError(f"{int((~np.isfinite(error + spread)).sum())} of {len(error)} calibration rows lack a finite "
-                         "value or prediction; select the others")  # fmt: skip
+        raise ValueError(
+            f"{int((~np.isfinite(error + spread)).sum())} of {len(error)} calibration rows lack a finite "
+            "value or prediction; select the others"
+        )
     floor = float(spread.mean()) or float(error.mean()) or 1.0  # where members never differ, errors give the measure
     score = error / (spread + floor)
     order = np.argsort(score)

@@ -13,19 +13,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load, save
 
-from assay.featurize.graphs import GraphSpec
-from assay.featurize.pictures.scene import ViewSpec
 from assay.models.ensemble.frozen import freeze
-from assay.models.networks import registry
+from assay.models.networks import kinds, registry
+from assay.models.networks.kinds import Kind, Spec
 from assay.models.networks.layers import Network
 from assay.models.target import Property
 from assay.sources.durable import whole
 
 FORMAT = 2
-"""Version of the folder layout; older ones must still load. Networks that read graphs are written
-as 1."""
+"""Newest version of the folder layout that is read; each kind of input has its own, see
+`Kind.format`."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Checkpoint:
     """A key of `assay.models.networks.registry.MODELS`."""
     sizes: dict[str, Any]
     """Keyword arguments of the network."""
-    spec: GraphSpec | ViewSpec
+    spec: Spec
     """The graphs or the pictures it reads."""
     properties: tuple[Property, ...]
     """What it predicts, with unit and scaler."""
@@ -49,6 +49,11 @@ class Checkpoint:
     sha256: str = ""
     """Of the weights file."""
 
+    @property
+    def kind(self) -> Kind[Any]:
+        """What it reads: graphs or pictures."""
+        return kinds.of(self.spec)
+
     @cached_property
     def frozen(self) -> Network:
         """The network as prediction takes it (`assay.models.ensemble.frozen`)."""
@@ -56,11 +61,12 @@ class Checkpoint:
 
     @cached_property
     def trunk(self) -> str:
-        """Digest of everything before the heads: two members that share it embed a crystal alike."""
+        """Digest of everything before the heads; members that share it embed a crystal alike."""
         digest = hashlib.sha256(repr((self.name, sorted(self.sizes.items()))).encode())
         for name, tensor in sorted(self.network.state_dict().items()):
             if not name.startswith("heads."):
-                digest.update(name.encode() + tensor.numpy(force=True).tobytes())
+                content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+                digest.update(name.encode() + content.numpy().tobytes())
         return digest.hexdigest()
 
 
@@ -69,10 +75,10 @@ def write(checkpoint: Checkpoint, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     weights = save({name: tensor.contiguous() for name, tensor in checkpoint.network.state_dict().items()})
     described = {
-        "format": FORMAT if isinstance(checkpoint.spec, ViewSpec) else 1,
+        "format": checkpoint.kind.format,
         "network": checkpoint.name,
         "sizes": checkpoint.sizes,
-        "view" if isinstance(checkpoint.spec, ViewSpec) else "graph": asdict(checkpoint.spec),
+        checkpoint.spec.KEY: asdict(checkpoint.spec),
         "properties": [asdict(p) for p in checkpoint.properties],
         "elements": list(checkpoint.elements),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
@@ -85,7 +91,9 @@ def write(checkpoint: Checkpoint, folder: Path) -> Path:
 
 
 def read(folder: Path, precision: str = "float32") -> Checkpoint:
-    """Read a checkpoint folder and check its weights against the recorded hash; `precision` as in `Recipe`.
+    """Read a checkpoint folder and check its weights against the recorded hash.
+
+    `precision` is that of predictions, see `Recipe.precision`.
 
     Raises:
         FileNotFoundError: when the folder or a file of it is missing.
@@ -103,15 +111,13 @@ def read(folder: Path, precision: str = "float32") -> Checkpoint:
     if digest != described["weights_sha256"]:
         recorded = described["weights_sha256"]
         raise ValueError(f"{path} is damaged or replaced: sha256 {digest[:12]}, model.json says {recorded[:12]}")
-    spec = ViewSpec(**described["view"]) if "view" in described else GraphSpec(**described["graph"])
+    spec = kinds.from_json(described)
     properties = tuple(Property(**p) for p in described["properties"])
     names = [p.name for p in properties]
-    network = registry.create(described["network"], registry.shape(spec), names, **described["sizes"])
+    network = registry.create(described["network"], spec.shape, names, **described["sizes"])
     network.load_state_dict(load(weights), strict=True)
-    if precision == "bfloat16" and isinstance(spec, ViewSpec):
-        from assay.models.networks import vision
-
-        vision.lower(network)
+    if precision == "bfloat16":
+        network.lower()
     return Checkpoint(
         network=network.eval(),
         name=described["network"],

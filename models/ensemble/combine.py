@@ -1,4 +1,4 @@
-"""How members become one prediction: weights on the simplex, the mean they give, and the spread around it.
+"""How members become one prediction: their weights, the mean, and the spread around it.
 
 Enters: predictions of the members, known values, validation errors. Leaves: weights that are at
 least 0 and sum to 1, means and spreads. This module does not know networks or crystals.
@@ -28,23 +28,6 @@ class Fitted:
     """(r,) ascending positions among the calibration rows: those left to calibrate on."""
 
 
-class Outputs:
-    """What k members say about n crystals and p properties, filled micro-batch by micro-batch."""
-
-    def __init__(self, n: int, k: int, p: int) -> None:
-        self.values = np.full((n, k, p), np.nan)
-        """(n, k, p) in the properties' units."""
-        self.variance = np.full((n, k, p), np.nan)
-        """(n, k, p) in the units squared; NaN where a member does not predict it."""
-        self.views = np.full((n, k, p), np.nan)
-        """(n, k, p) variance across the views, in the units squared; NaN for members that see
-        none."""
-        self.distance = np.full(n, np.nan)
-        """(n,) to the nearest training crystals, see `assay.models.ensemble.novelty`."""
-        self.failed = np.zeros(n, bool)
-        """(n,) True for crystals that some member could not read or predict."""
-
-
 def equal(k: int) -> tuple[float, ...]:
     """The same weight for each of k members."""
     return (1 / k,) * k
@@ -63,7 +46,7 @@ def by_validation(maes: Sequence[float]) -> tuple[float, ...]:
 
 
 def stacked(members: NDArray[Any], truth: NDArray[Any], weight: NDArray[Any] | None = None) -> tuple[float, ...]:
-    """Weights on the simplex that minimise the weighted squared error of members (m, k) against truth (m,).
+    """Weights on the simplex with the least squared error of members (m, k) against truth (m,).
 
     On the simplex the error is w'Gw, G the second moments of the members' errors. Its minimiser is
     u / sum(u), where u >= 0 minimises u'Gu + (1 - sum(u))^2: for u = t w the best t is 1 / (1 +
@@ -117,7 +100,7 @@ def fit_weights(
 def mean_and_spread(
     members: NDArray[np.float64], weights: tuple[float, ...] | None, variance: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean (m,) and standard deviation (m,) of predictions (m, k), ddof 1 where the weights are equal.
+    """Mean (m,) and standard deviation (m,) of predictions (m, k); ddof 1 for equal weights.
 
     With weights w the deviation is sqrt(sum w (member - mean)^2 k / (k - 1)). Where members predict
     the variance of their error (m, k), NaN where they do not, its mean is added: they may agree on
@@ -131,16 +114,16 @@ def mean_and_spread(
         share = np.asarray(weights, np.float64)
         mean = (members * share).sum(axis=1)
         spread = np.sqrt((share * (members - mean[:, None]) ** 2).sum(axis=1) * (k / (k - 1)))
-    told = np.isfinite(variance)
-    if told.any():
-        counted = (share * told).sum(axis=1)
-        noise = (share * np.where(told, variance, 0.0)).sum(axis=1) / np.where(counted > 0, counted, 1.0)
+    known = np.isfinite(variance)
+    if known.any():
+        counted = (share * known).sum(axis=1)
+        noise = (share * np.where(known, variance, 0.0)).sum(axis=1) / np.where(counted > 0, counted, 1.0)
         spread = np.sqrt(spread**2 + noise)
     return mean, spread
 
 
 def _half(groups: NDArray[Any]) -> NDArray[np.bool_]:
-    """(c,) whether a row lies in the first half, groups dealt in an order of their own until it is full."""
+    """(c,) whether a row lies in the first half, which is filled group by group, shuffled."""
     names, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
     if len(names) < 2:
         raise ValueError(f"stacking halves the calibration rows by group, and {len(groups)} rows have {len(names)}")

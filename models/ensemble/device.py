@@ -1,8 +1,9 @@
-"""Prediction on another device than the CPU: graphs are built there, and the networks run there as they were trained.
+"""Prediction on another device than the CPU: graphs and pictures are made there too.
 
-Enters: the members of an ensemble, `Crystals`. Leaves: what `assay.models.ensemble.ensemble` asks
-of a device, `Reading`s whose batches lie on it. Graphs are whole: the symmetry quotient and the
-fused networks (`assay.models.ensemble.frozen`) are code for a CPU. Pictures are drawn there too
+Enters: the members of an ensemble, `Crystals`. Leaves: a path for
+`assay.models.ensemble.inference`, whose `Reading`s lie on the device. The networks run as they were
+trained, on whole graphs: the symmetry quotient and the fused networks
+(`assay.models.ensemble.frozen`) are code for a CPU. Pictures are drawn on the device
 (`assay.featurize.pictures.raster_torch`). Sums are made in a fixed order, so that two runs on one
 device give the same bits. This module does not know properties, calibration or means.
 
@@ -27,7 +28,6 @@ from assay.featurize import graphs as crystal_graphs, graphs_torch
 from assay.featurize.graphs import GraphSpec
 from assay.featurize.graphs_torch import DeviceGraphs
 from assay.featurize.pictures import augment, raster_torch
-from assay.featurize.pictures.scene import ViewSpec
 from assay.models import memory
 from assay.models.ensemble.reading import Reading, graph_members, readings
 from assay.models.networks.batch import Batch, Images
@@ -35,6 +35,7 @@ from assay.models.networks.inputs import PictureInputs, Seeds
 from assay.models.networks.layers import Network
 
 if TYPE_CHECKING:
+    from assay.featurize.pictures.augment import Augment
     from assay.models.ensemble.checkpoint import Checkpoint
     from assay.sources.crystals import Crystals
 
@@ -57,8 +58,10 @@ def chosen(name: str) -> torch.device:
     if kind == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise ValueError(f"device {name} is not available: torch.cuda.is_available() is False (torch "
-                         f"{torch.__version__}, built for CUDA {torch.version.cuda}); there is: cpu")  # fmt: skip
+        raise ValueError(
+            f"device {name} is not available: torch.cuda.is_available() is False (torch "
+            f"{torch.__version__}, built for CUDA {torch.version.cuda}); there is: cpu"
+        )
     found = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
     if f"cuda:{int(number or 0)}" not in found:
         raise ValueError(f"device {name} is not available; there is: cpu, {', '.join(found)}")
@@ -68,7 +71,7 @@ def chosen(name: str) -> torch.device:
 def path(
     members: Sequence[Checkpoint], device: torch.device, precision: str = "float32", *, compiled: bool = False
 ) -> DevicePath | None:
-    """How the members predict there; None for the CPU, which has networks of its own (`assay.models.ensemble.frozen`).
+    """How the members predict there; None for the CPU, which has `inference.HostPath`.
 
     Raises:
         ValueError: when networks are to be compiled for the CPU.
@@ -79,7 +82,7 @@ def path(
 
 
 def is_lost(error: Exception) -> bool:
-    """Whether a device, or its compiler, has failed for good, not for one batch: every crystal would fail with it."""
+    """Whether a device or its compiler has failed for good, so that every crystal would fail."""
     of_the_compiler = type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
     return of_the_compiler or ("CUDA error" in str(error) and not memory.ran_out(error))
 
@@ -94,6 +97,11 @@ class DeviceGraphInputs:
 
     def __len__(self) -> int:
         return len(self.graphs)
+
+    @property
+    def spec(self) -> GraphSpec:
+        """How the graphs were built."""
+        return self.graphs.spec
 
     @cached_property
     def cost(self) -> NDArray[np.int64]:
@@ -129,6 +137,14 @@ class DeviceGraphInputs:
         """Of like size."""
         return np.array_split(rows, max(1, -(-len(rows) // most)))
 
+    def micro_batches(self) -> Iterator[NDArray[np.int64]]:
+        """Rows in order, about as many at once as the limits allow."""
+        return _in_order(self.cost, EDGES_PER_BATCH)
+
+    def varied(self, augment: Augment) -> DeviceGraphInputs:  # noqa: ARG002 -- only pictures vary
+        """The same graphs."""
+        return self
+
 
 @dataclass(frozen=True)
 class DevicePictureInputs(PictureInputs):
@@ -143,6 +159,10 @@ class DevicePictureInputs(PictureInputs):
         pixels = raster_torch.images(scenes, self.spec, self.device, mean=mean, std=std)
         crystal = torch.arange(len(rows)).repeat_interleave(torch.from_numpy(np.diff(scenes.view_ptr)))
         return Images(pixels, crystal, torch.from_numpy(scenes.weight), len(rows)).to(self.device)
+
+    def micro_batches(self) -> Iterator[NDArray[np.int64]]:
+        """Rows in order, about as many at once as the limits allow."""
+        return _in_order(self.cost, PIXELS_PER_BATCH)
 
 
 class DevicePath:
@@ -167,14 +187,16 @@ class DevicePath:
         self.members, self.device = tuple(members), device
         self.networks = tuple(copy.deepcopy(member.network).to(device).eval() for member in members)
         if precision == "bfloat16":
-            for member, network in zip(members, self.networks, strict=True):
-                if isinstance(member.spec, ViewSpec):
-                    _lower(network, device)
+            for network in self.networks:
+                network.lower_on(device)
         if compiled:
             self._compile()
 
     def _compile(self) -> None:
-        """Torch compiles what is called, so each trunk is called: what cannot be compiled must not accuse a crystal."""
+        """Call each trunk once, because torch compiles at the first call.
+
+        A trunk that cannot be compiled is an error here, and no crystal is accused of it later.
+        """
         for k in graph_members(self.members):
             network: Any = self.networks[k]
             network.encode = torch.compile(network.encode, dynamic=True)
@@ -184,16 +206,18 @@ class DevicePath:
                 with torch.inference_mode(), self.exact():
                     network.encode(inputs.batch(np.arange(2), network))
             except Exception as error:
-                told = f"{type(error).__name__}: {error}".splitlines()[0]
-                raise ValueError(f"torch cannot compile {self.members[k].name} for {self.device}: {told}; predict "
-                                 "without `compile`") from error  # fmt: skip
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                raise ValueError(
+                    f"torch cannot compile {self.members[k].name} for {self.device}: {reason}; "
+                    "predict without `compile`"
+                ) from error
 
     @contextmanager
     def exact(self) -> Iterator[None]:
         """Sums in a fixed order, and no TensorFloat-32.
 
         Networks add messages with `index_add_`, on CUDA by atomics in any order, unless torch is
-        told not to: this is said for the time of a prediction, to the whole process. cuBLAS reads
+        set otherwise: here for the time of a prediction, for the whole process. cuBLAS reads
         its variable when it is first used.
         """
         if self.device.type == "cuda":
@@ -217,23 +241,22 @@ class DevicePath:
         return graphs_torch.build(crystals, spec, self.device)
 
     def readings(self, crystals: Crystals, graphs: DeviceGraphs, *, angles: bool) -> Iterator[Reading]:
-        """Everything the members read, as `assay.models.ensemble.reading.readings`; `graphs` are those of the crystals."""
+        """All inputs of the members, as `reading.readings`; `graphs` are those of the crystals."""
         if graph_members(self.members):
             inputs = DeviceGraphInputs(graphs, angles)
             yield Reading(graph_members(self.members), inputs, np.arange(len(graphs)), {})
-        seeing = [k for k, member in enumerate(self.members) if isinstance(member.spec, ViewSpec)]
+        seeing = [k for k, member in enumerate(self.members) if member.kind.views]
         unread = crystal_graphs.build(crystals[:0], GraphSpec())
         for reading in readings([self.members[k] for k in seeing], crystals, unread, angles=False):
             seen: Any = reading.inputs
             drawn = DevicePictureInputs(seen.crystals, seen.scenes, seen.spec, device=self.device)
             yield replace(reading, members=tuple(seeing[k] for k in reading.members), inputs=drawn)
 
-    def micro_batches(self, reading: Reading) -> Iterator[NDArray[np.int64]]:
-        """Rows in order, about as many at once as the limits allow."""
-        cost = reading.inputs.cost
-        limit = PIXELS_PER_BATCH if isinstance(reading.inputs, PictureInputs) else EDGES_PER_BATCH
-        cuts = np.flatnonzero(np.diff((np.cumsum(cost) - cost) // limit)) + 1
-        yield from (rows for rows in np.split(np.arange(len(cost)), cuts) if len(rows))
+
+def _in_order(cost: NDArray[np.int64], limit: int) -> Iterator[NDArray[np.int64]]:
+    """Rows in order, about as many at once as have a cost of `limit`."""
+    cuts = np.flatnonzero(np.diff((np.cumsum(cost) - cost) // limit)) + 1
+    yield from (rows for rows in np.split(np.arange(len(cost)), cuts) if len(rows))
 
 
 def _two_salts() -> Crystals:
@@ -251,9 +274,3 @@ def _two_salts() -> Crystals:
         numbers=np.array([11, 17, 11, 17, 11, 17], np.uint8),
         occupancy=np.ones(6, np.float32),
     )
-
-
-def _lower(network: Any, device: torch.device) -> None:
-    """Let torch choose bfloat16 within the transformer, where it thinks it safe; levelling and heads are float32."""
-    inner = network.vit.forward_features
-    network.vit.forward_features = torch.autocast(device.type, torch.bfloat16)(inner)

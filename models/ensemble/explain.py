@@ -3,7 +3,7 @@
 Enters: a trained network and one crystal as it reads it. Leaves: attributions by integrated
 gradients (Sundararajan, Taly & Yan, ICML 2017) in scaled units, and maps of attention. What is
 attributed is the difference to a baseline: for graphs the same graph with all node features zero, a
-crystal of atoms at the same places of which nothing is told; for pictures the empty picture. This
+crystal of atoms at the same places without species; for pictures the empty picture. This
 module does not know units, files or colours of a map.
 """
 
@@ -18,17 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay.featurize import graphs as crystal_graphs
-from assay.featurize.graphs import Graphs
-from assay.featurize.pictures import raster_torch, scene
-from assay.featurize.pictures.scene import ViewSpec
-from assay.models.networks import registry
+from assay.featurize.pictures import raster_torch
 from assay.models.networks.batch import Batch, Images
-from assay.models.networks.inputs import GraphInputs, PictureInputs
 from assay.models.networks.vision import ViT, ripple
 
 if TYPE_CHECKING:
     from assay.models.ensemble.checkpoint import Checkpoint
+    from assay.models.networks.inputs import GraphInputs, Inputs, PictureInputs
     from assay.models.networks.layers import Network
     from assay.sources.crystals import Crystals
 
@@ -50,18 +46,18 @@ class Attribution:
     """What the sites of one crystal add to a scaled prediction."""
 
     sites: NDArray[np.float64]
-    """(s,) one per site. Of pictures, all sites with the same species are told at one of them:
+    """(s,) one per site. Of pictures, sites with the same species are summed at one of them:
     which atom it is that a pixel shows is known up to its species only."""
     rest: float
     """What pixels add that show no site; 0 for graphs."""
     prediction: float
     """Of the crystal."""
     baseline: float
-    """Prediction where nothing is told or drawn."""
+    """Prediction for the baseline."""
 
     @property
     def error(self) -> float:
-        """What the quadrature leaves over: prediction - baseline - everything that was attributed."""
+        """Error of the quadrature: prediction - baseline - everything that was attributed."""
         return float(self.prediction - self.baseline - self.sites.sum() - self.rest)
 
 
@@ -75,21 +71,18 @@ class Attention:
     """(V, rows, columns) attention followed through all blocks (Abnar & Zuidema, ACL 2020)."""
 
 
-def read(member: Checkpoint, crystals: Crystals) -> GraphInputs | PictureInputs:
-    """One crystal as a member reads it; the graph is whole, equal atoms are not merged.
+def read(member: Checkpoint, crystals: Crystals) -> Any:
+    """One crystal as `Inputs` of a member's kind; in a graph no equal atoms are merged.
 
     Raises:
         ValueError: when there is not exactly one crystal, or it cannot be drawn.
     """
     if len(crystals) != 1:
         raise ValueError(f"{len(crystals)} crystals, expected 1: they are explained one by one")
-    if isinstance(member.spec, ViewSpec):
-        return PictureInputs(crystals, scene.build(crystals, member.spec), member.spec)
-    angles = member.name in registry.NEEDS_ANGLES
-    return GraphInputs(crystal_graphs.build(crystals, replace(member.spec, angles=angles)), angles=angles)
+    return member.kind.inputs(crystals, member.spec, 0.0)
 
 
-def attribute(network: Network, inputs: GraphInputs | PictureInputs, name: str, *, steps: int = STEPS) -> Attribution:
+def attribute(network: Network, inputs: Inputs, name: str, *, steps: int = STEPS) -> Attribution:
     """What each site of one crystal adds to the scaled prediction of property `name`.
 
     Raises:
@@ -102,13 +95,12 @@ def attribute(network: Network, inputs: GraphInputs | PictureInputs, name: str, 
         raise ValueError(f"steps is {steps}, expected at least 1")
     if name not in network.heads.heads:
         raise ValueError(f"property {name!r} is not predicted, expected one of {sorted(network.heads.heads)}")
-    if isinstance(inputs, GraphInputs):
-        return _of_graph(network, inputs.graphs, name, steps)
-    return _of_views(network, inputs, name, steps)
+    return _ATTRIBUTE[inputs.spec.KEY](network, inputs, name, steps)
 
 
-def _of_graph(network: Network, graphs: Graphs, name: str, steps: int) -> Attribution:
-    """On the node features; `graphs` holds one crystal."""
+def _of_graph(network: Network, inputs: GraphInputs, name: str, steps: int) -> Attribution:
+    """On the node features; `inputs` holds one crystal."""
+    graphs = inputs.graphs.with_angles() if inputs.angles else inputs.graphs
     given = torch.from_numpy(graphs.features())
     states = sum(int(part[-1]) for part in (graphs.node_ptr, graphs.edge_ptr, graphs.triplet_ptr))
 
@@ -122,7 +114,7 @@ def _of_graph(network: Network, graphs: Graphs, name: str, steps: int) -> Attrib
 
 
 def _of_views(network: Network, inputs: PictureInputs, name: str, steps: int) -> Attribution:
-    """On the pixels of every view, which are then counted by the site they show; views by their weight."""
+    """On the pixels of every view, summed by the site they show; views count by their weight."""
     network = _transformer(network)
     images = inputs.batch(_ONE, network)
     nothing = {part: np.zeros_like(getattr(inputs.scenes, part)) for part in ("sphere_ptr", "stick_ptr")}
@@ -147,6 +139,10 @@ def _of_views(network: Network, inputs: PictureInputs, name: str, steps: int) ->
     return Attribution(sites[:-1].numpy(), float(sites[-1]), prediction, baseline)
 
 
+_ATTRIBUTE: dict[str, Callable[[Network, Any, str, int], Attribution]] = {"graph": _of_graph, "view": _of_views}
+"""By `Inputs.spec.KEY`."""
+
+
 def _transformer(network: Network) -> ViT:
     if not isinstance(network, ViT):
         raise ValueError(f"{type(network).__name__} reads no pictures as a vision transformer does, expected ViT")  # noqa: TRY004 (a choice of the user's)
@@ -156,7 +152,9 @@ def _transformer(network: Network) -> ViT:
 def _integrate(
     value: Callable[[Tensor], Tensor], given: Tensor, blank: Tensor, steps: int, at_once: int
 ) -> tuple[Tensor, float, float]:
-    """Integrated gradients of `value`, which maps (k, *shape) to (k,), on the way from `blank` to `given` (*shape).
+    """Integrated gradients of `value` on the way from `blank` to `given` (*shape).
+
+    `value` maps (k, *shape) to (k,).
 
     Returns:
         (*shape) float64 what every number adds; `value` at both ends.
@@ -225,7 +223,7 @@ def attention_weights(network: ViT, pixels: Tensor) -> list[Tensor]:
 
 
 def _softmax(layer: Any, qkv: Tensor) -> Tensor:
-    """(V, heads, tokens, tokens) from the output (V, tokens, 3 * heads * width) of the layer's first map."""
+    """(V, heads, tokens, tokens) from the output (V, tokens, 3 * heads * width) of `layer.qkv`."""
     with torch.no_grad():
         query, key, _ = qkv.reshape(*qkv.shape[:2], 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)
         return torch.softmax(layer.q_norm(query) * layer.scale @ layer.k_norm(key).transpose(2, 3), dim=-1)
@@ -234,8 +232,10 @@ def _softmax(layer: Any, qkv: Tensor) -> Tensor:
 def _check(vit: Any, layer: Any) -> None:
     parts = ("qkv", "q_norm", "k_norm", "scale", "num_heads")
     if type(layer).__name__ != "Attention" or not all(hasattr(layer, part) for part in parts):
-        raise ValueError(f"attention of the kind {type(layer).__name__} cannot be computed again from its queries and "
-                         "keys; expected timm's Attention, without rotary positions")  # fmt: skip
+        raise ValueError(
+            f"attention of the kind {type(layer).__name__} cannot be computed again from its queries and "
+            "keys; expected timm's Attention, without rotary positions"
+        )
     if getattr(vit, "rope", None) is not None:
         raise ValueError("the backbone has rotary positions, which its queries and keys do not show; expected none")
 

@@ -106,7 +106,7 @@ class _FrozenCGCNN(_Frozen):
 
 
 class _Links:
-    """Edges between nodes, or triplets between edges: what messages run along, and the states of the links."""
+    """Edges between nodes, or triplets between edges, with states; messages run along them."""
 
     def __init__(self, source: Tensor, target: Tensor, weight: Tensor | None, values: Tensor) -> None:
         self.source, self.target, self.values = source.numpy(), target.numpy(), values.numpy()
@@ -119,7 +119,7 @@ class _Links:
 
 
 class _Product:
-    """One linear map, or several of one input side by side, with the normalisation that follows folded in."""
+    """One linear map, or several of one input, with the normalisation after it folded in."""
 
     def __init__(self, *maps: Any, norm: Any = None) -> None:
         weight = torch.cat([part.weight.detach() for part in maps])

@@ -1,4 +1,4 @@
-"""What networks do between two matrix products, compiled and fused: one pass over the rows, in the cache.
+"""The steps between two matrix products of a network, compiled: one pass over cached rows.
 
 Enters and leaves: float32 arrays. Exponentials are polynomials (Cephes `expf`), exact to 2e-7
 relative, and quick because the compiler vectorises them. What is not finite becomes NaN and stays
@@ -72,7 +72,7 @@ def silu(x, out):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
 def edge_gates(m, ends, source, target, weight, scale, shift, message, gates, y, last):  # type: ignore[no-untyped-def]
-    """Gate the messages of an edge-gated convolution, add them up where they arrive, and update the edges.
+    """Gate the messages of an edge-gated convolution, sum them at their targets, update edges.
 
     Args:
         m: (e, h) the edges' own part of the gate.
@@ -111,7 +111,10 @@ def edge_gates(m, ends, source, target, weight, scale, shift, message, gates, y,
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
 def node_update(x, ends, message, gates, scale, shift):  # type: ignore[no-untyped-def]
-    """Finish an edge-gated convolution: x += silu(norm(own part + message / gates)); arrays as in `edge_gates`."""
+    """Finish an edge-gated convolution: x += silu(norm(own part + message / gates)).
+
+    Arrays are as in `edge_gates`.
+    """
     h = x.shape[1]
     for i in range(len(x)):
         for j in range(h):
@@ -142,7 +145,7 @@ def crystal_messages(z, ends, source, target, weight, message):  # type: ignore[
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
 def crystal_update(x, message, degree, scale, shift):  # type: ignore[no-untyped-def]
-    """Finish a crystal graph convolution: x = silu(x + norm(message / degree)) of nodes (n, h) with `degree` (n,)."""
+    """Finish a crystal graph convolution of nodes (n, h): x = silu(x + norm(message / degree))."""
     for i in range(len(x)):
         share = _F(1.0) / degree[i]
         for j in range(x.shape[1]):

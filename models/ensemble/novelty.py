@@ -1,4 +1,4 @@
-"""How far a crystal lies from the training set, as a network sees it: distance to its nearest training crystals.
+"""How far a crystal lies from the training set, in the embedding of a network.
 
 Enters: embeddings of crystals. Leaves: `ood_distance`, 1 at the distance that 95 % of the
 calibration crystals keep. Follows the latent distance of Janet et al., Chem. Sci. 10, 7913 (2019).
@@ -71,11 +71,11 @@ class Reference:
         return np.asarray(nearest.numpy().astype(np.float64).mean(axis=1), dtype=np.float64)
 
     def distance(self, embedding: Tensor) -> NDArray[np.float64]:
-        """(n,) the same in units of the distance that 95 % of the calibration crystals keep: above 1 is far."""
+        """(n,) the same, divided by the distance that 95 % of the calibration crystals keep."""
         return self.apart(embedding) / max(self.quantiles[str(LIMIT)], SMALLEST)
 
     def write(self, folder: Path) -> dict[str, Any]:
-        """Write `reference.safetensors`; what is returned belongs into `ensemble.json`, as `novelty`."""
+        """Write `reference.safetensors`; returns the section `novelty` of `ensemble.json`."""
         tensors = {"points": self.points.to(torch.float16), "mean": self.mean, "deviation": self.deviation}
         content = save(tensors)
         write_whole(folder / FILE, content)
@@ -112,7 +112,9 @@ def fit(
     *,
     member: int = 0,
 ) -> Reference:
-    """Embed training rows, at most `MOST` of them chosen by `seed`, and measure how far the calibration rows lie.
+    """Embed training rows, and measure how far the calibration rows lie from them.
+
+    Of more than `MOST` training rows, `seed` chooses so many.
 
     Args:
         network: member number `member` of the ensemble.

@@ -1,20 +1,20 @@
-"""What the members of an ensemble read of some crystals: graphs for some, pictures for others, in portions.
+"""The inputs of the members of an ensemble: graphs for some, pictures for others.
 
 Enters: `Crystals` that can be predicted, with their graphs, and the members. Leaves: `Reading`s,
-each for the members that read the very same tensors, and the micro-batches of one. What a portion
-holds depends on the crystals alone. This module does not know properties, calibration or means.
+each for the members that read the very same tensors. What a portion holds depends on the crystals
+alone. This module does not know properties, calibration or means.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.featurize.graphs import Graphs, GraphSpec
+from assay.featurize.graphs import Graphs
 from assay.featurize.pictures import augment, scene
 from assay.featurize.pictures.scene import ViewSpec
 from assay.featurize.quotient import of_crystals
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from assay.models.ensemble.checkpoint import Checkpoint
     from assay.sources.crystals import Crystals
 
-EDGES_PER_BATCH = 8_192
-TRIPLETS_PER_BATCH = 65_536
-PIXELS_PER_BATCH = 32 * 224**2
-"""Work per micro-batch, small enough for the cache of one core."""
 DRAWN_AT_ONCE = 64
 """Crystals whose scenes are held at once: the views of a large one take megabytes."""
 
@@ -47,6 +43,8 @@ class Reading:
     """(m,) which ones."""
     refused: dict[int, str]
     """Why others of the portion cannot be read, by row."""
+    merged: bool = False
+    """Whether equal atoms of a graph were merged."""
 
 
 def readings(
@@ -56,7 +54,7 @@ def readings(
     every = np.arange(len(crystals))
     if graph_members(members):
         merged = of_crystals(graphs, angles=angles, threads=threads)
-        yield Reading(graph_members(members), GraphInputs(merged), every, {})
+        yield Reading(graph_members(members), GraphInputs(merged), every, {}, merged=True)
     for (view, _), seeing in _watchers(members).items():
         for rows in np.split(every, range(DRAWN_AT_ONCE, len(every), DRAWN_AT_ONCE)):
             refused: dict[int, str] = {}
@@ -68,7 +66,7 @@ def readings(
 
 
 def unmerged(members: Sequence[Checkpoint], graphs: Graphs, *, angles: bool) -> Iterator[Reading]:
-    """What `readings` yields for the members that read graphs, with every atom, bond and angle standing for itself."""
+    """The graphs of `readings` in portions; each atom, bond and angle stands for itself."""
     for rows in np.split(np.arange(len(graphs)), range(WHOLE_AT_ONCE, len(graphs), WHOLE_AT_ONCE)):
         part = graphs.select(rows)
         yield Reading(graph_members(members), GraphInputs(part.with_angles() if angles else part), rows, {})
@@ -76,32 +74,15 @@ def unmerged(members: Sequence[Checkpoint], graphs: Graphs, *, angles: bool) -> 
 
 def graph_members(members: Sequence[Checkpoint]) -> tuple[int, ...]:
     """Positions of the members that read graphs."""
-    return tuple(k for k, member in enumerate(members) if isinstance(member.spec, GraphSpec))
-
-
-def micro_batches(inputs: Inputs) -> Iterator[NDArray[np.int64]]:
-    """Rows of about equal work, crystals of like size together."""
-    if isinstance(inputs, GraphInputs):
-        cost = np.diff(inputs.graphs.edge_ptr) / EDGES_PER_BATCH
-        cost = np.maximum(cost, np.diff(inputs.graphs.triplet_ptr) / TRIPLETS_PER_BATCH)
-    else:
-        cost = inputs.cost / PIXELS_PER_BATCH
-    order = np.lexsort((np.arange(len(cost)), cost))
-    start, used = 0, 0.0
-    for stop, row in enumerate(order):
-        if used and used + cost[row] > 1:
-            yield order[start:stop]
-            start, used = stop, 0.0
-        used += cost[row]
-    if start < len(order):
-        yield order[start:]
+    return tuple(k for k, member in enumerate(members) if not member.kind.views)
 
 
 def _watchers(members: Sequence[Checkpoint]) -> dict[tuple[ViewSpec, str], tuple[int, ...]]:
     """Members that see the same pictures, normalised alike."""
     found: dict[tuple[ViewSpec, str], tuple[int, ...]] = {}
     for k, member in enumerate(members):
-        if isinstance(member.spec, ViewSpec):
+        if member.kind.views:
+            spec: Any = member.spec
             scale = repr([member.network.get_buffer(name).tolist() for name in ("mean", "std")])
-            found[member.spec, scale] = (*found.get((member.spec, scale), ()), k)
+            found[spec, scale] = (*found.get((spec, scale), ()), k)
     return found

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.models.ensemble.ensemble import PropertyPrediction
+from assay.models.ensemble.summary import PropertyPrediction
 from assay.models.evaluation import error_bars, metrics, retrieval
 from assay.models.target import Property
 
@@ -46,7 +46,10 @@ class Truth:
 def measure(
     truth: Truth, predicted: PropertyPrediction, rivals: Mapping[str, NDArray[np.float64]], level: float
 ) -> dict[str, Any]:
-    """Scores, rivals' scores, paired comparisons, error bars and errors by range; `level` is that of lo to hi."""
+    """Scores, those of rivals, paired comparisons, error bars, and errors by range.
+
+    `level` is the nominal coverage of lo to hi.
+    """
     error = predicted.mean - truth.value
     compared = {}
     for name, values in rivals.items():
@@ -65,7 +68,10 @@ def measure(
 
 
 def score(truth: Truth, mean: NDArray[np.float64]) -> dict[str, Any]:
-    """MAE, RMSE, R2 with 95 % intervals; MSLE too for properties that are never negative, NaN where a value is."""
+    """MAE, RMSE, R2 with 95 % intervals; for properties that are never negative MSLE too.
+
+    The MSLE is NaN where a value is negative after all.
+    """
     found: dict[str, Any] = metrics.regression(truth.value, mean, truth.weight)
     found["bias"] = float(np.average(mean - truth.value, weights=truth.weight))
     if truth.property.minimum is not None and truth.property.minimum >= 0:
@@ -75,7 +81,7 @@ def score(truth: Truth, mean: NDArray[np.float64]) -> dict[str, Any]:
 
 
 def bars(truth: Truth, predicted: PropertyPrediction, level: float) -> dict[str, Any]:
-    """Coverage and width of lo to hi, rank correlation of error and std, and scores of each Gaussian one may read."""
+    """Coverage and width of lo to hi, rank correlation of error and std, scores as Gaussians."""
     inside = ((truth.value >= predicted.lo) & (truth.value <= predicted.hi)) * truth.weight
     columns = np.stack([inside, truth.weight], axis=1)
     low, high = metrics.bootstrap(columns, truth.groups, lambda sums: sums[:, 0] / sums[:, 1])
@@ -94,7 +100,7 @@ def bars(truth: Truth, predicted: PropertyPrediction, level: float) -> dict[str,
 
 
 def deviations(predicted: PropertyPrediction, level: float) -> dict[str, NDArray[np.float64]]:
-    """(m,) standard deviations by name: spread of the members, calibrated std, and what the interval implies.
+    """(m,) standard deviations by name: of the members, calibrated, and implied by the interval.
 
     One that is not above 0 and finite everywhere makes no Gaussian and is left out: see
     `no_gaussian`.
@@ -103,7 +109,10 @@ def deviations(predicted: PropertyPrediction, level: float) -> dict[str, NDArray
 
 
 def no_gaussian(predicted: PropertyPrediction, level: float) -> dict[str, int]:
-    """Rows whose deviation is 0 (members clipped to one value, say) or not finite, by the name of the deviation."""
+    """Rows whose deviation is 0 or not finite, by the name of the deviation.
+
+    A deviation is 0 where all members are clipped to one value, for example.
+    """
     counts = {name: _useless(std) for name, std in _deviations(predicted, level).items()}
     return {name: count for name, count in counts.items() if count}
 
@@ -156,7 +165,7 @@ def _within(
 
 
 def found_above(truth: Truth, rankings: Mapping[str, NDArray[np.float64]], threshold: float) -> dict[str, Any]:
-    """What a screening for values above `threshold` would have found, by each ranking that is not constant.
+    """The yield of a screening for values above `threshold`, by each ranking that is not constant.
 
     Raises:
         ValueError: when no row or every row is above it.

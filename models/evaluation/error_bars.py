@@ -22,7 +22,9 @@ _STANDARD = NormalDist()
 def scores(
     truth: NDArray[Any], mean: NDArray[Any], std: NDArray[Any], weight: NDArray[Any] | None = None
 ) -> dict[str, float]:
-    """NLL, CRPS, ENCE, miscalibration area and RMS of the z score; a lower number is better, and z wants to be 1.
+    """NLL, CRPS, ENCE, miscalibration area and RMS of the z score.
+
+    Lower is better, except for the z score, whose RMS should be 1.
 
     Raises:
         ValueError: for a standard deviation that is not above 0.
@@ -40,13 +42,15 @@ def scores(
 
 
 def nll(truth: NDArray[Any], mean: NDArray[Any], std: NDArray[Any], weight: NDArray[Any] | None = None) -> float:
-    """Mean negative log-likelihood of Gaussians, in nats per row; it depends on the unit of the property."""
+    """Mean negative log-likelihood of Gaussians, in nats per row; depends on the unit."""
     rows = 0.5 * np.log(2 * np.pi * std**2) + 0.5 * ((truth - mean) / std) ** 2
     return float(np.average(rows, weights=weight))
 
 
 def crps(truth: NDArray[Any], mean: NDArray[Any], std: NDArray[Any], weight: NDArray[Any] | None = None) -> float:
-    """Mean continuous ranked probability score of Gaussians, in the property's unit (Gneiting and Raftery, 2007).
+    """Mean continuous ranked probability score of Gaussians, in the unit of the property.
+
+    Gneiting and Raftery, J. Am. Stat. Assoc. 102, 359 (2007).
 
     A generalised MAE: for a standard deviation that goes to zero it becomes the MAE.
     """
@@ -79,7 +83,7 @@ def ence(
 def calibration_curve(
     truth: NDArray[Any], mean: NDArray[Any], std: NDArray[Any], weight: NDArray[Any] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(100,) nominal and (100,) observed shares of rows inside central Gaussian intervals, from 0 to 1."""
+    """(100,) nominal and (100,) observed shares, 0 to 1, of rows in central Gaussian intervals."""
     w = np.ones(len(truth)) if weight is None else np.asarray(weight, np.float64)
     expected = np.linspace(0, 1, _LEVELS)
     half = np.array([0.0, *(_STANDARD.inv_cdf(0.5 + p / 2) for p in expected[1:-1]), np.inf])
@@ -90,7 +94,7 @@ def calibration_curve(
 
 
 def miscalibration_area(expected: NDArray[np.float64], observed: NDArray[np.float64]) -> float:
-    """Area between the calibration curve and the diagonal: 0 is perfect, 0.5 the worst; exact where they cross."""
+    """Area between the calibration curve and the diagonal: 0 is perfect, 0.5 the worst."""
     gap = observed - expected
     left, right, width = gap[:-1], gap[1:], np.diff(expected)
     size = np.abs(left) + np.abs(right)
@@ -99,7 +103,7 @@ def miscalibration_area(expected: NDArray[np.float64], observed: NDArray[np.floa
 
 
 def gaussian_deviation(half_width: NDArray[Any], level: float) -> NDArray[np.float64]:
-    """(n,) deviation of the Gaussian whose central interval of the given level has this half width."""
+    """(n,) deviation of the Gaussian whose central interval at `level` has this half width."""
     return np.asarray(half_width / _STANDARD.inv_cdf(0.5 + level / 2), dtype=np.float64)
 
 

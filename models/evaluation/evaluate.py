@@ -1,4 +1,4 @@
-"""How good is a trained ensemble: every score, its uncertainty and the baselines beside it, in one folder.
+"""How good a trained ensemble is: scores, their uncertainty, and baselines, in one folder.
 
 Enters: an ensemble folder, a dataset, a part of its split. Leaves: `evaluation.json`,
 `evaluation.md`, `predictions.csv`, figures. This module does not know training.
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from assay.models import memory
 from assay.models.ensemble.checkpoint import to_json, write_whole
-from assay.models.ensemble.ensemble import Ensemble, PropertyPrediction
+from assay.models.ensemble.ensemble import Ensemble
+from assay.models.ensemble.summary import PropertyPrediction
 from assay.models.evaluation import (
     assessment,
     baselines,
@@ -60,7 +61,7 @@ class Judged:
 
     @property
     def shown(self) -> dict[str, NDArray[np.float64]]:
-        """(m,) by name: the other ensemble and the best baseline, for tables and figures with little room."""
+        """(m,) by name: the other ensemble and the best baseline, where there is little room."""
         errors = {k: assessment.score(self.truth, values)["mae"] for k, values in self.simple.items()}
         best = min(errors, key=lambda name: errors[name], default=None)
         return {**self.against, **({best: self.simple[best]} if best else {})}
@@ -76,7 +77,7 @@ def run(
     threshold: float | None = None,
     workers: int = 1,
 ) -> dict[str, Any]:
-    """Evaluate the ensemble in `folder` on a part of a dataset; returns what `evaluation.json` holds.
+    """Evaluate the ensemble in `folder` on a part of a dataset; returns `evaluation.json`.
 
     `dataset` defaults to the one it was trained on; `part` is `test`, `calibration`, `development`
     or `all`. `against` is a second ensemble, compared on the same rows. `threshold`, in the
@@ -85,8 +86,8 @@ def run(
 
     Raises:
         FileNotFoundError: when an ensemble or the data are not there.
-        ValueError: when the rows cannot be told, units differ, `against` was trained on the rows,
-            or nothing is above the threshold.
+        ValueError: when the rows cannot be identified, units differ, `against` was trained on the
+            rows, or nothing is above the threshold.
     """
     memory.keep()
     loaded = Ensemble.load(folder)
@@ -197,7 +198,7 @@ def _described(loaded: Ensemble, other: Ensemble | None, held: HeldOut, judged: 
 
 
 def _subsets(held: HeldOut, judged: Judged) -> dict[str, Any]:
-    """Scores by family, and of the rows whose composition was not learned from, where these are some of all."""
+    """Scores by family, and of the rows whose composition no member learned from, if only some."""
     found: dict[str, Any] = {"by_family": []}
     if "family" in judged.data.keys:
         families = judged.data.keys["family"]

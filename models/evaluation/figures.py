@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.models.ensemble.ensemble import PropertyPrediction
+from assay.models.ensemble.summary import PropertyPrediction
 from assay.models.evaluation import assessment, error_bars, metrics, plots, retrieval
 from assay.models.evaluation.assessment import OURS, Truth
 

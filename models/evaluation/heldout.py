@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -16,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.featurize import graphs as crystal_graphs
-from assay.models.ensemble.ensemble import SHORTEST_BOND, Ensemble
+from assay.featurize.readable import readable
+from assay.models.ensemble.ensemble import Ensemble
 from assay.models.evaluation import split
 from assay.models.evaluation.split import SplitSpec
 from assay.models.target import Property
@@ -86,7 +88,7 @@ def find(loaded: Ensemble, dataset: str | None, part: str) -> HeldOut:
 
 
 def learned_from(loaded: Ensemble, name: str) -> Dataset | None:
-    """The crystals some member learned a property from; None where the ensemble has no recipe or lacks the property."""
+    """The crystals some member learned a property from; None where that is not recorded."""
     from assay.sources import datasets
 
     for dataset, learned in recorded_tasks(loaded).items():
@@ -112,7 +114,7 @@ def recorded_sha256(loaded: Ensemble, name: str) -> str:
 
 
 def overlap(chosen: Dataset, trained: Dataset | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """(n,) rows of `chosen` whose id, and (n,) rows whose composition, is among the trained ones."""
+    """(n,) rows of `chosen` with a trained id, and (n,) rows with a trained composition."""
     from assay.sources import datasets
 
     if trained is None or not len(trained.target):
@@ -178,7 +180,7 @@ def _parts(loaded: Ensemble, data: Dataset) -> dict[str, NDArray[np.int64]]:
             f"{recorded[:12]}, this one is {data.sha256[:12]}): its test rows cannot be told from the "
             "ones it learned from"
         )
-    sound = np.flatnonzero(crystal_graphs.build(data.crystals, loaded.spec).shortest() >= SHORTEST_BOND)
+    sound = readable(data.crystals, partial(crystal_graphs.build, spec=loaded.spec)).rows
     keys = {name: labels[sound] for name, labels in data.keys.items()}
     again = split.divide(keys, SplitSpec(**loaded.facts["recipe"]["split"]))
     return {

@@ -1,4 +1,4 @@
-"""Scores of predictions against known values, with intervals and a paired test that respect groups of rows.
+"""Scores of predictions, with intervals and a paired test that respect groups of rows.
 
 Enters: arrays (n,), row weights. Leaves: numbers. Error bars are judged in
 `assay.models.evaluation.error_bars`, ranked lists in `assay.models.evaluation.retrieval`. This
@@ -33,7 +33,7 @@ def regression(truth: NDArray[Any], predicted: NDArray[Any], weight: NDArray[Any
 
 
 def msle(truth: NDArray[Any], predicted: NDArray[Any], weight: NDArray[Any] | None = None) -> float:
-    """Mean squared difference of log(1 + value), dimensionless; for properties that are never negative.
+    """Mean squared difference of log(1 + value); for properties that are never negative.
 
     Raises:
         ValueError: for a negative value, known or predicted.
@@ -70,7 +70,9 @@ def _ranks(values: NDArray[Any], weight: NDArray[np.float64]) -> NDArray[np.floa
 
 
 def ranges(truth: NDArray[Any], edges: Sequence[float] | None = None) -> list[tuple[str, NDArray[np.bool_]]]:
-    """Ranges of the true value that hold rows: (name, (n,) mask) each. A value on an edge belongs to the lower range.
+    """Ranges of the true value that hold rows: (name, (n,) mask) each.
+
+    A value on an edge belongs to the lower range.
 
     Without edges: fifths of the rows, fewer where many rows share a value.
 
@@ -90,7 +92,7 @@ def ranges(truth: NDArray[Any], edges: Sequence[float] | None = None) -> list[tu
 def intervals(
     truth: NDArray[Any], predicted: NDArray[Any], weight: NDArray[Any], groups: NDArray[Any], draws: int = 2000
 ) -> dict[str, tuple[float, float]]:
-    """95 % bootstrap intervals of MAE, RMSE and R2 over whole groups, because rows of one group err together."""
+    """95 % bootstrap intervals of MAE, RMSE and R2 over whole groups, whose rows err together."""
     error = predicted - truth
     centred = truth - np.average(truth, weights=weight)  # the sums below must not cancel
     columns = weight * np.stack([np.ones(len(truth)), np.abs(error), error**2, centred, centred**2])
@@ -111,7 +113,7 @@ def bootstrap(
     statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     draws: int = 2000,
 ) -> NDArray[np.float64]:
-    """(2, ...) ends of the 95 % interval of a statistic of column sums, when whole groups are resampled.
+    """(2, ...) ends of the 95 % interval of a statistic of column sums; groups are resampled.
 
     `columns` is (n, c); `statistic` maps (draws, c) sums of the resampled rows to (draws, ...)
     values.
@@ -126,7 +128,7 @@ def bootstrap(
 def mae_difference(
     errors: tuple[NDArray[Any], NDArray[Any]], weight: NDArray[Any], groups: NDArray[Any], draws: int = 1000
 ) -> dict[str, float]:
-    """MAE of the first minus MAE of the second set of errors, with a 95 % bootstrap interval over whole groups.
+    """MAE of the first minus MAE of the second errors, with a 95 % bootstrap interval over groups.
 
     Rows of one group stand or fall together, so groups and not rows are resampled. Negative: the
     first is better.
@@ -140,7 +142,7 @@ def mae_difference(
 def sign_flip(
     errors: tuple[NDArray[Any], NDArray[Any]], weight: NDArray[Any], groups: NDArray[Any], draws: int = 10_000
 ) -> float:
-    """Two-sided p-value of "both are equally good": how often chance makes the MAE differ at least as much.
+    """Two-sided p-value of "both are equally good", by flipping signs of whole groups.
 
     Under that hypothesis the two models may be exchanged within any group, so the sign of each
     group's difference is flipped at random. The p-value is at least 1 / (draws + 1) (Phipson and

@@ -30,16 +30,16 @@ def _head(found: dict[str, Any]) -> str:
     lines = [f"# {found['ensemble']['name']}: {found['property']} on the {found['part']} rows of {data['name']}"]
     lines += [f"> **WARNING.** {warning}" for warning in found["warnings"]]
     learned = "an unknown number" if rows["learned_from"] is None else rows["learned_from"]
-    told = (
+    prose = (
         f"{rows['evaluated']} crystals, {rows['formulas']} formulas, {rows['element_sets']} element sets; the members "
         f"learned from {learned} others. {_split(found['split'], found['part'])} Of the evaluated crystals "
         f"{rows['trained_on']} were trained on, {rows['same_composition_trained_on']} share their composition and "
         f"{rows['element_set_trained_on']} their element set with one that was."
     )
     if rows["learned_from"] is None:
-        told = told.partition(" Of the evaluated")[0]
-    told += " Rows are weighted as in training." if data["weighted"] else " Every row counts once."
-    lines.append(told)
+        prose = prose.partition(" Of the evaluated")[0]
+    prose += " Rows are weighted as in training." if data["weighted"] else " Every row counts once."
+    lines.append(prose)
     if rows["refused"]:
         first = "; ".join(rows["reasons"][:3])
         lines.append(f"{rows['refused']} crystals could not be predicted and are in no score: {first}")
@@ -66,12 +66,12 @@ def _scores(found: dict[str, Any]) -> str:
     unit = found["unit"]
     logarithmic = "msle" in found["scores"]
     head = ["", f"MAE ({unit})", "95 %", f"RMSE ({unit})", "95 %", "R2", "95 %", f"bias ({unit})"]
-    table = [_scored(f"**{OURS}**", found["scores"], logarithmic=logarithmic)]
+    table = [score_cells(f"**{OURS}**", found["scores"], logarithmic=logarithmic)]
     if "new_compositions" in found:
         new = found["new_compositions"]
         name = f"{OURS}, {new['rows']} rows of new composition"
-        table.append(_scored(name, new, logarithmic=logarithmic))
-    table += [_scored(name, scores, logarithmic=logarithmic) for name, scores in found["rivals"].items()]
+        table.append(score_cells(name, new, logarithmic=logarithmic))
+    table += [score_cells(name, scores, logarithmic=logarithmic) for name, scores in found["rivals"].items()]
     members = found["member_mae"]
     note = f"Single members: MAE {min(members):.4g} to {max(members):.4g} {unit}. "
     note += "Intervals: bootstrap over element sets. Baselines see the composition only and learned from the same rows."
@@ -80,7 +80,8 @@ def _scores(found: dict[str, Any]) -> str:
     return f"## Scores\n\n{_table([*head, *(['MSLE'] if logarithmic else [])], table)}\n\n{note}"
 
 
-def _scored(name: str, scores: dict[str, Any], *, logarithmic: bool) -> list[str]:
+def score_cells(name: str, scores: dict[str, Any], *, logarithmic: bool) -> list[str]:
+    """The cells of a row of the table of scores."""
     cells = [name]
     for key, form in (("mae", ".4g"), ("rmse", ".4g"), ("r2", ".3f")):
         low, high = scores["interval"][key]
@@ -108,7 +109,7 @@ def _compared(found: dict[str, Any]) -> str:
 def _bars(found: dict[str, Any]) -> str:
     bars, unit = found["error_bars"], found["unit"]
     low, high = bars["coverage_interval"]
-    told = (
+    prose = (
         f"The interval with nominal coverage {bars['level']:.0%} covers {bars['coverage']:.1%} (95 %: {low:.1%} to "
         f"{high:.1%}), mean width {bars['mean_width']:.4g} {unit}. Spearman correlation of error and std "
         f"{bars['spearman']:.2f}."
@@ -121,7 +122,7 @@ def _bars(found: dict[str, Any]) -> str:
     note = "Lower is better; RMS of z is 1 for honest deviations, above 1 where they are too small."
     for name, count in bars["no_gaussian"].items():
         note += f" The {name} is 0 or infinite for {count} of the crystals, which makes no Gaussian."
-    return f"## Error bars\n\n{told}\n\n{_table(head, table)}\n\n{note}"
+    return f"## Error bars\n\n{prose}\n\n{_table(head, table)}\n\n{note}"
 
 
 def _parts(found: dict[str, Any], key: str, label: str) -> str:
@@ -147,12 +148,14 @@ def _retrieval(found: dict[str, Any]) -> str:
     every, unit = found["retrieval"], found["unit"]
     first = every[OURS]
     lengths = [one["k"] for one in first["lists"]]
-    table = [[str(k), *(_listed(said["lists"][place]) for said in every.values())] for place, k in enumerate(lengths)]
-    chosen = [
-        [name, str(said["above"]["predicted"]), *(_cell(said["above"][key]) for key in _ABOVE)]
-        for name, said in every.items()
+    table = [
+        [str(k), *(_listed(found_by["lists"][place]) for found_by in every.values())] for place, k in enumerate(lengths)
     ]
-    told = (
+    chosen = [
+        [name, str(found_by["above"]["predicted"]), *(_cell(found_by["above"][key]) for key in _ABOVE)]
+        for name, found_by in every.items()
+    ]
+    prose = (
         f"{first['hits']} crystals are above {first['threshold']:g} {unit}, {first['prevalence']:.1%} by weight. Each "
         "cell: precision / recall / discovery acceleration factor (precision over prevalence; of a list the enrichment "
         "factor) of the k crystals with the best prediction."
@@ -161,7 +164,7 @@ def _retrieval(found: dict[str, Any]) -> str:
     over = _table(
         [f"predicted above {first['threshold']:g} {unit}", "rows", "precision", "recall", "F1", "DAF"], chosen
     )
-    return f"## Would a screening have found them\n\n{told}\n\n{lists}\n\n{over}"
+    return f"## Would a screening have found them\n\n{prose}\n\n{lists}\n\n{over}"
 
 
 _ABOVE = ("precision", "recall", "f1", "daf")

@@ -1,4 +1,4 @@
-"""Figures of an evaluation, as PNG files: parity, residuals, calibration, error by range, enrichment.
+"""Figures of an evaluation as PNG files: parity, residuals, calibration, ranges, enrichment.
 
 Enters: arrays (n,) and names with units. Leaves: files. Matplotlib is needed only here, and only
 its objects are used: no global figure, no display. This module does not know how any number was
@@ -30,7 +30,7 @@ _MANY = 3_000
 
 
 def parity(path: Path, truth: NDArray[Any], mean: NDArray[Any], std: NDArray[Any], quantity: str) -> None:
-    """Predicted against known values; bars of one standard deviation, where they can still be told apart."""
+    """Predicted against known values, with bars of one standard deviation for few crystals."""
     with _axes(path, f"known {quantity}", f"predicted {quantity}") as axes:
         bars = std if len(truth) <= _MANY else None
         axes.errorbar(truth, mean, yerr=bars, fmt="o", color=_INK, ecolor=_SOFT, **_dots(len(truth)), zorder=2)
@@ -40,7 +40,7 @@ def parity(path: Path, truth: NDArray[Any], mean: NDArray[Any], std: NDArray[Any
 
 
 def residuals(path: Path, truth: NDArray[Any], mean: NDArray[Any], half: NDArray[Any], quantity: str) -> None:
-    """Prediction minus known value against the prediction, within the median half width of the interval at it."""
+    """Residuals against the prediction, within the median half width of the interval there."""
     with _axes(path, f"predicted {quantity}", f"predicted - known {quantity}") as axes:
         axes.plot(mean, mean - truth, "o", color=_INK, **_dots(len(truth)), label="crystal")
         parts = [part for part in np.array_split(np.argsort(mean, kind="stable"), 20) if len(part)]

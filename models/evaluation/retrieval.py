@@ -24,7 +24,7 @@ def at(
     lengths: Sequence[int] = LENGTHS,
     weight: NDArray[Any] | None = None,
 ) -> dict[str, Any]:
-    """Precision, recall and discovery acceleration factor of the top k rows by prediction, for each k.
+    """Precision, recall and discovery acceleration factor of the k best predictions, for each k.
 
     The factor is precision over prevalence: how many times more hits a test finds than a blind draw
     of as many rows (Riebesell et al., arXiv 2308.14920); for a list cut at k it is the enrichment
@@ -51,7 +51,7 @@ def at(
 def above(
     truth: NDArray[Any], predicted: NDArray[Any], threshold: float, weight: NDArray[Any] | None = None
 ) -> dict[str, float]:
-    """Precision, recall, F1 and discovery acceleration factor of all rows predicted above the threshold.
+    """Precision, recall, F1, discovery acceleration factor of rows predicted above the threshold.
 
     Precision, F1 and factor are NaN where nothing is predicted above it.
     """
@@ -73,7 +73,7 @@ def above(
 def curve(
     truth: NDArray[Any], predicted: NDArray[Any], threshold: float, weight: NDArray[Any] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(n + 1,) share of rows looked at, best prediction first, and (n + 1,) share of all hits found so far."""
+    """(n + 1,) share of rows, best prediction first, and (n + 1,) share of all hits among them."""
     hit, w = hits(truth, threshold, weight)
     order = np.argsort(-predicted, kind="stable")
     looked = np.concatenate([[0.0], np.cumsum(w[order])])

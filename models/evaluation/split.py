@@ -21,7 +21,7 @@ Key = Literal["element-set", "formula", "row"]
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """How rows are divided: test and calibration sets are held out, the rest is cut into folds, one per member."""
+    """How rows are divided into a test set, a calibration set, and one fold per member."""
 
     test: float = 0.15
     """Share of rows nobody trains, stops or calibrates on; not read with `family` or `kfold`, which
@@ -92,7 +92,7 @@ class Split:
         return [self.test, self.calibration, *self.folds]
 
     def ids(self, ids: NDArray[Any]) -> dict[str, Any]:
-        """Sorted ids of each part, from the ids (n,) of all rows: `test`, `calibration`, and `folds`, a list of lists.
+        """Sorted ids of `test`, `calibration` and `folds` (a list of lists); `ids` (n,) are all.
 
         An id may stand for several rows of one part (two properties of one crystal).
 
@@ -108,7 +108,7 @@ class Split:
         return {"test": test, "calibration": calibration, "folds": folds}
 
     def to_json(self, ids: NDArray[Any]) -> str:
-        """`ids` as one line of JSON: the same text for the same split, in whatever order the rows are.
+        """`ids` as one line of JSON: the same text for the same split, in any order of the rows.
 
         Raises:
             ValueError: as `ids` does.
@@ -139,7 +139,7 @@ class Split:
 
 
 def divide(keys: Mapping[str, NDArray[Any]], spec: SplitSpec) -> Split:
-    """Divide rows by their labels, each (n,), as `assay.sources.datasets.Dataset.keys` holds them: what `spec` asks for.
+    """Divide rows as `spec` says, by their labels (n,) (`assay.sources.datasets.Dataset.keys`).
 
     The result depends on the labels, not on the order of rows.
 
@@ -167,7 +167,7 @@ def divide(keys: Mapping[str, NDArray[Any]], spec: SplitSpec) -> Split:
 
 
 def grouped(groups: NDArray[Any], spec: SplitSpec) -> Split:
-    """Divide rows by group: shuffled groups are dealt to test, then calibration, then the folds, until each is full.
+    """Divide rows by group: shuffled groups fill the test set, calibration set and folds in turn.
 
     The result depends on the set of groups and their sizes, not on the order of rows. Shipped
     models were trained on such splits: the same groups and seed must go on giving the same one.
@@ -181,7 +181,7 @@ def grouped(groups: NDArray[Any], spec: SplitSpec) -> Split:
 
 
 def _deal(groups: NDArray[Any], shares: list[float], generator: np.random.Generator) -> NDArray[np.int64]:
-    """(n,) part of each row; part p gets whole groups with `shares[p]` of the rows, and the last what is left."""
+    """(n,) part of each row: part p gets groups with `shares[p]` of the rows, the last the rest."""
     names, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
     if len(names) < len(shares):
         raise ValueError(f"{len(names)} groups cannot be divided into {len(shares)} parts")

@@ -51,7 +51,7 @@ class Ends:
 
 
 class EdgeGatedConvolution(nn.Module):
-    """Joint update of node states (N, h) and edge states (E, h) with soft edge gates (Bresson and Laurent, 2017)."""
+    """Update of node (N, h) and edge states (E, h) with soft gates (Bresson and Laurent, 2017)."""
 
     def __init__(self, hidden: int, norm: str) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class LinearHeads(PropertyHeads):
 
 
 class ALIGNN(Network):
-    """Alternating updates on the crystal graph and its line graph, then on the crystal graph alone."""
+    """Updates on the crystal graph and its line graph in turn, then on the crystal graph alone."""
 
     def __init__(
         self,

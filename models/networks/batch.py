@@ -1,4 +1,4 @@
-"""What networks read, as tensors: `Batch` is what every graph network reads, `Images` what a vision network does.
+"""Inputs of networks as tensors: `Batch` for graph networks, `Images` for vision networks.
 
 Enters: `Graphs`, pictures. Leaves: `Batch`, `Images`. This module does not know networks or
 targets.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """`n` graphs with `N` nodes, `E` edges (ascending in target) and `T` triplets (ascending in edge)."""
+    """`n` graphs: `N` nodes, `E` edges ascending in target, `T` triplets ascending in edge."""
 
     x: Tensor
     """(N, p) float32 node features."""
@@ -125,12 +125,12 @@ class Images:
         return Images(self.pixels.to(device), self.crystal.to(device), self.weight.to(device), self.count)
 
     def mean(self, values: Tensor) -> Tensor:
-        """(n, h) mean over the views of each crystal of values (V, h), each as often as it counts."""
+        """(n, h) mean of values (V, h) over the views of each crystal, by their weight."""
         share = self.weight / total(self.weight[:, None], self.crystal, self.count)[:, 0].index_select(0, self.crystal)
         return total(values, self.crystal, self.count, share)
 
     def variance(self, values: Tensor) -> Tensor:
-        """(n,) variance over the views of each crystal of values (V,), each as often as it counts."""
+        """(n,) variance of values (V,) over the views of each crystal, by their weight."""
         apart = values - self.mean(values[:, None])[:, 0].index_select(0, self.crystal)
         return self.mean((apart**2)[:, None])[:, 0]
 

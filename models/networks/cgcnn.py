@@ -1,4 +1,4 @@
-"""CGCNN: crystal graph convolutional network, Xie and Grossman, Phys. Rev. Lett. 120, 145301 (2018).
+"""CGCNN: crystal graph convolutions, Xie and Grossman, Phys. Rev. Lett. 120, 145301 (2018).
 
 Enters: `Batch`. Leaves: one scaled value per crystal and property. Three things differ from the
 paper, each measured in docs/log.md or chosen for speed: the three parts of the linear map are
@@ -20,7 +20,7 @@ from assay.models.networks.layers import BatchNorm, GraphPool, Network, Property
 
 
 class GatedConvolution(nn.Module):
-    """Update of node states (N, h) by their neighbours: x + norm(mean over edges of sigmoid(gate) * softplus(core))."""
+    """Update of node states (N, h) by gated messages from their neighbours."""
 
     def __init__(self, hidden: int, bins: int) -> None:
         super().__init__()

@@ -7,7 +7,8 @@ only what both kinds of `Inputs` offer. This module does not know targets, weigh
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,13 +21,17 @@ from assay.models.networks.batch import Batch, Images
 from assay.models.networks.layers import Network
 
 if TYPE_CHECKING:
-    from assay.featurize.graphs import Graphs
+    from assay.featurize.graphs import Graphs, GraphSpec
     from assay.featurize.pictures.augment import Augment
     from assay.featurize.pictures.scene import Scenes, ViewSpec
     from assay.sources.crystals import Crystals
 
+EDGES_PER_BATCH = 8_192
+TRIPLETS_PER_BATCH = 65_536
+PIXELS_PER_BATCH = 32 * 224**2
+"""Work per micro-batch of a prediction, small enough for the cache of one core."""
 PIXELS_AT_ONCE = 128 * 224**2
-"""Of the pictures predicted at once."""
+"""Of the pictures that are predicted at once while a network is validated."""
 
 Seeds = tuple[int, ...]
 """What the random choices of one pass over the rows depend on, beside the row."""
@@ -34,6 +39,10 @@ Seeds = tuple[int, ...]
 
 class Inputs(Protocol):
     """`n` crystals, ready for a network."""
+
+    @property
+    def spec(self) -> GraphSpec | ViewSpec:
+        """How the crystals became this input."""
 
     def __len__(self) -> int:
         """Crystals."""
@@ -43,18 +52,24 @@ class Inputs(Protocol):
         """(n,) work of each crystal, in proportion to the memory a network takes for it."""
 
     def batch(self, rows: NDArray[np.int64], network: Network, seeds: Seeds | None = None) -> Batch | Images:
-        """The rows (b,) as tensors on the CPU, as `network` reads them; with `seeds`, varied as in training."""
+        """The rows (b,) as tensors for `network`; with `seeds`, varied as in training."""
 
     def numbers(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Atomic numbers in these rows, ascending, each once."""
 
     def portions(self, rows: NDArray[np.int64], most: int) -> list[NDArray[np.int64]]:
-        """The rows in order, at most so many at once, and of pictures no more than `PIXELS_AT_ONCE`."""
+        """The rows in order, at most `most` at once; of pictures at most `PIXELS_AT_ONCE`."""
+
+    def micro_batches(self) -> Iterator[NDArray[np.int64]]:
+        """All rows in portions of about equal work, as they are predicted."""
+
+    def varied(self, augment: Augment) -> Inputs:
+        """The same crystals, varied in training as `augment` says."""
 
 
 @dataclass(frozen=True)
 class GraphInputs:
-    """Graphs; angles are added to each batch where the network reads them and the graphs have none."""
+    """Graphs; a batch gets angles where the network reads them and the graphs have none."""
 
     graphs: Graphs
     angles: bool = False
@@ -63,9 +78,14 @@ class GraphInputs:
     def __len__(self) -> int:
         return len(self.graphs)
 
+    @property
+    def spec(self) -> GraphSpec:
+        """How the graphs were built."""
+        return self.graphs.spec
+
     @cached_property
     def cost(self) -> NDArray[np.int64]:
-        """(n,) states a network holds: nodes, edges, and triplets if it reads them, built or not yet."""
+        """(n,) states a network holds: nodes, edges, and triplets if it reads them."""
         graphs = self.graphs
         states = np.diff(graphs.node_ptr) + np.diff(graphs.edge_ptr)
         if self.angles and graphs.spec.angles:
@@ -87,6 +107,15 @@ class GraphInputs:
     def portions(self, rows: NDArray[np.int64], most: int) -> list[NDArray[np.int64]]:
         """Of like size."""
         return np.array_split(rows, max(1, math.ceil(len(rows) / most)))
+
+    def micro_batches(self) -> Iterator[NDArray[np.int64]]:
+        """Rows of about equal work, crystals of like size together."""
+        edges = np.diff(self.graphs.edge_ptr) / EDGES_PER_BATCH
+        return _filled(np.maximum(edges, np.diff(self.graphs.triplet_ptr) / TRIPLETS_PER_BATCH))
+
+    def varied(self, augment: Augment) -> GraphInputs:  # noqa: ARG002 -- only pictures vary
+        """The same graphs."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -130,3 +159,24 @@ class PictureInputs:
         """As many as fit."""
         many = max(1, PIXELS_AT_ONCE // (self.spec.views * self.spec.size**2))
         return np.array_split(rows, max(1, math.ceil(len(rows) / min(most, many))))
+
+    def micro_batches(self) -> Iterator[NDArray[np.int64]]:
+        """Rows of about equal work, crystals with as many views together."""
+        return _filled(self.cost / PIXELS_PER_BATCH)
+
+    def varied(self, augment: Augment) -> PictureInputs:
+        """The same crystals, of which training sees varied views."""
+        return replace(self, augment=augment)
+
+
+def _filled(load: NDArray[np.float64]) -> Iterator[NDArray[np.int64]]:
+    """Rows in the order of their load, as many at once as have a sum of at most 1."""
+    order = np.lexsort((np.arange(len(load)), load))
+    start, used = 0, 0.0
+    for stop, row in enumerate(order):
+        if used and used + load[row] > 1:
+            yield order[start:stop]
+            start, used = stop, 0.0
+        used += load[row]
+    if start < len(order):
+        yield order[start:]

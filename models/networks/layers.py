@@ -1,4 +1,4 @@
-"""Parts shared by the networks: their contract, radial basis, normalisation, pooling over a crystal, heads.
+"""Parts shared by the networks: contract, radial basis, normalisation, pooling, heads.
 
 Enters and leaves: tensors. This module does not know units, scalers or data.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +31,20 @@ class Network(nn.Module):
 
     heads: PropertyHeads
     """Read the embedding; all parameters outside of them are the trunk."""
+    HEAD_SIZES: ClassVar[frozenset[str]] = frozenset({"dropout", "head", "variance"})
+    """Sizes that the trunk does not depend on."""
 
     def encode(self, batch: Any) -> Tensor:
-        """(n, width) state of each crystal, what the heads read."""
+        """(n, width) state of each crystal."""
         raise TypeError(f"{type(self).__name__} does not say how it encodes {len(batch)} crystals")
+
+    def states(self, batch: Any) -> Tensor:
+        """The rows that the heads read: by default the state of each crystal."""
+        return self.encode(batch)
+
+    def conclude(self, states: Tensor, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:  # noqa: ARG002 -- views do
+        """State (n, width) and scaled predictions (n,) per crystal, from `states` of a batch."""
+        return states, self.heads(states)
 
     def stages(self) -> list[nn.Module]:
         """Parts of the trunk from input to output: the embeddings, then one entry per layer."""
@@ -42,12 +52,25 @@ class Network(nn.Module):
 
     def look(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """The state (n, width) of each crystal, and scaled predictions (n,) per property."""
-        state = self.encode(batch)
-        return state, self.heads(state)
+        return self.conclude(self.states(batch), batch)
 
     def forward(self, batch: Any) -> dict[str, Tensor]:
         """Scaled predictions (n,) per property."""
         return self.look(batch)[1]
+
+    @classmethod
+    def published(cls, source: str, shape: Any, sizes: dict[str, Any]) -> tuple[dict[str, Tensor], str] | None:  # noqa: ARG003
+        """Published weights of the trunk, and their hash; None for a network that has none.
+
+        `source` is no folder: the name of a hub, or a file.
+        """
+        return None
+
+    def lower(self) -> None:
+        """Predict in bfloat16 on the CPU from now on; by default a network cannot and stays."""
+
+    def lower_on(self, device: torch.device) -> None:
+        """The same on another device."""
 
 
 class RadialBasis(nn.Module):
@@ -64,7 +87,7 @@ class RadialBasis(nn.Module):
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation in which a row can stand for several: same statistics as if it were repeated."""
+    """Batch normalisation in which a row can stand for several, as if it were repeated."""
 
     def forward(self, x: Tensor, count: Tensor | None = None) -> Tensor:
         """Normalise rows x (m, h); row i stands for `count[i]` rows (m,), one where None."""
@@ -143,7 +166,7 @@ class PropertyHeads(nn.Module):
 
 
 def _head(layers: Sequence[int], dropout: float, outputs: int) -> nn.Sequential:
-    """Linear layers of these widths, each followed by an activation and dropout, and one to the outputs."""
+    """Linear layers of these widths with activation and dropout, then one to the outputs."""
     parts: list[nn.Module] = []
     for wide, narrow in itertools.pairwise(layers):
         parts += [nn.Linear(wide, narrow), nn.SiLU(), nn.Dropout(dropout)]

@@ -1,4 +1,4 @@
-"""Large linear maps through oneDNN: the same function, about twice as fast on the processor it was measured on.
+"""Large linear maps through oneDNN: the same function, about twice as fast where measured.
 
 Enters: a network. Leaves: the same network, whose linear layers multiply single-precision matrices
 on a CPU with oneDNN, forward and backward, where torch would take MKL. The rule asks for shapes
@@ -46,7 +46,9 @@ def route(network: nn.Module) -> None:
 
 
 class Half(nn.Module):
-    """A trained linear map for prediction alone, in bfloat16: (..., in) of any precision to (..., out) in bfloat16.
+    """A trained linear map in bfloat16, for prediction alone: (..., in) to (..., out).
+
+    The input may have any precision, the output is in bfloat16.
 
     Sums are kept in single precision by the processor. Half the bytes, and twice the products per
     instruction.
@@ -106,7 +108,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _transposed(left: Tensor, right: Tensor) -> Tensor:
-    """Left' right, for tall matrices; the first factor of a product is copied, so that is the narrower one."""
+    """Left' right, for tall matrices; a product copies its first factor, hence the narrower one."""
     if left.shape[1] > right.shape[1]:
         return product(right.t(), left.t(), None).t().contiguous()
     return product(left.t(), right.t(), None)

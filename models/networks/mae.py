@@ -1,4 +1,4 @@
-"""Learning to see crystals without labels: a masked autoencoder (He et al., CVPR 2022) on renderings.
+"""Learning pictures of crystals without labels: a masked autoencoder (He et al., CVPR 2022).
 
 Enters: `Images`. Leaves: the error of reconstruction of each crystal, which is its own loss: the
 training loop learns it as a property whose value is 0 for every crystal. The trunk is that of
@@ -22,6 +22,7 @@ class MaskedAutoencoder(Network):
     """Sees a quarter of the patches of every view, and paints the others."""
 
     vit: Any
+    HEAD_SIZES = Network.HEAD_SIZES | {"masked", "decoder_width", "decoder_layers"}
 
     def __init__(
         self,
@@ -39,7 +40,7 @@ class MaskedAutoencoder(Network):
 
         Args:
             features: channels and pixels of a picture.
-            properties: one name, under which the error is told.
+            properties: one name, under which the error is reported.
             backbone: a timm transformer with learned positions, as for `ViT`.
             options: its keyword arguments.
             waves: as for `ViT`.
@@ -59,8 +60,10 @@ class MaskedAutoencoder(Network):
         if vit.pos_embed is None or vit.num_prefix_tokens != 1 or getattr(vit, "rope", None) is not None:
             raise ValueError(f"{backbone} has no learned positions with one class token, which masking needs")
         if vit.no_embed_class or not isinstance(vit.norm_pre, nn.Identity):
-            raise ValueError(f"{backbone} normalises before its blocks, or gives its class token no position; expected "
-                             "a plain vision transformer")  # fmt: skip
+            raise ValueError(
+                f"{backbone} normalises before its blocks, or gives its class token no position; expected "
+                "a plain vision transformer"
+            )
         (self.name,), self.masked, self.waves, (channels, _) = properties, masked, waves, features
         self.patch = int(vit.patch_embed.patch_size[0])
         self.narrow = nn.Linear(vit.embed_dim, decoder_width)
@@ -95,25 +98,31 @@ class MaskedAutoencoder(Network):
         share = torch.ones_like(error).scatter(1, seen, 0.0)
         return {self.name: batch.mean(((error * share).sum(dim=1) / share.sum(dim=1))[:, None])[:, 0]}
 
+    @classmethod
+    def published(cls, source: str, shape: tuple[int, int], sizes: dict[str, Any]) -> tuple[dict[str, Tensor], str]:
+        """Weights of the backbone, as for `ViT`."""
+        return vision.published_trunk(source, shape, sizes)
+
     def stages(self) -> list[nn.Module]:
         """Patches and positions, then the blocks of the encoder."""
         return vision.stages(self.vit)
 
     def _patches(self, pixels: Tensor) -> Tensor:
-        """(V, patches, C * patch * patch) pixels, around their picture's mean, in its standard deviations."""
+        """(V, patches, C * patch * patch) pixels, standardised within their picture."""
         around = pixels - pixels.mean(dim=(1, 2, 3), keepdim=True)
         scaled = around / pixels.std(dim=(1, 2, 3), keepdim=True).clamp(min=1e-3)
         return nn.functional.unfold(scaled, self.patch, stride=self.patch).transpose(1, 2)
 
     def _order(self, patches: Tensor) -> Tensor:
-        """(V, patches) a random order of the patches of each view; while validating, always the same."""
+        """(V, patches) a random order of the patches of each view; the same in every validation."""
         generator = None if self.training else torch.Generator(patches.device).manual_seed(0)
         return torch.rand(patches.shape[:2], device=patches.device, generator=generator).argsort(dim=1)
 
 
 def _block(width: int) -> nn.Module:
-    return nn.TransformerEncoderLayer(width, max(1, width // 32), 4 * width, 0.0, "gelu", batch_first=True,
-                                      norm_first=True)  # fmt: skip
+    return nn.TransformerEncoderLayer(
+        width, max(1, width // 32), 4 * width, 0.0, "gelu", batch_first=True, norm_first=True
+    )
 
 
 def _take(tokens: Tensor, chosen: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ class Surroundings:
 
 
 class Block(nn.Module):
-    """Update of edges by their ends, of nodes by their edges, of the state by both; with a skip connection round it."""
+    """Update of edges by their ends, nodes by their edges, the state by both; with skips."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class Block(nn.Module):
 
 
 class Set2Set(nn.Module):
-    """Rows (m, h) of n owners to (n, 2h): an LSTM asks, a softmax over the rows of an owner answers.
+    """Rows (m, h) of n owners to (n, 2h): an LSTM asks, a softmax over an owner's rows answers.
 
     Vinyals et al., ICLR 2016. An owner without rows is answered with zeros.
     """
@@ -102,7 +102,7 @@ class Set2Set(nn.Module):
 
 
 class MEGNet(Network):
-    """Blocks of bond, atom and state updates; Set2Set over the atoms and over the bonds of a crystal."""
+    """Blocks of bond, atom and state updates, then Set2Set over atoms and over bonds."""
 
     def __init__(
         self,

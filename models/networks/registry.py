@@ -1,48 +1,57 @@
 """The networks Assay knows, by name. Importing this module imports none of them.
 
-Enters: a name, what it reads, sizes. Leaves: a `Network`, whose forward maps a batch to {property:
-(n,)}.
+Enters: a name, the shape of an input, sizes. Leaves: a `Network`, whose forward maps a batch to
+{property: (n,)}. A new network is a module of its own and one line of `MODELS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from assay.featurize import atoms
-from assay.featurize.graphs import GraphSpec
-from assay.featurize.pictures import colours
-from assay.featurize.pictures.scene import ViewSpec
 from assay.models.networks import linear
+from assay.models.networks.kinds import ANGLES, GRAPHS, PICTURES, Kind
 from assay.models.networks.layers import Network
 
-MODELS: dict[str, str] = {
-    "alignn": "assay.models.networks.alignn:ALIGNN",
-    "cgcnn": "assay.models.networks.cgcnn:CGCNN",
-    "mae": "assay.models.networks.mae:MaskedAutoencoder",
-    "megnet": "assay.models.networks.megnet:MEGNet",
-    "vit": "assay.models.networks.vision:ViT",
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a network before it is imported."""
+
+    path: str
+    """`module:class` of a `Network`."""
+    reads: Kind[Any]
+    """What a batch holds."""
+    labelled: bool = True
+    """Whether it learns known values. If not, what it predicts is its own loss."""
+    trunk: str = ""
+    """The network whose trunk it trains; empty: its own."""
+
+    def load(self) -> type[Network]:
+        """Import the network.
+
+        Raises:
+            ImportError: when it needs a library that is not installed.
+        """
+        module, name = self.path.split(":")
+        found: type[Network] = getattr(import_module(module), name)
+        return found
+
+
+MODELS: dict[str, Entry] = {
+    "alignn": Entry("assay.models.networks.alignn:ALIGNN", ANGLES),
+    "cgcnn": Entry("assay.models.networks.cgcnn:CGCNN", GRAPHS),
+    "mae": Entry("assay.models.networks.mae:MaskedAutoencoder", PICTURES, labelled=False, trunk="vit"),
+    "megnet": Entry("assay.models.networks.megnet:MEGNet", GRAPHS),
+    "vit": Entry("assay.models.networks.vision:ViT", PICTURES),
 }
-"""Network name -> `module:class`."""
-
-NEEDS_ANGLES = frozenset({"alignn"})
-"""Networks that read triplets."""
-READS_VIEWS = frozenset({"mae", "vit"})
-"""Networks that read pictures; the others read graphs."""
-UNLABELLED = frozenset({"mae"})
-"""Networks that learn without known values: what they predict is their own loss."""
+"""The networks by name."""
 
 
-def shape(spec: GraphSpec | ViewSpec) -> Any:
-    """What a network has to know of its input: width of the node features, or channels and pixels of a picture."""
-    if isinstance(spec, ViewSpec):
-        return len(colours.encoding(spec.encoding).names), spec.size
-    return atoms.width(spec.atom_features)
-
-
-def create(name: str, features: Any, properties: Sequence[str], **sizes: Any) -> Network:
-    """Make a network with fresh weights; `features` is the `shape` of what it reads.
+def create(name: str, shape: Any, properties: Sequence[str], **sizes: Any) -> Network:
+    """Make a network with fresh weights; `shape` is that of the spec it reads.
 
     Raises:
         ImportError: when the network needs a library that is not installed.
@@ -50,9 +59,9 @@ def create(name: str, features: Any, properties: Sequence[str], **sizes: Any) ->
     """
     if name not in MODELS:
         raise ValueError(f"network {name!r} is not one of {sorted(MODELS)}")
-    module, cls = MODELS[name].split(":")
+    made: Any = MODELS[name].load()
     try:
-        network: Network = getattr(import_module(module), cls)(features, properties, **sizes)
+        network: Network = made(shape, properties, **sizes)
     except TypeError as error:
         raise ValueError(f"network {name!r} refuses its sizes {sizes}: {error}") from error
     linear.route(network)

@@ -19,10 +19,10 @@ _BOXES = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 @functools.cache  # keeps the library alive: its operators vanish with it
 def register() -> torch.library.Library | None:
-    """Declare the operators torchvision wants to find; call it before the first import of timm or peft.
+    """Declare the operators that torchvision looks for; call it before timm or peft is imported.
 
     Only the declaration is made up, and only where the compiled one cannot be had or nobody needs
-    it: who calls the operator then is told that it has no implementation. Every process needs its
+    it: a call of the operator raises an error then. Every process needs its
     own call.
     """
     spec = find_spec("torchvision")

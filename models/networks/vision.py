@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 class ViT(Network):
-    """A timm transformer over every view; heads over every view's state; the mean over the views of a crystal."""
+    """A timm transformer and heads over every view, then the mean over the views of a crystal."""
 
     vit: Any
     mean: Tensor
@@ -94,9 +94,8 @@ class ViT(Network):
         states: Tensor = self.level(self.vit.forward_head(seen, pre_logits=True))
         return states
 
-    def look(self, batch: Images) -> tuple[Tensor, dict[str, Tensor]]:
-        """The state of each crystal; predictions (n,), and each view's own (V,) under the name with `VIEWS`."""
-        states = self.states(batch)
+    def conclude(self, states: Tensor, batch: Images) -> tuple[Tensor, dict[str, Tensor]]:
+        """State and predictions of each crystal; those of each view (V,) under name + `VIEWS`."""
         each = self.heads(states)
         out = {name: batch.mean(values[:, None])[:, 0] for name, values in each.items()}
         return batch.mean(states), out | {name + VIEWS: values for name, values in each.items()}
@@ -105,9 +104,49 @@ class ViT(Network):
         """Patches and positions, then the blocks."""
         return stages(self.vit)
 
+    @classmethod
+    def published(cls, source: str, shape: tuple[int, int], sizes: dict[str, Any]) -> tuple[dict[str, Tensor], str]:
+        """Weights of the backbone from the hub or a file, see `published`."""
+        return published_trunk(source, shape, sizes)
+
+    def lower(self) -> None:
+        """Let the blocks predict in bfloat16; what runs from block to block stays in float32.
+
+        About three to four times as fast on a CPU that has the instructions, see
+        docs/benchmarks.md. The network can learn no more.
+
+        Raises:
+            ValueError: when the CPU has none.
+        """
+        if not multiplies_bfloat16():
+            raise ValueError(
+                "precision is bfloat16, and this processor does not multiply it (x86 with AVX-512 BF16 or AMX "
+                "does); say float32 in ensemble.json for slower predictions with other last bits"
+            )
+        for block in self.vit.blocks:
+            for name, module in list(block.named_modules()):
+                if isinstance(module, nn.Linear):
+                    block.set_submodule(name, Half(module))
+                elif hasattr(module, "fused_attn"):
+                    module.fused_attn = False  # products one by one are twice as fast as torch's kernel in bfloat16
+        blank = torch.zeros(1, len(self.mean), *self.vit.patch_embed.img_size)
+        try:
+            with torch.inference_mode():
+                self.states(Images(blank, torch.zeros(1, dtype=torch.int64), torch.ones(1), 1))
+        except RuntimeError as error:
+            message = f"precision is bfloat16, which this backbone cannot do ({_first_line(error)}); expected float32"
+            raise ValueError(message) from error
+
+    def lower_on(self, device: torch.device) -> None:
+        """Let torch choose bfloat16 in the transformer where it is safe; the rest is float32."""
+        inner = self.vit.forward_features
+        self.vit.forward_features = torch.autocast(device.type, torch.bfloat16)(inner)
+
 
 def ripple(pixels: Tensor, waves: int) -> Tensor:
-    """Pixels (V, C, h, w), and sin and cos of 1, 2, 4, ... times pi times each channel: (1 + 2 waves) C.
+    """Pixels (V, C, h, w) with sines and cosines of each channel: (1 + 2 waves) C channels.
+
+    The angles are 1, 2, 4, ... times pi times the channel.
 
     Two elements differ by a tenth of a channel. Networks learn such steep functions slowly, and of
     these sines quickly (Tancik et al., NeurIPS 2020).
@@ -123,7 +162,7 @@ def ripple(pixels: Tensor, waves: int) -> Tensor:
 
 
 class Level(nn.Module):
-    """Features (V, width) less their mean over many batches, in their standard deviations; it has nothing to learn.
+    """Features (V, width), standardised by running statistics; there is nothing to learn.
 
     To an untrained transformer pictures look alike: what differs is a small part of its state.
     Heads that are given this part alone learn sooner (docs/log.md; He et al., CVPR 2022, do it to
@@ -154,7 +193,7 @@ class Level(nn.Module):
 
 
 def transformer(backbone: str, features: tuple[int, int], options: dict[str, Any], **weights: Any) -> Any:
-    """A vision transformer of timm without its classifier, for pictures of this many channels and pixels.
+    """A vision transformer of timm without its classifier; `features` are channels and pixels.
 
     Raises:
         ImportError: when timm is not installed.
@@ -167,7 +206,7 @@ def transformer(backbone: str, features: tuple[int, int], options: dict[str, Any
         near = difflib.get_close_matches(name, timm.list_models(), n=1)
         raise ValueError(f"timm has no model {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
     if "pretrained" in options:
-        raise ValueError("options: pretrained is said by a start: folder: timm")
+        raise ValueError("options: pretrained weights are asked for with start: {folder: timm}")
     channels, size = features
     made = timm.create_model(
         backbone, num_classes=0, in_chans=channels, img_size=size, **{"pretrained": False, **options, **weights}
@@ -181,7 +220,7 @@ def transformer(backbone: str, features: tuple[int, int], options: dict[str, Any
 
 
 def _even(projection: Any) -> None:
-    """Start with patches that are known by the mean of their pixels, wherever in the patch these are."""
+    """Start with weights that mainly read the mean of the pixels of a patch."""
     with torch.no_grad():
         out, channels, rows, columns = projection.weight.shape
         deviation = channels**-0.5 / (rows * columns)
@@ -190,7 +229,10 @@ def _even(projection: Any) -> None:
 
 
 def stages(vit: Any) -> list[nn.Module]:
-    """Parts of a transformer: patches with positions and prefix tokens, then the blocks, the last with all after it."""
+    """Parts of a transformer: patches with positions and prefix tokens, then the blocks.
+
+    The last block has everything after it.
+    """
     tokens = nn.ParameterList([p for name, p in vit.named_parameters() if "." not in name])
     first = [module for name, module in vit.named_children() if name in _BEFORE]
     after = [module for name, module in vit.named_children() if name not in (*_BEFORE, "blocks")]
@@ -198,8 +240,19 @@ def stages(vit: Any) -> list[nn.Module]:
     return [nn.ModuleList([*first, tokens]), *blocks, nn.ModuleList([last, *after])]
 
 
+def published_trunk(source: str, shape: tuple[int, int], sizes: dict[str, Any]) -> tuple[dict[str, Tensor], str]:
+    """Published weights for the trunk that `sizes` describe, and their hash, see `published`."""
+    backbone, options, waves = (sizes.get(name, default) for name, default in DEFAULTS.items())
+    if waves:
+        raise ValueError(f"sizes.waves is {waves}; published weights have seen none, expected 0")
+    weights = published(source, backbone, shape, options or {})
+    return weights, digest(weights)
+
+
 def published(source: str, backbone: str, features: tuple[int, int], options: dict[str, Any]) -> dict[str, Tensor]:
-    """Trained weights of a trunk under the names of `ViT`: from the hub or its cache (`HUB`), or a .safetensors file.
+    """Trained weights of a trunk under the names of `ViT`.
+
+    They come from the hub or its cache (`HUB`), or from a .safetensors file.
 
     Positions are interpolated to the size of the pictures; for other than three channels the
     weights of the three are repeated and scaled, as timm does it.
@@ -235,33 +288,6 @@ def published(source: str, backbone: str, features: tuple[int, int], options: di
     return {f"vit.{name}": value for name, value in loaded.items()}
 
 
-def lower(network: Any) -> None:
-    """Make the blocks of a trained `ViT` predict in bfloat16; what runs from block to block stays in float32.
-
-    About three to four times as fast on a CPU that has the instructions, see docs/benchmarks.md. It
-    can learn no more.
-
-    Raises:
-        ValueError: when the CPU has none.
-    """
-    if not multiplies_bfloat16():
-        raise ValueError("precision is bfloat16, and this processor does not multiply it (x86 with AVX-512 BF16 or AMX "
-                         "does); say float32 in ensemble.json for slower predictions with other last bits")  # fmt: skip
-    for block in network.vit.blocks:
-        for name, module in list(block.named_modules()):
-            if isinstance(module, nn.Linear):
-                block.set_submodule(name, Half(module))
-            elif hasattr(module, "fused_attn"):
-                module.fused_attn = False  # products one by one are twice as fast as torch's fused kernel in bfloat16
-    blank = torch.zeros(1, len(network.mean), *network.vit.patch_embed.img_size)
-    try:
-        with torch.inference_mode():
-            network.states(Images(blank, torch.zeros(1, dtype=torch.int64), torch.ones(1), 1))
-    except RuntimeError as error:
-        raise ValueError(f"precision is bfloat16, which this backbone cannot do ({_first_line(error)}); expected "
-                         "float32") from error  # fmt: skip
-
-
 def digest(weights: dict[str, Tensor]) -> str:
     """Hash of names and values."""
     found = hashlib.sha256()
@@ -271,9 +297,9 @@ def digest(weights: dict[str, Tensor]) -> str:
 
 
 def _normalisation(vit: Any, channels: int) -> dict[str, Tensor]:
-    """Mean and deviation (C,) that the weights of a backbone expect; their average where channels are not colours."""
-    said = {name: torch.tensor(vit.pretrained_cfg[name], dtype=torch.float32) for name in ("mean", "std")}
-    return {name: values if channels == 3 else values.mean().repeat(channels) for name, values in said.items()}
+    """Mean and deviation (C,) that a backbone expects; averages where channels are no colours."""
+    expected = {name: torch.tensor(vit.pretrained_cfg[name], dtype=torch.float32) for name in ("mean", "std")}
+    return {name: values if channels == 3 else values.mean().repeat(channels) for name, values in expected.items()}
 
 
 def _first_line(error: Exception) -> str:
@@ -285,6 +311,7 @@ def _timm() -> ModuleType:
     try:
         import timm
     except ImportError as error:
-        raise ImportError(f"vision networks need timm, which cannot be imported ({error}); "
-                          "pip install 'assay[vision]'") from error  # fmt: skip
+        raise ImportError(
+            f"vision networks need timm, which cannot be imported ({error}); pip install 'assay[vision]'"
+        ) from error
     return timm

@@ -1,4 +1,4 @@
-"""The one door to alignn and dgl, and to the files alignn writes; nothing in Assay's own path needs either.
+"""The one door to alignn and dgl, and to the files of alignn; Assay itself needs neither.
 
 Enters: `Graphs` and graphs of dgl or alignn; archives of published weights. Leaves: the same graphs
 on the other side; configuration and tensors, never anything that could run. dgl 2.1.0 is the last
@@ -43,7 +43,7 @@ _HOW = "install them with: pip install -e .[interop]"
 
 
 class _Anything(ModuleType):
-    """A package whose every public attribute is an empty class and every submodule another such package."""
+    """A package whose public attributes are empty classes, and whose submodules are like it."""
 
     __path__: list[str] = []  # noqa: RUF012 -- a package has a path
 
@@ -90,7 +90,7 @@ def _import(module: str) -> ModuleType:
 
 @cache
 def element_table(name: str = "cgcnn") -> NDArray[np.float32]:
-    """(104, p), read-only: node features of jarvis-tools by atomic number, NaN where it has none of its own.
+    """(104, p), read-only: node features of jarvis-tools by atomic number, NaN where it has none.
 
     Raises:
         ImportError: when alignn is not installed.
@@ -100,13 +100,13 @@ def element_table(name: str = "cgcnn") -> NDArray[np.float32]:
     lookup = getattr(lookup, "__wrapped__", lookup)  # its cache would keep quiet about rows it borrowed
     rows: dict[int, Any] = {}
     for number in range(1, HEAVIEST + 1):
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said):
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
             try:
                 row = lookup(SYMBOLS[number], atom_features=name)
             except NotImplementedError as error:
                 raise ValueError(f"atom_features is {name!r}, which jarvis-tools does not know: {error}") from error
-        if "could not load" not in said.getvalue():  # else it took the row of another element
+        if "could not load" not in output.getvalue():  # else it took the row of another element
             rows[number] = row
     table = np.full((HEAVIEST + 1, np.size(rows[1])), np.nan, np.float32)
     for number, row in rows.items():
@@ -143,7 +143,7 @@ def to_dgl(graphs: Graphs, table: NDArray[np.float32] | None = None) -> tuple[An
 
 
 def from_dgl(g: Any, line: Any = None) -> Batch:
-    """Our tensors of a graph and its line graph, of dgl or of `alignn.torch_graph_builder`, batched or not.
+    """Our tensors of a graph and its line graph, of dgl or `alignn.torch_graph_builder`.
 
     Node features are taken as they are; edges and triplets are sorted as a `Batch` wants them. An
     edge of the line graph is a triplet: its head is the edge that is updated, its tail the other

@@ -76,7 +76,9 @@ class Rule:
 
 
 def graphs(crystals: Crystals, rule: Rule) -> Graphs:
-    """Graphs by a published rule, with angles; edges ascend in target, triplets in the edge they update.
+    """Graphs by a published rule, with angles.
+
+    Edges ascend in target, triplets in the edge they update.
 
     Feed them to a network as they are, or as quotients: `Graphs.select` builds angles of full
     graphs by our own rule.
@@ -104,7 +106,7 @@ def graphs(crystals: Crystals, rule: Rule) -> Graphs:
 
 
 def _mutual(graphs: Graphs, crystals: Crystals) -> Graphs:
-    """Every edge in both directions, once; twice from an atom to its own image, which alignn finds from either side."""
+    """Every edge in both directions, once; twice from an atom to its own image, as in alignn."""
     source = np.concatenate([graphs.source, graphs.target])
     target = np.concatenate([graphs.target, graphs.source])
     vector = np.concatenate([graphs.vector, -graphs.vector])

@@ -134,7 +134,7 @@ def _sizes(described: dict[str, Any]) -> dict[str, Any]:
 
 
 def _norm(model: Published) -> str:
-    """The normalisation in the weights, which has to be one the named network was published with."""
+    """The normalisation in the weights, which must be one that was published for the network."""
     name = model.config["model"].get("name")
     if name not in FAMILIES:
         raise ValueError(f"{model.path} is a network {name!r}, expected one of {sorted(FAMILIES)}")
@@ -161,7 +161,7 @@ def _refuse_unknown(model: Published) -> None:
 
 
 def _renamed(model: Published, property_name: str) -> dict[str, Tensor]:
-    """Parameters and buffers under our names, without the constants a network of ours works out itself."""
+    """Parameters and buffers under our names, without constants that our networks compute."""
     state = {}
     for name, tensor in model.state.items():
         if name == "_species_table":
@@ -184,7 +184,7 @@ def _same_grid(name: str, centers: Tensor, low: float, high: float, path: Path) 
 
 
 def _folded(state: dict[str, Tensor], table: NDArray[np.float32], path: str) -> dict[str, Tensor]:
-    """The first linear map times the element table: a weight for each of our one-hot columns, zero for the others."""
+    """The first linear map times the element table: weights for our one-hot columns, else zero."""
     name = "atom_embedding.0.weight"
     if name not in state or state[name].ndim != 2 or state[name].shape[1] != table.shape[1]:
         found = tuple(state[name].shape) if name in state else "no such weights"
@@ -219,6 +219,7 @@ def _origin(model: Published, rule: Rule, features: str) -> dict[str, Any]:
         "target": str(model.config.get("target", "")),
         "atom_features": features,
         "rule": asdict(rule),
-        "note": "Trained elsewhere on graphs by `rule`: the published numbers hold on those (assay.models.published.graphs). "
+        "note": "Trained elsewhere on graphs by `rule`: the published numbers hold on those "
+        "(assay.models.published.graphs). "
         "Elements are those of its table, not those of its training data.",
     }

@@ -1,4 +1,4 @@
-"""How much of a training step is held in memory at once: a budget of work, not a number of crystals.
+"""How much of a training step is held in memory at once: a budget of work, not of crystals.
 
 Enters: the work of each crystal of a step. Leaves: the parts in which the step is taken, their
 gradients summed. A part that does not fit is halved and taken again, so a machine with little
@@ -45,7 +45,7 @@ class Budget:
     """In the unit of `Inputs.cost`; None: every step in one part."""
 
     def parts(self, cost: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Positions 0 to b - 1 of a step with work `cost` (b,), in order, in as few parts as fit and of like size.
+        """Positions of a step with work `cost` (b,), in order, in few parts of like size.
 
         A crystal that is over the limit by itself is a part by itself.
         """
@@ -72,7 +72,9 @@ class Budget:
         _log.warning("short of memory with %d crystals at once: steps now in parts of %d", len(cost), self.limit)
 
     def guard(self, cost: NDArray[np.int64]) -> None:
-        """Halve when main memory is nearly gone, before the machine swaps; `cost` (b,) is the work of a typical step.
+        """Halve when main memory is nearly gone, before the machine swaps.
+
+        `cost` (b,) is the work of a typical step.
 
         It takes a millisecond or two; call it every few dozen steps of a run on the CPU.
         """
@@ -93,7 +95,7 @@ class Budget:
 
 
 def in_parts(network: nn.Module, budget: Budget, cost: NDArray[np.int64], step: Step) -> float:
-    """Gather the gradients of one training step whose crystals have work `cost` (b,); returns its loss.
+    """Gather the gradients of one training step with work `cost` (b,); returns its loss.
 
     When memory runs out, the budget is halved and the step taken anew from where it began: no
     gradients, the same buffers, the same random numbers.

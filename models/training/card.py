@@ -33,7 +33,7 @@ def _again(command: str) -> str:
 
 def _head(facts: dict[str, Any], members: list[dict[str, Any]]) -> str:
     networks = sorted({member["network"] for member in members})
-    told = []
+    prose = []
     for name, task in facts["tasks"].items():
         disordered = task["data"]["disordered"]
         kind = (
@@ -41,9 +41,9 @@ def _head(facts: dict[str, Any], members: list[dict[str, Any]]) -> str:
             if disordered
             else "It has seen ordered crystals only: for partial occupancy its numbers and intervals are untested."
         )
-        told.append(f"`{name}` in {task['data']['unit']} ({task['data']['functional']}). {kind}")
+        prose.append(f"`{name}` in {task['data']['unit']} ({task['data']['functional']}). {kind}")
     head = f"# {facts['name']}\n\n{len(members)} networks ({', '.join(networks)}) predict, from a crystal structure, "
-    return head + "\n".join(told) + "\n"
+    return head + "\n".join(prose) + "\n"
 
 
 def _heading(facts: dict[str, Any], name: str, title: str) -> str:
@@ -99,17 +99,17 @@ def _verdict(task: dict[str, Any]) -> str:
     compared, unit = task["versus_best_baseline"], task["data"]["unit"]
     name, other = compared["name"], task["baselines"][compared["name"]]
     change = task["test"]["mae"] / other["mae"] - 1
-    told = f"Against {name} the MAE differs by {change:+.1%} ({compared['difference']:+.3g} {unit}, 95 % interval "
-    told += f"{compared['low']:+.3g} to {compared['high']:+.3g} over resampled groups): "
+    prose = f"Against {name} the MAE differs by {change:+.1%} ({compared['difference']:+.3g} {unit}, 95 % interval "
+    prose += f"{compared['low']:+.3g} to {compared['high']:+.3g} over resampled groups): "
     if compared["high"] < 0:
-        told += "it **beats** the best baseline."
+        prose += "it **beats** the best baseline."
     elif compared["low"] > 0:
-        told += "it does **not** beat the best baseline."
+        prose += "it does **not** beat the best baseline."
     else:
-        told += "a **tie** within the noise of this split."
+        prose += "a **tie** within the noise of this split."
     if task["test"]["rmse"] > other["rmse"]:
-        told += f" By RMSE and R2, {name} is better."
-    return told
+        prose += f" By RMSE and R2, {name} is better."
+    return prose
 
 
 def _weights(task: dict[str, Any]) -> str:

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from assay.featurize.graphs import GraphSpec
-from assay.models.ensemble import calibration, checkpoint, combine, ensemble, novelty
+from assay.models.ensemble import calibration, checkpoint, combine, novelty, stored
 from assay.models.ensemble.calibration import Calibration
-from assay.models.ensemble.ensemble import Ensemble, PropertyPrediction
+from assay.models.ensemble.ensemble import Ensemble
 from assay.models.ensemble.novelty import Reference
+from assay.models.ensemble.summary import PropertyPrediction
 from assay.models.evaluation import baselines, metrics
 from assay.models.networks import registry
 from assay.models.training import card, prepare, train
@@ -39,7 +39,7 @@ Pool = Callable[[Callable[..., None], Sequence[tuple[Any, ...]]], None]
 def run(
     recipe: Recipe, output: Path, *, workers: int = 1, command: str = "", pool: Pool | None = None
 ) -> Ensemble | None:
-    """Train every member, calibrate, measure on the test rows beside the baselines, and write the ensemble folder.
+    """Train every member, calibrate, measure beside the baselines, and write the ensemble folder.
 
     Finished members are kept, and an interrupted one goes on where it stopped. `workers` members
     learn at once, one thread each, or a `pool` decides where; the weights depend on neither, unless
@@ -56,7 +56,7 @@ def run(
         pool(train_member, calls)
     else:
         train_members(calls, workers)
-    if recipe.members[0].network in registry.UNLABELLED:
+    if not registry.MODELS[recipe.members[0].network].labelled:
         return None
     return _assemble(recipe, prepare.prepare(recipe), output, workers, command)
 
@@ -94,7 +94,7 @@ def uncalibrated(recipe: Recipe, output: Path) -> Ensemble:
 
 
 def _assemble(recipe: Recipe, prepared: Prepared, output: Path, workers: int, command: str) -> Ensemble:
-    """Calibrate on the calibration rows, measure on the test rows, write `ensemble.json`, the split and the card."""
+    """Calibrate, measure on the test rows, write `ensemble.json`, the split and the card."""
     folders = [f"member-{k}" for k in range(len(recipe.members))]
     names = [task.property.name for task in recipe.tasks]
     draft = uncalibrated(recipe, output)
@@ -111,7 +111,7 @@ def _assemble(recipe: Recipe, prepared: Prepared, output: Path, workers: int, co
         "precision": recipe.precision,
     }
     reference = _reference(recipe, prepared, draft)
-    ensemble.write(output, recipe.name, folders, fitted, facts, shares, reference)
+    stored.write(output, recipe.name, folders, fitted, facts, shares, reference)
     checkpoint.write_whole(output / "split.json", prepared.split.to_json(prepared.crystals.ids).encode())
     card.write(output, command)
     return Ensemble.load(output)
@@ -119,7 +119,7 @@ def _assemble(recipe: Recipe, prepared: Prepared, output: Path, workers: int, co
 
 def _reference(recipe: Recipe, prepared: Prepared, draft: Ensemble) -> Reference:
     """Training crystals as the first network that reads graphs sees them, or the first of all."""
-    member = next((k for k, one in enumerate(draft.members) if isinstance(one.spec, GraphSpec)), 0)
+    member = next((k for k, one in enumerate(draft.members) if not one.kind.views), 0)
     embedder = draft.members[member]
     seed = recipe.members[member].seed
     rows = novelty.choose(prepared.split.train(member), seed)
@@ -130,7 +130,7 @@ def _reference(recipe: Recipe, prepared: Prepared, draft: Ensemble) -> Reference
 
 
 def _weigh(recipe: Recipe, prepared: Prepared, draft: Ensemble) -> dict[str, combine.Fitted]:
-    """Weights of the members for every property, and which of its calibration rows are left for the error bars."""
+    """Weights of the members for every property, and the calibration rows left for error bars."""
     held = predict(draft, prepared.crystals, prepared.split.calibration) if recipe.combine == "stacking" else {}
     errors = [float(member.facts["metrics"]["validation_mae"]) for member in draft.members]
     chosen = {}
@@ -170,7 +170,7 @@ def predict(ensemble: Ensemble, crystals: Crystals, rows: NDArray[np.int64]) -> 
 def _measured(
     recipe: Recipe, prepared: Prepared, tested: PropertyPrediction, task: int, workers: int
 ) -> dict[str, Any]:
-    """What the card says of one property: its data, rows, scores on the test rows, and baselines beside them."""
+    """The card's facts of one property: data, rows, scores on the test rows, and baselines."""
     data, split = prepared.datasets[task], prepared.split
     counts = {"development": split.development(), "calibration": split.calibration, "test": split.test}
     origin = {**asdict(data.spec), "name": data.name, "sha256": data.sha256, "dropped": data.dropped}
@@ -196,7 +196,7 @@ def _measured(
 def _beside_baselines(
     recipe: Recipe, prepared: Prepared, mean: NDArray[np.float64], task: int, workers: int
 ) -> dict[str, Any]:
-    """Scores of the baselines on the test rows, and how sure the difference to the best of them is."""
+    """Scores of the baselines on the test rows, and a comparison with the best of them."""
     split, target = prepared.split, prepared.target[:, task]
     train_rows, rows = prepared.known(split.development(), task), prepared.known(split.test, task)
     prop = recipe.tasks[task].property

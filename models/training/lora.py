@@ -26,7 +26,9 @@ _log = logging.getLogger(__name__)
 
 
 def adapt(network: nn.Module, lora: Lora) -> None:
-    """Put an adapter on every linear layer of the trunk that `lora.layers` names; train those and the heads alone.
+    """Put an adapter on every linear layer of the trunk that `lora.layers` names.
+
+    Adapters and heads are all that learns.
 
     A fresh adapter changes nothing, to the bit. A state dict of the adapted network loads into one
     adapted alike.
@@ -84,7 +86,7 @@ def check_gradients(network: nn.Module) -> None:
 
 
 def merge(network: nn.Module) -> None:
-    """Fold every adapter into its layer: the names and shapes of the plain network are back, its outputs stay."""
+    """Fold every adapter into its layer: the plain network is back, its outputs stay."""
     tuner = _peft().tuners.tuners_utils.BaseTunerLayer
     for name, module in list(network.named_modules()):
         if isinstance(module, tuner):

@@ -57,7 +57,7 @@ def masked_loss(
 
 
 def rate_factor(schedule: Schedule, step: int, steps: int) -> float:
-    """Share of the peak learning rate at a step, 0 to 1; `plateau` is lowered further by the training loop."""
+    """Share of the peak learning rate at a step, 0 to 1; the loop lowers `plateau` further."""
     warmup = (_RISE if schedule.kind == "onecycle" else schedule.warmup) * steps
     if step < warmup:
         done = (step + 1) / (warmup + 1)
@@ -69,14 +69,14 @@ def rate_factor(schedule: Schedule, step: int, steps: int) -> float:
 
 
 class MovingAverage:
-    """Exponential moving average of a network's weights and statistics (Polyak and Juditsky, 1992)."""
+    """Exponential moving average of weights and statistics (Polyak and Juditsky, 1992)."""
 
     def __init__(self, state: dict[str, Tensor], decay: float) -> None:
         self.decay, self.steps = decay, 0
         self.state = {name: tensor.detach().clone() for name, tensor in state.items()}
 
     def update(self, state: dict[str, Tensor]) -> None:
-        """Move towards the present weights; early on in bigger steps, or the average would remember the start."""
+        """Move towards the present weights, in larger steps at first, to forget the start."""
         self.steps += 1
         share = 1 - min(self.decay, self.steps / (self.steps + 10))
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""From a recipe's data to what its members learn from: crystals, targets, graphs or pictures, split.
+"""From a recipe's data to the material of its members: crystals, targets, inputs, split.
 
 Enters: a `Recipe`. Leaves: `Prepared`. This module does not know the training loop or ensembles.
 """
@@ -6,7 +6,7 @@ Enters: a `Recipe`. Leaves: `Prepared`. This module does not know the training l
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 
 from assay.featurize import graphs as crystal_graphs
 from assay.featurize.graphs import GraphSpec
-from assay.featurize.pictures import scene
-from assay.featurize.pictures.scene import ViewSpec
-from assay.featurize.quotient import of_crystals
-from assay.models.ensemble.ensemble import SHORTEST_BOND
+from assay.featurize.readable import readable
 from assay.models.evaluation import split
 from assay.models.evaluation.split import Split
-from assay.models.networks.inputs import GraphInputs, Inputs, PictureInputs
+from assay.models.networks import kinds
+from assay.models.networks.inputs import Inputs
+from assay.models.networks.kinds import Spec
 from assay.models.training.recipe import Recipe, Task
 from assay.models.training.train import Material
 
@@ -54,7 +53,7 @@ class Prepared:
 
 
 def prepare(recipe: Recipe) -> Prepared:
-    """Load the recipe's datasets without crystals no network can read, and divide them; the same rows every time.
+    """Load the crystals of the recipe that networks can read, and divide them, always alike.
 
     Raises:
         FileNotFoundError: when the data are not there.
@@ -65,12 +64,10 @@ def prepare(recipe: Recipe) -> Prepared:
 
 
 def for_member(recipe: Recipe, member: int) -> tuple[Prepared, Material]:
-    """All rows, and what member number `member` learns from; what it reads is kept for the next member."""
+    """All rows, and the material of member number `member`; its inputs are kept for the next."""
     prepared = prepare(recipe)
     made = _inputs(recipe.tasks, recipe.reads(recipe.members[member]), recipe.limit, recipe.quotient, recipe.graph)
-    if isinstance(made, PictureInputs):
-        made = replace(made, augment=recipe.augment)
-    return prepared, material(recipe, prepared, member, made)
+    return prepared, material(recipe, prepared, member, made.varied(recipe.augment))
 
 
 def material(recipe: Recipe, prepared: Prepared, member: int, made: Inputs) -> Material:
@@ -83,16 +80,9 @@ def material(recipe: Recipe, prepared: Prepared, member: int, made: Inputs) -> M
     return Material(made, prepared.target, prepared.weight, train, prepared.split.validation(member))
 
 
-def inputs(crystals: Crystals, spec: GraphSpec | ViewSpec, tolerance: float) -> Inputs:
-    """Crystals as a network reads them in training: views, quotients, or full graphs where the tolerance is 0.
-
-    Full graphs carry no angles, they are added to each batch; those of a quotient are merged with
-    it, once.
-    """
-    if isinstance(spec, ViewSpec):
-        return PictureInputs(crystals, scene.build(crystals, spec), spec)
-    full = crystal_graphs.build(crystals, replace(spec, angles=False))
-    return GraphInputs(of_crystals(full, tolerance, angles=spec.angles) if tolerance else full, spec.angles)
+def inputs(crystals: Crystals, spec: Spec, tolerance: float) -> Inputs:
+    """Crystals as a network reads them in training; equal atoms are merged, see `Kind.inputs`."""
+    return kinds.of(spec).inputs(crystals, spec, tolerance)
 
 
 @lru_cache(maxsize=1)
@@ -102,7 +92,7 @@ def _load(tasks: tuple[Task, ...], spec: GraphSpec, limit: int | None) -> Prepar
     loaded = []
     for task in tasks:
         dataset = datasets.load(task.dataset, limit)
-        loaded.append(dataset.select(_readable(dataset.crystals, spec), "atoms on top of each other"))
+        loaded.append(_readable(dataset, spec))
     sizes = [len(dataset.target) for dataset in loaded]
     target = np.full((sum(sizes), len(loaded)), np.nan)
     first = np.cumsum([0, *sizes])
@@ -120,13 +110,11 @@ def _load(tasks: tuple[Task, ...], spec: GraphSpec, limit: int | None) -> Prepar
 
 
 @lru_cache(maxsize=1)
-def _inputs(
-    tasks: tuple[Task, ...], spec: GraphSpec | ViewSpec, limit: int | None, tolerance: float, graph: GraphSpec
-) -> Inputs:
+def _inputs(tasks: tuple[Task, ...], spec: Spec, limit: int | None, tolerance: float, graph: GraphSpec) -> Inputs:
     return inputs(_load(tasks, graph, limit).crystals, spec, tolerance)
 
 
-def _readable(crystals: Crystals, spec: GraphSpec) -> NDArray[np.int64]:
-    """Rows whose atoms are not on top of each other."""
-    shortest = crystal_graphs.build(crystals, replace(spec, angles=False)).shortest()
-    return np.flatnonzero(shortest >= SHORTEST_BOND)
+def _readable(dataset: Dataset, spec: GraphSpec) -> Dataset:
+    """The rows that a network can read."""
+    found = readable(dataset.crystals, partial(crystal_graphs.build, spec=replace(spec, angles=False)))
+    return dataset.select(found.rows, "no network can read it")

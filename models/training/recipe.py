@@ -16,6 +16,7 @@ from assay.featurize.pictures.augment import Augment
 from assay.featurize.pictures.scene import ViewSpec
 from assay.models.evaluation.split import SplitSpec
 from assay.models.networks import registry
+from assay.models.networks.kinds import Spec
 from assay.models.target import Property
 
 
@@ -31,7 +32,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank adapters on frozen linear layers (Hu et al., ICLR 2022); merged into the weights when training ends."""
+    """Low-rank adapters on frozen linear layers (Hu et al., ICLR 2022), merged in the end."""
 
     rank: int = 8
     alpha: float = 16.0
@@ -174,11 +175,10 @@ class Recipe:
         """How one member learns."""
         return replace(self.schedule, **member.schedule)
 
-    def reads(self, member: MemberSpec) -> GraphSpec | ViewSpec:
+    def reads(self, member: MemberSpec) -> Spec:
         """What one member sees of a crystal."""
-        if member.network in registry.READS_VIEWS:
-            return self.view
-        return replace(self.graph, angles=member.network in registry.NEEDS_ANGLES)
+        spec: Spec = registry.MODELS[member.network].reads.spec(self.graph, self.view)
+        return spec
 
     def start_of(self, member: MemberSpec) -> Start | None:
         """What one member starts from."""
@@ -192,8 +192,9 @@ class Recipe:
             self.schedule_of(member)
         if len(self.members) < 2:
             raise ValueError(f"members lists {len(self.members)} networks, expected at least 2 for an error bar")
-        unlabelled = {member.network in registry.UNLABELLED for member in self.members}
-        if len(unlabelled) > 1 or (True in unlabelled and len(self.tasks) != 1):
+        known = [registry.MODELS[m.network] for m in self.members if m.network in registry.MODELS]
+        labelled = {entry.labelled for entry in known}  # a network that is not known is refused where it is made
+        if len(labelled) > 1 or (False in labelled and len(self.tasks) != 1):
             raise ValueError("members that learn without known values have a recipe of their own, with one task")
         if not self.tasks:
             raise ValueError("tasks is empty, expected at least one dataset with its property")

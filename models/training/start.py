@@ -6,22 +6,18 @@ does not know data, schedules or the training loop.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from assay.featurize.graphs import GraphSpec
-from assay.featurize.pictures.scene import ViewSpec
 from assay.models.ensemble import checkpoint, zoo
-from assay.models.networks import registry
+from assay.models.networks import kinds, registry
+from assay.models.networks.kinds import Spec
 from assay.models.networks.layers import Network
 from assay.models.training import lora
 from assay.models.training.recipe import MemberSpec, Start
-
-_FREE = frozenset({"dropout", "head", "variance", "masked", "decoder_width", "decoder_layers"})
-"""Sizes that only the heads read: they may differ from those of the start."""
 
 
 @dataclass(frozen=True)
@@ -34,21 +30,19 @@ class Source:
     """Of the file, or of the tensors where they come from a hub."""
 
 
-def find(start: Start, spec: MemberSpec, reads: GraphSpec | ViewSpec, member: int) -> Source:
-    """The weights member number `member` starts from: of an ensemble, those of a network with the same trunk.
+def find(start: Start, spec: MemberSpec, reads: Spec, member: int) -> Source:
+    """The weights that member number `member` starts from.
+
+    Of an ensemble they are those of a network with the same trunk.
 
     Raises:
         FileNotFoundError: when the folder is neither a checkpoint nor an ensemble.
         ValueError: when it holds no such network, or one that learned from other graphs.
     """
-    if isinstance(reads, ViewSpec) and not Path(start.folder).is_dir() and start.folder not in zoo.names():
-        from assay.models.networks import vision
-
-        backbone, options, waves = (spec.sizes.get(name, default) for name, default in vision.DEFAULTS.items())
-        if waves:
-            raise ValueError(f"sizes.waves is {waves}; published weights have seen none, expected 0")
-        weights = vision.published(start.folder, backbone, registry.shape(reads), options or {})
-        return Source(weights, vision.digest(weights))
+    if not Path(start.folder).is_dir() and start.folder not in zoo.names():
+        published = registry.MODELS[spec.network].load().published(start.folder, reads.shape, spec.sizes)
+        if published:
+            return Source(*published)
     found = [checkpoint.read(path) for path in _folders(zoo.find(start.folder))]
     fitting = [one for one in found if _trunk(one.name, one.sizes) == _trunk(spec.network, spec.sizes)]
     if not fitting:
@@ -58,7 +52,7 @@ def find(start: Start, spec: MemberSpec, reads: GraphSpec | ViewSpec, member: in
             f"{theirs}; give it the network and sizes of its start"
         )
     chosen = fitting[member % len(fitting)]
-    if _input(chosen.spec) != _input(reads):
+    if not kinds.agree(chosen.spec, reads):
         raise ValueError(f"the weights in {start.folder} learned from {chosen.spec}, this recipe has {reads}")
     return Source(chosen.network.state_dict(), chosen.sha256)
 
@@ -70,13 +64,6 @@ def _folders(folder: Path) -> list[Path]:
     if (folder / "member-0").is_dir():  # trained, not made an ensemble of
         return sorted(folder.glob("member-*"), key=lambda path: int(path.name.partition("-")[2]))
     return [folder]
-
-
-def _input(spec: GraphSpec | ViewSpec) -> Any:
-    """What must agree between the weights and their new use: graphs but for angles, pictures but for the viewpoints."""
-    if isinstance(spec, GraphSpec):
-        return replace(spec, angles=False)
-    return replace(spec, supercells=((1, 1, 1),), axes=True, random=0, seed=0)
 
 
 def begin(network: Network, start: Start, source: Source) -> None:
@@ -107,8 +94,10 @@ def groups(network: nn.Module, start: Start | None, rate: float, weight_decay: f
 
 
 def _trunk(name: str, sizes: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    name = {"mae": "vit"}.get(name, name)  # an autoencoder hides its patches from the same trunk
-    return name, {size: value for size, value in sizes.items() if size not in _FREE}
+    """The network whose trunk it is, with the sizes that make it."""
+    entry = registry.MODELS[name]
+    free = entry.load().HEAD_SIZES
+    return entry.trunk or name, {size: value for size, value in sizes.items() if size not in free}
 
 
 def _frozen(stages: list[nn.Module], start: Start) -> list[nn.Module]:

@@ -1,4 +1,4 @@
-"""One training loop: it learns one network, stops early, and can be stopped and resumed to the bit on a CPU.
+"""One training loop: early stopping, and on a CPU it can be resumed to the bit.
 
 Enters: inputs of networks, targets, row numbers, a member of a recipe. Leaves: a checkpoint folder.
 This module does not know datasets, ensembles or campaigns.
@@ -50,7 +50,7 @@ resumed."""
 
 @dataclass(frozen=True)
 class Material:
-    """Everything one member needs to learn: `n` crystals as it reads them, with targets and weights."""
+    """Everything a member needs to learn: `n` crystals as it reads them, targets, weights."""
 
     inputs: Inputs
     """The crystals: graphs, full or quotients, or pictures."""
@@ -72,7 +72,7 @@ def member(
     facts: dict[str, Any],
     progress: Progress | None = None,
 ) -> Checkpoint:
-    """Train member `number` of the recipe into `folder`, or go on where it stopped, or return what is finished.
+    """Train member `number` of the recipe into `folder`, or resume it, or return a finished one.
 
     After every epoch the whole state is on disk, and the best weights so far beside it.
 
@@ -110,25 +110,31 @@ class _Run:
     def __init__(
         self, recipe: Recipe, spec: MemberSpec, material: Material, fingerprint: str, source: Source | None
     ) -> None:
-        if spec.network in registry.UNLABELLED:  # its own loss is what it predicts
+        labelled = registry.MODELS[spec.network].labelled
+        if not labelled:  # its own loss is what it predicts
             material = replace(material, target=np.zeros_like(material.target))
         self.recipe, self.spec, self.material, self.fingerprint = recipe, spec, material, fingerprint
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.schedule = schedule = recipe.schedule_of(spec)
         self.start = recipe.start_of(spec)
         self.properties = tuple(task.property for task in recipe.tasks)
-        if spec.network not in registry.UNLABELLED:
+        if labelled:
             columns = material.target[material.train].T
             self.properties = tuple(p.fit(column) for p, column in zip(self.properties, columns, strict=True))
         torch.manual_seed(spec.seed)
         self.sizes = {**spec.sizes, "variance": True} if schedule.loss == "nll" else spec.sizes
-        shape, names = registry.shape(recipe.reads(spec)), [p.name for p in self.properties]
+        shape, names = recipe.reads(spec).shape, [p.name for p in self.properties]
         self.network = registry.create(spec.network, shape, names, **self.sizes)
         if self.start and source:
             start.begin(self.network, self.start, source)
         self.network.to(self.device)
-        _log.info("%s seed %d: %d of %d numbers learn, from %s", spec.network, spec.seed, *_numbers(self.network),
-                  self.start.folder if self.start else "random weights")  # fmt: skip
+        _log.info(
+            "%s seed %d: %d of %d numbers learn, from %s",
+            spec.network,
+            spec.seed,
+            *_numbers(self.network),
+            self.start.folder if self.start else "random weights",
+        )
         self.optimizer = torch.optim.AdamW(
             start.groups(self.network, self.start, schedule.learning_rate, schedule.weight_decay)
         )
@@ -140,11 +146,11 @@ class _Run:
         self.budget: Budget | None = None
 
     def learn(self) -> None:
-        """One pass over the training rows, in an order that depends on the seed and the epoch alone."""
+        """One pass over the training rows, in an order that depends on seed and epoch alone."""
         started, total_loss = time.perf_counter(), 0.0
         adapted = self.start is not None and self.start.lora is not None
         schedule, material = self.schedule, self.material
-        rows = _order(material, np.random.default_rng([self.spec.seed, self.epoch]))
+        rows = epoch_rows(material, np.random.default_rng([self.spec.seed, self.epoch]))
         steps = math.ceil(len(rows) / schedule.batch_size)
         self.network.train()
         lora.rest(self.network)
@@ -201,7 +207,7 @@ class _Run:
         )
 
     def save(self, folder: Path, data: Any) -> None:
-        """Write the whole state as one file, whole or not at all; `data` says which files it learns from."""
+        """Write the state as one file, whole or not at all; `data` names the training files."""
         folder.mkdir(parents=True, exist_ok=True)
         progress = ("epoch", "stale", "best", "lowered", "history")
         state = {
@@ -268,7 +274,7 @@ class _Run:
         )
 
     def _work(self, rows: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], float]:
-        """What takes a part of a step on `rows` forward and backward, and returns its share of the loss."""
+        """A function that takes a part of a step on `rows`, and returns its share of the loss."""
         truth = {
             p.name: torch.from_numpy(p.encode(self.material.target[rows, k])).to(self.device)
             for k, p in enumerate(self.properties)
@@ -320,18 +326,18 @@ def _numbers(network: Network) -> tuple[int, int]:
     return sum(p.numel() for p in every if p.requires_grad), sum(p.numel() for p in every)
 
 
-def _order(material: Material, random: np.random.Generator) -> NDArray[np.int64]:
+def epoch_rows(material: Material, rng: np.random.Generator) -> NDArray[np.int64]:
     """The rows of one epoch: all training rows; of several tasks, the same number of rows each."""
     known = np.isfinite(material.target[material.train])
     if known.shape[1] == 1:
-        return random.permutation(material.train)
+        return rng.permutation(material.train)
     each = math.ceil(len(material.train) / known.shape[1])
     drawn = []
     for column in known.T:
         rows = material.train[column]
-        passes = [random.permutation(rows) for _ in range(math.ceil(each / len(rows)))]
+        passes = [rng.permutation(rows) for _ in range(math.ceil(each / len(rows)))]
         drawn.append(np.concatenate(passes)[:each])
-    return random.permutation(np.concatenate(drawn))
+    return rng.permutation(np.concatenate(drawn))
 
 
 def _mae(truth: NDArray[Any], predicted: NDArray[Any], weight: NDArray[np.float64]) -> float:
@@ -346,7 +352,7 @@ def _fingerprint(recipe: Recipe, spec: MemberSpec, material: Material, source: S
     del described["precision"]
     if recipe.learn_from is None:
         del described["learn_from"]  # runs from before there was one go on
-    for name in ("graph", "quotient") if spec.network in registry.READS_VIEWS else ("view", "augment"):
+    for name in registry.MODELS[spec.network].reads.unread:
         del described[name]
     for member_described in described["members"]:
         for name in ("schedule", "start"):  # likewise
@@ -360,10 +366,12 @@ def _fingerprint(recipe: Recipe, spec: MemberSpec, material: Material, source: S
 
 
 def _same_data(found: Any, wanted: Any, folder: Path) -> None:
-    """The fingerprint holds rows and labels; this, the files with their structures. Runs of before say nothing."""
+    """Refuse to resume on other files: the fingerprint holds rows and labels, not structures."""
     if found and wanted and found != wanted:
-        raise ValueError(f"{folder} holds a training run on other files ({found}, now {wanted}); choose another output "
-                         "folder or remove it")  # fmt: skip
+        raise ValueError(
+            f"{folder} holds a training run on other files ({found}, now {wanted}); choose another output "
+            "folder or remove it"
+        )
 
 
 def _same_run(found: str, wanted: str, folder: Path) -> None:

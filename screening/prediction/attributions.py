@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.featurize import standard
-from assay.featurize.graphs import GraphSpec
 from assay.screening.prediction.describe import species
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ def of_member(
     return Share(
         of=of,
         network=member.name,
-        sites=sites if isinstance(member.spec, GraphSpec) else None,
+        sites=None if member.kind.views else sites,
         kinds=summed,
         rest=factor * found.rest,
         prediction=factor * found.prediction + offset,

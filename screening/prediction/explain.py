@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from assay.models.ensemble import explain
 from assay.models.ensemble.ensemble import Ensemble
-from assay.models.networks.inputs import PictureInputs
 from assay.screening.prediction import attention
 from assay.screening.prediction.attributions import SCALED, Share, kinds, means, of_member
 from assay.screening.prediction.describe import species
@@ -96,7 +95,7 @@ def _crystal(
         inputs = explain.read(member, crystal)
         found = explain.attribute(member.network, inputs, scalers[k].name, steps=steps)
         shares.append(of_member(f"member-{k}", member, found, owner, None if unit == SCALED else scalers[k]))
-        if isinstance(inputs, PictureInputs):
+        if member.kind.views:
             try:
                 paths += attention.write(member, inputs, output, f"{stem}-member-{k}")
             except ValueError as error:

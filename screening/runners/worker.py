@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from assay.featurize import standard
 from assay.models import memory
-from assay.models.ensemble.ensemble import Ensemble, Predictions
+from assay.models.ensemble.ensemble import Ensemble
+from assay.models.ensemble.summary import EnsemblePrediction
 from assay.screening.runners.work import Work
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure
@@ -111,7 +112,7 @@ def score(crystals: Crystals, ensembles: Sequence[Ensemble], symmetrise: float =
     return Part(pa.table({name: _array(values) for name, values in columns.items()}), quarantined)
 
 
-def prediction_columns(predicted: Predictions, rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
+def prediction_columns(predicted: EnsemblePrediction, rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """`<property>_mean, _std, _lo, _hi, _member_<k>`, each (m,) in the unit of the property.
 
     Where there are vision networks, also `_view_spread`, and `_disagreement` with the graph
@@ -130,7 +131,9 @@ def prediction_columns(predicted: Predictions, rows: NDArray[Any]) -> dict[str, 
     return columns
 
 
-def novelty_columns(predictions: Sequence[Predictions], rows: Sequence[NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
+def novelty_columns(
+    predictions: Sequence[EnsemblePrediction], rows: Sequence[NDArray[np.int64]]
+) -> dict[str, NDArray[Any]]:
     """`ood` and `ood_distance`, each (m,), of m crystals that all ensembles predicted.
 
     A crystal is flagged if any ensemble flags it, and its largest distance counts. Without a

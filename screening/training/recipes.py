@@ -11,7 +11,6 @@ import difflib
 import inspect
 import json
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +74,7 @@ def _check_sizes(recipe: Recipe, member: MemberSpec, where: str) -> None:
         near = difflib.get_close_matches(member.network, registry.MODELS, n=1, cutoff=0.5)
         advice = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(registry.MODELS))}"
         raise Failure(Exit.CONFIG, f"{where}.network: no network {member.network!r}; {advice}")
-    module, cls = registry.MODELS[member.network].split(":")
-    parameters = inspect.signature(getattr(import_module(module), cls)).parameters.values()
+    parameters = inspect.signature(registry.MODELS[member.network].load()).parameters.values()
     known = sorted(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
     for name in member.sizes:
         if known and name not in known:
@@ -84,6 +82,6 @@ def _check_sizes(recipe: Recipe, member: MemberSpec, where: str) -> None:
             advice = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
             raise Failure(Exit.CONFIG, f"unknown key '{where.partition(': ')[2]}.sizes.{name}'; {advice}")
     try:
-        registry.create(member.network, registry.shape(recipe.reads(member)), ["y"], **member.sizes)
+        registry.create(member.network, recipe.reads(member).shape, ["y"], **member.sizes)
     except (ImportError, ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
         raise Failure(Exit.CONFIG, f"{where}.sizes: {error}") from None

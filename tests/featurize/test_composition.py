@@ -63,7 +63,7 @@ def test_real_crystals_row_by_row(crystals: Crystals, disordered: Crystals) -> N
 
 
 def test_an_element_without_properties_is_refused() -> None:
-    with pytest.raises(ValueError, match=f"beyond atomic number {elements.HEAVIEST}"):
+    with pytest.raises(ValueError, match=f"the table ends at {elements.HEAVIEST}"):
         composition.features(amounts(Rf=1, O=2))
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings, strategies as st
 
 from assay.featurize import atoms
 from assay.featurize.graphs import Graphs, GraphSpec, build, join
-from assay.featurize.quotient import TOLERANCE, _sort, quotient
-from assay.featurize.refinement import _classes, _label, _table_size
+from assay.featurize.quotient import TOLERANCE, quotient, sort_keys
+from assay.featurize.refinement import count_classes, number_runs, table_size
 from assay.models.networks import registry
 from assay.models.networks.batch import Batch
 from assay.sources.crystals import Crystals, concat, empty, wrap
@@ -459,7 +459,7 @@ def test_real_crystals_embed_as_their_full_graphs_do(name: str, crystals: Crysta
     many = concat([crystals[::2], small[:100]])
     assert len(many) >= 240
     assert not small[:100].is_ordered.all()
-    full = build(many, replace(NEAREST, angles=name in registry.NEEDS_ANGLES))
+    full = build(many, replace(NEAREST, angles=registry.MODELS[name].reads.angles))
     merged = quotient(full)
     torch.manual_seed(0)
     network = registry.create(name, atoms.width(full.spec.atom_features), ["y"], **SMALL[name])
@@ -490,7 +490,7 @@ def test_values_are_numbered_by_runs_of_bins(items: int, tolerance: float) -> No
     values = np.random.default_rng(items).choice(np.random.default_rng(1).normal(size=50), items)
     values = (values + 1e-4 * np.random.default_rng(2).random(items)).astype(np.float32)
     label = np.empty(items, np.int64)
-    _label(values, tolerance, label)
+    number_runs(values, tolerance, label)
     bins = ((values - values.min()).astype(np.float64) / tolerance).astype(np.int64)
     run = width = 0
     number: dict[int, int] = {}
@@ -508,7 +508,7 @@ def test_sorting_is_stable(items: int) -> None:
     keys, order = np.random.default_rng(items).integers(0, 9, items), np.arange(items)
     expected = np.argsort(keys, kind="stable")
     ordered = keys[expected]
-    _sort(keys, order)
+    sort_keys(keys, order)
     np.testing.assert_array_equal(keys, ordered)
     np.testing.assert_array_equal(order, expected)
 
@@ -516,4 +516,4 @@ def test_sorting_is_stable(items: int) -> None:
 @pytest.mark.parametrize("items", [0, 1, 2, 7, 300])
 def test_different_colours_are_counted(items: int) -> None:
     colours = np.random.default_rng(items).integers(0, items + 1, items).astype(np.uint64) * np.uint64(2**33)
-    assert _classes(colours, np.empty(_table_size(items), np.uint64)) == len(np.unique(colours))
+    assert count_classes(colours, np.empty(table_size(items), np.uint64)) == len(np.unique(colours))

@@ -76,7 +76,7 @@ def test_a_quarter_turn_in_the_plane_turns_the_pixels(scenes: Scenes) -> None:
 @pytest.mark.parametrize("turn", ["plane", "space"])
 @pytest.mark.parametrize("flip", [False, True])
 def test_turns_are_rotations_and_mirrorings_only_where_wanted(turn: str, flip: bool) -> None:
-    made = augment._turns(np.random.default_rng(0), 400, Augment(turn=turn, flip=flip))  # type: ignore[arg-type]
+    made = augment.random_turns(np.random.default_rng(0), 400, Augment(turn=turn, flip=flip))  # type: ignore[arg-type]
     np.testing.assert_allclose(made @ made.transpose(0, 2, 1), np.tile(np.eye(3), (400, 1, 1)), atol=1e-12)
     hands = np.linalg.det(made).round()
     assert (hands == 1).mean() == pytest.approx(0.5, abs=0.1) if flip else (hands == 1).all()

@@ -12,6 +12,7 @@ import pytest
 
 from assay.featurize import standard
 from assay.featurize.pictures import raster, scene
+from assay.featurize.pictures.cameras import cameras
 from assay.featurize.pictures.scene import ViewSpec
 from assay.sources.crystals import Crystals, concat, wrap
 from assay.sources.files import reading
@@ -255,7 +256,7 @@ def test_bonds_of_0_draws_none_by_any_rule(monkeypatch: pytest.MonkeyPatch) -> N
 def test_halves_of_a_disordered_site_are_not_bonded() -> None:
     split = crystal(4 * np.eye(3), [[0, 0, 0.03], [0, 0, 0.97], [0.5, 0.5, 0.5]], [29, 29, 8])
     scenes = scene.build(split, ViewSpec(bonding="crystal-nn"))
-    assert (2 * np.linalg.norm(scenes.end - scenes.start, axis=1) > scene.SHORTEST_BOND).all()
+    assert (2 * np.linalg.norm(scenes.end - scenes.start, axis=1) > scene.SPLIT_SITE).all()
 
 
 def test_an_isolated_atom_has_no_bonds() -> None:
@@ -297,14 +298,14 @@ def test_the_view_fits(crystals: Crystals) -> None:
 
 def test_cameras_are_rotations() -> None:
     cell, _, _ = standard.frame(quartz(1), 0)
-    cameras = scene.cameras(cell, ViewSpec(random=5))
-    np.testing.assert_allclose(cameras @ cameras.transpose(0, 2, 1), np.broadcast_to(np.eye(3), (8, 3, 3)), atol=1e-12)
-    assert np.linalg.det(cameras) == pytest.approx(np.ones(8))
+    found = cameras(cell, ViewSpec(random=5))
+    np.testing.assert_allclose(found @ found.transpose(0, 2, 1), np.broadcast_to(np.eye(3), (8, 3, 3)), atol=1e-12)
+    assert np.linalg.det(found) == pytest.approx(np.ones(8))
     for k in range(3):  # the axis points at the viewer, and c, or b for c, points up
-        along = cameras[k] @ cell[k]
+        along = found[k] @ cell[k]
         assert along[:2] == pytest.approx([0, 0], abs=1e-9)
         assert along[2] > 0
-        up = cameras[k] @ cell[1 if k == 2 else 2]
+        up = found[k] @ cell[1 if k == 2 else 2]
         assert up[0] == pytest.approx(0, abs=1e-9)
         assert up[1] > 0
 
@@ -328,7 +329,7 @@ def test_a_bad_spec_is_refused(change: dict[str, Any], told: str) -> None:
 
 def test_an_element_without_a_colour_is_named() -> None:
     heavy = crystal(4 * np.eye(3), [[0, 0, 0]], [110])
-    with pytest.raises(ValueError, match=r"test/1: atomic number 110; colours end at 103"):
+    with pytest.raises(ValueError, match=r"test/1: holds an element beyond Lr, the last that has a colour"):
         scene.build(concat([SALT, heavy]), ViewSpec())
 
 

@@ -12,7 +12,7 @@ import torch
 from assay.featurize import atoms, graphs
 from assay.featurize.graphs import GraphSpec
 from assay.featurize.quotient import of_crystals
-from assay.models.ensemble import calibration, checkpoint, ensemble, reading
+from assay.models.ensemble import calibration, checkpoint, inference, reading, stored
 from assay.models.ensemble.calibration import Calibration
 from assay.models.ensemble.checkpoint import Checkpoint
 from assay.models.ensemble.ensemble import Ensemble
@@ -31,7 +31,7 @@ TC = Property("tc", "K", "arcsinh", 0.0, 0.5, 1.4)
 
 def untrained(name: str, seed: int, elements: tuple[str, ...] = ("O", "Cu", "La", "Sr")) -> Checkpoint:
     torch.manual_seed(seed)
-    spec = GraphSpec(angles=name in registry.NEEDS_ANGLES)
+    spec = GraphSpec(angles=registry.MODELS[name].reads.angles)
     net = registry.create(name, atoms.width(spec.atom_features), ["tc"], **SMALL[name]).eval()
     return Checkpoint(net, name, SMALL[name], spec, (TC,), elements, {"seed": seed})
 
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
     for k, name in enumerate(["cgcnn", "cgcnn", "alignn"]):
         checkpoint.write(untrained(name, k), tmp_path / f"member-{k}")
     fitted = {"tc": Calibration(0.9, 2.0, 0.5, 100, 1.5)}
-    ensemble.write(tmp_path, "test", [f"member-{k}" for k in range(3)], fitted, {"note": "untrained"})
+    stored.write(tmp_path, "test", [f"member-{k}" for k in range(3)], fitted, {"note": "untrained"})
     return tmp_path
 
 
@@ -127,7 +127,7 @@ def test_ensembles_calibrated_without_a_scale_load_and_tell_the_spread(folder: P
 def test_weights_decide_mean_and_spread(folder: Path, crystals: Crystals) -> None:
     shares = (0.7, 0.1, 0.2)
     plain = Ensemble.load(folder)
-    ensemble.write(folder, "test", [f"member-{k}" for k in range(3)], plain.calibration, {}, {"tc": shares})
+    stored.write(folder, "test", [f"member-{k}" for k in range(3)], plain.calibration, {}, {"tc": shares})
     loaded = Ensemble.load(folder)
     assert loaded.weights == {"tc": shares}
     tc = loaded.predict(crystals[:20])[0].values["tc"]
@@ -152,7 +152,7 @@ def test_predicted_variance_widens_the_spread_in_the_unit(crystals: Crystals, tm
         net = registry.create("cgcnn", atoms.width(GraphSpec().atom_features), ["tc"], **sizes).eval()
         one = Checkpoint(net, "cgcnn", sizes, GraphSpec(), (prop,), ("O",), {})
         checkpoint.write(one, tmp_path / f"member-{k}")
-    ensemble.write(tmp_path, "unsure", ["member-0", "member-1"], {"tc": Calibration(0.9, 2.0, 0.5, 9)}, {})
+    stored.write(tmp_path, "unsure", ["member-0", "member-1"], {"tc": Calibration(0.9, 2.0, 0.5, 9)}, {})
     loaded = Ensemble.load(tmp_path)
     tc = loaded.predict(crystals[:20])[0].values["tc"]
     batch = Batch.of(graphs.build(crystals[:20], GraphSpec()))
@@ -172,7 +172,7 @@ def test_each_member_equals_its_own_network(folder: Path, crystals: Crystals) ->
     built = graphs.build(crystals[:40], loaded.spec)
     found, _ = loaded.predict(crystals[:40])
     for k, member in enumerate(loaded.members):
-        read = GraphInputs(built, member.name in registry.NEEDS_ANGLES)
+        read = GraphInputs(built, registry.MODELS[member.name].reads.angles)
         alone = train.predict(member.network, read, np.arange(40), [TC])
         np.testing.assert_allclose(found.values["tc"].members[:, k], alone[:, 0], rtol=1e-4, atol=1e-5)
 
@@ -264,7 +264,7 @@ def test_a_quotient_that_lies_is_found_and_left(
 ) -> None:
     """Where a sampled crystal is predicted otherwise on its full graph, all are predicted on theirs."""
     loaded = Ensemble.load(folder)
-    monkeypatch.setattr(ensemble, "CHECKED", 4)
+    monkeypatch.setattr(inference, "CHECKED", 4)
     honest, _ = loaded.predict(crystals)
     assert "full graphs" not in caplog.text
 
@@ -277,7 +277,7 @@ def test_a_quotient_that_lies_is_found_and_left(
     assert "full graphs" in caplog.text
     assert refused == []
     np.testing.assert_allclose(saved.values["tc"].members, honest.values["tc"].members, rtol=1e-4, atol=1e-5)
-    monkeypatch.setattr(ensemble, "DIFFERENCE", 9.0)
+    monkeypatch.setattr(inference, "DIFFERENCE", 9.0)
     wrong, _ = loaded.predict(crystals)
     assert np.abs(wrong.values["tc"].members - honest.values["tc"].members).max() > 1e-4
 
@@ -297,9 +297,9 @@ def test_what_failed_on_a_quotient_that_lies_is_predicted_on_the_full_graph(
     broken = replace(
         loaded, members=(replace(first, network=AllergicToQuotients(first.network, size)), *loaded.members[1:])
     )
-    monkeypatch.setattr(ensemble, "CHECKED", 4)
+    monkeypatch.setattr(inference, "CHECKED", 4)
     assert {q.id for q in broken.predict(crystals)[1]} == set(crystals.ids[crystals.nsites == size].tolist())
-    monkeypatch.setattr(ensemble, "DIFFERENCE", -1.0)  # whatever it says
+    monkeypatch.setattr(inference, "DIFFERENCE", -1.0)  # whatever it says
     found, refused = broken.predict(crystals)
     assert refused == []
     assert len(found.index) == len(crystals)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from assay.models.ensemble import checkpoint, device, ensemble, reading
+from assay.models.ensemble import checkpoint, device, reading, stored
 from assay.models.ensemble.calibration import Calibration
 from assay.models.ensemble.device import DevicePath
 from assay.models.ensemble.ensemble import Ensemble
@@ -25,7 +25,7 @@ from tests.models.ensemble.test_checkpoint_ensemble import TC, Allergic, untrain
 
 if TYPE_CHECKING:
     from assay.models.ensemble.checkpoint import Checkpoint
-    from assay.models.ensemble.ensemble import Predictions
+    from assay.models.ensemble.summary import EnsemblePrediction
 
 no_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch.cuda.is_available() is False")
 FITTED = {"tc": Calibration(0.9, 2.0, 0.5, 100, 1.5)}
@@ -33,14 +33,14 @@ FITTED = {"tc": Calibration(0.9, 2.0, 0.5, 100, 1.5)}
 
 def there(loaded: Ensemble, where: str = "cpu", precision: str = "float32") -> Ensemble:
     """The same ensemble by way of a device."""
-    return replace(loaded, elsewhere=DevicePath(loaded.members, torch.device(where), precision))
+    return replace(loaded, device=DevicePath(loaded.members, torch.device(where), precision))
 
 
 def saved(folder: Path, members: list[Checkpoint]) -> Path:
     names = [f"member-{k}" for k in range(len(members))]
     for name, member in zip(names, members, strict=True):
         checkpoint.write(member, folder / name)
-    ensemble.write(folder, "test", names, FITTED, {})
+    stored.write(folder, "test", names, FITTED, {})
     return folder
 
 
@@ -63,7 +63,7 @@ def both(crystals: Crystals, disordered: Crystals) -> Crystals:
     return joined
 
 
-def assert_same(mine: Predictions, yours: Predictions, loaded: Ensemble, most: float = 1e-5) -> None:
+def assert_same(mine: EnsemblePrediction, yours: EnsemblePrediction, loaded: Ensemble, most: float = 1e-5) -> None:
     """Means agree within `most` scales of the target, members within three times as much: their errors are alone."""
     np.testing.assert_array_equal(mine.index, yours.index)
     np.testing.assert_array_equal(mine.ood, yours.ood)
@@ -88,7 +88,7 @@ def test_trunks_are_traced_whole_and_say_the_same(
 
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend, fullgraph=True))
     loaded = Ensemble.load(folder)
-    compiled = replace(loaded, elsewhere=DevicePath(loaded.members, torch.device("cpu"), compiled=True))
+    compiled = replace(loaded, device=DevicePath(loaded.members, torch.device("cpu"), compiled=True))
     assert len(traced) == 3  # before the first crystal
     mine, yours = (some.predict(both[:60]) for some in (compiled, loaded))
     assert mine[1] == yours[1] == []
@@ -110,7 +110,7 @@ def test_what_cannot_be_compiled_accuses_no_crystal(
     path = DevicePath(loaded.members, torch.device("cpu"), compiled=True)
     working[0] = False  # sizes are fixed here, so the next batch has to be compiled again
     with pytest.raises(Exception, match="no space left for code"):
-        replace(loaded, elsewhere=path).predict(both[:10])
+        replace(loaded, device=path).predict(both[:10])
     torch.compiler.reset()  # what is compiled already would do for the same network again
     with pytest.raises(ValueError, match="torch cannot compile cgcnn for cpu: BackendCompilerFailed"):
         DevicePath(loaded.members, torch.device("cpu"), compiled=True)
@@ -139,9 +139,9 @@ def test_micro_batches_decide_no_more_than_last_bits(
     monkeypatch.setattr(device, "EDGES_PER_BATCH", 500)
     monkeypatch.setattr(device, "TRIPLETS_PER_BATCH", 4000)
     path = there(loaded)
-    assert path.elsewhere is not None
-    (read,) = path.elsewhere.readings(few, path.elsewhere.build(few, loaded.spec), angles=True)
-    rows = list(path.elsewhere.micro_batches(read))
+    assert path.device is not None
+    (read,) = path.device.readings(few, path.device.build(few, loaded.spec), angles=True)
+    rows = list(read.inputs.micro_batches())
     assert len(rows) > 5
     assert np.concatenate(rows).tolist() == list(range(40))
     cost = read.inputs.cost
@@ -185,7 +185,7 @@ def test_a_lost_device_is_no_fault_of_the_crystals(
 ) -> None:
     """After such an error every call fails: they must not all go to quarantine. Memory may run out, though."""
     path = there(Ensemble.load(folder))
-    assert path.elsewhere is not None
+    assert path.device is not None
 
     def fail(message: str) -> Any:
         def encode(batch: Any) -> Any:
@@ -193,11 +193,11 @@ def test_a_lost_device_is_no_fault_of_the_crystals(
 
         return encode
 
-    monkeypatch.setattr(path.elsewhere.networks[0], "encode", fail("CUDA error: an illegal memory access"))
+    monkeypatch.setattr(path.device.networks[0], "encode", fail("CUDA error: an illegal memory access"))
     with pytest.raises(RuntimeError, match="illegal memory access"):
         path.predict(crystals[:3])
     assert not torch.are_deterministic_algorithms_enabled()
-    monkeypatch.setattr(path.elsewhere.networks[0], "encode", fail("CUDA error: out of memory"))
+    monkeypatch.setattr(path.device.networks[0], "encode", fail("CUDA error: out of memory"))
     _, refused = path.predict(crystals[:3])
     assert len(refused) == 3
 
@@ -216,13 +216,13 @@ def test_sums_are_in_order_while_it_predicts_and_as_before_afterwards(folder: Pa
 def test_members_stay_as_they_are(folder: Path, crystals: Crystals) -> None:
     loaded = Ensemble.load(folder)
     path = there(loaded)
-    assert path.elsewhere is not None
+    assert path.device is not None
     with torch.no_grad():
-        for network in path.elsewhere.networks:
+        for network in path.device.networks:
             for weight in network.parameters():
                 weight.zero_()
     plain, _ = Ensemble.load(folder).predict(crystals[:3])
-    again, _ = replace(path, elsewhere=None).predict(crystals[:3])
+    again, _ = replace(path, device=None).predict(crystals[:3])
     assert again.values["tc"].members.tobytes() == plain.values["tc"].members.tobytes()
 
 
@@ -248,11 +248,11 @@ def test_a_device_that_is_not_there_is_refused(folder: Path, monkeypatch: pytest
 
 
 def test_loading_hands_the_members_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Ensemble.load(folder).elsewhere is None
-    assert Ensemble.load(folder, device="cpu").elsewhere is None
+    assert Ensemble.load(folder).device is None
+    assert Ensemble.load(folder, device="cpu").device is None
     monkeypatch.setattr(device, "chosen", torch.device)
     monkeypatch.setattr(device, "DevicePath", lambda *given, compiled: SimpleNamespace(given=(*given, compiled)))
-    path: Any = Ensemble.load(folder, "bfloat16", "cuda", compiled=True).elsewhere
+    path: Any = Ensemble.load(folder, "bfloat16", "cuda", compiled=True).device
     members, place, precision, compiled = path.given
     assert [member.name for member in members] == ["cgcnn", "alignn", "megnet"]
     assert (place, precision, compiled) == (torch.device("cuda"), "bfloat16", True)
@@ -314,7 +314,7 @@ def test_what_an_ensemble_says_of_precision_is_read_as_float32_for_a_device(
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     monkeypatch.setattr(device, "chosen", torch.device)
     monkeypatch.setattr(device, "DevicePath", lambda *given, **_: SimpleNamespace(given=given))
-    path: Any = Ensemble.load(seeing, device="cuda").elsewhere
+    path: Any = Ensemble.load(seeing, device="cuda").device
     assert path.given[2] == "bfloat16"
     assert {weight.dtype for weight in path.given[0][1].network.parameters()} == {torch.float32}
 
@@ -325,7 +325,7 @@ def test_what_an_ensemble_says_of_precision_is_read_as_float32_for_a_device(
 @no_cuda
 def test_cuda_compiled_says_what_the_cpu_says(folder: Path, both: Crystals) -> None:
     loaded = Ensemble.load(folder)
-    compiled = replace(loaded, elsewhere=DevicePath(loaded.members, torch.device("cuda"), compiled=True))
+    compiled = replace(loaded, device=DevicePath(loaded.members, torch.device("cuda"), compiled=True))
     (mine, refused), (yours, _) = (some.predict(both) for some in (compiled, loaded))
     assert refused == []
     assert_same(mine, yours, loaded, most=1e-4)
@@ -335,11 +335,11 @@ def test_cuda_compiled_says_what_the_cpu_says(folder: Path, both: Crystals) -> N
 @pytest.mark.parametrize("name", ["tc", "formation-energy"])
 def test_cuda_says_what_the_cpu_says_and_says_it_again(name: str, zoo: Path, both: Crystals) -> None:
     loaded = Ensemble.load(zoo / name, device="cuda")
-    assert loaded.elsewhere is not None
-    assert {weight.device.type for net in loaded.elsewhere.networks for weight in net.parameters()} == {"cuda"}
+    assert loaded.device is not None
+    assert {weight.device.type for net in loaded.device.networks for weight in net.parameters()} == {"cuda"}
     found, refused = loaded.predict(both)
     again, _ = loaded.predict(both)
-    expected, _ = replace(loaded, elsewhere=None).predict(both)
+    expected, _ = replace(loaded, device=None).predict(both)
     assert refused == []
     assert_same(found, expected, loaded)
     prop = loaded.properties[0].name
@@ -353,7 +353,7 @@ def test_every_kind_of_network_runs_on_cuda(kind: str, request: pytest.FixtureRe
     few = crystals.select(np.flatnonzero(crystals.nsites <= 10)[:12])
     loaded = Ensemble.load(path, "float32", "cuda")
     found, refused = loaded.predict(few)
-    expected, _ = replace(loaded, elsewhere=None).predict(few)
+    expected, _ = replace(loaded, device=None).predict(few)
     assert refused == []
     assert_same(found, expected, loaded, 2e-3)
     again, _ = loaded.predict(few)

@@ -51,7 +51,7 @@ def said(net: Network, part: graphs.Graphs) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("merged", [False, True], ids=["full", "quotient"])
 @pytest.mark.parametrize(("name", "sizes"), FROZEN, ids=str)
 def test_frozen_says_what_the_network_says(name: str, sizes: dict[str, Any], merged: bool, crystals: Crystals) -> None:
-    full = graphs.build(crystals[:60], replace(SPEC, angles=name in registry.NEEDS_ANGLES))
+    full = graphs.build(crystals[:60], replace(SPEC, angles=registry.MODELS[name].reads.angles))
     part = quotient(full) if merged else full
     assert len(part.source) % 128  # the last block is not full
     assert merged or len(part.source) > BLOCK
@@ -71,7 +71,7 @@ def test_what_has_no_twin_stays_as_it_is(name: str, sizes: dict[str, Any]) -> No
 
 @pytest.mark.parametrize("name", ["cgcnn", "alignn"])
 def test_atoms_without_neighbours_are_no_error(name: str, crystals: Crystals) -> None:
-    spec = replace(SPEC, neighbours="radius", cutoff=0.5, angles=name in registry.NEEDS_ANGLES)
+    spec = replace(SPEC, neighbours="radius", cutoff=0.5, angles=registry.MODELS[name].reads.angles)
     bare = graphs.build(crystals[:3], spec)
     assert len(bare.source) == 0
     net: Any = network(name)
@@ -81,7 +81,7 @@ def test_atoms_without_neighbours_are_no_error(name: str, crystals: Crystals) ->
 @pytest.mark.parametrize("name", ["cgcnn", "alignn"])
 def test_a_network_that_overflows_says_nan(name: str, crystals: Crystals) -> None:
     """What is not finite must not be ranked, so it must not become finite on the way."""
-    full = graphs.build(crystals[:4], replace(SPEC, angles=name in registry.NEEDS_ANGLES))
+    full = graphs.build(crystals[:4], replace(SPEC, angles=registry.MODELS[name].reads.angles))
     for spoil in ("atom_embedding.0.weight", "embed.weight", "gcn_layers.0.edge_gate.weight", "layers.1.edge.weight"):
         net: Any = copy.deepcopy(network(name))
         weights = net.state_dict()
@@ -96,7 +96,7 @@ def test_trained_networks_and_their_twins_agree_on_real_crystals(
 ) -> None:
     """To 1e-5 of the target's standard deviation, which is the unit of what a network says."""
     kept = checkpoint.read(zoo / folder / f"member-{member}")
-    part = graphs.build(crystals, replace(kept.spec, angles=kept.name in registry.NEEDS_ANGLES))
+    part = graphs.build(crystals, replace(kept.spec, angles=registry.MODELS[kept.name].reads.angles))
     name = kept.properties[0].name
     apart = said(kept.frozen, part)[name] - said(kept.network, part)[name]
     assert apart.abs().max() < 1e-5

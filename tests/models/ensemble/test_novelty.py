@@ -10,7 +10,7 @@ import torch
 
 from assay.featurize import graphs
 from assay.featurize.graphs import GraphSpec
-from assay.models.ensemble import checkpoint, ensemble, novelty
+from assay.models.ensemble import checkpoint, novelty, stored
 from assay.models.ensemble.calibration import Calibration
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.ensemble.novelty import Reference
@@ -46,7 +46,7 @@ def folder(tmp_path: Path, fitted: Reference) -> Path:
     for k, name in enumerate(names):
         checkpoint.write(untrained("cgcnn", k), tmp_path / name)
     calibrated = {"tc": Calibration(0.9, 2.0, 0.5, 100, 1.5)}
-    ensemble.write(tmp_path, "test", names, calibrated, {"note": "untrained"}, reference=fitted)
+    stored.write(tmp_path, "test", names, calibrated, {"note": "untrained"}, reference=fitted)
     return tmp_path
 
 
@@ -173,7 +173,7 @@ def test_another_member_can_measure(folder: Path, crystals: Crystals) -> None:
     loaded = Ensemble.load(folder)
     second = loaded.members[1].network
     reference = novelty.fit(second, GraphInputs(graphs.build(crystals, GraphSpec())), TRAIN, HELD, 0, member=1)
-    ensemble.write(folder, "test", ["member-0", "member-1"], loaded.calibration, {}, reference=reference)
+    stored.write(folder, "test", ["member-0", "member-1"], loaded.calibration, {}, reference=reference)
     found, _ = Ensemble.load(folder).predict(crystals.select(HELD))
     assert found.ood_distance is not None
     assert np.quantile(found.ood_distance, 0.95) == pytest.approx(1.0, abs=1e-3)

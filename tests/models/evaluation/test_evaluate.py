@@ -13,7 +13,7 @@ import torch
 
 from assay.featurize import atoms
 from assay.featurize.graphs import GraphSpec
-from assay.models.ensemble import checkpoint, ensemble
+from assay.models.ensemble import checkpoint, stored
 from assay.models.ensemble.calibration import Calibration
 from assay.models.ensemble.checkpoint import Checkpoint
 from assay.models.ensemble.ensemble import Ensemble
@@ -28,7 +28,7 @@ TC = Property("tc", "K", "identity", 0.0, 20.0, 5.0)
 SPEC = SplitSpec(test=0.3, calibration=0.1, folds=2)
 
 
-def stored(folder: Path, n: int = 120, seed: int = 0) -> str:
+def untrained_ensemble(folder: Path, n: int = 120, seed: int = 0) -> str:
     """A data file of `n` crystals; the family is the parity of the first element."""
     crystals = rocksalts(n, seed)
     crystals = replace(crystals, ids=np.array([f"{seed}/{k}" for k in range(n)]))
@@ -52,7 +52,7 @@ def untrained(folder: Path, dataset: str, spec: SplitSpec = SPEC, seed: int = 0,
     written = {"tasks": {"tc": {"data": {"sha256": data.sha256}}}, "recipe": recipe, **facts}
     written = {key: value for key, value in written.items() if value is not None}
     members = [f"member-{k}" for k in range(3)]
-    ensemble.write(folder, f"random-{seed}", members, {"tc": Calibration(0.9, 4.0, 2.0, 12, 3.0)}, written)
+    stored.write(folder, f"random-{seed}", members, {"tc": Calibration(0.9, 4.0, 2.0, 12, 3.0)}, written)
     divided = split.divide(data.keys, spec)
     (folder / "split.json").write_text(divided.to_json(data.crystals.ids))
     return folder
@@ -65,7 +65,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def dataset(place: Path) -> str:
-    return stored(place)
+    return untrained_ensemble(place)
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,7 @@ def test_a_random_split_is_told_from_a_grouped_one(place: Path) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_another_dataset_has_no_test_part_and_is_searched_for_known_crystals(place: Path, folder: Path) -> None:
-    other = stored(place, n=30, seed=1)
+    other = untrained_ensemble(place, n=30, seed=1)
     with pytest.raises(ValueError, match="has no test part; ask for part all"):
         evaluate.run(folder, place / "out-other", dataset=other)
     found = evaluate.run(folder, place / "out-other", dataset=other, part="all")

@@ -140,4 +140,4 @@ def test_a_rival_below_zero_has_no_msle_and_the_page_says_so() -> None:
     rival = assessment.score(truth, value - 1.5)  # learned without a minimum
     assert np.isnan(rival["msle"])
     assert rival["mae"] == pytest.approx(1.5)
-    assert page._scored("rival", rival, logarithmic=True)[-1] == "–"
+    assert page.score_cells("rival", rival, logarithmic=True)[-1] == "–"

@@ -38,11 +38,11 @@ def network(name: str, properties: tuple[str, ...] = ("tc",), **sizes: Any) -> t
 
 
 def batch_of(name: str, crystals: Crystals) -> Batch:
-    return Batch.of(graphs.build(crystals, replace(SPEC, angles=name in registry.NEEDS_ANGLES)))
+    return Batch.of(graphs.build(crystals, replace(SPEC, angles=registry.MODELS[name].reads.angles)))
 
 
 def test_every_network_is_tested() -> None:
-    assert set(SMALL) == set(registry.MODELS) - registry.READS_VIEWS
+    assert set(SMALL) == {name for name, entry in registry.MODELS.items() if not entry.reads.views}
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -86,7 +86,7 @@ def test_a_vacancy_is_seen(name: str, crystals: Crystals) -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_atoms_without_neighbours_are_no_error(name: str, crystals: Crystals) -> None:
-    spec = GraphSpec(neighbours="radius", cutoff=0.4, angles=name in registry.NEEDS_ANGLES)
+    spec = GraphSpec(neighbours="radius", cutoff=0.4, angles=registry.MODELS[name].reads.angles)
     batch = Batch.of(graphs.build(crystals[:2], spec))
     assert len(batch.target) == 0
     assert torch.isfinite(network(name)(batch)["tc"]).all()
@@ -107,7 +107,7 @@ def test_every_parameter_before_the_last_update_learns(name: str, crystals: Crys
 
 def assert_same_on_quotient(net: torch.nn.Module, name: str, crystals: Crystals) -> None:
     """Outputs, and what the batch statistics learn, are those of the full graph."""
-    full = graphs.build(crystals, replace(SPEC, angles=name in registry.NEEDS_ANGLES))
+    full = graphs.build(crystals, replace(SPEC, angles=registry.MODELS[name].reads.angles))
     merged = quotient(full)
     assert len(merged.source) < 0.8 * len(full.source)
     found = []
@@ -164,7 +164,7 @@ def test_quotient_and_full_graph_agree_in_the_most_symmetric_crystals(name: str,
 
 @pytest.mark.parametrize("name", SMALL)
 def test_gradients_of_quotient_and_full_graph_agree(name: str, crystals: Crystals) -> None:
-    full = graphs.build(crystals[:16], replace(SPEC, angles=name in registry.NEEDS_ANGLES))
+    full = graphs.build(crystals[:16], replace(SPEC, angles=registry.MODELS[name].reads.angles))
     found = []
     for part in (full, quotient(full)):
         net = network(name).train()

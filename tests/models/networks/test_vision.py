@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from assay.featurize.pictures.augment import Augment
 from assay.featurize.pictures.scene import ViewSpec
-from assay.models.ensemble import checkpoint, ensemble
+from assay.models.ensemble import checkpoint, stored
 from assay.models.ensemble.calibration import Calibration
 from assay.models.ensemble.checkpoint import Checkpoint
 from assay.models.ensemble.ensemble import Ensemble
@@ -46,7 +46,7 @@ BACKBONE = {"backbone": "vit_tiny_patch16_224", "options": TINY["options"]}
 
 def network(view: ViewSpec = VIEW, properties: tuple[str, ...] = ("tc",), **sizes: Any) -> vision.ViT:
     torch.manual_seed(0)
-    found = registry.create("vit", registry.shape(view), properties, **{**TINY, **sizes})
+    found = registry.create("vit", view.shape, properties, **{**TINY, **sizes})
     assert isinstance(found, vision.ViT)
     return found.eval()
 
@@ -147,7 +147,7 @@ def test_pictures_come_normalised_as_the_backbone_wants_them(crystals: Crystals)
         ({"backbone": "resnet18", "options": {}}, "refuses its sizes|no vision transformer"),
         ({"options": {"patch_size": 7}}, "32 pixels do not divide into patches of 7"),
         ({"options": {"depht": 3}}, "refuses its sizes"),
-        ({"options": {"pretrained": True}}, "pretrained is said by a start"),
+        ({"options": {"pretrained": True}}, "asked for with start"),
     ],
 )
 def test_what_is_no_network_is_named(sizes: dict[str, Any], told: str) -> None:
@@ -408,7 +408,7 @@ def test_an_autoencoder_hides_the_same_patches_in_every_validation(crystals: Cry
 
 def pictured(seed: int, view: ViewSpec = VIEW) -> Checkpoint:
     torch.manual_seed(seed)
-    net = registry.create("vit", registry.shape(view), ["tc"], **TINY).eval()
+    net = registry.create("vit", view.shape, ["tc"], **TINY).eval()
     return Checkpoint(net, "vit", TINY, view, (TC,), ("O", "Cu", "La", "Sr"), {"seed": seed})
 
 
@@ -418,7 +418,7 @@ def folder(tmp_path: Path) -> Path:
     for k, member in enumerate(members):
         checkpoint.write(member, tmp_path / f"member-{k}")
     names = [f"member-{k}" for k in range(4)]
-    ensemble.write(tmp_path, "both", names, {"tc": Calibration(0.9, 2.0, 0.5, 100, 1.5)}, {})
+    stored.write(tmp_path, "both", names, {"tc": Calibration(0.9, 2.0, 0.5, 100, 1.5)}, {})
     return tmp_path
 
 
@@ -467,7 +467,7 @@ def test_spread_across_the_views_is_that_of_their_predictions(folder: Path, crys
 def test_graph_networks_alone_say_nothing_of_views(tmp_path: Path, crystals: Crystals) -> None:
     for k in range(2):
         checkpoint.write(untrained("cgcnn", k), tmp_path / f"member-{k}")
-    ensemble.write(tmp_path, "g", ["member-0", "member-1"], {"tc": Calibration(0.9, 2.0, 0.5, 100, 1.5)}, {})
+    stored.write(tmp_path, "g", ["member-0", "member-1"], {"tc": Calibration(0.9, 2.0, 0.5, 100, 1.5)}, {})
     found, _ = Ensemble.load(tmp_path).predict(crystals[:3])
     assert found.values["tc"].disagreement is found.values["tc"].view_spread is None
 
@@ -504,7 +504,7 @@ def test_a_backbone_that_cannot_do_bfloat16_is_named() -> None:
     net = registry.create("vit", (3, 28), ["tc"], backbone="eva02_tiny_patch14_224",
                           options={"embed_dim": 48, "depth": 1, "num_heads": 3}).eval()  # fmt: skip
     with pytest.raises(ValueError, match="which this backbone cannot do"):
-        vision.lower(net)
+        net.lower()
 
 
 def test_bfloat16_without_the_instructions_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,7 +218,7 @@ def test_tasks_contribute_the_same_number_of_rows(crystals: Crystals) -> None:
     data = material(plan, crystals, 40, 60)
     target = np.full((60, 2), np.nan)
     target[:30, 0], target[30:40, 1] = 1.0, 2.0
-    rows = train._order(replace(data, target=target), np.random.default_rng(0))
+    rows = train.epoch_rows(replace(data, target=target), np.random.default_rng(0))
     assert (rows < 30).sum() == (rows >= 30).sum() == 20
     assert set(rows[rows >= 30]) == set(range(30, 40))
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from assay.featurize.pictures.scene import ViewSpec
-from assay.models.ensemble import checkpoint, ensemble
+from assay.models.ensemble import checkpoint, stored
 from assay.models.ensemble.calibration import Calibration
 from assay.models.ensemble.checkpoint import Checkpoint
 from assay.models.networks import registry, torchvision_ops
@@ -35,11 +35,11 @@ def both(zoo: Path, tmp_path: Path) -> Path:
     for k, encoding in ((1, "physics"), (2, "deep")):
         torch.manual_seed(k)
         view = ViewSpec(encoding=encoding, size=32, supercells=((1, 1, 1),), random=1)
-        net = registry.create("vit", registry.shape(view), ["tc"], **TINY).eval()
+        net = registry.create("vit", view.shape, ["tc"], **TINY).eval()
         seeing = Checkpoint(net, "vit", TINY, view, trained.properties, trained.elements, {})
         checkpoint.write(seeing, folder / f"member-{k}")
     names = [f"member-{k}" for k in range(3)]
-    ensemble.write(folder, "both", names, {"tc": Calibration(0.9, 2.0, 0.5, 100, 1.5)}, {})
+    stored.write(folder, "both", names, {"tc": Calibration(0.9, 2.0, 0.5, 100, 1.5)}, {})
     return folder
 
 

@@ -13,7 +13,7 @@ import torch
 
 from assay.featurize.graphs import GraphSpec
 from assay.featurize.pictures.scene import ViewSpec
-from assay.models.ensemble import checkpoint, ensemble
+from assay.models.ensemble import checkpoint, stored
 from assay.models.ensemble.calibration import Calibration
 from assay.models.ensemble.checkpoint import Checkpoint
 from assay.models.ensemble.ensemble import Ensemble
@@ -45,10 +45,10 @@ def write(folder: Path, names: list[str], scaler: Property = KELVIN, **sizes: An
         torch.manual_seed(k)
         spec = VIEW if name == "vit" else GraphSpec()
         made = {**SIZES[name], **(sizes if name == "vit" else {})}
-        net = registry.create(name, registry.shape(spec), ["tc"], **made).eval()
+        net = registry.create(name, spec.shape, ["tc"], **made).eval()
         checkpoint.write(Checkpoint(net, name, made, spec, (scaler,), ("O", "Cu", "La", "Sr"), {}), folder / f"m{k}")
     fitted = {"tc": Calibration(0.9, 2.0, 0.5, 100, 1.5)}
-    ensemble.write(folder, "test", [f"m{k}" for k in range(len(names))], fitted, {}, {"tc": (0.25, 0.75)})
+    stored.write(folder, "test", [f"m{k}" for k in range(len(names))], fitted, {}, {"tc": (0.25, 0.75)})
     return folder
 
 

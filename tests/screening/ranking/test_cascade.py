@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from assay.models.ensemble.ensemble import Ensemble, Predictions
+from assay.models.ensemble.ensemble import Ensemble
+from assay.models.ensemble.summary import EnsemblePrediction
 from assay.screening.audit import audit as verify, refusals, status
 from assay.screening.campaign import drive, outputs, plan
 from assay.screening.campaign.plan import Plan
@@ -211,7 +212,7 @@ class Poor:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ensemble, name)
 
-    def predict(self, crystals: Crystals) -> tuple[Predictions, list[Quarantined]]:
+    def predict(self, crystals: Crystals) -> tuple[EnsemblePrediction, list[Quarantined]]:
         predicted, refused = self._ensemble.predict(crystals)
         ids = crystals.ids[predicted.index]
         blind = np.isin(ids, [*self._blind])
@@ -222,7 +223,7 @@ class Poor:
         fields = {name: None if array is None else array[stays] for name, array in vars(value).items()}
         refused += [Quarantined(str(name), "", Stage.PREDICT, Reason.PREDICTION_FAILED, "no") for name in ids[~stays]]
         values = {PROPERTY: type(value)(**fields)}
-        return Predictions(predicted.index[stays], values, predicted.ood[stays]), refused
+        return EnsemblePrediction(predicted.index[stays], values, predicted.ood[stays]), refused
 
 
 def ids_of(done: Plan, chosen: Callable[[dict[str, Any]], bool]) -> list[str]:

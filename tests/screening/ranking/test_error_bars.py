@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from assay.featurize import graphs
-from assay.models.ensemble import ensemble, novelty
+from assay.models.ensemble import novelty, stored
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.networks.inputs import GraphInputs
 from assay.models.networks.layers import Network
@@ -42,7 +42,7 @@ def measuring(model: Path, real: Crystals, tmp_path_factory: pytest.TempPathFact
     reference = novelty.fit(network, GraphInputs(graphs.build(real[:60], loaded.spec)), rows, rows + 30, 0)
     fitted = {name: replace(one, scale=1.7) for name, one in loaded.calibration.items()}
     names = json.loads((folder / "ensemble.json").read_text())["members"]
-    ensemble.write(folder, loaded.name, names, fitted, loaded.facts, reference=reference)
+    stored.write(folder, loaded.name, names, fitted, loaded.facts, reference=reference)
     return folder
 
 
@@ -105,7 +105,7 @@ def test_another_reference_is_another_fingerprint(
     names = [f"member-{k}" for k in range(len(loaded.members))]
     assert loaded.reference is not None
     other = replace(loaded.reference, points=loaded.reference.points[1:])
-    ensemble.write(tmp_path / "copy", loaded.name, names, loaded.calibration, loaded.facts, reference=other)
+    stored.write(tmp_path / "copy", loaded.name, names, loaded.calibration, loaded.facts, reference=other)
     small_campaign.write_sources(tmp_path, real)
     made = small_campaign.make(small_campaign.write_config(tmp_path, tmp_path / "copy", rank=RANK))
     changed = {key for key in made.fingerprint if made.fingerprint[key] != planned.fingerprint[key]}

@@ -1,0 +1,45 @@
+"""From where a crystal is looked at: along its axes, and from random directions.
+
+Enters: a cell and a `ViewSpec`. Leaves: rotations. This module does not know atoms or pixels.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from assay.featurize.pictures.scene import ViewSpec
+
+
+def cameras(cell: NDArray[np.float64], spec: ViewSpec) -> NDArray[np.float64]:
+    """(v, 3, 3) cameras of one block: rows point to the right, up, and towards the viewer.
+
+    The viewer looks from +a, +b and +c; up is c, and b for the view along c. Then the random
+    orientations.
+    """
+    turned = [_looking(cell[k], cell[1 if k == 2 else 2]) for k in range(3)] if spec.axes else []
+    return np.array([*turned, *_orientations(spec.random, spec.seed)])
+
+
+def _looking(towards: NDArray[np.float64], up: NDArray[np.float64]) -> NDArray[np.float64]:
+    z = towards / np.linalg.norm(towards)
+    y = up - (up @ z) * z
+    y /= np.linalg.norm(y)
+    return np.array([np.cross(y, z), y, z])
+
+
+@lru_cache(maxsize=16)
+def _orientations(n: int, seed: int) -> NDArray[np.float64]:
+    """(n, 3, 3) rotations, uniform over all (Shoemake, 1992)."""
+    quaternion = np.random.default_rng(seed).normal(size=(n, 4))
+    w, x, y, z = (quaternion / np.linalg.norm(quaternion, axis=1, keepdims=True)).T
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.array(rows).transpose(2, 0, 1)

@@ -1,0 +1,166 @@
+"""An ensemble as its folder holds it: trained members, their calibration, and facts.
+
+Enters: a folder, or everything that belongs into one. Leaves: a `Trained` that has been checked, or
+a folder with `ensemble.json`. This module does not know crystals or predictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from assay.featurize.graphs import GraphSpec
+from assay.featurize.pictures.scene import ViewSpec
+from assay.models.ensemble import checkpoint
+from assay.models.ensemble.calibration import Calibration
+from assay.models.ensemble.checkpoint import Checkpoint
+from assay.models.ensemble.novelty import Reference
+from assay.models.networks import registry
+from assay.models.target import Property
+
+_OWN_KEYS = frozenset({"name", "members", "calibration", "weights", "novelty"})
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Trained members that predict the same properties; all graphs among their inputs are alike."""
+
+    name: str
+    """From `ensemble.json`."""
+    folder: Path
+    """Where the ensemble was loaded from."""
+    members: tuple[Checkpoint, ...]
+    """At least two."""
+    calibration: dict[str, Calibration]
+    """By property name."""
+    facts: dict[str, Any]
+    """Everything else in `ensemble.json`: data, split, metrics, baselines."""
+    weights: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """By property name, one weight per member. A property that is not in it is predicted by the
+    plain mean."""
+    reference: Reference | None = None
+    """Training crystals, to measure how far a new one lies."""
+
+    def __post_init__(self) -> None:
+        _check_members(self.members, self.folder)
+        _check_inputs(self.members, self.folder, self.spec)
+        _check_weights(self.weights, len(self.members), self.folder)
+
+    @property
+    def spec(self) -> GraphSpec:
+        """The graphs that members read, without angles; the default where none reads graphs."""
+        graphs: Iterator[GraphSpec] = (m.kind.agreed(m.spec) for m in self.members if not m.kind.views)
+        return next(graphs, GraphSpec())
+
+    @property
+    def views(self) -> tuple[ViewSpec, ...]:
+        """The pictures that members see, each once, in the order of the members."""
+        seen: list[Any] = [member.spec for member in self.members if member.kind.views]
+        return tuple(dict.fromkeys(seen))
+
+    @property
+    def angles(self) -> bool:
+        """Whether some member reads angles."""
+        return any(registry.MODELS[member.name].reads.angles for member in self.members)
+
+    @property
+    def properties(self) -> tuple[Property, ...]:
+        """The predicted properties, with units."""
+        return self.members[0].properties
+
+    @property
+    def sha256(self) -> tuple[str, ...]:
+        """Hash of each member's weights."""
+        return tuple(member.sha256 for member in self.members)
+
+    @property
+    def elements(self) -> frozenset[str]:
+        """Symbols that every member has seen in training."""
+        return frozenset.intersection(*(frozenset(member.elements) for member in self.members))
+
+
+def read(folder: Path, described: dict[str, Any], precision: str) -> dict[str, Any]:
+    """The fields of a `Trained`, from its folder and the content of `ensemble.json`.
+
+    Raises:
+        FileNotFoundError: when a member or the reference is missing.
+        ValueError: when a file is damaged, or the reference was made with other weights.
+    """
+    members = tuple(checkpoint.read(folder / name, precision) for name in described["members"])
+    reference = None
+    if "novelty" in described:
+        reference = Reference.read(folder, described["novelty"])
+        if members[reference.member].sha256 != described["novelty"]["weights_sha256"]:
+            raise ValueError(f"the reference of {folder} was made with other weights of member {reference.member}")
+    return {
+        "name": described["name"],
+        "folder": folder,
+        "members": members,
+        "calibration": {name: Calibration(**fields) for name, fields in described["calibration"].items()},
+        "facts": {key: value for key, value in described.items() if key not in _OWN_KEYS},
+        "weights": {name: tuple(shares) for name, shares in described.get("weights", {}).items()},
+        "reference": reference,
+    }
+
+
+def write(
+    folder: Path,
+    name: str,
+    members: list[str],
+    calibration: dict[str, Calibration],
+    facts: dict[str, Any],
+    weights: dict[str, tuple[float, ...]] | None = None,
+    reference: Reference | None = None,
+) -> None:
+    """Write `ensemble.json` beside the member folders, and the reference if there is one."""
+    described: dict[str, Any] = {
+        "name": name,
+        "members": members,
+        "calibration": {prop: asdict(fitted) for prop, fitted in calibration.items()},
+    }
+    if weights:
+        described["weights"] = {prop: list(shares) for prop, shares in weights.items()}
+    if reference:
+        embedder = checkpoint.read_json(folder / members[reference.member] / "model.json", "a checkpoint")
+        described["novelty"] = {**reference.write(folder), "weights_sha256": embedder["weights_sha256"]}
+    described |= facts
+    checkpoint.write_whole(folder / "ensemble.json", checkpoint.to_json(described))
+
+
+def _check_members(members: Sequence[Checkpoint], folder: Path) -> None:
+    """Refuse members that did not learn known values here, or whose variance has no unit."""
+    if len(members) < 2:
+        raise ValueError(f"{folder} has {len(members)} member; an error bar needs at least 2")
+    if not all(registry.MODELS[member.name].labelled for member in members):
+        raise ValueError(f"{folder} holds a network that learned without known values; start others from it")
+    if any("published" in member.facts for member in members):
+        raise ValueError(
+            f"{folder} holds imported weights, right on the graphs of their own rule only; "
+            "use them as the start of a recipe"
+        )
+    for member in members:
+        bent = [prop.transform for prop in member.properties if prop.transform != "identity"]
+        if bent and member.sizes.get("variance"):
+            raise ValueError(f"a member of {folder} predicts a variance of {bent[0]}, which has no unit")
+
+
+def _check_inputs(members: Sequence[Checkpoint], folder: Path, spec: GraphSpec) -> None:
+    """All members read the same graphs, if any, and predict the same properties."""
+    first = [(p.name, p.unit) for p in members[0].properties]
+    for member in members[1:]:
+        if not member.kind.views and member.kind.agreed(member.spec) != spec:
+            raise ValueError(f"members of {folder} read different graphs: {member.spec} and {spec}")
+        if [(p.name, p.unit) for p in member.properties] != first:
+            raise ValueError(f"members of {folder} predict different properties")
+
+
+def _check_weights(weights: dict[str, tuple[float, ...]], members: int, folder: Path) -> None:
+    """The weights of a property lie on the simplex."""
+    for name, shares in weights.items():
+        if len(shares) != members or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+            raise ValueError(
+                f"weights of {name} in {folder} are {list(shares)}, expected "
+                f"{members} numbers of at least 0 that sum to 1"
+            )

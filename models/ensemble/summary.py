@@ -1,0 +1,128 @@
+"""From the outputs of the members to one prediction with an error bar: a pure function.
+
+Enters: `Outputs`, scalers, calibration, weights. Leaves: an `EnsemblePrediction`. This module does
+not know networks, crystals or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay.models.ensemble import combine
+from assay.models.ensemble.calibration import Calibration
+from assay.models.target import Property
+
+
+class Outputs:
+    """The predictions of `k` members for `n` crystals and `p` properties, filled batch by batch."""
+
+    def __init__(self, rows: NDArray[np.int64], k: int, p: int) -> None:
+        n = len(rows)
+        self.rows = rows
+        """(n,) ascending rows of the input, those of the crystals that networks can read."""
+        self.values = np.full((n, k, p), np.nan)
+        """(n, k, p) in the properties' units."""
+        self.variance = np.full((n, k, p), np.nan)
+        """(n, k, p) in the units squared; NaN where a member does not predict it."""
+        self.views = np.full((n, k, p), np.nan)
+        """(n, k, p) variance across the views, in the units squared; NaN for members that see
+        none."""
+        self.distance: NDArray[np.float64] | None = None
+        """(n,) to the nearest training crystals (`assay.models.ensemble.novelty`); None where the
+        ensemble has no reference."""
+        self.failed = np.zeros(n, bool)
+        """(n,) True for crystals that some member could not read or predict."""
+
+
+@dataclass(frozen=True)
+class PropertyPrediction:
+    """Predictions of one property for m crystals, all in the property's unit."""
+
+    mean: NDArray[np.float64]
+    """(m,) weighted mean of the members."""
+    std: NDArray[np.float64]
+    """(m,) calibrated standard deviation: an estimate of the error. In ensembles calibrated before
+    there was one, the spread."""
+    lo: NDArray[np.float64]
+    """(m,) lower end of the calibrated interval, not below the property's physical minimum."""
+    hi: NDArray[np.float64]
+    """(m,) upper end of the calibrated interval."""
+    members: NDArray[np.float64]
+    """(m, k) prediction of each member."""
+    spread: NDArray[np.float64]
+    """(m,) standard deviation of the members, ddof 1, with the variance they predict if they do:
+    not yet the error."""
+    disagreement: NDArray[np.float64] | None = None
+    """(m,) mean of the members that read graphs less the mean of those that read pictures; None
+    without either."""
+    view_spread: NDArray[np.float64] | None = None
+    """(m,) standard deviation, ddof 0, of the predictions from single views of a crystal, its root
+    mean square over the vision members; None without one."""
+
+
+@dataclass(frozen=True)
+class EnsemblePrediction:
+    """The prediction of an ensemble for a batch of crystals."""
+
+    index: NDArray[np.int64]
+    """(m,) ascending rows of the input that were predicted."""
+    values: dict[str, PropertyPrediction]
+    """By property name."""
+    ood: NDArray[np.bool_]
+    """(m,) True where a crystal holds an element that no training crystal held."""
+    ood_distance: NDArray[np.float64] | None = None
+    """(m,) distance to the nearest training crystals, 1 where 95 % of the calibration crystals are
+    nearer (`assay.models.ensemble.novelty`); None where the ensemble has no reference."""
+
+
+def summarise(
+    outputs: Outputs,
+    properties: Sequence[Property],
+    calibration: Mapping[str, Calibration],
+    weights: Mapping[str, tuple[float, ...]],
+    seeing: NDArray[np.bool_],
+    unseen: NDArray[np.bool_],
+) -> EnsemblePrediction:
+    """One prediction of each property for every crystal that no member failed on.
+
+    Args:
+        outputs: of all members.
+        properties: (p) in the order of the outputs.
+        calibration: of the error bars, by property name.
+        weights: of the members, by property name; without an entry they are equal.
+        seeing: (k,) whether a member reads pictures.
+        unseen: whether a crystal holds an element that was not trained on, by row of the input.
+    """
+    kept = ~outputs.failed
+    rows = outputs.rows[kept]
+    values = {}
+    for k, prop in enumerate(properties):
+        members, variance, views = (part[kept, :, k] for part in (outputs.values, outputs.variance, outputs.views))
+        mean, spread = combine.mean_and_spread(members, weights.get(prop.name), variance)
+        fitted = calibration[prop.name]
+        half = fitted.half_width(spread)
+        values[prop.name] = PropertyPrediction(
+            mean=mean,
+            std=fitted.deviation(spread),
+            lo=mean - half if prop.minimum is None else np.maximum(mean - half, prop.minimum),
+            hi=mean + half,
+            members=members,
+            spread=spread,
+            disagreement=_disagreement(members, seeing),
+            view_spread=_view_spread(views, seeing),
+        )
+    return EnsemblePrediction(rows, values, unseen[rows], None if outputs.distance is None else outputs.distance[kept])
+
+
+def _disagreement(members: NDArray[np.float64], seeing: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+    if seeing.all() or not seeing.any():
+        return None
+    return np.asarray(members[:, ~seeing].mean(axis=1) - members[:, seeing].mean(axis=1), np.float64)
+
+
+def _view_spread(variance: NDArray[np.float64], seeing: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+    return np.asarray(np.sqrt(variance[:, seeing].mean(axis=1)), np.float64) if seeing.any() else None
