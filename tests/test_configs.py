@@ -10,7 +10,7 @@ import pytest
 from assay.models.ensemble.zoo import names
 from assay.screening.campaign import plan
 from assay.screening.settings import config
-from assay.screening.training import recipes, search, study
+from assay.screening.training import design, recipes, search
 
 if TYPE_CHECKING:
     from assay.screening.settings.config import Campaign
@@ -64,12 +64,12 @@ def test_a_recipe_loads_and_names_what_exists(path: Path) -> None:
 
 @pytest.mark.parametrize("path", STUDIES, ids=stem)
 def test_every_cell_of_a_study_is_a_recipe(path: Path, tmp_path: Path) -> None:
-    wanted = study.load(path)
-    content = recipes.read(study.recipe_file(wanted, path))
-    cells = study.trained(wanted)
+    wanted = design.load(path)
+    content = recipes.read(design.recipe_file(wanted, path))
+    cells = design.trained(wanted)
     assert cells
     for row, column in cells:
-        recipe = study.cell(wanted, content, row, column, tmp_path)
+        recipe = design.cell(wanted, content, row, column, tmp_path)
         assert [member.seed for member in recipe.members] == (wanted.rows[row].seeds or wanted.seeds)
 
 

@@ -22,7 +22,7 @@ def study(
     workers: Annotated[int, typer.Option(min=1, help="Networks that learn at once.")] = 1,
 ) -> None:
     """Learn one property in several ways on the same rows; write the table."""
-    typer.echo(str(studies.run(bundled.study(config), output, workers=workers)))
+    typer.echo(str(studies.run(config, output, workers=workers)))
 
 
 def tune(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from assay.screening.training.study import Study
+    from assay.screening.training.design import Study
 
 
 def write(study: Study, results: dict[str, Any], command: str) -> str:
@@ -52,12 +52,12 @@ def _line(name: str, results: dict[str, Any], columns: list[str], best: dict[str
         if scores is None:
             cells.append("–")
             continue
-        told = f"{scores['mae']:.3g}, {scores['r2']:.2f}"
-        told = f"**{told}**" if best[column] == name else told
+        shown = f"{scores['mae']:.3g}, {scores['r2']:.2f}"
+        shown = f"**{shown}**" if best[column] == name else shown
         single = scores.get("single_mae", [])
         if len(single) > 1:
-            told += f" ({np.mean(single):.3g} ± {np.std(single, ddof=1):.2g})"
-        cells.append(told)
+            shown += f" ({np.mean(single):.3g} ± {np.std(single, ddof=1):.2g})"
+        cells.append(shown)
     return f"| {name} | " + " | ".join(cells) + " |"
 
 
@@ -70,7 +70,7 @@ def _legend(study: Study) -> str:
 
 
 def _little(study: Study) -> str:
-    """A row that learns from few rows has a baseline that learns from all, and a whole fold to stop early on."""
+    """The note for rows that learn from few crystals, while baselines learn from all."""
     few = [name for name, row in study.rows.items() if "learn_from" in row.set]
     if not few:
         return ""
@@ -78,12 +78,12 @@ def _little(study: Study) -> str:
 
 
 def _exceptions(study: Study) -> str:
-    said = [f"{len(row.seeds)} of {name}" for name, row in study.rows.items() if row.seeds]
-    return f" ({', '.join(said)})" if said else ""
+    exceptions = [f"{len(row.seeds)} of {name}" for name, row in study.rows.items() if row.seeds]
+    return f" ({', '.join(exceptions)})" if exceptions else ""
 
 
 def _comparison(study: Study, results: dict[str, Any], columns: list[str]) -> list[str]:
-    """Mean change of single networks against the row `study.compare`, over the columns both have."""
+    """The mean change of single networks against the row `study.compare`, over common columns."""
     lines = [
         f"| one network, against {study.compare} | MAE, mean change | R2, mean change | better in |",
         "|---|---|---|---|",

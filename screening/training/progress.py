@@ -1,4 +1,4 @@
-"""How far the members of a training are, read from their logs: bars on a terminal, a line now and then elsewhere.
+"""The progress of a training: bars on a terminal, a line now and then elsewhere.
 
 Enters: the folder of the ensemble. Leaves: text on standard error, and events for TensorBoard where
 they are wanted. It reads `member-*/history.jsonl` beside the training, so that it does not matter
@@ -46,13 +46,13 @@ def shown(recipe: Recipe, output: Path, *, tensorboard: bool = False) -> Iterato
 
 
 def histories(recipe: Recipe, output: Path) -> list[list[dict[str, float]]]:
-    """The epochs of each member so far: rows of its `history.jsonl`, none where there is none yet."""
+    """The epochs of each member so far: the rows of its `history.jsonl`."""
     paths = [output / f"member-{k}" / "history.jsonl" for k in range(len(recipe.members))]
     return [_rows(path) for path in paths]
 
 
 def describe(rows: list[dict[str, float]], epochs: int, unit: str) -> str:
-    """Best validation error, speed and time left of one member after these epochs (at most `epochs`)."""
+    """Best validation error, speed and time left of one member; it learns at most `epochs`."""
     best = min((row["validation_mae"] for row in rows if math.isfinite(row["validation_mae"])), default=math.inf)
     recent = rows[-5:]
     left = (epochs - len(rows)) * sum(row["seconds"] for row in recent) / len(recent)
@@ -98,8 +98,8 @@ class _Lines:
         before = self._before or [0] * len(found)
         for k, rows in enumerate(found):
             if len(rows) > before[k]:
-                told = describe(rows, epochs, _unit(self._recipe))
-                sys.stderr.write(f"member {k}: epoch {len(rows)} of {epochs}, {told}\n")
+                text = describe(rows, epochs, _unit(self._recipe))
+                sys.stderr.write(f"member {k}: epoch {len(rows)} of {epochs}, {text}\n")
         sys.stderr.flush()
         self._before = [len(rows) for rows in found]
 
@@ -110,14 +110,14 @@ class _Bars:
     def __init__(self, recipe: Recipe, bars: Any) -> None:
         self._recipe, self._bars = recipe, bars
         self._tasks = [
-            bars.add_task(f"member {k}", total=recipe.schedule.epochs, told="") for k in range(len(recipe.members))
+            bars.add_task(f"member {k}", total=recipe.schedule.epochs, text="") for k in range(len(recipe.members))
         ]
 
     def see(self, found: list[list[dict[str, float]]]) -> None:
         for task, rows in zip(self._tasks, found, strict=True):
             if rows:
-                told = describe(rows, self._recipe.schedule.epochs, _unit(self._recipe))
-                self._bars.update(task, completed=len(rows), told=told)
+                text = describe(rows, self._recipe.schedule.epochs, _unit(self._recipe))
+                self._bars.update(task, completed=len(rows), text=text)
 
 
 @contextmanager
@@ -125,7 +125,7 @@ def _bars(recipe: Recipe) -> Iterator[_Bars]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}")
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}")
     with Progress(*columns, console=Console(stderr=True)) as bars:
         yield _Bars(recipe, bars)
 

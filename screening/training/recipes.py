@@ -1,4 +1,4 @@
-"""Training recipes as files: read with overrides, checked down to the sizes of the networks, varied, written again.
+"""Training recipes as files: read, checked down to the sizes of the networks, varied, written.
 
 Enters: YAML, and values for dotted paths. Leaves: a `Recipe`, or one line about what is wrong with
 it. Nothing is trained here.
@@ -33,7 +33,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def check(content: dict[str, Any], where: str) -> Recipe:
-    """The recipe of these keys; every network is made once, so that a wrong size fails here and not in an hour.
+    """The recipe of these keys; every network is made once, so that a wrong size fails here.
 
     Raises:
         Failure: naming the wrong key and the nearest known one.

@@ -1,6 +1,6 @@
-"""What a search for better hyper-parameters varies: a recipe, ranges for dotted paths into it, what each trial draws.
+"""A search for hyper-parameters: a recipe, ranges for its keys, and the values of each trial.
 
-Enters: YAML. Leaves: a `Plan` whose every value fits the recipe, or one line about the first that
+Enters: YAML. Leaves: a `Search` whose every value fits the recipe, or one line about the first that
 does not. This module does not know how a trial runs (`assay.screening.training.trials`) or where
 (`assay.screening.training.tuning`).
 """
@@ -32,7 +32,7 @@ FIXED = ("name", "tasks", "split", "limit", "level", "combine", "schedule.epochs
 
 
 class Range(Section):
-    """What a key may be: exactly one of the four."""
+    """The possible values of a key: exactly one of the four fields is set."""
 
     uniform: Ends | None = None
     """Between the two ends, all values equally likely."""
@@ -55,14 +55,14 @@ class Range(Section):
             raise ValueError(f"loguniform is {self.loguniform}, expected ends above 0")
         return self
 
-    def draw(self, dice: np.random.Generator) -> Any:
+    def draw(self, rng: np.random.Generator) -> Any:
         """A value."""
         if self.choice is not None:
-            return self.choice[int(dice.integers(len(self.choice)))]
+            return self.choice[int(rng.integers(len(self.choice)))]
         if self.integers:
-            return int(dice.integers(self.integers[0], self.integers[1] + 1))
+            return int(rng.integers(self.integers[0], self.integers[1] + 1))
         low, high = self.uniform or [math.log(end) for end in self.loguniform or []]
-        value = float(dice.uniform(low, high))
+        value = float(rng.uniform(low, high))
         return float(f"{value if self.uniform else math.exp(value):.4g}")
 
     def corners(self) -> list[Any]:
@@ -70,13 +70,13 @@ class Range(Section):
         return list(self.choice or self.integers or self.uniform or self.loguniform or [])
 
 
-class Search(Section):
+class SearchConfig(Section):
     """Everything `assay tune` needs to know."""
 
     recipe: str
-    """The recipe that is varied: a path from the current folder, or the name of a bundled recipe."""
+    """The recipe that is varied: a path from the current folder, or the name of a bundled one."""
     space: Annotated[dict[str, Range], Field(min_length=1)]
-    """Dotted path into the recipe -> what it may be; `members.sizes.hidden` is that of every
+    """Dotted path into the recipe -> its possible values; `members.sizes.hidden` is that of every
     member."""
     metric: str = "validation_mae"
     """What of a row of `history.jsonl` should be small."""
@@ -94,7 +94,7 @@ class Search(Section):
     folds: Count = 1
     """Each trial learns the first so many members, one fold each, and is judged by their mean."""
 
-    def load(self, overrides: Sequence[str] = ()) -> Plan:
+    def load(self, overrides: Sequence[str] = ()) -> Search:
         """Read the recipe and check that every value of the space fits it."""
         content = recipes.read(bundled.recipe(self.recipe), overrides)
         if self.epochs is not None:
@@ -107,7 +107,7 @@ class Search(Section):
         if self.folds > min(len(recipe.members), recipe.split.folds):
             most = min(len(recipe.members), recipe.split.folds)
             raise Failure(Exit.CONFIG, f"folds is {self.folds}, expected at most {most} as in {self.recipe}")
-        return Plan(self, content, recipe)
+        return Search(self, content, recipe)
 
     def _allow(self, path: str) -> None:
         if path.startswith("members.") and path.split(".")[1].isdigit():
@@ -120,9 +120,9 @@ class Search(Section):
                 raise Failure(Exit.CONFIG, f"space: {path} cannot be varied: {reason}")
 
 
-def read(path: Path, overrides: Sequence[str] = ()) -> Search:
+def read(path: Path, overrides: Sequence[str] = ()) -> SearchConfig:
     """Read, override and validate the config of a search."""
-    return yamlfile.validate(Search, yamlfile.override(yamlfile.read(path), overrides), str(path))
+    return yamlfile.validate(SearchConfig, yamlfile.override(yamlfile.read(path), overrides), str(path))
 
 
 def _check_path(content: dict[str, Any], path: str, value: Any) -> None:
@@ -133,10 +133,10 @@ def _check_path(content: dict[str, Any], path: str, value: Any) -> None:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Search:
     """A search whose recipe is read."""
 
-    search: Search
+    config: SearchConfig
     content: dict[str, Any]
     """Keys of the recipe."""
     recipe: Recipe
@@ -145,14 +145,14 @@ class Plan:
     @property
     def steps(self) -> int:
         """Epochs of a trial, over all its folds."""
-        return self.search.folds * self.recipe.schedule.epochs
+        return self.config.folds * self.recipe.schedule.epochs
 
     def values(self, number: int) -> dict[str, Any]:
-        """What trial `number` changes: nothing for the first; it does not depend on how many trials there are."""
+        """The values of trial `number`; the first has none: it is the recipe as it stands."""
         if number == 0:
             return {}
-        dice = np.random.default_rng([self.search.seed, number])
-        return {path: values.draw(dice) for path, values in self.search.space.items()}
+        rng = np.random.default_rng([self.config.seed, number])
+        return {path: values.draw(rng) for path, values in self.config.space.items()}
 
     def claim(self, output: Path) -> None:
         """Make `output` the folder of this search, or find it there already.
@@ -160,13 +160,14 @@ class Plan:
         Raises:
             Failure: when the folder holds something else.
         """
-        asked = self.search.model_dump(mode="json", exclude={"trials", "recipe"})
+        asked = self.config.model_dump(mode="json", exclude={"trials", "recipe"})
         wanted = json.dumps({"search": asked, "recipe": self.content}, indent=1, sort_keys=True) + "\n"
         path = output / "search.json"
         if path.is_file():
             if path.read_text(encoding="utf-8") != wanted:
-                raise Failure(Exit.CONFIG, f"{output} holds another search: {_difference(path.read_text(), wanted)}; "
-                              "only `trials` may change; choose another --output")  # fmt: skip
+                changed = _difference(path.read_text(), wanted)
+                advice = "only `trials` may change; choose another --output"
+                raise Failure(Exit.CONFIG, f"{output} holds another search: {changed}; {advice}")
             return
         if output.is_dir() and any(output.iterdir()):
             raise Failure(Exit.CONFIG, f"{output} is not empty and holds no search; choose another --output")

@@ -1,6 +1,6 @@
-"""The trials of a search: one learns, its folder remembers it, all together are a table and a best recipe.
+"""The trials of a search: each learns into a folder; all together are a table and a best recipe.
 
-Enters: a `Plan`. Leaves: trained trials, `trials.csv`, `trials.parquet`, `best.yaml`. A trial
+Enters: a `Search`. Leaves: trained trials, `trials.csv`, `trials.parquet`, `best.yaml`. A trial
 learns from the development rows: the values of the calibration and test rows are blanked before it
 starts. This module does not know who runs the trials, nor where.
 """
@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
+from assay.models.training import prepare, train
 from assay.models.training.recipe import Recipe
 from assay.screening.settings import bundled
 from assay.screening.settings.exits import one_line
 from assay.screening.training import recipes
-from assay.screening.training.search import Plan
+from assay.screening.training.search import Search
 from assay.sources.durable import whole
 
 Ended = Literal["finished", "stopped", "failed", "unfinished"]
@@ -35,12 +37,12 @@ yet."""
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial, as its folder tells."""
+    """One trial, read from its folder."""
 
     number: int
     values: dict[str, Any]
     """Dotted path -> value, where it differs from the recipe."""
-    told: list[dict[str, float]]
+    reported: list[dict[str, float]]
     """After each epoch: `step`, the metric (mean over folds of the best so far), `seconds`."""
     ended: Ended
     reason: str = ""
@@ -48,7 +50,7 @@ class Trial:
 
     def score(self, metric: str) -> float:
         """The metric at its end; infinite where it has none."""
-        return self.told[-1][metric] if self.told else math.inf
+        return self.reported[-1][metric] if self.reported else math.inf
 
 
 def folder_of(output: Path, number: int) -> Path:
@@ -56,15 +58,15 @@ def folder_of(output: Path, number: int) -> Path:
     return output / "trials" / f"{number:03d}"
 
 
-def trial(plan: Plan, output: Path, number: int) -> Trial:
-    """What became of trial `number`."""
+def trial(search: Search, output: Path, number: int) -> Trial:
+    """Read trial `number` from its folder."""
     folder = folder_of(output, number)
-    judge = _Judge(plan)
-    told = [judge.hear(k, row) for k in range(plan.search.folds) for row in _history(folder / f"fold-{k}")]
+    judge = _Judge(search)
+    reported = [judge.add(k, row) for k in range(search.config.folds) for row in _history(folder / f"fold-{k}")]
     note: dict[str, Any] = {"ended": "unfinished"}
     if (folder / "end.json").is_file():
         note = json.loads((folder / "end.json").read_text(encoding="utf-8"))
-    return Trial(number, plan.values(number), told, note["ended"], note.get("reason", ""))
+    return Trial(number, search.values(number), reported, note["ended"], note.get("reason", ""))
 
 
 def end(output: Path, number: int, ended: Ended, reason: str = "") -> None:
@@ -76,40 +78,39 @@ def end(output: Path, number: int, ended: Ended, reason: str = "") -> None:
         file.write(json.dumps({"ended": ended, "reason": reason}).encode())
 
 
-def learn(plan: Plan, output: Path, number: int, tell: Callable[[dict[str, float]], None]) -> None:
-    """Run one trial, or go on with it, telling of every epoch; what `tell` raises ends it without a note.
+def learn(search: Search, output: Path, number: int, report: Callable[[dict[str, float]], None]) -> None:
+    """Run one trial, or go on with it, and report every epoch.
 
-    A training that refuses these values (`ValueError`) is a failed trial, not an error.
+    An exception out of `report` ends the trial without a note. A training that refuses these values
+    (`ValueError`) is a failed trial, not an error.
     """
     try:
-        _learn(plan, output, number, tell)
+        _learn(search, output, number, report)
     except ValueError as error:
         end(output, number, "failed", one_line(error))
     else:
         end(output, number, "finished")
 
 
-def _learn(plan: Plan, output: Path, number: int, tell: Callable[[dict[str, float]], None]) -> None:
-    from assay.models.training import prepare, train
-
-    recipe = recipes.check(recipes.vary(plan.content, plan.values(number)), f"trial {number}")
+def _learn(search: Search, output: Path, number: int, report: Callable[[dict[str, float]], None]) -> None:
+    recipe = recipes.check(recipes.vary(search.content, search.values(number)), f"trial {number}")
     prepared = prepare.prepare(recipe)
     prepared = replace(prepared, target=blanked(prepared.target, prepared.split.folds))
-    judge = _Judge(plan)
-    for k in range(plan.search.folds):
+    judge = _Judge(search)
+    for k in range(search.config.folds):
         folder = folder_of(output, number) / f"fold-{k}"
         for row in _history(folder):  # before an interruption
-            tell(judge.hear(k, row))
+            report(judge.add(k, row))
         material = replace(prepare.for_member(recipe, k)[1], target=prepared.target)
-        train.member(recipe, k, material, folder, {}, progress=partial(_pass_on, judge, k, tell))
+        train.member(recipe, k, material, folder, {}, progress=partial(_pass_on, judge, k, report))
 
 
-def _pass_on(judge: _Judge, fold: int, tell: Callable[[dict[str, float]], None], row: dict[str, float]) -> None:
-    tell(judge.hear(fold, row))
+def _pass_on(judge: _Judge, fold: int, report: Callable[[dict[str, float]], None], row: dict[str, float]) -> None:
+    report(judge.add(fold, row))
 
 
 def blanked(target: NDArray[np.float64], folds: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
-    """The targets (n, p) with NaN in every row that lies in no fold: what no trial may know, it cannot."""
+    """The targets (n, p), NaN in every row that is in no fold: no trial can learn from those."""
     kept = np.full_like(target, np.nan)
     rows = np.concatenate(list(folds))
     kept[rows] = target[rows]
@@ -117,13 +118,13 @@ def blanked(target: NDArray[np.float64], folds: Sequence[NDArray[np.int64]]) -> 
 
 
 class _Judge:
-    """Makes of the epochs of one fold after the other how good a trial is so far."""
+    """The score of a trial so far, from the epochs of one fold after the other."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._metric, self._epochs = plan.search.metric, plan.recipe.schedule.epochs
+    def __init__(self, search: Search) -> None:
+        self._metric, self._epochs = search.config.metric, search.recipe.schedule.epochs
         self._best: dict[int, float] = {}
 
-    def hear(self, fold: int, row: dict[str, Any]) -> dict[str, float]:
+    def add(self, fold: int, row: dict[str, Any]) -> dict[str, float]:
         if self._metric not in row:
             raise ValueError(f"metric {self._metric!r} is not one of a training's: {', '.join(row)}")
         value = float(row[self._metric])
@@ -137,14 +138,12 @@ def _history(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
-def write(plan: Plan, output: Path) -> list[Trial]:
-    """Write `trials.csv`, `trials.parquet` and `best.yaml`, as far as the search has got; the trials, best first."""
-    import polars as pl
-
-    metric = plan.search.metric
-    trials = [trial(plan, output, k) for k in range(plan.search.trials)]
+def write(search: Search, output: Path) -> list[Trial]:
+    """Write `trials.csv`, `trials.parquet` and `best.yaml` of the search so far, the best first."""
+    metric = search.config.metric
+    trials = [trial(search, output, k) for k in range(search.config.trials)]
     trials.sort(key=lambda t: (t.ended != "finished", t.score(metric), t.number))
-    rows = [_row(plan, found) for found in trials]
+    rows = [_row(search, found) for found in trials]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -155,17 +154,17 @@ def write(plan: Plan, output: Path) -> list[Trial]:
     with whole(output / "trials.parquet") as file:
         pl.DataFrame(columns, strict=False).write_parquet(file)
     best = trials[0]
-    if best.told and math.isfinite(best.score(metric)):
+    if best.reported and math.isfinite(best.score(metric)):
         with whole(output / "best.yaml") as file:
-            file.write(_best(plan, best).encode())
+            file.write(_best(search, best).encode())
     return trials
 
 
-def _row(plan: Plan, found: Trial) -> dict[str, Any]:
+def _row(search: Search, found: Trial) -> dict[str, Any]:
     row: dict[str, Any] = {"trial": found.number, "ended": found.ended}
-    row |= {plan.search.metric: found.score(plan.search.metric)}
-    row |= {"epochs": len(found.told), "seconds": round(sum(r["seconds"] for r in found.told), 2)}
-    row |= {path: found.values.get(path, _standing(plan.recipe, path)) for path in plan.search.space}
+    row |= {search.config.metric: found.score(search.config.metric)}
+    row |= {"epochs": len(found.reported), "seconds": round(sum(r["seconds"] for r in found.reported), 2)}
+    row |= {path: found.values.get(path, _standing(search.recipe, path)) for path in search.config.space}
     return row | {"reason": found.reason}
 
 
@@ -184,23 +183,23 @@ def _standing(recipe: Recipe, path: str) -> Any:
     return here
 
 
-def _best(plan: Plan, best: Trial) -> str:
-    metric = plan.search.metric
+def _best(search: Search, best: Trial) -> str:
+    metric = search.config.metric
     note = f"Trial {best.number} of a search ({best.ended}, {metric} {best.score(metric):.6g}); the best of it."
-    content = recipes.vary(plan.content, best.values)
-    if plan.search.epochs is not None:  # the trials were shorter or longer than the recipe wants
-        own = recipes.read(bundled.recipe(plan.search.recipe)).get("schedule", {}).get("epochs", None)
-        content = recipes.vary(content, {"schedule.epochs": own or type(plan.recipe.schedule)().epochs})
+    content = recipes.vary(search.content, best.values)
+    if search.config.epochs is not None:  # the trials were shorter or longer than the recipe wants
+        own = recipes.read(bundled.recipe(search.config.recipe)).get("schedule", {}).get("epochs", None)
+        content = recipes.vary(content, {"schedule.epochs": own or type(search.recipe.schedule)().epochs})
     return recipes.dump(content, [note, *(f"{path}: {value}" for path, value in best.values.items())])
 
 
-def lines(plan: Plan, output: Path, trials: Sequence[Trial]) -> list[str]:
-    """What the user reads at the end: the best ten, how all ended, what to do next."""
-    metric, shown = plan.search.metric, []
+def lines(search: Search, output: Path, trials: Sequence[Trial]) -> list[str]:
+    """The lines at the end of a search: the ten best trials, the counts, the next command."""
+    metric, shown = search.config.metric, []
     for found in trials[:10]:
         changed = ", ".join(f"{path} {value}" for path, value in found.values.items()) or "the recipe as it stands"
-        score = f"{found.score(metric):.5g}" if found.told else "–"
-        epochs = f"{len(found.told):3d} epochs"
+        score = f"{found.score(metric):.5g}" if found.reported else "–"
+        epochs = f"{len(found.reported):3d} epochs"
         shown.append(f"trial {found.number:3d}  {metric} {score:>8}  {epochs}  {found.ended:<10} {changed}")
     counts = {ended: sum(t.ended == ended for t in trials) for ended in get_args(Ended)}
     shown.append(", ".join(f"{n} {ended}" for ended, n in counts.items() if n))

@@ -1,9 +1,9 @@
-"""Training on Ray: the members of an ensemble side by side, and a search for hyper-parameters with Ray Tune.
+"""Training on Ray: the members of an ensemble side by side, and searches with Ray Tune.
 
-Enters: a function with the arguments of each call, or the plan of a search. Leaves: what they write
-into an output folder that every node sees. A training process that dies goes on in another one,
-where its files say it stopped. Besides `assay.screening.runners.cluster` only this file knows Ray;
-it does not know how a network learns.
+Enters: a function with the arguments of each call, or a search. Leaves: the files that the calls
+write into an output folder, which every node sees. If a training process dies, another one goes on
+from its files. Besides `assay.screening.runners.cluster` only this file knows Ray; it does not know
+how a network learns.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from assay.screening.runners import cluster
 from assay.screening.settings.exits import Exit, Failure, one_line
 from assay.screening.training import trials
-from assay.screening.training.search import Plan
+from assay.screening.training.search import Search
 
 if TYPE_CHECKING:
     from assay.models.training.fit import Pool
@@ -41,11 +41,11 @@ REDUCTION = 3
 
 
 def ray_pool(address: str | None = None, workers: int | None = None, gpus: float = 0.0) -> Pool:
-    """A pool whose calls run on Ray, each on one CPU with one thread, and on `gpus` GPUs (a part of one is allowed).
+    """A pool whose calls run on Ray, each on one CPU with one thread and on `gpus` GPUs.
 
-    Ray is the cluster at `address` or RAY_ADDRESS, else one started here with `workers` CPUs.
-    `workers` is how many calls run at once, unset: as many as fit. Each `Path` among the arguments
-    must be a folder that every node sees.
+    Ray is the cluster at `address` or RAY_ADDRESS, else one started here with `workers` CPUs. At
+    most `workers` calls run at once; unset: as many as fit. `gpus` may be a fraction. Each `Path`
+    among the arguments must be a folder that every node sees.
     """
 
     def pool(function: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> None:
@@ -59,10 +59,10 @@ def ray_pool(address: str | None = None, workers: int | None = None, gpus: float
 
 
 class _Calls:
-    """Calls on Ray; this driver repeats those whose process died, because Ray would do so for ever."""
+    """Calls on Ray; the driver repeats dead ones itself, because Ray would repeat them for ever."""
 
     def __init__(self, ray: Any, function: Callable[..., None], marks: Sequence[Path], gpus: float) -> None:
-        self._ray, self._function, self._place = ray, function, _Place.here(marks)
+        self._ray, self._function, self._place = ray, function, Place.here(marks)
         kinds = ray.exceptions
         self._lost = kinds.NodeDiedError, kinds.ObjectLostError
         self._deaths = (*self._lost, kinds.WorkerCrashedError, kinds.OutOfMemoryError, kinds.RuntimeEnvSetupError)
@@ -95,18 +95,19 @@ class _Calls:
             raise error.cause from error
         except self._deaths as error:
             deaths += not isinstance(error, self._lost)
-            told = one_line(str(error).partition("Some common causes")[0])[:300]
-            log.warning("a training process died, another goes on where it stopped: %s", told)
+            cause = one_line(str(error).partition("Some common causes")[0])[:300]
+            log.warning("a training process died, another goes on where it stopped: %s", cause)
             if deaths >= DEATHS:
-                raise Failure(Exit.CONFIG, f"a training process died {deaths} times; what it has learned is kept, "
-                              f"go on with --resume when the cause is gone: {told}") from error  # fmt: skip
+                advice = "what it has learned is kept, go on with --resume when the cause is gone"
+                text = f"a training process died {deaths} times; {advice}: {cause}"
+                raise Failure(Exit.CONFIG, text) from error
             return int(deaths)
         return None
 
 
 @dataclass(frozen=True)
-class _Place:
-    """What a process elsewhere must find to do as the driver would."""
+class Place:
+    """The surroundings of the driver, for a process on another node."""
 
     folder: str
     """Where relative paths begin."""
@@ -116,8 +117,9 @@ class _Place:
     """Files that the driver has written."""
 
     @staticmethod
-    def here(marks: Sequence[Path]) -> _Place:
-        return _Place(str(Path.cwd()), os.environ.get("ASSAY_DATA", ""), tuple(marks))
+    def here(marks: Sequence[Path]) -> Place:
+        """The surroundings of this process."""
+        return Place(str(Path.cwd()), os.environ.get("ASSAY_DATA", ""), tuple(marks))
 
     def enter(self) -> None:
         """Make this process like the driver: one thread, its folder, its data.
@@ -134,11 +136,12 @@ class _Place:
             os.environ.setdefault("ASSAY_DATA", str(Path(self.data).absolute()))
         for mark in self.marks:
             if not mark.is_file():
-                raise Failure(Exit.CONFIG, f"node {socket.gethostname()} does not see {mark.parent} of the driver; "
-                              "choose an --output that all nodes see under the same absolute path")  # fmt: skip
+                advice = "choose an --output that all nodes see under the same absolute path"
+                unseen = f"node {socket.gethostname()} does not see {mark.parent} of the driver"
+                raise Failure(Exit.CONFIG, f"{unseen}; {advice}")
 
 
-def _call(place: _Place, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _call(place: Place, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     place.enter()
     function(*arguments)
 
@@ -166,13 +169,13 @@ def _require(ray: Any, gpus: float) -> None:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(node.get("CPU", 0) >= 1 and node.get("GPU", 0) >= gpus for node in nodes):
         have = ray.cluster_resources()
-        raise Failure(Exit.CONFIG, f"no node has 1 CPU and {gpus:g} GPUs for a training; the cluster has "
-                      f"{len(nodes)} nodes, {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs")  # fmt: skip
+        found = f"{len(nodes)} nodes, {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs"
+        raise Failure(Exit.CONFIG, f"no node has 1 CPU and {gpus:g} GPUs for a training; the cluster has {found}")
 
 
 @contextmanager
 def _marked(folders: Sequence[Path]) -> Iterator[list[Path]]:
-    """A file in each folder by which a node can tell that it sees the same one."""
+    """A file in each folder by which a node can report that it sees the same one."""
     marks = [folder / f".seen-{secrets.token_hex(8)}" for folder in folders]
     try:
         for mark in marks:
@@ -184,92 +187,88 @@ def _marked(folders: Sequence[Path]) -> Iterator[list[Path]]:
             mark.unlink(missing_ok=True)
 
 
-# --- a search
-# ---------------------------------------------------------------------------------------------------------
-
-
 def tune(
-    plan: Plan, output: Path, *, workers: int | None = None, address: str | None = None, gpus: float = 0.0
+    search: Search, output: Path, *, workers: int | None = None, address: str | None = None, gpus: float = 0.0
 ) -> list[trials.Trial]:
-    """Run all trials of a search that have not ended yet, `workers` at once; all trials, best first.
+    """Run all trials of a search that have not ended, `workers` at once; returns all, best first.
 
-    Stopped and run again, it goes on: trials that ended stay as they are, others resume at their
-    last epoch.
+    A stopped search goes on when it is run again: trials that ended stay as they are, others resume
+    at their last epoch.
 
     Raises:
         Failure: when `output` holds another search, or trials ended with an error of the program.
     """
     output = output.absolute()
-    plan.claim(output)
-    open_trials = [k for k in range(plan.search.trials) if trials.trial(plan, output, k).ended == "unfinished"]
+    search.claim(output)
+    open_trials = [k for k in range(search.config.trials) if trials.trial(search, output, k).ended == "unfinished"]
     crashed = ""
     if open_trials:
         with _connected(address, workers) as ray, _marked([output]) as marks:
             _require(ray, gpus)
-            crashed = _tune(plan, output, open_trials, _Place.here(marks), workers, gpus)
-    found = trials.write(plan, output)
+            crashed = _tune(search, output, open_trials, Place.here(marks), workers, gpus)
+    found = trials.write(search, output)
     if crashed:
         raise Failure(Exit.CONFIG, f"trials crashed, run again to go on with them: {crashed}")
     return found
 
 
-def _tune(plan: Plan, output: Path, numbers: list[int], place: _Place, workers: int | None, gpus: float) -> str:
+def _tune(search: Search, output: Path, numbers: list[int], place: Place, workers: int | None, gpus: float) -> str:
     """Run these trials; the error of the first that crashed."""
     for name in ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "TUNE_DISABLE_SIGINT_HANDLER"):
-        os.environ.setdefault(name, "1")  # our own files tell what happened; Ctrl-C is the command's business
+        os.environ.setdefault(name, "1")  # the files of the trials are the record; the command handles Ctrl-C
     from ray import tune
 
-    trainable = tune.with_parameters(_trial, plan=plan, output=output, place=place)
+    trainable = tune.with_parameters(_trial, search=search, output=output, place=place)
     results = tune.Tuner(
         tune.with_resources(trainable, {"cpu": 1, "gpu": gpus}),
         param_space={"number": tune.grid_search(numbers)},
-        tune_config=tune.TuneConfig(scheduler=_scheduler(plan, output), max_concurrent_trials=workers),
+        tune_config=tune.TuneConfig(scheduler=scheduler(search, output), max_concurrent_trials=workers),
         run_config=tune.RunConfig(
             name=f"from-{numbers[0]}-{secrets.token_hex(4)}",
             storage_path=str(output / "ray"),
             failure_config=tune.FailureConfig(max_failures=CRASHES),
-            callbacks=[_noting(plan, output)],
+            callbacks=[_noting(search, output)],
             verbose=0,
         ),
     ).fit()
     return one_line(results.errors[0])[-500:] if results.errors else ""
 
 
-def _trial(config: dict[str, Any], plan: Plan, output: Path, place: _Place) -> None:
+def _trial(config: dict[str, Any], search: Search, output: Path, place: Place) -> None:
     """One trial, in a process of Ray Tune."""
     from ray import tune
 
     place.enter()
-    trials.learn(plan, output, config["number"], tune.report)
+    trials.learn(search, output, config["number"], tune.report)
 
 
-def _scheduler(plan: Plan, output: Path) -> Any:
-    """Who stops the worse trials early: it is told first what earlier runs of the search have seen."""
+def scheduler(search: Search, output: Path) -> Any:
+    """The scheduler that stops the worse trials early; it is given the earlier runs first."""
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
-    if plan.search.scheduler == "none" or plan.steps <= plan.search.grace:
+    if search.config.scheduler == "none" or search.steps <= search.config.grace:
         return FIFOScheduler()  # type: ignore[no-untyped-call]
-    metric = plan.search.metric
+    metric = search.config.metric
     asha = ASHAScheduler(
         time_attr="step",
         metric=metric,
         mode="min",
-        grace_period=plan.search.grace,
-        max_t=plan.steps + 1,  # nothing to stop after the last epoch
+        grace_period=search.config.grace,
+        max_t=search.steps + 1,  # nothing to stop after the last epoch
         reduction_factor=REDUCTION,
     )
-    nobody: Any = None
-    for number in range(plan.search.trials):
-        past = trials.trial(plan, output, number)
+    runner: Any = None  # asha does not use it
+    for number in range(search.config.trials):
+        past = trials.trial(search, output, number)
         if past.ended in ("finished", "stopped"):
             stand_in: Any = SimpleNamespace(trial_id=f"past-{number}")
-            asha.on_trial_add(nobody, stand_in)
-            for row in past.told:
-                asha.on_trial_result(nobody, stand_in, row)
+            asha.on_trial_add(runner, stand_in)
+            for row in past.reported:
+                asha.on_trial_result(runner, stand_in, row)
     return asha
 
 
-def _noting(plan: Plan, output: Path) -> Any:
+def _noting(search: Search, output: Path) -> Any:
     """A callback that notes which trials were stopped, and keeps the tables up to date."""
     from ray import tune
 
@@ -277,11 +276,16 @@ def _noting(plan: Plan, output: Path) -> Any:
         def on_trial_complete(self, **happened: Any) -> None:  # type: ignore[override]  # Ray calls it by keyword
             number = happened["trial"].config["number"]
             trials.end(output, number, "stopped")  # unless it has said itself how it ended
-            found = trials.trial(plan, output, number)
-            score = found.score(plan.search.metric)
+            found = trials.trial(search, output, number)
+            score = found.score(search.config.metric)
             log.info(
-                "trial %d %s after %d epochs: %s %.5g", number, found.ended, len(found.told), plan.search.metric, score
+                "trial %d %s after %d epochs: %s %.5g",
+                number,
+                found.ended,
+                len(found.reported),
+                search.config.metric,
+                score,
             )
-            trials.write(plan, output)
+            trials.write(search, output)
 
     return Noting()

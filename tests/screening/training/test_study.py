@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from assay.models.training import fit
 from assay.screening.settings.exits import Failure
 from assay.screening.training import study
 
@@ -84,12 +83,14 @@ def test_the_page_has_a_line_per_way_and_the_command(finished: Path) -> None:
     assert page.count("**") >= 4  # the best of each column
 
 
-def test_what_is_trained_is_kept(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_trained_is_kept(finished: Path) -> None:
     before = json.loads((finished / "out/results.json").read_text())
-    monkeypatch.setattr(fit.train._Run, "learn", lambda _: pytest.fail("trained again"))
+    written = {path: path.stat().st_mtime_ns for path in (finished / "out").rglob("weights.safetensors")}
+    assert written
     study.run(finished / "study.yaml", finished / "out")
     after = json.loads((finished / "out/results.json").read_text())
     assert after["gap"]["scores"] == before["gap"]["scores"]
+    assert {path: path.stat().st_mtime_ns for path in (finished / "out").rglob("weights.safetensors")} == written
 
 
 def test_members_start_from_the_pretrained_trunk(finished: Path) -> None:

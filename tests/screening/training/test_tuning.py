@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -41,10 +43,10 @@ def by_value() -> None:
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Callable[..., search.Plan]:
+def make_search(tmp_path: Path) -> Callable[..., search.Search]:
     """A small search, with keys replaced."""
 
-    def make(recipe: dict[str, Any] | None = None, **keys: Any) -> search.Plan:
+    def make(recipe: dict[str, Any] | None = None, **keys: Any) -> search.Search:
         path = tmp_path / "recipe.yaml"
         path.write_text(recipes.dump(RECIPE | (recipe or {})))
         config = tmp_path / "tune.yaml"
@@ -111,18 +113,18 @@ def test_what_a_recipe_cannot_be_is_told(path: str, value: Any, told: str) -> No
     ],
 )
 def test_a_search_that_cannot_be_made_is_refused_before_it_starts(
-    plan: Callable[..., search.Plan], keys: dict[str, Any], told: str
+    make_search: Callable[..., search.Search], keys: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(Failure, match=told) as caught:
-        plan(**keys)
+        make_search(**keys)
     assert caught.value.code is Exit.CONFIG
 
 
-def test_what_a_trial_draws_depends_on_the_seed_and_its_number_alone(plan: Callable[..., search.Plan]) -> None:
-    drawn = [plan(trials=9).values(k) for k in range(9)]
+def test_what_a_trial_draws_depends_on_the_seed_and_its_number_alone(make_search: Callable[..., search.Search]) -> None:
+    drawn = [make_search(trials=9).values(k) for k in range(9)]
     assert drawn[0] == {}
-    assert drawn[:3] == [plan(trials=3).values(k) for k in range(3)]
-    assert drawn[1:] != [plan(trials=9, seed=1).values(k) for k in range(1, 9)]
+    assert drawn[:3] == [make_search(trials=3).values(k) for k in range(3)]
+    assert drawn[1:] != [make_search(trials=9, seed=1).values(k) for k in range(1, 9)]
     rates = [values["schedule.learning_rate"] for values in drawn[1:]]
     assert len(set(rates)) == 8
     assert all(1e-4 <= rate <= 1e-2 for rate in rates)
@@ -137,15 +139,17 @@ def test_a_range_reaches_all_of_itself() -> None:
     assert 0.4 < np.mean([search.Range(uniform=[0.0, 1.0]).draw(dice) for _ in range(400)]) < 0.6
 
 
-def test_a_folder_holds_one_search_and_may_get_more_trials(plan: Callable[..., search.Plan], tmp_path: Path) -> None:
+def test_a_folder_holds_one_search_and_may_get_more_trials(
+    make_search: Callable[..., search.Search], tmp_path: Path
+) -> None:
     folder = tmp_path / "search"
-    plan(trials=3).claim(folder)
-    plan(trials=30).claim(folder)
-    for other in (plan(seed=5), plan({"limit": 299})):
+    make_search(trials=3).claim(folder)
+    make_search(trials=30).claim(folder)
+    for other in (make_search(seed=5), make_search({"limit": 299})):
         with pytest.raises(Failure, match=r"holds another search: .*(seed|limit).*only `trials` may change"):
             other.claim(folder)
     with pytest.raises(Failure, match="is not empty and holds no search"):
-        plan().claim(tmp_path)
+        make_search().claim(tmp_path)
 
 
 # --- one trial
@@ -166,20 +170,20 @@ def stopping(told: list[dict[str, float]], after: int) -> Callable[[dict[str, fl
 
 
 def test_a_trial_stopped_and_resumed_tells_what_an_unbroken_one_tells(
-    plan: Callable[..., search.Plan], data: Path, tmp_path: Path
+    make_search: Callable[..., search.Search], data: Path, tmp_path: Path
 ) -> None:
-    search_plan, whole, first, rest = plan(folds=2), [], [], []
-    trials.learn(search_plan, tmp_path / "whole", 1, whole.append)
+    small, whole, first, rest = make_search(folds=2), [], [], []
+    trials.learn(small, tmp_path / "whole", 1, whole.append)
     with pytest.raises(Stop):
-        trials.learn(search_plan, tmp_path / "broken", 1, stopping(first, 3))
-    assert trials.trial(search_plan, tmp_path / "broken", 1).ended == "unfinished"
-    trials.learn(search_plan, tmp_path / "broken", 1, rest.append)
+        trials.learn(small, tmp_path / "broken", 1, stopping(first, 3))
+    assert trials.trial(small, tmp_path / "broken", 1).ended == "unfinished"
+    trials.learn(small, tmp_path / "broken", 1, rest.append)
     scores = [row["validation_mae"] for row in whole]
     assert [row["step"] for row in whole] == [1, 2, 3, 4]
     assert [row["validation_mae"] for row in first] == scores[:3]
     assert [row["validation_mae"] for row in rest] == scores
-    assert [row["validation_mae"] for row in trials.trial(search_plan, tmp_path / "broken", 1).told] == scores
-    assert trials.trial(search_plan, tmp_path / "broken", 1).ended == "finished"
+    assert [row["validation_mae"] for row in trials.trial(small, tmp_path / "broken", 1).reported] == scores
+    assert trials.trial(small, tmp_path / "broken", 1).ended == "finished"
     bests = [
         min(json.loads(line)["validation_mae"] for line in path.read_text().splitlines())
         for path in sorted((tmp_path / "whole").rglob("history.jsonl"))
@@ -189,13 +193,13 @@ def test_a_trial_stopped_and_resumed_tells_what_an_unbroken_one_tells(
 
 
 def test_no_trial_sees_a_value_of_a_calibration_or_test_row(
-    plan: Callable[..., search.Plan], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_search: Callable[..., search.Search], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from assay.models.training import prepare, train
 
     seen: list[Any] = []
     monkeypatch.setattr(train, "member", lambda recipe, k, material, *rest, **more: seen.append((recipe, k, material)))
-    trials.learn(plan(folds=2), tmp_path, 1, lambda row: None)
+    trials.learn(make_search(folds=2), tmp_path, 1, lambda row: None)
     assert [k for _, k, _ in seen] == [0, 1]
     for recipe, k, material in seen:
         prepared = prepare.prepare(recipe)
@@ -209,10 +213,10 @@ def test_no_trial_sees_a_value_of_a_calibration_or_test_row(
 
 
 def test_values_the_training_refuses_are_a_failed_trial(
-    plan: Callable[..., search.Plan], data: Path, tmp_path: Path
+    make_search: Callable[..., search.Search], data: Path, tmp_path: Path
 ) -> None:
-    trials.learn(plan(metric="validation_r2"), tmp_path, 1, lambda row: None)
-    found = trials.trial(plan(), tmp_path, 1)
+    trials.learn(make_search(metric="validation_r2"), tmp_path, 1, lambda row: None)
+    found = trials.trial(make_search(), tmp_path, 1)
     assert found.ended == "failed"
     assert "metric 'validation_r2' is not one of a training's: epoch, loss" in found.reason
 
@@ -222,9 +226,13 @@ def test_values_the_training_refuses_are_a_failed_trial(
 
 
 def test_a_search_on_ray_gives_tables_and_a_recipe_and_is_not_done_twice(
-    plan: Callable[..., search.Plan], data: Path, ray_cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_search: Callable[..., search.Search],
+    data: Path,
+    ray_cluster: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    folder, small = tmp_path / "search", plan(scheduler="none", trials=2)
+    folder, small = tmp_path / "search", make_search(scheduler="none", trials=2)
     found = tuning.tune(small, folder, workers=2)
     assert sorted(trial.number for trial in found) == [0, 1]
     assert [trial.ended for trial in found] == ["finished"] * 2
@@ -253,13 +261,15 @@ def write_trial(folder: Path, number: int, errors: list[float]) -> None:
     trials.end(folder, number, "finished")
 
 
-def test_the_scheduler_remembers_what_earlier_runs_saw(plan: Callable[..., search.Plan], tmp_path: Path) -> None:
-    small = plan({"schedule": {"epochs": 9}}, trials=6, grace=1)
+def test_the_scheduler_remembers_what_earlier_runs_saw(
+    make_search: Callable[..., search.Search], tmp_path: Path
+) -> None:
+    small = make_search({"schedule": {"epochs": 9}}, trials=6, grace=1)
     for number, error in enumerate([1.0, 2.0, 3.0, 4.0]):
         write_trial(tmp_path, number, [error] * 9)
     decisions = {}
     for error in (1.5, 3.5):
-        scheduler = tuning._scheduler(small, tmp_path)
+        scheduler = tuning.scheduler(small, tmp_path)
         new: Any = SimpleNamespace(trial_id="new")
         scheduler.on_trial_add(None, new)
         decisions[error] = scheduler.on_trial_result(None, new, {"step": 1, "validation_mae": error})
@@ -267,9 +277,9 @@ def test_the_scheduler_remembers_what_earlier_runs_saw(plan: Callable[..., searc
 
 
 def test_a_stopped_trial_is_never_taken_for_the_best_while_one_finished(
-    plan: Callable[..., search.Plan], tmp_path: Path
+    make_search: Callable[..., search.Search], tmp_path: Path
 ) -> None:
-    small = plan(epochs=7)
+    small = make_search(epochs=7)
     write_trial(tmp_path, 0, [3.0, 2.0])
     write_trial(tmp_path, 1, [1.0])
     (trials.folder_of(tmp_path, 1) / "end.json").write_text('{"ended": "stopped"}')
@@ -330,10 +340,10 @@ def test_gpus_that_nobody_has_are_told_and_not_waited_for(ray_cluster: Any, tmp_
         tuning.ray_pool(workers=1, gpus=1)(note, [(tmp_path, "a", 0)])
 
 
-def test_a_node_that_does_not_see_the_output_says_so(ray_cluster: Any, tmp_path: Path) -> None:
-    calls = tuning._Calls(ray_cluster, note, [tmp_path / "elsewhere" / ".seen-x"], 0)
+def test_a_node_that_does_not_see_the_output_says_so(tmp_path: Path) -> None:
+    place = tuning.Place.here([tmp_path / "elsewhere" / ".seen-x"])
     with pytest.raises(Failure, match="does not see .*elsewhere of the driver; choose an --output that all nodes see"):
-        calls.run([(tmp_path, "a", 0)], 1)
+        place.enter()
 
 
 def test_an_ensemble_trained_on_ray_has_the_weights_of_one_trained_here(
@@ -386,14 +396,27 @@ def test_progress_ends_with_the_training_that_fails(half_done: Path) -> None:
         raise Stop
 
 
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def test_bars_are_filled(half_done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with progress._bars(recipes.check(RECIPE, "here")) as bars:
-        bars.see(progress.histories(recipes.check(RECIPE, "here"), half_done))
-        assert [task.completed for task in bars._bars.tasks] == [0, 2]
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    with progress.shown(recipes.check(RECIPE, "here"), half_done):
+        pass
+    last = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", screen.getvalue()).replace("\r", "\n")
+    assert re.search(r"member 0 .* 0/2", last)
+    assert re.search(r"member 1 .* 2/2", last)
 
 
 class Writer:
-    """What is asked of TensorBoard."""
+    """A writer of TensorBoard that keeps what it is given."""
 
     heard: ClassVar[list[Any]] = []
 
@@ -414,11 +437,15 @@ def heard() -> Iterator[list[Any]]:
     Writer.heard.clear()
 
 
-def test_every_number_of_every_epoch_becomes_one_event(half_done: Path, heard: list[Any]) -> None:
-    events = progress._Events(half_done, Writer)
-    for _ in range(2):
-        events.see(progress.histories(recipes.check(RECIPE, "here"), half_done))
-    events.close()
+def test_every_number_of_every_epoch_becomes_one_event(
+    half_done: Path, heard: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = ModuleType("torch.utils.tensorboard")
+    board.SummaryWriter = Writer  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
+    monkeypatch.setattr(progress, "LINE_INTERVAL_S", 0.01)
+    with progress.shown(recipes.check(RECIPE, "here"), half_done, tensorboard=True):
+        time.sleep(0.2)  # the logs are read many times
     assert len(heard) == 7
     assert ("member-1", "validation_mae", 2.0, 2) in heard
     assert heard[-1] == ("member-1", "closed")
