@@ -97,12 +97,10 @@ def test_packages_of_the_user_with_the_same_names_are_left_alone(installed: Path
     for room in OTHERS:
         (tmp_path / room).mkdir()
         (tmp_path / room / "__init__.py").write_text("raise RuntimeError('imported by mistake')\n")
-    ray = ["--on", "ray", "--workers", "1", "--output", "ray"]
+    ray = ["--set", "models=[tc-fast]", "--on", "ray", "--workers", "1", "--output", "ray"]
     done = python(installed, tmp_path, "-m", "assay", "run", "quickstart", *SMALL, *ray)
     assert done.returncode == 0, done.stderr
-    code = (
-        "import assay; r = assay.screen('quickstart', output='here', **{'sources.0.n': 40}); print(len(r.candidates()))"
-    )
+    code = "import assay; assay.screen('quickstart', output='here', models=['tc-fast'], **{'sources.0.n': 40})"
     local = python(installed, tmp_path, "-c", code)
     assert local.returncode == 0, local.stderr
     outputs = [(tmp_path / folder / "candidates.parquet").read_bytes() for folder in ("ray", "here")]
