@@ -19,12 +19,12 @@ CUTOFF, NEIGHBOURS = 8.0, 12
 
 
 def real_crystals(data: Path, n: int) -> Crystals:
-    """`n` labelled, relaxed Materials Project cells of at most 40 atoms, evenly spread over the data pack."""
+    """`n` labelled Materials Project cells of at most 40 atoms, evenly spread over the pack."""
     return _spread(data / "mp" / "mp_labelled_le40.parquet", n)
 
 
 def superconductors(data: Path, n: int) -> Crystals:
-    """`n` crystals of 3DSC without doped sites, which the peers cannot read, evenly spread over the data pack."""
+    """`n` ordered crystals of 3DSC, evenly spread over the pack; the peers read no doped sites."""
     return _spread(data / "3dsc_mp" / "3dsc_mp.parquet", n, ordered=True)
 
 
@@ -62,7 +62,7 @@ def jarvis_atoms(crystals: Crystals) -> list[Any]:
 
 
 def alignn_builders(crystals: Crystals) -> dict[str, Contestant]:
-    """Both graph builders of alignn, each with its line graph; fewer where they are not installed."""
+    """The graph builders of alignn that are installed, each with its line graph."""
     from assay.models.published import alignn as interop
 
     try:

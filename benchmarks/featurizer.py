@@ -1,4 +1,4 @@
-"""How fast do crystals become graphs, beside alignn and pymatgen, and how much smaller are their symmetry quotients?
+"""The speed of graph building beside alignn and pymatgen, and the size of symmetry quotients.
 
 Enters: crystals of the data packs. Leaves: tables on the terminal and one JSON file. Everyone gets
 the same crystals in the same process; CPU time on one thread, contestants take turns, the best of
@@ -76,7 +76,7 @@ def _options(words: list[str] | None) -> argparse.Namespace:
 
 
 def neighbours(crystals: Crystals, repeat: int) -> Rates:
-    """The 12 nearest atoms of every atom: ours beside compiled searches within 8 Å and a partial sort by numpy."""
+    """The 12 nearest atoms of every atom, beside compiled searches within 8 Å and a numpy sort."""
     from assay.featurize import graphs
 
     parts = _parts(crystals)
@@ -124,7 +124,7 @@ def featurize(crystals: Crystals, repeat: int) -> Rates:
 
 
 def quotients(crystals: Crystals, repeat: int) -> Rates:
-    """The symmetry quotient of graphs that are there, with angles, as a campaign makes it, and whole."""
+    """The symmetry quotient of ready graphs: with angles as in a campaign, and in full."""
     from assay.featurize import graphs, quotient, standard
 
     parts = _parts(crystals)
@@ -169,7 +169,7 @@ def threads(crystals: Crystals, repeat: int) -> Rates:
 
 
 def removed(crystals: Crystals) -> dict[str, Any]:
-    """How many times fewer triplets the quotients have than full graphs of the crystals as they came."""
+    """The triplets of full graphs per triplet of the quotients, for crystals as they came."""
     import numpy as np
 
     from assay.featurize import graphs, quotient, standard
@@ -204,7 +204,7 @@ def removed(crystals: Crystals) -> dict[str, Any]:
 
 
 def searches(crystals: Crystals) -> dict[str, Contestant]:
-    """Neighbour lists within 8 Å from raw arrays, then the distances to the 12 nearest of every atom."""
+    """Neighbour lists within 8 Å from raw arrays, then distances to the 12 nearest atoms."""
     import numpy as np
 
     sites = list(zip(crystals.site_ptr[:-1], crystals.site_ptr[1:], strict=True))
@@ -272,7 +272,7 @@ def _distances(built: Any) -> list[Any]:
 
 
 def nearest_distances(atom: Any, distance: Any) -> Any:
-    """(m, 12) sorted distances from each atom that has so many; the peers that list edges use it to choose theirs."""
+    """(m, 12) sorted distances of each atom with that many; it selects the edges of the peers."""
     import numpy as np
 
     if not (atom[1:] >= atom[:-1]).all():
@@ -286,7 +286,7 @@ def nearest_distances(atom: Any, distance: Any) -> Any:
 
 
 def distance_gap(ours: list[Any], theirs: list[Any]) -> float:
-    """Largest difference (Å) between the distances of the nearest atoms, over the crystals where both found enough."""
+    """The largest difference (Å) between nearest distances, where both found enough atoms."""
     import numpy as np
 
     both = [(a, b) for a, b in zip(ours, theirs, strict=True) if a.shape == b.shape]

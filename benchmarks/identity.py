@@ -1,4 +1,4 @@
-"""Is the same crystal found, are others left apart, and what does it cost beside StructureMatcher and spglib?
+"""Finding the same crystal: errors of both kinds, and cost beside StructureMatcher and spglib.
 
 Enters: real crystals of the data packs. Leaves: one table on the terminal and one JSON file. Known
 pairs are rows of two packs with one Materials Project id and geometries from different releases;
@@ -66,7 +66,7 @@ def _options(words: list[str] | None) -> argparse.Namespace:
 
 
 def copies(data: Path, n: int) -> dict[str, Any]:
-    """Crystals and three disturbed copies of each: copies that were not found, originals that were merged."""
+    """Crystals and three disturbed copies of each: lost copies, and merged originals."""
     import numpy as np
 
     from assay.sources.crystals import concat
@@ -89,7 +89,7 @@ def copies(data: Path, n: int) -> dict[str, Any]:
 
 
 def known_pairs(data: Path, mp: Crystals, most: int) -> dict[str, Any]:
-    """Rows of another pack and of `mp` with one Materials Project id: how many are not found to be the same."""
+    """Rows of another pack and of `mp` with one Materials Project id: the share kept apart."""
     from assay.sources.crystals import concat
 
     row = {str(id): position for position, id in enumerate(mp.ids)}
@@ -133,7 +133,7 @@ def overlap(mp: Crystals, oqmd: Crystals) -> dict[str, Any]:
 
 
 def cost(data: Path, n: int, repeat: int) -> Rates:
-    """Labels per crystal beside pymatgen's two routes, and one comparison beside StructureMatcher's."""
+    """The cost of labels beside two routes of pymatgen, and of one comparison."""
     from pymatgen.analysis import prototypes
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
@@ -169,7 +169,7 @@ def cost(data: Path, n: int, repeat: int) -> Rates:
 
 
 def search(mp: Crystals, families: int, repeat: int) -> Rates:
-    """All crystals of some formulas, clustered by us and by StructureMatcher on formula blocks alone."""
+    """All crystals of some formulas, clustered by Assay and by StructureMatcher."""
     import numpy as np
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
@@ -206,7 +206,7 @@ def _search(crystals: Crystals) -> NDArray[Any]:
 
 
 def _unmatched(one: Crystals, other: Crystals, concat: Any) -> int:
-    """Rows of `one` that are not the same as the row of `other` beside them, each pair judged alone."""
+    """Rows of `one` that differ from the row of `other` beside them, each pair judged alone."""
     import numpy as np
 
     from assay.sources import identity
@@ -221,7 +221,7 @@ def _unmatched(one: Crystals, other: Crystals, concat: Any) -> int:
 
 
 def _families(mp: Crystals, families: int) -> tuple[Crystals, int]:
-    """All crystals of formulas with 2 to 20 of them, evenly spread, and the number of pairs of one formula."""
+    """The crystals of evenly spread formulas with 2 to 20 crystals each, and their pairs."""
     import numpy as np
 
     _, inverse, counts = np.unique(mp.formulas(), return_inverse=True, return_counts=True)

@@ -1,4 +1,4 @@
-"""How many crystals per second through a network, and beside alignn with the same weights on the same crystals?
+"""Crystals per second through a network, beside alignn with the same weights and crystals.
 
 Enters: real crystals of the data packs, ideal prototypes, trained networks. Leaves: tables on the
 terminal and one JSON file. One thread; process CPU time; contestants take turns, the best of
@@ -67,11 +67,12 @@ def main(words: list[str] | None = None) -> None:
         "trained networks: quotient against full graph, in standard deviations of the target",
         ["network", "crystals", "triplets or edges cut", "largest difference", "99.9 %", "top 100 the same"],
         [
-            [f"{one['network']} {one['folder']}", one["crystals"], f"{one['cut']:.2f}×", f"{one['largest']:.1e}",
-             f"{one['p999']:.1e}", "yes" if one["top_100_same"] else "NO"]
+            [f"{one['network']} {one['folder']}", one["crystals"], f"{one['cut']:.2f}×"]
+            + [f"{one[name]:.1e}" for name in ("largest", "p999")]
+            + ["yes" if one["top_100_same"] else "NO"]
             for one in report["trained"]
         ],
-    )  # fmt: skip
+    )
     report["ensembles"] = ensembles(packs, options.repeat)
     write(report, options.output)
 
@@ -126,8 +127,8 @@ class Peer:
             for _ in range(4):
                 for both in graphs:
                     model.train()(both)
-        described = {"neighbor_strategy": "k-nearest", "cutoff": CUTOFF, "max_neighbors": NEIGHBOURS,
-                     "use_canonize": True, "atom_features": "cgcnn", "model": {"name": "alignn"}}  # fmt: skip
+        described = {"neighbor_strategy": "k-nearest", "cutoff": CUTOFF, "max_neighbors": NEIGHBOURS}
+        described |= {"use_canonize": True, "atom_features": "cgcnn", "model": {"name": "alignn"}}
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "model.zip"
             held = io.BytesIO()
@@ -159,8 +160,8 @@ class Peer:
             "difference to alignn's numbers, in their standard deviation: largest {largest_without_ties:.1e} for the "
             "{without_ties} crystals whose graphs have as many triplets, median {median:.1e} for all".format(**gap)
         )
-        return {"crystals": len(crystals), "atoms_per_crystal": float(crystals.nsites.mean()), "rates": rates,
-                "difference": gap}  # fmt: skip
+        mean = float(crystals.nsites.mean())
+        return {"crystals": len(crystals), "atoms_per_crystal": mean, "rates": rates, "difference": gap}
 
     def _contestants(self, crystals: Crystals, atoms: list[Any]) -> dict[str, Contestant]:
         """Each returns what the network says of the crystals, (n,)."""
@@ -192,12 +193,20 @@ class Peer:
         from assay.models.published import graphs as published_graphs, weights
 
         rule = weights.rule_of(self.imported)
-        ours = np.concatenate([np.diff(published_graphs.graphs(crystals[k : k + BATCH], rule).triplet_ptr)
-                               for k in range(0, len(crystals), BATCH)])  # fmt: skip
+        ours = np.concatenate(
+            [
+                np.diff(published_graphs.graphs(crystals[k : k + BATCH], rule).triplet_ptr)
+                for k in range(0, len(crystals), BATCH)
+            ]
+        )
         same = ours == [_dgl(one)[1].num_edges() for one in atoms]
         apart = np.abs(said - theirs) / theirs.std()
-        return {"without_ties": int(same.sum()), "largest_without_ties": float(apart[same].max(initial=0)),
-                "median": float(np.median(apart)), "largest": float(apart.max())}  # fmt: skip
+        return {
+            "without_ties": int(same.sum()),
+            "largest_without_ties": float(apart[same].max(initial=0)),
+            "median": float(np.median(apart)),
+            "largest": float(apart.max()),
+        }
 
     def _predict(self, network: Network, crystals: Crystals, *, merge: bool) -> NDArray[np.float64]:
         from assay.featurize.quotient import quotient
@@ -229,7 +238,7 @@ def _dgl(atoms: Any) -> Any:
 def predict(
     network: Network, crystals: Crystals, build: Callable[[Crystals], Graphs], batch: int = BATCH
 ) -> NDArray[np.float64]:
-    """(n,) what a network of one property says, graphs included; quotients in micro-batches, as in a campaign."""
+    """(n,) predictions of a network from crystals; quotients in micro-batches, as in a campaign."""
     import numpy as np
     import torch
 
@@ -248,7 +257,7 @@ def predict(
 
 
 def trained(folder: Path, what: str, crystals: Crystals) -> dict[str, Any]:
-    """A trained network on quotients and on full graphs: how far apart, and is the ranking the same?"""
+    """A trained network on quotients and on full graphs: differences, and the ranking."""
     import numpy as np
 
     from assay.featurize import graphs
@@ -315,7 +324,7 @@ def prototypes(n: int) -> Crystals:
 
 
 def roofline(crystals: Crystals) -> dict[str, Any]:
-    """GFLOP/s of single-precision products on one core, and what a full-size ALIGNN reaches of it on quotients."""
+    """GFLOP/s of float32 products on one core, and the share that a full-size ALIGNN reaches."""
     import torch
 
     from assay.models.networks import linear
@@ -349,7 +358,7 @@ def roofline(crystals: Crystals) -> dict[str, Any]:
 
 
 def _full_size(crystals: Crystals) -> tuple[float, float, float]:
-    """GFLOP that a full-size ALIGNN asks for and that its twin multiplies, and seconds, per crystal."""
+    """GFLOP of a full-size ALIGNN and of its compiled twin, and seconds, per crystal."""
     import torch
 
     from assay.featurize import graphs

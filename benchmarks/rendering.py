@@ -31,8 +31,12 @@ def main(words: list[str] | None = None) -> None:
     if options.figure:
         figure(options.figure)
         return
-    report: dict[str, Any] = {"machine": machine(), "versions": versions("ase", "matplotlib", "opencv-python-headless"),
-                              "crystals": options.crystals, "size": options.size}  # fmt: skip
+    report: dict[str, Any] = {
+        "machine": machine(),
+        "versions": versions("ase", "matplotlib", "opencv-python-headless"),
+        "crystals": options.crystals,
+        "size": options.size,
+    }
     report["images"] = images(options.data, options.crystals, options.size, options.repeat)
     report["crystals, 18 views"] = crystals(options.data, options.crystals, options.size, options.repeat)
     write(report, options.output)
@@ -68,10 +72,17 @@ def crystals(data: Path, n: int, size: int, repeat: int) -> Rates:
     each = scenes.sphere_ptr[-1] / len(scenes), scenes.stick_ptr[-1] / len(scenes)
     say(f"{len(scenes) / len(batch):.1f} of {spec.views} views per crystal are different")
     say(f"{each[0]:.0f} spheres and {each[1]:.0f} half bonds in each")
-    return told("one crystal, all views", race({
-        "scenes": lambda: scene.build(batch, spec),
-        "pictures": lambda: raster.images(scenes, spec, out=out),
-    }, len(batch), repeat))  # fmt: skip
+    return told(
+        "one crystal, all views",
+        race(
+            {
+                "scenes": lambda: scene.build(batch, spec),
+                "pictures": lambda: raster.images(scenes, spec, out=out),
+            },
+            len(batch),
+            repeat,
+        ),
+    )
 
 
 def told(title: str, rates: Rates) -> Rates:
@@ -79,8 +90,10 @@ def told(title: str, rates: Rates) -> Rates:
     first = next(iter(rates.values()))["us_per_crystal"]
     for rate in rates.values():
         rate["ratio"] = rate["us_per_crystal"] / first
-    rows = [[name, f"{r['us_per_crystal'] / 1e3:,.3f}", f"{r['crystals_per_s']:,.1f}", f"{r['ratio']:,.1f}"]
-            for name, r in rates.items()]  # fmt: skip
+    rows = [
+        [name, f"{r['us_per_crystal'] / 1e3:,.3f}", f"{r['crystals_per_s']:,.1f}", f"{r['ratio']:,.1f}"]
+        for name, r in rates.items()
+    ]
     show(title, ["", "ms", "per s", "times the first"], rows)
     return rates
 
@@ -107,14 +120,21 @@ def seen_along_c(supercells: list[Any], radii: list[Any], colour: Any) -> Scenes
     none = np.zeros((0, 3), np.float32)
     n = len(supercells)
     return Scenes(
-        view_ptr=np.arange(n + 1), weight=np.ones(n, np.float32), block=np.zeros(n, np.int32),
-        extent=np.array(extent, np.float32), depth=np.zeros((n, 2), np.float32),
-        sphere_ptr=ptr, centre=np.concatenate(centre).astype(np.float32),
+        view_ptr=np.arange(n + 1),
+        weight=np.ones(n, np.float32),
+        block=np.zeros(n, np.int32),
+        extent=np.array(extent, np.float32),
+        depth=np.zeros((n, 2), np.float32),
+        sphere_ptr=ptr,
+        centre=np.concatenate(centre).astype(np.float32),
         radius=np.concatenate(radii).astype(np.float32),
         colour=np.concatenate([colour[atoms.numbers] for atoms in supercells]).astype(np.float32),
-        site=np.zeros(ptr[-1], np.int32), stick_ptr=np.zeros(n + 1, np.int64), start=none, end=none,
+        site=np.zeros(ptr[-1], np.int32),
+        stick_ptr=np.zeros(n + 1, np.int64),
+        start=none,
+        end=none,
         owner=np.zeros(0, np.int32),
-    )  # fmt: skip
+    )
 
 
 def figure(path: Path) -> None:

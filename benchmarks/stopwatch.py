@@ -1,4 +1,4 @@
-"""The stopwatch of the benchmarks: process CPU time, contestants in turns, best of several rounds; tables and facts.
+"""The stopwatch of the benchmarks: CPU time, contestants in turns, best of several rounds.
 
 Enters: a command line, functions without arguments. Leaves: rates, printed tables, a JSON file, and
 what they were measured on. It does not know what is measured.
@@ -26,7 +26,7 @@ Rates = dict[str, dict[str, Any]]
 
 
 def arguments(doc: str, output: str) -> argparse.ArgumentParser:
-    """A command line with the folder of the data packs, rounds, and the JSON file `output` of `benchmarks/results`."""
+    """A command line with data folder, rounds, and the JSON file `output` of the results."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     data = os.environ.get("ASSAY_DATA")
     parser.add_argument(
@@ -46,7 +46,7 @@ def _folder(text: str) -> Path:
 
 
 def settle() -> None:
-    """One thread everywhere, and the rooms of this checkout, whatever is installed; before numpy is imported."""
+    """Set one thread everywhere and import this checkout; called before numpy is imported."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS"):
         os.environ[name] = "1"
     sys.path.insert(0, str(ROOT))

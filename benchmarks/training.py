@@ -1,4 +1,4 @@
-"""How many structures per second does a network learn from, beside alignn and PyTorch Geometric on the same crystals?
+"""Structures per second in training, beside alignn and PyTorch Geometric.
 
 Enters: real crystals of the data packs. Leaves: tables on the terminal and one JSON file. A
 contestant is one epoch of training: batches in a new order, forward, backward, a step of AdamW;
@@ -77,7 +77,7 @@ def _options(words: list[str] | None) -> argparse.Namespace:
 
 
 def labelled(data: Path, n: int) -> tuple[Crystals, Any]:
-    """`n` Materials Project cells of at most 40 atoms, drawn at random, and their formation energies, standardised."""
+    """`n` random Materials Project cells of at most 40 atoms, and standardised energies."""
     import numpy as np
 
     from assay.sources import table
@@ -103,7 +103,7 @@ def alignn(crystals: Crystals, target: Any, sizes: tuple[int, int], batch: int, 
 
 
 def smaller(crystals: Crystals, target: Any, batch: int, repeat: int) -> dict[str, Rates]:
-    """A CGCNN, beside the layers of PyTorch Geometric on our full graphs, and a MEGNet, without a peer, learn."""
+    """Training of a CGCNN, beside layers of PyTorch Geometric, and of a MEGNet without a peer."""
     cgcnn = ours("cgcnn", {"hidden": 64, "layers": 3}, crystals, target, batch)
     cgcnn |= geometric_peer(crystals, target, batch)
     megnet = ours("megnet", {"hidden": 64, "blocks": 3}, crystals, target, batch)
@@ -114,7 +114,7 @@ def smaller(crystals: Crystals, target: Any, batch: int, repeat: int) -> dict[st
 
 
 def build_graphs(crystals: Crystals, repeat: int) -> Rates:
-    """Graphs with line graphs, what is done once before training; ours with and without the quotient."""
+    """Graphs with line graphs, made once before training; with and without the quotient."""
     from assay.featurize import graphs
     from assay.featurize.quotient import quotient
     from assay.models.training.recipe import Recipe
@@ -194,7 +194,7 @@ def compare(runs: dict[str, Training], title: str, repeat: int) -> Rates:
 
 
 def ours(name: str, sizes: dict[str, Any], crystals: Crystals, target: Any, batch: int) -> dict[str, Training]:
-    """Our network on both kinds of graph; a full graph gets its angles with each batch, as in `models/training/train.py`."""
+    """The network on both kinds of graph; a full graph gets its angles with each batch."""
     from assay.featurize import graphs
     from assay.featurize.quotient import quotient
     from assay.models.networks import registry
@@ -212,7 +212,7 @@ def ours(name: str, sizes: dict[str, Any], crystals: Crystals, target: Any, batc
 def _our_training(
     name: str, sizes: dict[str, Any], built: Graphs, target: Any, batch: int, facts: dict[str, float]
 ) -> Training:
-    """The step of `models/training/train.py`: L1 loss over the known rows, clipped gradients, AdamW, averaged weights."""
+    """The training step: L1 loss over known rows, clipped gradients, AdamW, averaged weights."""
     import torch
 
     from assay.featurize import atoms
@@ -245,7 +245,7 @@ def _our_training(
 
 
 def alignn_peers(crystals: Crystals, target: Any, sizes: tuple[int, int], batch: int) -> dict[str, Training]:
-    """The DGL model of alignn and its pure one, of the same sizes, on its own graphs, in the step of its trainer."""
+    """The two models of alignn, of the same sizes, on its own graphs, in its own step."""
     from assay.models.published import alignn as interop
 
     try:
@@ -280,7 +280,7 @@ def _alignn_training(
     target: Any,
     batch: int,
 ) -> Training:
-    """The loop of `alignn.train.train_dgl`: its collation, parameter groups, one-cycle rates, L1 loss, kept results."""
+    """The loop of `alignn.train.train_dgl`: collation, parameter groups, rates, L1 loss."""
     import torch
 
     from assay.models.published import alignn as interop
@@ -311,7 +311,7 @@ def _alignn_training(
 
 
 def geometric_peer(crystals: Crystals, target: Any, batch: int) -> dict[str, Training]:
-    """PyTorch Geometric's CGConv between an embedding and a mean, on our full graphs, their Gaussians made before."""
+    """CGConv of PyTorch Geometric between an embedding and a mean, on full graphs."""
     try:
         from torch_geometric.data import Batch, Data
     except ImportError as error:

@@ -89,8 +89,16 @@ def told(title: str, network: Any, shown: Any, pictures: int, repeat: int) -> Ra
     for name, rate in rates.items():
         rate["ratio"] = first / rate["us_per_crystal"]
         rate["cosine"] = float(torch.nn.functional.cosine_similarity(found[name].float(), wanted, dim=1).min())
-    rows = [[name, f"{r['us_per_crystal'] / 1e3:.2f}", f"{r['crystals_per_s']:.1f}", f"{r['ratio']:.2f}",
-             f"{r['cosine']:.6f}"] for name, r in rates.items()]  # fmt: skip
+    rows = [
+        [
+            name,
+            f"{r['us_per_crystal'] / 1e3:.2f}",
+            f"{r['crystals_per_s']:.1f}",
+            f"{r['ratio']:.2f}",
+            f"{r['cosine']:.6f}",
+        ]
+        for name, r in rates.items()
+    ]
     show(f"one picture, {title}", ["", "ms", "per s", "times timm", "smallest cosine"], rows)
     return rates
 
@@ -104,8 +112,10 @@ def readers(network: Any, half: Any, scenes: Any, spec: Any, found: dict[str, An
     from assay.models.networks.batch import Images
 
     mean, std = network.mean.numpy(), network.std.numpy()
-    parts = [augment.select(scenes, np.arange(k, min(k + BATCH, len(scenes))), np.array([0, BATCH]))
-             for k in range(0, len(scenes), BATCH)]  # fmt: skip
+    parts = [
+        augment.select(scenes, np.arange(k, min(k + BATCH, len(scenes))), np.array([0, BATCH]))
+        for k in range(0, len(scenes), BATCH)
+    ]
     ready = [torch.from_numpy(raster.images(part, spec, mean=mean, std=std)) for part in parts]
     plain = peer(network)
 
@@ -124,12 +134,15 @@ def readers(network: Any, half: Any, scenes: Any, spec: Any, found: dict[str, An
         with torch.inference_mode():
             found["timm, eager float32"] = torch.cat([plain(pixels) for pixels in ready])
 
-    return {"timm, eager float32": eager, "assay, float32": ours("assay, float32", network),
-            "assay, bfloat16": ours("assay, bfloat16", half)}  # fmt: skip
+    return {
+        "timm, eager float32": eager,
+        "assay, float32": ours("assay, float32", network),
+        "assay, bfloat16": ours("assay, bfloat16", half),
+    }
 
 
 def peer(network: Any) -> Any:
-    """The same weights in timm's own network, as `timm.create_model` makes it, between what ours has around it."""
+    """The same weights in the network of timm, between the same first and last layers."""
     import torch
     from torch import nn
 

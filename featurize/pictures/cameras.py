@@ -1,28 +1,24 @@
-"""From where a crystal is looked at: along its axes, and from random directions.
+"""The cameras of a crystal: along its axes, and in random directions.
 
-Enters: a cell and a `ViewSpec`. Leaves: rotations. This module does not know atoms or pixels.
+Enters: a cell and the number of views. Leaves: rotations. This module does not know atoms or pixels.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from assay.featurize.pictures.scene import ViewSpec
 
-
-def cameras(cell: NDArray[np.float64], spec: ViewSpec) -> NDArray[np.float64]:
+def cameras(cell: NDArray[np.float64], *, axes: bool, random: int, seed: int) -> NDArray[np.float64]:
     """(v, 3, 3) cameras of one block: rows point to the right, up, and towards the viewer.
 
-    The viewer looks from +a, +b and +c; up is c, and b for the view along c. Then the random
-    orientations.
+    With `axes` the viewer looks from +a, +b and +c; up is c, and b for the view along c. `random`
+    orientations by `seed` follow.
     """
-    turned = [_looking(cell[k], cell[1 if k == 2 else 2]) for k in range(3)] if spec.axes else []
-    return np.array([*turned, *_orientations(spec.random, spec.seed)])
+    turned = [_looking(cell[k], cell[1 if k == 2 else 2]) for k in range(3)] if axes else []
+    return np.array([*turned, *_orientations(random, seed)])
 
 
 def _looking(towards: NDArray[np.float64], up: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -254,7 +254,7 @@ def _views(crystals: Crystals, row: int, look: _Look, spec: ViewSpec) -> list[_V
         owner, middle = _halves(index, fraction, cell, bonds, size)
         block = _Block(sites[index], fraction @ cell, owner, middle)
         first = len(views)
-        for camera in cameras(cell, spec):
+        for camera in cameras(cell, axes=spec.axes, random=spec.random, seed=spec.seed):
             mark = _mark(block.position @ camera.T, weight[index])
             same = next((view for view in views[first:] if abs(view.mark - mark).max() < SAME * len(index)), None)
             if same:
