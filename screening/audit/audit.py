@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from assay.screening.audit import outputs
 from assay.screening.audit.contents import Contents
-from assay.screening.campaign import plan
+from assay.screening.campaign import fingerprint, plan
 from assay.screening.folder import lock, stamp
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.lock import Verdict
@@ -113,7 +113,7 @@ def _fingerprint(findings: Findings, load: Load) -> None:
         absent = [model for model in folders if not Path(model).is_dir()]
         ensembles = load([model for model in campaign.models if model not in absent])
         tiers = [None if tier.model in absent else load([tier.model])[0] for tier in campaign.tiers()]
-        now = plan.fingerprint(campaign, ensembles, tiers)
+        now = fingerprint.take(campaign, ensembles, tiers)
     except ModuleNotFoundError as error:
         findings.notes.append(f"the fingerprint was not compared: {error}")
         return

@@ -23,7 +23,8 @@ from assay.screening.campaign.stages.select import Selecting
 from assay.screening.campaign.stages.stage import Stage
 from assay.screening.folder.attempts import SUSPECT, Attempts
 from assay.screening.folder.ledger import Ledger
-from assay.screening.pulling.pull import Job, Step
+from assay.screening.pulling.source import Job
+from assay.screening.pulling.steps import Step
 from assay.screening.runners.runner import Done, Unit
 from assay.screening.settings.exits import Failure
 from assay.screening.settings.progress import Board

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from assay.screening.campaign import drive, launch, outputs, plan
+from assay.screening.campaign import drive, launch, outputs, plan, preview
 from assay.screening.campaign.drive import Outcome
 from assay.screening.commands.arguments import Folder, On, Set
 from assay.screening.folder.results import Results
@@ -85,7 +85,7 @@ def _campaign(
 ) -> None:
     planned = plan.make(campaign)
     if dry_run:
-        typer.echo("\n".join(plan.describe(planned)))
+        typer.echo("\n".join(preview.lines(planned)))
         return
     on_ray = on is On.RAY or (on is On.AUTO and bool(address or os.environ.get("RAY_ADDRESS")))
     outcome = launch.run(planned, on_ray=on_ray, workers=workers, address=address, pull_only=pull_only)

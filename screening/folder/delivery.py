@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from assay.screening.folder import snapshot
 from assay.screening.folder.ledger import Ledger
-from assay.screening.pulling import readers
-from assay.screening.settings.config import Campaign, DatabaseSource, PrototypeSource, Source
+from assay.screening.pulling.source import Source, named
+from assay.screening.settings.config import Campaign
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Delivery:
 
 def read(ledger: Ledger, campaign: Campaign) -> list[Delivery]:
     """One delivery per source, in the order of the config."""
-    return [_read(ledger, name, source) for name, source in campaign.named_sources().items()]
+    return [_read(ledger, name, source) for name, source in named(campaign).items()]
 
 
 def _read(ledger: Ledger, name: str, source: Source) -> Delivery:
@@ -54,7 +54,7 @@ def _read(ledger: Ledger, name: str, source: Source) -> Delivery:
     return Delivery(
         name=name,
         kind=source.kind,
-        **_provenance(source),
+        **vars(source.provenance()),
         shards=shards,
         received=sum(page.counts["received"] for page in pages),
         quarantined=sum(page.counts["quarantined"] for page in pages),
@@ -62,13 +62,3 @@ def _read(ledger: Ledger, name: str, source: Source) -> Delivery:
         complete=bool(detail.get("complete", False)),
         error=detail.get("error", ""),
     )
-
-
-def _provenance(source: Source) -> dict[str, str]:
-    if not isinstance(source, DatabaseSource):
-        hypothetical = isinstance(source, PrototypeSource)
-        title = "hypothetical crystals (decorated prototypes)" if hypothetical else "own files"
-        return {"title": title, "licence": "none needed" if hypothetical else "unknown", "functional": ""}
-    provider = readers.provider(source)
-    functionals = sorted({item.functional for item in provider.properties if item.functional})
-    return {"title": provider.title, "licence": provider.licence, "functional": ", ".join(functionals)}

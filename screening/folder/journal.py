@@ -1,7 +1,7 @@
-"""Pull steps -> committed pages, shards and sources, and back: what is still to be pulled.
+"""Steps of a pull -> records in the ledger, and back: the jobs that are still to be done.
 
-Enters: the steps of `assay.screening.pulling.pull`. Leaves: records in the ledger, and `Job`s that
-go on behind them. Only the driver holds a journal; it does not know servers.
+Enters: the steps of `assay.screening.pulling.steps`. Leaves: records of pages, shards and sources,
+and `Job`s that go on behind them. Only the driver holds a journal; it does not know servers.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import time
 
 from assay.screening.folder import snapshot
 from assay.screening.folder.ledger import Ledger, Record
-from assay.screening.pulling import readers
-from assay.screening.pulling.pull import Down, Job, Kept, Page, Planned, ShardEnd, SourceEnd, Step
-from assay.screening.pulling.readers import Shard
-from assay.screening.settings.config import Campaign, DatabaseSource
+from assay.screening.pulling.source import Job, named
+from assay.screening.pulling.steps import Down, Kept, Portion, ShardEnd, Sharding, SourceEnd, Step
+from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure
+from assay.sources import table
 
 log = logging.getLogger(__name__)
 
@@ -25,43 +25,40 @@ class Journal:
 
     def __init__(self, ledger: Ledger, campaign: Campaign) -> None:
         self._ledger = ledger
-        self._sources = campaign.named_sources()
+        self._sources = named(campaign)
         self.down: dict[str, Failure] = {}
         """Sources that stopped answering in this run and may not be skipped."""
 
     def jobs(self) -> list[Job]:
         """The sources that are not finished, and how far each is."""
-        return [self._job(name) for name in self._sources
-                if self._ledger.find("source", name) is None and name not in self.down]  # fmt: skip
+        left = [name for name in self._sources if self._ledger.find("source", name) is None and name not in self.down]
+        return [self._job(name) for name in left]
 
     def _job(self, name: str) -> Job:
         source = self._sources[name]
-        host = readers.host(source, name)
-        plan = self._ledger.find("plan", name)
-        if plan is None:
+        host = source.host(name)
+        record = self._ledger.find("plan", name)
+        if record is None:
             return Job(name, source, host)
-        shards = [Shard(**row) for row in plan.detail["shards"]]
+        sharding = Sharding.restore(name, record.detail)
         done = snapshot.finished(self._ledger, name)
         kept = Kept()
-        for record in snapshot.pages(self._ledger, name, done):
-            kept.walk = record.detail["walk"]
-            kept.restore(record.detail, self._ids(record))
-        return Job(
-            name, source, host, Planned(name, shards, plan.detail["stamp"]), done, kept, done + len(kept.cursors) > 0
-        )
+        for page in snapshot.pages(self._ledger, name, done):
+            detail = page.detail
+            kept.walk = detail["walk"]
+            kept.restore(detail["cursor"], detail["announced"], detail["shortfall"], self._ids(page))
+        return Job(name, source, host, sharding, done, kept, delivered=done + len(kept.cursors) > 0)
 
     def _ids(self, record: Record) -> list[str]:
         return [name for path in record.files for name in self._ledger.read(record, path, ["id"])["id"].to_pylist()]
 
     def take(self, step: Step) -> int:
         """Commit one step, and return how many rows came with it."""
-        if isinstance(step, Page):
+        if isinstance(step, Portion):
             self._page(step)
-            return step.piece.received
-        if isinstance(step, Planned):
-            shards = [vars(shard) for shard in step.shards]
-            self._ledger.commit("plan", step.source, {}, {"shards": len(shards)},
-                                {"shards": shards, "stamp": step.stamp})  # fmt: skip
+            return step.received
+        if isinstance(step, Sharding):
+            self._ledger.commit("plan", step.source, {}, {"shards": len(step.shards)}, step.detail())
         elif isinstance(step, ShardEnd):
             self._shard(step.source, step.shard, step.announced, step.shortfall)
         elif isinstance(step, SourceEnd):
@@ -70,24 +67,27 @@ class Journal:
             self._silent(step)
         return 0
 
-    def _page(self, page: Page) -> None:
-        from assay.sources import table
-
-        piece = page.piece
-        stem = f"snapshot/{page.source}/{page.shard:06d}-{page.number:06d}-{{sha}}"
-        tables = {f"{stem}.parquet": piece.crystals}
-        if piece.quarantined:
-            tables[f"{stem}.quarantine.parquet"] = table.quarantine_table(piece.quarantined)
-        counts = {"received": piece.received, "quarantined": len(piece.quarantined)}
-        pulled = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        detail = {**piece.detail, "walk": page.walk, "cursor": piece.cursor, "announced": piece.announced,
-                  "shortfall": piece.shortfall, "pulled": pulled}  # fmt: skip
-        self._ledger.commit("page", snapshot.page_key(page.source, page.shard, page.number), tables, counts, detail)
+    def _page(self, portion: Portion) -> None:
+        stem = f"snapshot/{portion.source}/{portion.shard:06d}-{portion.number:06d}-{{sha}}"
+        tables = {f"{stem}.parquet": portion.crystals}
+        if portion.quarantined:
+            tables[f"{stem}.quarantine.parquet"] = table.quarantine_table(portion.quarantined)
+        counts = {"received": portion.received, "quarantined": len(portion.quarantined)}
+        detail = {
+            **portion.detail,
+            "walk": portion.walk,
+            "cursor": portion.cursor,
+            "announced": portion.announced,
+            "shortfall": portion.shortfall,
+            "pulled": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        self._ledger.commit(
+            "page", snapshot.page_key(portion.source, portion.shard, portion.number), tables, counts, detail
+        )
 
     def _shard(self, name: str, shard: int, announced: int | None, shortfall: str) -> None:
         kept = snapshot.pages(self._ledger, name, shard)
-        source = self._sources[name]
-        limit = source.max_entries if isinstance(source, DatabaseSource) else None
+        limit = self._sources[name].limit
         expected = announced if announced is None or limit is None else min(announced, limit)
         counts = {
             "pages": len(kept),
@@ -114,9 +114,8 @@ class Journal:
         self._ledger.commit("source", name, {}, counts, detail)
 
     def _silent(self, step: Down) -> None:
-        """Give a source up for this run; one that may be skipped is closed with what it delivered."""
-        source = self._sources[step.source]
-        if not (isinstance(source, DatabaseSource) and source.when_down == "skip"):
+        """Give a source up for this run; a source that may be skipped ends with its rows so far."""
+        if not self._sources[step.source].skippable:
             self.down[step.source] = Failure(
                 Exit.SOURCE_DOWN,
                 f"source {step.source}: {step.message}; check the address and run again later (every page that arrived "

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from assay.screening.folder.ledger import Ledger, Record
-from assay.screening.pulling import filters
+from assay.screening.pulling import filters, source as sources
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure
 from assay.sources.crystals import Crystals, empty
@@ -112,7 +112,7 @@ def sealed(ledger: Ledger, campaign: Campaign) -> bool:
 
 
 def chunks(ledger: Ledger) -> list[Chunk]:
-    """Every chunk: those of the shards that are sealed, in plan order, then those of the later tiers of a cascade."""
+    """Every chunk: those of the sealed shards in plan order, then those of each later tier."""
     return [chunk for tier in range(tiers(ledger)) for chunk in chunks_of(ledger, tier)]
 
 
@@ -136,7 +136,10 @@ def note(ledger: Ledger, source: str, shard: int, taken: Taken) -> None:
 
 
 def unique(ledger: Ledger, source: str, shard: int, taken: Taken) -> Unique:
-    """One shard without duplicates, whose ids are added to `taken`: the first row of an id counts, good before bad."""
+    """One shard without duplicates: of equal ids the first row counts, a good one before a bad one.
+
+    The ids that are left are added to `taken`.
+    """
     from assay.sources import table
 
     content, bad = _load(ledger, source, shard)
@@ -186,8 +189,8 @@ def seal(
 
 
 def keep(campaign: Campaign, source: str, crystals: Crystals) -> Any:
-    """(n,) True for crystals that the campaign scores: every filter passed, and a licence it accepts."""
-    licensed = filters.licensed(crystals, campaign.named_sources()[source], campaign.licences)
+    """(n,) True for crystals that pass every filter and are under an accepted licence."""
+    licensed = filters.licensed(crystals, sources.named(campaign)[source], campaign.licences)
     return filters.keep(crystals, campaign.filters) & licensed
 
 
@@ -205,7 +208,7 @@ def quarantined(ledger: Ledger) -> list[Quarantined]:
 
 
 def content_name(crystals: Crystals) -> str:
-    """Name of a chunk: the hash of its ids, cells, positions and species (reported columns are not in it)."""
+    """Name of a chunk: hash of its ids, cells, positions and species, not of reported columns."""
     digest = hashlib.sha256("\0".join(crystals.ids.tolist()).encode("utf-8"))
     for array in (crystals.lattice, crystals.site_ptr, crystals.frac, crystals.species_ptr, crystals.numbers,
                   crystals.occupancy):  # fmt: skip

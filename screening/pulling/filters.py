@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.screening.pulling import readers
-from assay.screening.settings.config import DatabaseSource, Filters, Range, Source
+from assay.screening.pulling.source import Source
+from assay.screening.settings.config import Filters, Range
 from assay.sources.crystals import Crystals, reduced_formula
 from assay.sources.elements import NUMBERS
 
@@ -32,9 +32,8 @@ def keep(crystals: Crystals, filters: Filters) -> NDArray[np.bool_]:
 
 
 def licensed(crystals: Crystals, source: Source, licences: Sequence[str]) -> NDArray[np.bool_]:
-    """(n,) True where the licence of a row is accepted; what is read from files or an own server needs none."""
-    own = not isinstance(source, DatabaseSource) or readers.provider(source).local
-    if own or "licence" not in crystals.columns:
+    """(n,) True where the licence of a row is accepted, or the source needs none."""
+    if not source.needs_licence or "licence" not in crystals.columns:
         return np.ones(len(crystals), dtype=bool)
     return np.isin(crystals.columns["licence"], list(licences))
 

@@ -24,14 +24,15 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from assay.screening.pulling import pull
-from assay.screening.pulling.pull import Job, Step
+from assay.screening.pulling.source import Job
+from assay.screening.pulling.steps import Step
 from assay.screening.runners.local import POLL_S
 from assay.screening.runners.pool import Workers
 from assay.screening.runners.pulls import Pulls
 from assay.screening.runners.remote import Died
 from assay.screening.runners.runner import STALL_S, Do, Done, Unit
 from assay.screening.runners.work import Work
-from assay.screening.settings.config import DatabaseSource, Ray
+from assay.screening.settings.config import Ray
 from assay.sources.databases.pace import HostPace
 
 log = logging.getLogger(__name__)
@@ -125,7 +126,7 @@ class SourceActor:
         self._jobs, self._folder = jobs, folder
         self._pace = SharedPace(jobs[0].host)
         self._steps: Iterator[Step] | None = None
-        self._remote = isinstance(jobs[0].source, DatabaseSource)
+        self._remote = jobs[0].source.remote
 
     def next(self) -> Step | None:
         """The next step; None after the last."""

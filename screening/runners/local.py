@@ -14,7 +14,8 @@ from functools import partial
 from typing import Any
 
 from assay.screening.pulling import pull
-from assay.screening.pulling.pull import Job, Step
+from assay.screening.pulling.source import Job
+from assay.screening.pulling.steps import Step
 from assay.screening.runners import rescue
 from assay.screening.runners.child import ChildProcess, Loaded
 from assay.screening.runners.runner import Do, Done, Unit

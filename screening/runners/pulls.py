@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from assay.screening.pulling import pull
-from assay.screening.pulling.pull import Down, Job, Step
+from assay.screening.pulling.source import Job
+from assay.screening.pulling.steps import Down, Step
 from assay.screening.runners.remote import Cluster, Died
-from assay.screening.settings.config import DatabaseSource
 
 log = logging.getLogger(__name__)
 DEATHS = 5
@@ -51,9 +51,9 @@ class Pulls:
             self._start(group, deaths=0)
 
     def _start(self, group: list[Job], deaths: int) -> None:
-        patience = [job.source.patience_s for job in group if isinstance(job.source, DatabaseSource)]
-        actor = self._cluster.source(group, remote=bool(patience))
-        source = _Pull(group[0].host, actor, max(patience, default=0.0), deaths, time.monotonic())
+        actor = self._cluster.source(group, remote=any(job.source.remote for job in group))
+        patience_s = max(job.source.wait_s for job in group)
+        source = _Pull(group[0].host, actor, patience_s, deaths, time.monotonic())
         self.pulling[self._cluster.call(actor, "next")] = source
 
     def take(self, ref: Any) -> Iterator[Step]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from assay.screening.pulling.pull import Job
+from assay.screening.pulling.source import Job
 from assay.screening.settings.exits import one_line
 
 

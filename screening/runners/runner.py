@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from assay.screening.pulling.pull import Job, Step
+from assay.screening.pulling.source import Job
+from assay.screening.pulling.steps import Step
 from assay.screening.runners.work import Work
 
 Do = Callable[[Work[Any], pa.Table], Any]

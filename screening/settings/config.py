@@ -8,103 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from assay.screening.settings import yamlfile
-from assay.screening.settings.secrets import Secret
-
-Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-Count = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """A part of the config: unknown keys and silent type changes are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
-
-
-class DatabaseSource(Section):
-    """What every source behind a network has."""
-
-    max_entries: Count | None = None
-    """Stop after this many entries; unset: all that match."""
-    page_limit: Count | None = None
-    """Entries per page; unset: what suits the provider."""
-    name: Slug | None = None
-    """Folder under snapshot/; unset: the provider id."""
-    when_down: Literal["stop", "skip"] = "stop"
-    """A dead server stops the campaign (exit 69, resumable), or is skipped and marks it incomplete
-    (exit 3)."""
-    patience_s: Annotated[float, Field(ge=0)] = 300.0
-    """s a source that has delivered before may stay silent before it counts as down."""
-
-
-class OptimadeSource(DatabaseSource):
-    """Crystals of one OPTIMADE server."""
-
-    kind: Literal["optimade"]
-    provider: str
-    """Provider id (mp, oqmd, alexandria, ...) or the base URL of any OPTIMADE server."""
-    filter: str = ""
-    """OPTIMADE filter; validated before the first request."""
-    shard_size: Annotated[int, Field(ge=10, le=100_000)] = 4000
-    """Entries per shard: the database is pulled in disjoint parts of at most so many entries, where
-    it can be cut."""
-    headers: dict[str, Secret] = {}
-    """HTTP headers by reference, for example X-API-KEY: {env: MY_KEY}; sent to this server only."""
-
-
-class AfluxSource(DatabaseSource):
-    """Crystals of AFLOW over its own search language, which works when its OPTIMADE server does not."""
-
-    kind: Literal["aflux"]
-    matchbook: str
-    """AFLUX matchbook without directives, for example species(Nb,Sn),nspecies(2)."""
-    endpoint: str | None = None
-    """Another server that speaks the same dialect; unset: aflow.org."""
-
-
-class MaterialsProjectSource(DatabaseSource):
-    """Crystals of the Materials Project over its own API, which serves more than OPTIMADE (band gap, is_stable)."""
-
-    kind: Literal["materials-project"]
-    criteria: Annotated[dict[str, Any], Field(min_length=1)]
-    """What to ask for, in the words of mp-api: band_gap: [0.5, 2.0], is_stable: true, elements:
-    [Nb, Sn]."""
-    key: Secret = Secret(env="MP_API_KEY")
-    """The API key by reference."""
-    endpoint: str | None = None
-    """Another server that speaks the same dialect; unset: the Materials Project."""
-
-
-class FileSource(Section):
-    """Crystals in files: CIF, POSCAR, extxyz, Parquet, optimade.jsonl[.gz], or folders of them."""
-
-    kind: Literal["files"]
-    paths: Annotated[list[str], Field(min_length=1)]
-    """Files and folders, relative to the current folder."""
-    name: Slug | None = None
-
-
-class PrototypeSource(Section):
-    """Hypothetical crystals: decorated prototypes, computed on the spot."""
-
-    kind: Literal["prototypes"]
-    n: Count
-    """How many crystals."""
-    seed: int = 0
-    prototypes: list[str] | None = None
-    """Prototype names; unset: all."""
-    elements: list[str] | None = None
-    """Element symbols that may decorate; unset: all that suit."""
-    name: Slug | None = None
-
-
-Source = OptimadeSource | AfluxSource | MaterialsProjectSource | FileSource | PrototypeSource
-AnySource = Annotated[Source, Field(discriminator="kind")]
+from assay.screening.settings.section import Count, Section, Slug
+from assay.screening.settings.sources import AnySource, SourceSection
+from assay.sources.elements import NUMBERS
 
 
 class Range(Section):
@@ -134,8 +46,6 @@ class Elements(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Elements:
-        from assay.sources.elements import NUMBERS
-
         for symbol in [*self.include, *self.exclude, *self.only]:
             if symbol not in NUMBERS:
                 raise ValueError(f"{symbol!r} is not an element symbol (H to Og)")
@@ -273,11 +183,11 @@ class Campaign(Section):
         """Whether the same crystal of several sources is looked for."""
         return len(self.sources) > 1 if self.identity is None else self.identity
 
-    def named_sources(self) -> dict[str, Source]:
+    def named_sources(self) -> dict[str, SourceSection]:
         """Folder name under snapshot/ -> source, in config order; equal names get -2, -3, ..."""
-        named: dict[str, Source] = {}
+        named: dict[str, SourceSection] = {}
         for source in self.sources:
-            name = stem = source.name or _stem(source)
+            name = stem = source.name or source.stem()
             count = 1
             while name in named:
                 count += 1
@@ -294,14 +204,3 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Campaign:
 def dump(campaign: Campaign) -> str:
     """The resolved config as YAML, every default written out."""
     return yaml.safe_dump(campaign.model_dump(mode="json"), sort_keys=False)  # ASCII: U+0085 does not survive unescaped
-
-
-def _stem(source: Source) -> str:
-    if isinstance(source, AfluxSource | MaterialsProjectSource):
-        return "aflow" if isinstance(source, AfluxSource) else "mp"
-    if not isinstance(source, OptimadeSource):
-        return source.kind
-    if "://" not in source.provider:
-        return source.provider
-    host = source.provider.partition("://")[2]
-    return "".join(char if char.isalnum() else "-" for char in host).strip("-")[:60] or "optimade"

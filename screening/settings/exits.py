@@ -1,4 +1,4 @@
-"""How a command ends: the exit codes, and the one exception that carries a code and a sentence for the user.
+"""How a command ends: the exit codes, and the exception that carries one of them to the user.
 
 Enters: any exception. Leaves: an exit code and one line that says what, why and what to do.
 """
@@ -70,7 +70,7 @@ def one_line(error: object) -> str:
 
 
 def leave(code: Exit) -> NoReturn:
-    """End this process with a code, after the `atexit` handlers, without winding the interpreter down.
+    """End this process with a code after the `atexit` handlers, but leave the interpreter as it is.
 
     A thread that waits for a slow server cannot be joined in time, and one that is inside C++ when
     the interpreter winds down under it ends the process by `std::terminate`, with -6 in place of

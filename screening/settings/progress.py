@@ -25,7 +25,7 @@ class Board:
     _last: float = field(default_factory=time.monotonic)
 
     def advance(self, label: str, amount: int, total: int | None = None, done: int = 0) -> None:
-        """Count some more of a label; `done` was finished by an earlier run and is heard the first time only."""
+        """Count more of a label; `done`, the work of earlier runs, counts at the first call."""
         count = self._counts.setdefault(label, _Count(done))
         count.fresh += amount
         count.total = total if total is not None else count.total

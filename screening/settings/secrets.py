@@ -126,7 +126,7 @@ def _content(path: Path) -> str:
 
 
 def redact(text: str, values: Collection[str]) -> str:
-    """The text with every secret replaced, also where a web address or a Python literal has escaped it."""
+    """Replace every secret in a text, also where a web address or Python literal has escaped it."""
     forms = {form for value in values if value for form in (value, quote(value, safe=""), repr(value)[1:-1])}
     for form in sorted(forms, key=len, reverse=True):
         text = text.replace(form, HIDDEN)

@@ -7,7 +7,6 @@ nearest known key. It knows no campaign.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from assay.screening.settings import nearest
 from assay.screening.settings.exits import Exit, Failure
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def override(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Apply `a.b=c` settings in order; c is YAML, list items are addressed by number (`sources.0.n=100`)."""
+    """Apply `a.b=c` in order; c is YAML, a number addresses a list item (`sources.0.n=9`)."""
     for text in overrides:
         path, equals, value = text.partition("=")
         keys = path.strip().split(".")
@@ -64,7 +64,7 @@ def _assign(content: Any, keys: list[str], value: Any) -> None:
 
 
 def validate(schema: type[T], content: dict[str, Any], where: str) -> T:
-    """A pydantic model or dataclass from a mapping, or one line about the first thing that is wrong with it."""
+    """Make a pydantic model or dataclass from a mapping, or refuse it in one line."""
     # in a list, because pydantic takes a config for the dataclasses inside a type but not for a
     # bare dataclass
     adapter: TypeAdapter[list[T]] = TypeAdapter(list[schema], config=ConfigDict(extra="forbid"))  # type: ignore[valid-type]
@@ -86,30 +86,35 @@ def _describe(error: Any, schema: dict[str, Any], content: Any) -> str:
         reason = error["msg"].removeprefix("Value error, ")
         got = f", got {error['input']!r}" if isinstance(error["input"], str | int | float | None) else ""
         return f"{path}: {reason}{got}" if path else reason
-    near = difflib.get_close_matches(str(error["loc"][-1]), candidates, n=1, cutoff=0.5)
-    advice = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(candidates))}"
-    return f"unknown key {path!r}; {advice}"
+    return f"unknown key {path!r}; {nearest.hint(str(error['loc'][-1]), candidates, 'known keys')}"
 
 
 def _walk(loc: Sequence[Any], schema: dict[str, Any], content: Any) -> tuple[str, list[str]]:
-    """The path as the user wrote it (without union tags), and the keys known at its last mapping."""
+    """The path of an error in words, and the keys that are known in the mapping it points into."""
     nodes, path, known = list(_variants(schema["items"], schema)), [], []
     for part in loc:
-        inside = (isinstance(content, dict) and part in content) or (
-            isinstance(content, list) and isinstance(part, int)
-        )
-        tagged = [n for n in nodes if part == n.get("properties", {}).get("kind", {}).get("const")]
-        if not inside and tagged:
-            nodes = tagged
-            continue
+        nodes = [node for node in nodes if _of_this_kind(node, content)]
         known = sorted({name for node in nodes for name in node.get("properties", {})})
         path.append(str(part))
         below = [n["items"] for n in nodes if "items" in n and isinstance(part, int)]
         below += [n["properties"][part] for n in nodes if part in n.get("properties", {})]
         below += [n["additionalProperties"] for n in nodes if isinstance(n.get("additionalProperties"), dict)]
         nodes = [variant for node in below for variant in _variants(node, schema)]
-        content = content[part] if inside else None
+        content = _inside(content, part)
     return ".".join(path), known
+
+
+def _of_this_kind(node: dict[str, Any], content: Any) -> bool:
+    """Whether a mapping of this schema may have the `kind` that the content has."""
+    kind = node.get("properties", {}).get("kind", {}).get("const")
+    return kind is None or not isinstance(content, dict) or content.get("kind") == kind
+
+
+def _inside(content: Any, part: Any) -> Any:
+    """What a mapping or a list holds under a key; None where it holds nothing."""
+    if isinstance(content, dict):
+        return content.get(part)
+    return content[part] if isinstance(content, list) and isinstance(part, int) and part < len(content) else None
 
 
 def _variants(node: dict[str, Any], schema: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -20,8 +20,8 @@ from pydantic import Field, model_validator
 
 from assay.models.training.recipe import Recipe
 from assay.screening.settings import bundled, yamlfile
-from assay.screening.settings.config import Count, Section
 from assay.screening.settings.exits import Exit, Failure
+from assay.screening.settings.section import Count, Section
 from assay.screening.training import recipes
 from assay.sources.durable import whole
 

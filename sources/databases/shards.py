@@ -38,10 +38,11 @@ _WHOLE = _CHAIN + len(COMMON)
 
 @dataclass(frozen=True)
 class Shard:
-    """A part of a query, to be pulled as a query of its own."""
+    """A disjoint part of a source, to be pulled as a query of its own."""
 
     filter: str
-    """OPTIMADE filter; it excludes the entries of every other shard of the query."""
+    """The query in the language of the source (OPTIMADE filter, AFLUX matchbook); it excludes the
+    entries of every other shard."""
     expected: int | None
     """Entries the server announced for it; None where it does not count."""
 

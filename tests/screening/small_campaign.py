@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import yaml
 
-from assay.screening.campaign import drive, plan
+from assay.screening.campaign import drive, fingerprint, plan
 from assay.screening.campaign.drive import Outcome
 from assay.screening.campaign.plan import Plan
 from assay.screening.runners import local
@@ -58,7 +58,7 @@ def make(path: Path, ensembles: list[Ensemble] | None = None) -> Plan:
         return plan.make(settings)
     target = plan.find_target(ensembles, settings.rank)
     tiers = [plan.load_ensembles([tier.model])[0] for tier in settings.tiers()]
-    return Plan(settings, settings.folder(), ensembles, target, plan.fingerprint(settings, ensembles, tiers), tiers)
+    return Plan(settings, settings.folder(), ensembles, target, fingerprint.take(settings, ensembles, tiers), tiers)
 
 
 def some_members(folder: Path, model: Path, members: Sequence[int]) -> Path:

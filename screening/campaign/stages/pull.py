@@ -8,7 +8,8 @@ from assay.screening.campaign.stages.stage import Stage
 from assay.screening.folder import snapshot
 from assay.screening.folder.journal import Journal
 from assay.screening.folder.ledger import Ledger
-from assay.screening.pulling.pull import Job, Page, Planned, Step
+from assay.screening.pulling.source import Job
+from assay.screening.pulling.steps import Portion, Sharding, Step
 from assay.screening.runners.runner import Unit
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Failure
@@ -32,7 +33,7 @@ class Pulling(Stage):
         rows = self._journal.take(step)
         if rows:
             self._board.advance("pull", rows, self._announced(), self._before)
-        return not isinstance(step, Page | Planned)
+        return not isinstance(step, Portion | Sharding)
 
     def advance(self, *, complete: bool) -> Iterable[Unit]:  # noqa: ARG002 (it is the first stage)
         """No units."""

@@ -11,7 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 from assay.screening.folder.ledger import Ledger
-from assay.screening.pulling.pull import Job, Step
+from assay.screening.pulling.source import Job
+from assay.screening.pulling.steps import Step
 from assay.screening.runners.runner import Done, Unit
 from assay.screening.settings.exits import Failure
 

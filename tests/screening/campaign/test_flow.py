@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from assay.models.ensemble.ensemble import Ensemble
-from assay.screening.campaign import drive, flow, plan
+from assay.screening.campaign import drive, fingerprint, flow, plan
 from assay.screening.campaign.plan import Plan
 from assay.screening.campaign.stages.stage import Stage, commit
 from assay.screening.folder.attempts import Attempts
@@ -59,7 +59,7 @@ def planned(folder: Path, ensembles: list[Ensemble], sources: list[dict[str, Any
     }
     chosen = yamlfile.validate(config.Campaign, content, "here")
     target = plan.find_target(ensembles, chosen.rank)
-    return Plan(chosen, folder, ensembles, target, plan.fingerprint(chosen, ensembles))
+    return Plan(chosen, folder, ensembles, target, fingerprint.take(chosen, ensembles))
 
 
 def optimade(url: str, **keys: Any) -> dict[str, Any]:

@@ -16,13 +16,13 @@ from assay.screening.folder.journal import Journal
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.snapshot import Taken
 from assay.screening.pulling import filters
-from assay.screening.pulling.pull import Page, Planned, ShardEnd, SourceEnd
-from assay.screening.pulling.readers import Piece, Shard
+from assay.screening.pulling.steps import Portion, ShardEnd, Sharding, SourceEnd
 from assay.screening.settings import yamlfile
 from assay.screening.settings.config import Campaign, Filters
 from assay.screening.settings.exits import Exit, Failure
 from assay.sources import table
 from assay.sources.crystals import Crystals
+from assay.sources.databases.shards import Shard
 from assay.sources.quarantine import Quarantined, Reason, Stage
 
 ELEMENTS = [5, 8, 26, 41]
@@ -48,31 +48,31 @@ def campaign(**keys: Any) -> Campaign:
     return yamlfile.validate(Campaign, {"name": "t", "sources": sources, "models": ["m"], **keys}, "here")
 
 
-def step(name: str, shard: int, number: int, good: list[int], bad: list[int], walk: int = 0) -> Page:
+def step(name: str, shard: int, number: int, good: list[int], bad: list[int], walk: int = 0) -> Portion:
     refused = [Quarantined(f"db/{b}" if b else "", "here", Stage.PULL, Reason.MALFORMED, "no") for b in bad]
-    return Page(name, shard, walk, number, Piece(table.to_table(cubic(good)), refused, len(good) + len(bad)))
+    return Portion(name, shard, walk, number, table.to_table(cubic(good)), refused, len(good) + len(bad))
 
 
 def committed(folder: Path, settings: Campaign, shards: dict[str, list[list[tuple[list[int], list[int]]]]]) -> Ledger:
     """A ledger after a pull: for every source its shards, for every shard its pages, each with good and bad ids."""
-    book = Ledger(folder)
-    journal = Journal(book, settings)
+    ledger = Ledger(folder)
+    journal = Journal(ledger, settings)
     for name, content in shards.items():
-        journal.take(Planned(name, [Shard("", None) for _ in content]))
+        journal.take(Sharding(name, [Shard("", None) for _ in content]))
         for shard, pages in enumerate(content):
             for number, (good, bad) in enumerate(pages):
                 journal.take(step(name, shard, number, good, bad))
             journal.take(ShardEnd(name, shard, None, ""))
         journal.take(SourceEnd(name, len(content)))
-    return book
+    return ledger
 
 
-def sealed(book: Ledger, settings: Campaign) -> Ledger:
+def sealed(ledger: Ledger, settings: Campaign) -> Ledger:
     taken = Taken()
-    for source, shard in snapshot.plan_order(book, settings):
-        snapshot.seal(book, settings, source, shard, snapshot.unique(book, source, shard, taken))
-    assert snapshot.sealed(book, settings)
-    return book
+    for source, shard in snapshot.plan_order(ledger, settings):
+        snapshot.seal(ledger, settings, source, shard, snapshot.unique(ledger, source, shard, taken))
+    assert snapshot.sealed(ledger, settings)
+    return ledger
 
 
 some_ids = st.lists(st.integers(0, 30), max_size=12)
@@ -85,10 +85,10 @@ some_shards = st.lists(some_pages, max_size=3)
 def test_rows_are_conserved(one: Any, two: Any, size: int, low: float | None) -> None:
     chosen = campaign(chunk_size=size, filters={} if low is None else {"reported": {"gap": {"min": low}}})
     with tempfile.TemporaryDirectory() as folder:
-        book = sealed(committed(Path(folder), chosen, {"one": one, "two": two}), chosen)
-        counted = balance.take(book)  # raises when the balance is broken
-        rows = [table.read(Path(folder) / chunk.path) for chunk in snapshot.chunks(book)]
-        refused = snapshot.quarantined(book)
+        ledger = sealed(committed(Path(folder), chosen, {"one": one, "two": two}), chosen)
+        counted = balance.take(ledger)  # raises when the balance is broken
+        rows = [table.read(Path(folder) / chunk.path) for chunk in snapshot.chunks(ledger)]
+        refused = snapshot.quarantined(ledger)
     pages = [page for shards in (one, two) for shard in shards for page in shard]
     good = {i for ids, _ in pages for i in ids}
     assert counted.received == sum(len(ids) + len(bad) for ids, bad in pages)
@@ -112,66 +112,66 @@ def test_chunks_do_not_depend_on_pages(tmp_path: Path) -> None:
     }
     names = {}
     for key, shards in ways.items():
-        book = sealed(committed(tmp_path / key, campaign(chunk_size=8), shards), campaign(chunk_size=8))
-        names[key] = [chunk.name for chunk in snapshot.chunks(book)]
+        ledger = sealed(committed(tmp_path / key, campaign(chunk_size=8), shards), campaign(chunk_size=8))
+        names[key] = [chunk.name for chunk in snapshot.chunks(ledger)]
     assert names["a"] == names["b"]
     assert len(set(names["a"])) == 5
 
 
 def test_a_shard_waits_for_the_ones_before_it(tmp_path: Path) -> None:
-    chosen, book = campaign(), Ledger(tmp_path)
-    journal = Journal(book, chosen)
+    chosen, ledger = campaign(), Ledger(tmp_path)
+    journal = Journal(ledger, chosen)
     for name in ("two", "one"):
-        journal.take(Planned(name, [Shard("", None)]))
+        journal.take(Sharding(name, [Shard("", None)]))
         journal.take(step(name, 0, 0, [1], []))
     journal.take(ShardEnd("two", 0, None, ""))
     journal.take(SourceEnd("two", 1))
-    assert list(snapshot.plan_order(book, chosen)) == []
+    assert list(snapshot.plan_order(ledger, chosen)) == []
     journal.take(ShardEnd("one", 0, None, ""))
     journal.take(SourceEnd("one", 1))
-    assert list(snapshot.plan_order(book, chosen)) == [("one", 0), ("two", 0)]
+    assert list(snapshot.plan_order(ledger, chosen)) == [("one", 0), ("two", 0)]
 
 
 def test_a_walk_that_begins_again_leaves_no_old_page(tmp_path: Path) -> None:
-    chosen, book = campaign(), Ledger(tmp_path)
-    journal = Journal(book, chosen)
-    journal.take(Planned("one", [Shard("", None)]))
+    chosen, ledger = campaign(), Ledger(tmp_path)
+    journal = Journal(ledger, chosen)
+    journal.take(Sharding("one", [Shard("", None)]))
     for k in range(3):
         journal.take(step("one", 0, k, [10 + k], []))
     journal.take(step("one", 0, 0, [1, 2], [], walk=1))
     (job,) = [job for job in journal.jobs() if job.name == "one"]
     assert job.kept is not None
     assert (job.kept.walk, len(job.kept.cursors), job.kept.seen) == (1, 1, ["db/1", "db/2"])
-    assert balance.take(book).received == 2
+    assert balance.take(ledger).received == 2
 
 
 def test_an_unfinished_shard_goes_on_behind_its_last_page(tmp_path: Path) -> None:
-    chosen, book = campaign(), Ledger(tmp_path)
-    journal = Journal(book, chosen)
-    journal.take(Planned("one", [Shard("a", 1), Shard("b", 4)]))
+    chosen, ledger = campaign(), Ledger(tmp_path)
+    journal = Journal(ledger, chosen)
+    journal.take(Sharding("one", [Shard("a", 1), Shard("b", 4)]))
     journal.take(step("one", 0, 0, [9], []))
     journal.take(ShardEnd("one", 0, 1, ""))
     journal.take(step("one", 1, 0, [3], [4]))
     job = Journal(Ledger(tmp_path), chosen).jobs()[0]
-    assert job.plan is not None
-    assert [shard.filter for shard in job.plan.shards] == ["a", "b"]
+    assert job.sharding is not None
+    assert [shard.filter for shard in job.sharding.shards] == ["a", "b"]
     assert (job.done, job.delivered) == (1, True)
     assert job.kept is not None
     assert sorted(job.kept.seen) == ["db/3", "db/4"]
 
 
 def test_sources_whose_columns_do_not_fit_are_refused_before_scoring(tmp_path: Path) -> None:
-    chosen, book = campaign(), Ledger(tmp_path)
-    journal = Journal(book, chosen)
+    chosen, ledger = campaign(), Ledger(tmp_path)
+    journal = Journal(ledger, chosen)
     for name in ("one", "two"):
         crystals = cubic([1 if name == "one" else 2])
         crystals = crystals if name == "one" else crystals.with_columns(gap=np.array(["wide"]))
-        journal.take(Planned(name, []))
-        journal.take(Page(name, 0, 0, 0, Piece(table.to_table(crystals), [], 1)))
+        journal.take(Sharding(name, []))
+        journal.take(Portion(name, 0, 0, 0, table.to_table(crystals), [], 1))
         journal.take(ShardEnd(name, 0, None, ""))
         journal.take(SourceEnd(name, 1))
     with pytest.raises(Failure, match="'gap' with different types: number in one/000000, text in two/000000"):
-        sealed(book, chosen)
+        sealed(ledger, chosen)
 
 
 def test_only_accepted_licences_are_kept() -> None:

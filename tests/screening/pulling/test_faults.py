@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from assay.screening.campaign import drive, plan
+from assay.screening.campaign import drive, fingerprint, plan
 from assay.screening.campaign.plan import Plan
 from assay.screening.folder import balance, snapshot
 from assay.screening.folder.ledger import Ledger
@@ -78,7 +78,7 @@ def pulled(planned: Plan, folder: Path, url: str, **keys: Any) -> tuple[Exit, Le
               "headers": {"X-API-KEY": {"env": "ASSAY_CANARY"}}, "patience_s": 0.0, **keys}  # fmt: skip
     content = {"name": "t", "sources": [source], "models": planned.models, "output": str(folder), "max_bad": 1.0}
     chosen = yamlfile.validate(config.Campaign, content, "here")
-    asked = replace(planned, campaign=chosen, folder=folder, fingerprint=plan.fingerprint(chosen, planned.ensembles))
+    asked = replace(planned, campaign=chosen, folder=folder, fingerprint=fingerprint.take(chosen, planned.ensembles))
     try:
         outcome = drive.run(asked, LocalRunner(Worker(list)), lambda: False, pull_only=True)
         code = outcome.code
@@ -87,10 +87,10 @@ def pulled(planned: Plan, folder: Path, url: str, **keys: Any) -> tuple[Exit, Le
     return code, Ledger(folder), chosen
 
 
-def arrived(book: Ledger) -> set[str]:
+def arrived(ledger: Ledger) -> set[str]:
     """Ids of all rows in the snapshot."""
-    names = [name for record in book.all("page") for path in record.files
-             for name in book.read(record, path, ["id"])["id"].to_pylist()]  # fmt: skip
+    names = [name for record in ledger.all("page") for path in record.files
+             for name in ledger.read(record, path, ["id"])["id"].to_pylist()]  # fmt: skip
     return set(names)
 
 
@@ -103,17 +103,17 @@ def test_the_pull_is_bounded_and_nothing_is_lost_in_silence(
     with FaultServer() as elsewhere:
         there = fault.replace("ELSEWHERE", elsewhere.url)
         with FaultServer(rotated, page_limit=PAGE, faults=[there], gzipped=seed == 2) as server:
-            code, book, chosen = pulled(planned, tmp_path / "out", server.url)
+            code, ledger, chosen = pulled(planned, tmp_path / "out", server.url)
             asked = list(server.requests)
     assert code in ENDS[fault], f"{fault} ended with {code!r} after {len(asked)} requests"
     assert len(asked) <= MOST_REQUESTS
     assert elsewhere.requests == []
-    counted = balance.take(book)  # raises when the balance is broken
-    ends = book.find("source", "s")
+    counted = balance.take(ledger)  # raises when the balance is broken
+    ends = ledger.find("source", "s")
     if code is Exit.DONE:
         assert ends is not None
-        assert len(arrived(book)) >= N or ends.detail["expected"] in {20, N - 2}
-        assert snapshot.sealed(book, chosen)
+        assert len(arrived(ledger)) >= N or ends.detail["expected"] in {20, N - 2}
+        assert snapshot.sealed(ledger, chosen)
         assert counted.unique >= N or fault in {"wrong-count:20", "lost:2"}
     assert all(headers.get("x-api-key") == CANARY for _, headers in asked)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]

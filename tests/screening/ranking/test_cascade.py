@@ -15,7 +15,7 @@ import pytest
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.ensemble.summary import EnsemblePrediction
 from assay.screening.audit import audit as verify, refusals, status
-from assay.screening.campaign import drive, outputs, plan
+from assay.screening.campaign import drive, outputs, plan, preview
 from assay.screening.campaign.plan import Plan
 from assay.screening.folder import balance
 from assay.screening.folder.ledger import Ledger, Record
@@ -292,7 +292,7 @@ def test_what_people_read_tells_tiers_and_recall(done: Plan) -> None:
     recall = cascade_of(done.folder).recall
     assert recall is not None
     assert 0 <= recall.at_least <= recall.expected <= 1
-    lines = "\n".join(plan.describe(done))
+    lines = "\n".join(preview.lines(done))
     assert "tier 0: score with fast, the best 50 % go on\ntier 1: score with middle, the best 8 crystals go on" in lines
     shown = "\n".join(status.lines(status.read(done.folder)))
     assert "tier 2     2 of 2 chunks scored, 18 of 18 crystals" in shown

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from assay.screening.audit import audit
-from assay.screening.campaign import plan
+from assay.screening.campaign import plan, preview
 from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Target
 from assay.screening.ranking import rank, rules
@@ -160,7 +160,7 @@ def test_a_rule_from_outside_ranks_a_campaign(
     assert [row["doubt"] for row in rows] == [row[f"{name}_std"] / abs(row[f"{name}_mean"]) for row in rows]
     sentence = f"hopeful {name} per atom, lowest first"
     assert sentence in (tmp_path / "out" / "report.html").read_text()
-    assert f"rank by {sentence}" in plan.describe(planned)
+    assert f"rank by {sentence}" in preview.lines(planned)
     assert audit.check(tmp_path / "out").problems == []
 
 

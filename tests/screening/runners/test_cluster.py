@@ -19,7 +19,11 @@ import pytest
 
 from assay.screening.campaign import drive, plan
 from assay.screening.folder.ledger import Ledger
-from assay.screening.pulling.pull import Down, Job, Page, Planned, ShardEnd, SourceEnd, Step
+from assay.screening.pulling.kinds.files import FileSource
+from assay.screening.pulling.kinds.optimade import OptimadeSource
+from assay.screening.pulling.kinds.prototypes import PrototypeSource
+from assay.screening.pulling.source import Job
+from assay.screening.pulling.steps import Down, Portion, ShardEnd, Sharding, SourceEnd, Step
 from assay.screening.runners import pool, worker
 from assay.screening.runners.cluster import ClusterRunner
 from assay.screening.runners.label import Label
@@ -302,7 +306,7 @@ def test_a_source_process_that_dies_goes_on_at_its_page(
     victims: list[int] = []
 
     def kill(happened: Step | Done) -> None:
-        if isinstance(happened, Page) and happened.number == 1 and len(victims) < 2:
+        if isinstance(happened, Portion) and happened.number == 1 and len(victims) < 2:
             for pid in actors("SourceActor", [raylet_of(ray_cluster._private.worker._global_node)]):
                 os.kill(pid, signal.SIGKILL)
                 victims.append(pid)
@@ -317,7 +321,9 @@ def test_a_source_process_that_dies_goes_on_at_its_page(
 
 
 class Mortal:
-    """Ends the process that receives it."""
+    """A source that ends the process that receives it."""
+
+    remote, wait_s = False, 0.0
 
     def __reduce__(self) -> Any:
         return os._exit, (1,)
@@ -330,15 +336,15 @@ def test_a_host_whose_process_dies_again_and_again_is_down(ray_cluster: Any) -> 
         asked.append(1)
         return [Job("first", Mortal(), "one"), Job("second", Mortal(), "one"), *others[: 2 - len(asked)]]  # type: ignore[arg-type]
 
-    others = [Job("other", config.PrototypeSource(kind="prototypes", n=5), "other")]
+    others = [Job("other", PrototypeSource(kind="prototypes", n=5), "other")]
     steps = list(ClusterRunner(echo, Ray()).work(jobs, deque(), lambda: False))
     assert [step.source for step in steps if isinstance(step, Down)] == ["first", "second"]
-    assert [type(step) for step in steps if not isinstance(step, Down)] == [Planned, Page, ShardEnd, SourceEnd]
+    assert [type(step) for step in steps if not isinstance(step, Down)] == [Sharding, Portion, ShardEnd, SourceEnd]
     assert len(asked) == 6
 
 
 def test_what_a_source_refuses_is_raised_as_itself(ray_cluster: Any, real_file: Path) -> None:
-    changed = Job("files", config.FileSource(kind="files", paths=[str(real_file)]), "files", Planned("files", [], "x"))
+    changed = Job("files", FileSource(kind="files", paths=[str(real_file)]), "files", Sharding("files", [], "x"))
     with pytest.raises(Failure, match="is not what this campaign began with") as caught:
         list(ClusterRunner(echo, Ray()).work(lambda: [changed], deque(), lambda: False))
     assert caught.value.code is Exit.CONFIG
@@ -348,15 +354,15 @@ def test_files_are_found_from_the_folder_of_the_driver(
     ray_cluster: Any, real_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(real_file.parent)
-    job = Job("files", config.FileSource(kind="files", paths=[real_file.name]), "files")
+    job = Job("files", FileSource(kind="files", paths=[real_file.name]), "files")
     steps = list(ClusterRunner(echo, Ray()).work(lambda: [job], deque(), lambda: False))
-    assert sum(step.piece.received for step in steps if isinstance(step, Page)) == 300
+    assert sum(step.received for step in steps if isinstance(step, Portion)) == 300
 
 
 def test_a_deaf_source_process_is_replaced(
     ray_cluster: Any, server: FaultServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source = config.OptimadeSource(kind="optimade", provider=server.url, page_limit=100, patience_s=0)
+    source = OptimadeSource(kind="optimade", provider=server.url, page_limit=100, patience_s=0)
     job = Job("here", source, "127.0.0.1:deaf")
     raylet = raylet_of(ray_cluster._private.worker._global_node)
     before = set(actors("SourceActor", [raylet]))
@@ -371,4 +377,4 @@ def test_a_deaf_source_process_is_replaced(
     steps = list(Watched(ClusterRunner(echo, Ray(), stall_s=6), see).work(lambda: [job], deque(), lambda: False))
     assert deaf
     assert "is silent since" in caplog.text
-    assert [type(step) for step in steps][-5:] == [Page, Page, Page, ShardEnd, SourceEnd]  # told to begin again
+    assert [type(step) for step in steps][-5:] == [*[Portion] * 3, ShardEnd, SourceEnd]  # told to begin again

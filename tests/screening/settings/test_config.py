@@ -41,7 +41,21 @@ def load(tmp_path: Path, *overrides: str, text: str | None = None) -> Campaign:
         ("sources.0.n=0", "sources.0.n: Input should be greater than or equal to 1, got 0"),
         ("filters.elements.only=[Xx]", "filters.elements: 'Xx' is not an element symbol (H to Og)"),
         ("filters.nsites={min: 9, max: 2}", "filters.nsites: min 9.0 must not be above max 2.0"),
-        ("sources.0.kind=guess", "sources.0: Input tag 'guess'"),
+        ("sources.0.kind=guess", "sources.0: kind 'guess' is not known; known kinds: aflux, files, materials-project"),
+        ("sources.0.kind=prototype", "sources.0: kind 'prototype' is not known; did you mean 'prototypes'?"),
+        ("sources.0.kind=[files]", "sources.0: kind ['files'] is not known"),
+        ("sources.0={n: 3}", "sources.0: needs a kind: one of aflux, files"),
+        ("sources.0=prototypes", "sources.0: Input should be a valid dictionary, got 'prototypes'"),
+        ("sources.0={kind: files}", "sources.0.paths: Field required"),
+        (
+            "sources.1.headers={X-KEY: {envi: A}}",
+            "sources.1.headers.X-KEY: a key does not belong into a config",
+        ),
+        (
+            "sources.1.n=3",
+            "unknown key 'sources.1.n'; known keys: filter, headers, kind, max_entries, name, page_limit",
+        ),
+        ("sources.0.filtr=a", "unknown key 'sources.0.filtr'; known keys: elements, kind, n, name, prototypes, seed"),
         ("sources.7.n=1", "--set 'sources.7.n=1' does not fit the config"),
         ("compile=true", "compile: true needs device: cuda"),
         ("symmetrise=1", "symmetrise: Input should be less than or equal to 0.1, got 1"),
@@ -74,7 +88,7 @@ def test_unsafe_or_broken_yaml_is_refused(tmp_path: Path, text: str, told: str) 
 def test_settings_override_in_order_and_make_missing_sections(tmp_path: Path) -> None:
     campaign = load(tmp_path, "rank.top=5", "rank.top=7", "sources.0.n=9", "filters.reported.e.max=1e-3")
     assert campaign.rank.top == 7
-    assert campaign.sources[0].n == 9  # type: ignore[union-attr]
+    assert campaign.sources[0].model_dump()["n"] == 9
     assert campaign.filters.reported["e"].max == 1e-3
 
 
@@ -108,8 +122,7 @@ SHIPPED = sorted(path for path in (ROOT / "configs").glob("*.yaml") if path.stem
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_config_loads(path: Path) -> None:
     campaign = config.load(path)
-    for name, source in campaign.named_sources().items():
-        plan._check_source(name, source, campaign)
+    plan.check_sources(campaign)
 
 
 def test_the_documented_cascade_loads() -> None:

@@ -11,9 +11,9 @@ import yaml
 from pydantic import Field
 
 from assay.screening.settings import yamlfile
-from assay.screening.settings.config import Section
 from assay.screening.settings.exits import Exit, Failure
 from assay.screening.settings.secrets import Secret, redact
+from assay.screening.settings.section import Section
 
 CANARY = "cAnArY-7f3a/91+x"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from assay.screening.campaign import drive, plan
 from assay.screening.campaign.plan import Plan
 from assay.screening.folder.ledger import Ledger
+from assay.screening.pulling import pull
+from assay.screening.pulling.source import Job, named
 from assay.screening.runners.local import LocalRunner
 from assay.screening.runners.worker import Worker
 from assay.screening.settings import config, yamlfile
@@ -108,13 +111,10 @@ def test_what_can_be_refused_is_refused_before_the_first_request(
 
 
 def test_two_databases_of_one_host_are_pulled_one_after_the_other() -> None:
-    from assay.screening.pulling import pull
-    from assay.screening.pulling.readers import host
-
     sources = {name: {"kind": "optimade", "provider": name} for name in ("alexandria-pbe", "alexandria-pbesol", "mp")}
     content = {"name": "t", "sources": list(sources.values()), "models": ["m"]}
     chosen = yamlfile.validate(config.Campaign, content, "here")
-    jobs = [pull.Job(name, source, host(source, name)) for name, source in chosen.named_sources().items()]
+    jobs = [Job(name, source, source.host(name)) for name, source in named(chosen).items()]
     assert [[job.name for job in group] for group in pull.hosts(jobs)] == [
         ["alexandria-pbe", "alexandria-pbesol"],
         ["mp"],
@@ -122,8 +122,6 @@ def test_two_databases_of_one_host_are_pulled_one_after_the_other() -> None:
 
 
 def test_merging_needs_its_libraries_and_says_so(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlib import metadata
-
     def version(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 

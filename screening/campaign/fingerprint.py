@@ -1,0 +1,91 @@
+"""The fingerprint of a campaign: everything that changes a number.
+
+Enters: a config and its loaded ensembles. Leaves: a flat mapping of text, which
+`assay.screening.folder.stamp` compares with the one in the campaign folder. Worker count, paths and
+log level are not in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from assay.models.ensemble.ensemble import Ensemble
+from assay.screening.folder.stamp import FORMAT
+from assay.screening.pulling.source import named
+from assay.screening.settings.config import Campaign
+from assay.sources import identity, symmetry
+
+
+def take(campaign: Campaign, ensembles: Sequence[Ensemble], tiers: Sequence[Ensemble | None] = ()) -> dict[str, str]:
+    """Everything that changes a number, flat, so that a difference can be shown.
+
+    A tier that is None leaves nothing of its model.
+    """
+    stamp = {
+        "format": FORMAT,
+        "assay": version(),
+        "torch": torch.__version__,
+        "chunk_size": str(campaign.chunk_size),
+        "filters": campaign.filters.model_dump_json(),
+        "licences": ",".join(sorted(campaign.licences)),
+        "identity": _identity(campaign),
+        "models": ",".join(ensemble.name for ensemble in ensembles),
+    }
+    if campaign.device != "cpu":
+        stamp["device"] = campaign.device.partition(":")[0] + (", compiled" if campaign.compile else "")
+    if campaign.symmetrise:
+        stamp["symmetrise"] = f"{campaign.symmetrise} Å, {symmetry.stamp()}"
+    for name, source in named(campaign).items():
+        stamp[f"sources.{name}"] = source.fingerprint()
+    for ensemble in ensembles:
+        stamp |= _model_stamp(f"models.{ensemble.name}", ensemble)
+    if campaign.cascade is not None:
+        rule = campaign.rank.model_dump(exclude={"top"})  # it decides which crystals survive
+        chosen = campaign.cascade.model_dump(include={"audit", "seed"})
+        stamp |= {f"cascade.{name}": str(value) for name, value in {**rule, **chosen}.items()}
+        for number, (tier, setting) in enumerate(zip(tiers, campaign.tiers(), strict=True)):
+            stamp[f"cascade.{number}.keep"] = str(setting.keep)
+            stamp |= {} if tier is None else _model_stamp(f"cascade.{number}.{tier.name}", tier)
+    return stamp
+
+
+def _model_stamp(key: str, ensemble: Ensemble) -> dict[str, str]:
+    stamp = {
+        "weights": ",".join(digest[:16] for digest in ensemble.sha256),
+        "files": _described(ensemble.folder)[:16],
+        "graph": repr(ensemble.spec),
+        "properties": json.dumps([[item.name, item.unit] for item in ensemble.properties]),
+        "calibration": repr(sorted(ensemble.calibration.items())),
+    }
+    reads: dict[str, str] = {}
+    if ensemble.views:
+        stamp["views"] = repr(ensemble.views)
+        reads = {name: metadata.version(name) for name in ("numba", "timm")}  # pixels, and what reads them
+    return {f"{key}.{name}": value for name, value in stamp.items()} | reads
+
+
+def _described(folder: Path) -> str:
+    """Digest of the JSON files of an ensemble: scalers, calibration, facts of the report."""
+    content = (folder / "ensemble.json").read_bytes()
+    digest = hashlib.sha256(content)
+    for member in json.loads(content)["members"]:
+        digest.update((folder / member / "model.json").read_bytes())
+    return digest.hexdigest()
+
+
+def _identity(campaign: Campaign) -> str:
+    return identity.stamp() if campaign.merges() else "off"
+
+
+def version() -> str:
+    """Version of the installed distribution."""
+    try:
+        return metadata.version("assay")
+    except metadata.PackageNotFoundError:
+        return "unknown"

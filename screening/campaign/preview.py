@@ -1,0 +1,45 @@
+"""The preview of a campaign, for --dry-run.
+
+Enters: a `Plan`. Leaves: lines of text about its sources, its ensembles and its ranking. Nothing is
+pulled, scored or written.
+"""
+
+from __future__ import annotations
+
+from assay.screening.campaign.plan import Plan
+from assay.screening.folder import snapshot
+from assay.screening.folder.ledger import Ledger
+from assay.screening.pulling.source import named
+from assay.screening.ranking import rules
+
+
+def lines(plan: Plan) -> list[str]:
+    """Steps that a run would take; the servers are asked for their counts, nothing is pulled."""
+    ledger = Ledger(plan.folder)
+    shown = [f"campaign {plan.campaign.name} in {plan.folder}"]
+    for name, source in named(plan.campaign).items():
+        done = ledger.find("source", name)
+        if done is not None:
+            shown.append(
+                f"source {name}: pulled already, {done.counts['received']:,} rows in {done.counts['pages']} pages"
+            )
+        else:
+            shown += [f"source {name}: {line}" for line in source.describe()]
+    return shown + _scoring(plan, ledger)
+
+
+def _scoring(plan: Plan, ledger: Ledger) -> list[str]:
+    size, cascade = plan.campaign.chunk_size, plan.campaign.cascade
+    chunks = snapshot.chunks(ledger)
+    scored = sum(1 for chunk in chunks if ledger.find("part", chunk.name))
+    known = f"{len(chunks)} chunks, {scored} scored already" if chunks else "chunks are known after the pull"
+    lines = []
+    if cascade is not None:
+        for number, tier in enumerate(cascade.tiers):
+            keep = f"{100 * tier.keep:g} %" if isinstance(tier.keep, float) else f"{tier.keep:,} crystals"
+            lines.append(f"tier {number}: score with {plan.tiers[number].name}, the best {keep} go on")
+        lines.append(f"audit: {cascade.audit:,} of the others, drawn at random, go on too")
+    names = ", ".join(ensemble.name for ensemble in plan.ensembles)
+    lines.append(f"score with {names}: {known} (chunk_size {size})")
+    lines.append(f"rank by {rules.make(plan.campaign.rank, plan.target).sentence()}")
+    return lines

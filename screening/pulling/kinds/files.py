@@ -1,0 +1,61 @@
+"""The kind `files`: crystals in files of the user.
+
+Enters: paths. Leaves: one block after the other, in the order of the paths. This module knows no
+file format (`assay.sources.files.reading`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from assay.screening.pulling.local import LocalSource
+from assay.screening.pulling.source import Provenance
+from assay.sources import durable
+from assay.sources.crystals import Crystals
+from assay.sources.files import reading
+from assay.sources.quarantine import Quarantined
+
+
+class FileSource(LocalSource):
+    """Crystals in files: CIF, POSCAR, extxyz, Parquet, optimade.jsonl[.gz], or folders of them."""
+
+    kind: Literal["files"]
+    paths: Annotated[list[str], Field(min_length=1)]
+    """Files and folders, relative to the current folder."""
+
+    def check(self, licences: Sequence[str], *, begun: bool) -> None:  # noqa: ARG002 (the files are the user's own)
+        """Refuse a path that does not exist, unless the campaign may have pulled it already."""
+        missing = [path for path in self.paths if not Path(path).exists()]
+        if missing and not begun:
+            raise ValueError(f"{missing[0]} does not exist; check the path, relative to the current folder")
+
+    def describe(self) -> list[str]:
+        """The paths."""
+        return [", ".join(self.paths)]
+
+    def provenance(self) -> Provenance:
+        """Nobody knows the licence of the user's files."""
+        return Provenance("own files", "unknown")
+
+    def fingerprint(self) -> str:
+        """Names of the files without their folders: the content has a stamp of its own."""
+        content: dict[str, Any] = self.model_dump(mode="json", exclude=set(self.neutral))
+        return json.dumps({**content, "paths": [Path(path).name for path in self.paths]}, sort_keys=True)
+
+    def stamp(self) -> str:
+        """Digest of the content of all files, their names aside."""
+        digest = hashlib.sha256()
+        for path in map(Path, self.paths):
+            for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+                digest.update(durable.sha256(file).encode())
+        return digest.hexdigest()
+
+    def read(self) -> Iterator[tuple[Crystals, list[Quarantined]]]:
+        """One path after the other."""
+        return (reading.read(Path(path)) for path in self.paths)
