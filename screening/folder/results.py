@@ -25,7 +25,7 @@ from assay.sources.crystals import Crystals, empty
 
 STALE = "older than the last record of the log"
 SHOWN = 10
-"""Candidates shown where nobody says how many."""
+"""Candidates shown by default."""
 
 
 @dataclass(frozen=True)

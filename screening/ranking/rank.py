@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from assay.screening.ranking.rules import Rule
@@ -87,9 +87,9 @@ def order(scores: NDArray[Any], std: NDArray[Any], ids: NDArray[Any], descending
     >>> order(scores, std, np.array(["a", "b", "c"])).tolist()
     [2, 1, 0]
     """
-    frame = pl.DataFrame({"score": scores, "std": std, "id": ids.astype(object)}, schema_overrides={"id": pl.String})
-    arranged = frame.with_row_index("row").sort(["score", "std", "id"], descending=[descending, False, False])
-    return arranged["row"].to_numpy().astype(np.int64)
+    table = pa.table({"score": scores, "std": std, "id": pa.array(ids.astype(object), pa.string())})
+    keys = [("score", "descending" if descending else "ascending"), ("std", "ascending"), ("id", "ascending")]
+    return pc.sort_indices(table, sort_keys=keys).to_numpy().astype(np.int64)
 
 
 def _with_units(table: pa.Table, units: Mapping[str, str]) -> pa.Table:

@@ -129,7 +129,7 @@ def test_facts_of_the_model_belong_to_the_fingerprint(folder: Path, model: Path,
     path.write_text(path.read_text().replace(str(model), str(copy)))
     assert audit.check(folder).code is Exit.DONE
     described = json.loads((copy / "ensemble.json").read_text())
-    described["told"] = "another story"
+    described["note"] = "another story"
     (copy / "ensemble.json").write_text(json.dumps(described))
     findings = audit.check(folder)
     assert findings.code is Exit.CONFIG

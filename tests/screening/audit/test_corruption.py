@@ -176,15 +176,15 @@ def test_no_damage_passes_unseen(
         how, path = done
         weights = victim.model in path.parents
         try:
-            report = audit.check(victim.folder) if weights else audit.check(victim.folder, victim.load)
+            findings = audit.check(victim.folder) if weights else audit.check(victim.folder, victim.load)
             code = next_run(victim, weights=weights)
             same = code is Exit.DONE and small_campaign.digests(victim.folder) == reference
             counts.update(
-                ["trials", "told" if report.problems else "silent", "refused" if code in REFUSED else "harmless"]
+                ["trials", "found" if findings.problems else "silent", "refused" if code in REFUSED else "harmless"]
             )
             # without its newest records a log is that of an earlier moment: the work is done again
             excused = how == "tail" or (how == "delete" and last_record(victim, path)) or path.name in UNCOMMITTED
-            if not (report.problems or excused):
+            if not (findings.problems or excused):
                 unseen.append((counts["trials"], how, path))
             if code not in REFUSED and not same:
                 harmful.append((counts["trials"], how, path, code))
@@ -195,4 +195,4 @@ def test_no_damage_passes_unseen(
     assert unseen == []
     assert harmful == []
     assert audit.check(victim.folder).code is Exit.DONE
-    assert min(counts[what] for what in ("told", "refused", "harmless")) > TRIALS / 20
+    assert min(counts[what] for what in ("found", "refused", "harmless")) > TRIALS / 20

@@ -71,8 +71,12 @@ def test_a_ranked_campaign_tells_its_numbers(folder: Path) -> None:
     assert [source["name"] for source in found["sources"]] == ["a", "b"]
     assert sum(source["received"] for source in found["sources"]) == RECEIVED
     assert found["identity"] == {
-        "labelled": RECEIVED - BAD, "compared": 1, "pairs": SHARED, "rows": RECEIVED - BAD, "clusters": SCORED
-    }  # fmt: skip
+        "labelled": RECEIVED - BAD,
+        "compared": 1,
+        "pairs": SHARED,
+        "rows": RECEIVED - BAD,
+        "clusters": SCORED,
+    }
     assert found["chunks"]["scored"] == found["chunks"]["total"] > SCORED / CHUNK
     assert found["balance"]["ranked"] == found["chunks"]["crystals_scored"] == SCORED
     assert (found["holder"], found["suspects"], found["notes"]) == (None, {}, [])
@@ -118,9 +122,9 @@ def test_half_scored_and_half_pulled_campaigns_tell_how_far_they_are(
     stop_when(plan, "snapshot/ref/*-000000-*", 1)
     found = status.read(plan.folder)
     assert found["state"] == "stopped"
-    (told,) = found["sources"]
-    assert 0 < told["received"] < 60
-    assert (told["shards_total"], told["expected"], told["complete"]) == (1, 80, None)
+    (source,) = found["sources"]
+    assert 0 < source["received"] < 60
+    assert (source["shards_total"], source["expected"], source["complete"]) == (1, 80, None)
     assert "of 80 expected rows, not finished" in text(found)
     assert small_campaign.run(plan).code is Exit.INCOMPLETE
     found = status.read(plan.folder)
@@ -182,9 +186,9 @@ def test_a_config_that_cannot_be_read_is_a_note(folder: Path) -> None:
 
 
 def test_a_broken_account_is_a_note(folder: Path) -> None:
-    book = Ledger(folder)
-    record = book.all("chunks")[0]
-    book.record("chunks", record.key, record.files, {**record.counts, "filtered": 7}, record.detail)
+    ledger = Ledger(folder)
+    record = ledger.all("chunks")[0]
+    ledger.record("chunks", record.key, record.files, {**record.counts, "filtered": 7}, record.detail)
     found = status.read(folder)
     assert found["balance"] is None
     assert "does not hold" in text(found)
@@ -246,8 +250,10 @@ def test_refused_crystals_are_counted_with_an_example_and_a_remedy(folder: Path)
     assert (found["by"], found["total"]) == ("reason", BAD)
     (group,) = found["groups"]
     assert (group["reason"], group["count"], group["remedy"]) == (
-        "malformed", BAD, "complete the missing or contradicting field"
-    )  # fmt: skip
+        "malformed",
+        BAD,
+        "complete the missing or contradicting field",
+    )
     assert group["example"]["id"] == f"other/{SIZE - (SIZE + SHARED) // 2 + SHARED - 1:03d}"
     shown = "\n".join(refusals.lines(found))
     for sign in (f"{BAD}  malformed", group["example"]["id"], "b.parquet", group["remedy"]):
@@ -259,9 +265,9 @@ def test_refused_crystals_are_counted_with_an_example_and_a_remedy(folder: Path)
 def test_errors_are_the_same_before_ranking(folder: Path, since: str, by: refusals.By) -> None:
     before = refusals.read(folder, by)
     forget(folder, since)
-    told = refusals.read(folder, by)
-    assert told["groups"] == before["groups"]
-    assert told["groups"][0][by] == {"reason": "malformed", "source": "b", "stage": "pull"}[by]
+    after = refusals.read(folder, by)
+    assert after["groups"] == before["groups"]
+    assert after["groups"][0][by] == {"reason": "malformed", "source": "b", "stage": "pull"}[by]
 
 
 def test_where_nothing_was_refused_this_is_said(folder: Path) -> None:
@@ -280,6 +286,9 @@ def test_refused_crystals_of_a_half_pulled_shard_are_told(model: Path, tmp_path:
 
 def test_a_hostile_message_stays_on_its_line() -> None:
     example = {"id": "x/1", "reason": "malformed", "message": "a\x1b[2Jb\nc", "origin": "u\rv"}
-    found = {"by": "reason", "total": 1, "groups": [{"reason": "malformed", "count": 1, "example": example,
-                                                     "remedy": ""}]}  # fmt: skip
+    found = {
+        "by": "reason",
+        "total": 1,
+        "groups": [{"reason": "malformed", "count": 1, "example": example, "remedy": ""}],
+    }
     assert list(refusals.lines(found))[1:] == ["         for example x/1: malformed: a [2Jb c", "         from u v"]

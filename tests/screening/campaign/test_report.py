@@ -32,9 +32,23 @@ HOSTILE = [
 
 
 def content(text: str) -> tuple[Summary, list[dict[str, Any]], list[Quarantined], Ranked]:
-    row = {"rank": 1, "id": text, "formula": f"Fe2{text}", "elements": "Fe", "nsites": 2, "ordered": False,
-           "source": text, "tc_mean": 3.0, "tc_std": 0.5, "tc_lo": 2.0, "tc_hi": 4.0, "tc_member_0": 2.5,
-           "tc_member_1": 3.5, "ood": True, "score": 3.0}  # fmt: skip
+    row = {
+        "rank": 1,
+        "id": text,
+        "formula": f"Fe2{text}",
+        "elements": "Fe",
+        "nsites": 2,
+        "ordered": False,
+        "source": text,
+        "tc_mean": 3.0,
+        "tc_std": 0.5,
+        "tc_lo": 2.0,
+        "tc_hi": 4.0,
+        "tc_member_0": 2.5,
+        "tc_member_1": 3.5,
+        "ood": True,
+        "score": 3.0,
+    }
     summary = Summary(
         campaign="c",
         complete=False,

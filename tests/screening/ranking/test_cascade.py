@@ -331,8 +331,12 @@ def test_a_wrong_keep_is_refused(place: Path, folders: dict[str, Path], keep: An
 def test_a_tier_must_predict_what_ranks_and_be_another_ensemble(
     place: Path, folders: dict[str, Path], zoo: Path
 ) -> None:
-    for tier, reason in ((zoo / "tc", "predicts tc (K); a tier must predict what ranks"),
-                       (folders["full"], "has the weights of"), (place / "nowhere", "not found")):  # fmt: skip
+    reasons = {
+        zoo / "tc": "predicts tc (K); a tier must predict what ranks",
+        folders["full"]: "has the weights of",
+        place / "nowhere": "not found",
+    }
+    for tier, reason in reasons.items():
         chain = {"tiers": [{"model": str(tier), "keep": 9}]}
         path = write_config(place, folders["full"], cascade=chain, output=str(place / "wrong"))
         with pytest.raises(Failure) as caught:

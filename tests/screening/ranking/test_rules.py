@@ -168,8 +168,8 @@ def test_a_rule_from_outside_cuts_a_cascade(
     optimistic: dict[str, Any], model: Path, real: Crystals, tmp_path: Path
 ) -> None:
     small_campaign.write_sources(tmp_path, real)
-    full, fast = (small_campaign.some_members(tmp_path / name, model, chosen)
-                  for name, chosen in (("full", (0, 1)), ("fast", (2, 3))))  # fmt: skip
+    full = small_campaign.some_members(tmp_path / "full", model, (0, 1))
+    fast = small_campaign.some_members(tmp_path / "fast", model, (2, 3))
     cascade = {"tiers": [{"model": str(fast), "keep": 10}], "audit": 4}
     path = small_campaign.write_config(tmp_path, full, rank=optimistic, cascade=cascade)
     small_campaign.run(small_campaign.make(path))
