@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assay.models.ensemble import zoo
 from assay.screening.audit import outputs
 from assay.screening.audit.contents import Contents
 from assay.screening.campaign import fingerprint, plan
@@ -110,7 +111,7 @@ def _fingerprint(findings: Findings, load: Load) -> None:
         if campaign is None:
             return
         folders = [*campaign.models, *(tier.model for tier in campaign.tiers())]
-        absent = [model for model in folders if not Path(model).is_dir()]
+        absent = [model for model in folders if not _is_here(model)]
         ensembles = load([model for model in campaign.models if model not in absent])
         tiers = [None if tier.model in absent else load([tier.model])[0] for tier in campaign.tiers()]
         now = fingerprint.take(campaign, ensembles, tiers)
@@ -134,6 +135,15 @@ def _fingerprint(findings: Findings, load: Load) -> None:
         Failure(Exit.CONFIG, f"{path} does not fit what is here now: {change}; restore the old setting or weights")
         for change in stamp.changes(before, now)
     ]
+
+
+def _is_here(model: str) -> bool:
+    """Whether an ensemble is on this machine, by folder or by name."""
+    try:
+        zoo.find(model)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _config(findings: Findings) -> Campaign | None:

@@ -89,7 +89,7 @@ def order(scores: NDArray[Any], std: NDArray[Any], ids: NDArray[Any], descending
     """
     table = pa.table({"score": scores, "std": std, "id": pa.array(ids.astype(object), pa.string())})
     keys = [("score", "descending" if descending else "ascending"), ("std", "ascending"), ("id", "ascending")]
-    return pc.sort_indices(table, sort_keys=keys).to_numpy().astype(np.int64)
+    return np.asarray(pc.sort_indices(table, sort_keys=keys).to_numpy(), dtype=np.int64)
 
 
 def _with_units(table: pa.Table, units: Mapping[str, str]) -> pa.Table:

@@ -136,6 +136,14 @@ def test_facts_of_the_model_belong_to_the_fingerprint(folder: Path, model: Path,
     assert [".files: was" in str(problem) for problem in findings.problems] == [True]
 
 
+def test_a_bundled_model_is_found_by_its_name(folder: Path, model: Path, zoo: Path) -> None:
+    path = folder / "config.resolved.yaml"
+    path.write_text(path.read_text().replace(str(model), "formation-energy"))
+    assert model == zoo / "formation-energy"
+    findings = audit.check(folder)
+    assert (findings.problems, findings.notes) == ([], [])
+
+
 def test_a_model_that_is_elsewhere_is_no_problem(folder: Path, model: Path) -> None:
     path = folder / "config.resolved.yaml"
     path.write_text(path.read_text().replace(str(model), "not/here"))
