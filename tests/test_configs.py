@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from assay.models.ensemble.zoo import names
 from assay.screening.campaign import plan
 from assay.screening.settings import config
+from assay.screening.settings.config import Campaign
 from assay.screening.training import design, recipes, search
-
-if TYPE_CHECKING:
-    from assay.screening.settings.config import Campaign
+from assay.sources.datasets import DATASETS
 
 ROOT = Path(__file__).resolve().parents[1]
 RAY = ROOT / "configs" / "cluster.yaml"  # for `ray up`; tests/screening/test_job_submit.py holds it to Ray's schema
@@ -53,8 +51,6 @@ def test_a_campaign_survives_being_written_out(path: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("path", RECIPES, ids=stem)
 def test_a_recipe_loads_and_names_what_exists(path: Path) -> None:
-    from assay.sources.datasets import DATASETS
-
     recipe = recipes.load(path)
     guide = (ROOT / "docs/training.md").read_text()
     for task in recipe.tasks:  # a pack, or a file that the guide says how to make

@@ -11,19 +11,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.pulling import filters, source as sources
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure
+from assay.sources import table
 from assay.sources.crystals import Crystals, empty
 from assay.sources.quarantine import Quarantined
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+CONTENT = ("lattice", "site_ptr", "frac", "species_ptr", "numbers", "occupancy")
+"""Arrays of `Crystals` that name a chunk, beside the ids."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,6 @@ def unique(ledger: Ledger, source: str, shard: int, taken: Taken) -> Unique:
 
     The ids that are left are added to `taken`.
     """
-    from assay.sources import table
-
     content, bad = _load(ledger, source, shard)
     ids = np.array(content["id"].to_pylist(), dtype=object)
     _, first = np.unique(ids.astype(np.str_), return_index=True)
@@ -160,8 +160,6 @@ def seal(
     ledger: Ledger, campaign: Campaign, source: str, shard: int, found: Unique, same: Collection[str] = frozenset()
 ) -> list[Chunk]:
     """Cut a shard into chunks; `same` holds ids of crystals that another row stands for."""
-    from assay.sources import table
-
     wanted = keep(campaign, source, found.crystals)
     kept = found.crystals.select(wanted)
     alone = np.array([name not in same for name in kept.ids.tolist()], dtype=bool)
@@ -196,8 +194,6 @@ def keep(campaign: Campaign, source: str, crystals: Crystals) -> Any:
 
 def quarantined(ledger: Ledger) -> list[Quarantined]:
     """The refused rows of the shards that are sealed."""
-    from assay.sources import table
-
     return [
         row
         for record in ledger.all("chunks")
@@ -210,17 +206,12 @@ def quarantined(ledger: Ledger) -> list[Quarantined]:
 def content_name(crystals: Crystals) -> str:
     """Name of a chunk: hash of its ids, cells, positions and species, not of reported columns."""
     digest = hashlib.sha256("\0".join(crystals.ids.tolist()).encode("utf-8"))
-    for array in (crystals.lattice, crystals.site_ptr, crystals.frac, crystals.species_ptr, crystals.numbers,
-                  crystals.occupancy):  # fmt: skip
-        digest.update(np.ascontiguousarray(array).tobytes())
+    for name in CONTENT:
+        digest.update(np.ascontiguousarray(getattr(crystals, name)).tobytes())
     return digest.hexdigest()[:16]
 
 
 def _load(ledger: Ledger, source: str, shard: int) -> tuple[pa.Table, list[Quarantined]]:
-    import pyarrow as pa
-
-    from assay.sources import table
-
     tables, bad = [], []
     for record in pages(ledger, source, shard):
         for path in record.files:
@@ -242,8 +233,11 @@ def _check_columns(ledger: Ledger, key: str, crystals: Crystals) -> None:
     for record in ledger.all("chunks"):
         for name, kind in record.detail["columns"].items():
             if mine.get(name, kind) != kind:
-                raise Failure(Exit.CONFIG, f"two sources report {name!r} with different types: {kind} in {record.key}, "
-                              f"{mine[name]} in {key}; leave one of them out")  # fmt: skip
+                raise Failure(
+                    Exit.CONFIG,
+                    f"two sources report {name!r} with different types: {kind} in {record.key}, "
+                    f"{mine[name]} in {key}; leave one of them out",
+                )
 
 
 def _kinds(crystals: Crystals) -> dict[str, str]:

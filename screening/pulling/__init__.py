@@ -1,4 +1,4 @@
-"""Sources of a config, read page by page.
+"""Sources of a config, pulled portion by portion.
 
-Enters: a source of the config. Leaves: pages, shards, and what went wrong.
+Enters: a source of the config, and how far its pull is. Leaves: the steps of the pull.
 """

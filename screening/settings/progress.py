@@ -32,8 +32,9 @@ class Board:
         if self.bars is not None:
             if count.bar is None:
                 count.bar = self.bars.add_task(label, total=count.total, rate="")
-            self.bars.update(count.bar, completed=count.before + count.fresh, total=count.total,
-                             rate=f"{count.rate():,.0f}/s")  # fmt: skip
+            self.bars.update(
+                count.bar, completed=count.before + count.fresh, total=count.total, rate=f"{count.rate():,.0f}/s"
+            )
         elif time.monotonic() - self._last >= LINE_INTERVAL_S:
             self._last = time.monotonic()
             sys.stderr.write(" · ".join(count.line(name) for name, count in self._counts.items()) + "\n")
@@ -68,7 +69,12 @@ def board() -> Iterator[Board]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description:<6}"), BarColumn(), MofNCompleteColumn(),
-               TextColumn("{task.fields[rate]}"), TimeRemainingColumn())  # fmt: skip
+    columns = (
+        TextColumn("{task.description:<6}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as bars:
         yield Board(bars)

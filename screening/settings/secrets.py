@@ -115,8 +115,11 @@ def _content(path: Path) -> str:
             if not stat.S_ISREG(found.st_mode):
                 raise Failure(Exit.CONFIG, f"secret file {path} is not a regular file")
             if found.st_uid != os.geteuid():
-                raise Failure(Exit.CONFIG, f"secret file {path} belongs to uid {found.st_uid}, not to uid "
-                              f"{os.geteuid()} who reads it; make your own copy")  # fmt: skip
+                raise Failure(
+                    Exit.CONFIG,
+                    f"secret file {path} belongs to uid {found.st_uid}, not to uid "
+                    f"{os.geteuid()} who reads it; make your own copy",
+                )
             if mode not in {0o600, 0o400}:
                 raise Failure(Exit.CONFIG, f"secret file {path} has mode {mode:04o}; run: chmod 600 {path}")
             return file.read(MAX_BYTES).decode("ascii", errors="replace")

@@ -32,12 +32,57 @@ CANARY = "canary-5d41402abc4b2a76"
 MOST_REQUESTS = 400
 SEEDS = (1, 2)
 
-PASSING = ["429*2", "429:0*1", "429-date:0*1", "500*1", "502*2", "503*1", "504*1", "reset*1", "close*1", "truncated*1",
-           "short-gzip*1", "html*1", "hang*1"]  # fmt: skip
-LASTING = ["drip", "429", "429:0", "500", "503", "reset", "close", "truncated", "short-gzip", "html", "deep", "400",
-           "401", "403", "404", "501", "redirect:ELSEWHERE", "errors", "foreign-next:ELSEWHERE"]  # fmt: skip
-HARMLESS = ["href-next", "relative-next", "cursor-next", "forget-fields", "ignore-limit:7", "refuse-limit:10",
-            "old-version", "no-count", "no-available", "more-lies", "int-ids", "shrink:3", "delay:0.01"]  # fmt: skip
+PASSING = [
+    "429*2",
+    "429:0*1",
+    "429-date:0*1",
+    "500*1",
+    "502*2",
+    "503*1",
+    "504*1",
+    "reset*1",
+    "close*1",
+    "truncated*1",
+    "short-gzip*1",
+    "html*1",
+    "hang*1",
+]
+LASTING = [
+    "drip",
+    "429",
+    "429:0",
+    "500",
+    "503",
+    "reset",
+    "close",
+    "truncated",
+    "short-gzip",
+    "html",
+    "deep",
+    "400",
+    "401",
+    "403",
+    "404",
+    "501",
+    "redirect:ELSEWHERE",
+    "errors",
+    "foreign-next:ELSEWHERE",
+]
+HARMLESS = [
+    "href-next",
+    "relative-next",
+    "cursor-next",
+    "forget-fields",
+    "ignore-limit:7",
+    "refuse-limit:10",
+    "old-version",
+    "no-count",
+    "no-available",
+    "more-lies",
+    "int-ids",
+    "shrink:3",
+    "delay:0.01",
+]
 SPOILT = ["nan:3,17", "no-species:5", "disorder:2", "vacancy:4", "doubled:2"]
 POISON = ["500#7", "503#0", "502#59", "bomb#9", "500#20"]
 LYING = ["wrong-count:80", "lost:2", "self-next", "loop-next", "ignore-offset", "ignore-filter", "wrong-count:20"]
@@ -74,8 +119,16 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pulled(planned: Plan, folder: Path, url: str, **keys: Any) -> tuple[Exit, Ledger, config.Campaign]:
     """Pull from a server, and how that ended."""
-    source = {"kind": "optimade", "provider": url, "name": "s", "page_limit": PAGE, "shard_size": 25,
-              "headers": {"X-API-KEY": {"env": "ASSAY_CANARY"}}, "patience_s": 0.0, **keys}  # fmt: skip
+    source = {
+        "kind": "optimade",
+        "provider": url,
+        "name": "s",
+        "page_limit": PAGE,
+        "shard_size": 25,
+        "headers": {"X-API-KEY": {"env": "ASSAY_CANARY"}},
+        "patience_s": 0.0,
+        **keys,
+    }
     content = {"name": "t", "sources": [source], "models": planned.models, "output": str(folder), "max_bad": 1.0}
     chosen = yamlfile.validate(config.Campaign, content, "here")
     asked = replace(planned, campaign=chosen, folder=folder, fingerprint=fingerprint.take(chosen, planned.ensembles))
@@ -89,8 +142,12 @@ def pulled(planned: Plan, folder: Path, url: str, **keys: Any) -> tuple[Exit, Le
 
 def arrived(ledger: Ledger) -> set[str]:
     """Ids of all rows in the snapshot."""
-    names = [name for record in ledger.all("page") for path in record.files
-             for name in ledger.read(record, path, ["id"])["id"].to_pylist()]  # fmt: skip
+    names = [
+        name
+        for record in ledger.all("page")
+        for path in record.files
+        for name in ledger.read(record, path, ["id"])["id"].to_pylist()
+    ]
     return set(names)
 
 

@@ -90,7 +90,7 @@ def test_a_kind_from_outside_is_loaded_described_pulled_scored_and_ranked(
 
 @pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "message"),
     [
         ("sources.0.metall=K", "unknown key 'sources.0.metall'; did you mean 'metal'?"),
         ("sources.0.n=0", "sources.0.n: Input should be greater than or equal to 1, got 0"),
@@ -99,11 +99,11 @@ def test_a_kind_from_outside_is_loaded_described_pulled_scored_and_ranked(
     ],
 )
 def test_its_section_is_as_strict_as_any_other(
-    tmp_path: Path, write_config: Callable[..., Path], setting: str, told: str
+    tmp_path: Path, write_config: Callable[..., Path], setting: str, message: str
 ) -> None:
     with pytest.raises(Failure) as caught:
         plan.make(load(write_config(SALT), tmp_path / "out", setting))
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert caught.value.code is Exit.CONFIG
 
 

@@ -60,9 +60,13 @@ def test_the_materials_project_with_a_key_by_reference(
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("MY_KEY", KEY)
     with MpApiServer(documents(few)) as server:
-        source = {"kind": "materials-project", "criteria": {"elements": ["O"]}, "endpoint": server.url,
-                  "page_limit": 10,
-                  "key": {"env": "MY_KEY"} if reference == "env" else {"file": str(path)}}  # fmt: skip
+        source = {
+            "kind": "materials-project",
+            "criteria": {"elements": ["O"]},
+            "endpoint": server.url,
+            "page_limit": 10,
+            "key": {"env": "MY_KEY"} if reference == "env" else {"file": str(path)},
+        }
         outcome = run(planned(tmp_path / "out", model, [source]))
         assert all(headers.get("x-api-key") == KEY for _, headers in server.requests)
     with_oxygen = sum("O" in text.split("-") for text in few.elements().tolist())
@@ -80,8 +84,12 @@ def test_a_missing_key_is_one_line_before_anything_is_asked(
 ) -> None:
     monkeypatch.delenv("MY_KEY", raising=False)
     with MpApiServer(documents(few)) as server:
-        source = {"kind": "materials-project", "criteria": {"elements": ["O"]}, "endpoint": server.url,
-                  "key": {"env": "MY_KEY"}}  # fmt: skip
+        source = {
+            "kind": "materials-project",
+            "criteria": {"elements": ["O"]},
+            "endpoint": server.url,
+            "key": {"env": "MY_KEY"},
+        }
         with pytest.raises(Failure, match="MY_KEY") as caught:
             run(planned(tmp_path, model, [source]))
         assert server.requests == []
@@ -89,7 +97,7 @@ def test_a_missing_key_is_one_line_before_anything_is_asked(
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "message"),
     [
         ({"kind": "materials-project", "criteria": {"bandgap": [0, 1]}}, "band_gap"),
         ({"kind": "materials-project", "criteria": {}}, "criteria"),
@@ -102,9 +110,9 @@ def test_a_missing_key_is_one_line_before_anything_is_asked(
     ],
 )
 def test_what_can_be_refused_is_refused_before_the_first_request(
-    tmp_path: Path, model: Path, source: dict[str, Any], told: str
+    tmp_path: Path, model: Path, source: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(Failure, match=told) as caught:
+    with pytest.raises(Failure, match=message) as caught:
         planned(tmp_path, model, [source])
     assert caught.value.code is Exit.CONFIG
     assert "sk-123456" not in str(caught.value)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import given, strategies as st
 
+from assay.models.training.recipe import Recipe
 from assay.screening.campaign import plan
 from assay.screening.settings import config, yamlfile
 from assay.screening.settings.config import Campaign
@@ -29,7 +30,7 @@ def load(tmp_path: Path, *overrides: str, text: str | None = None) -> Campaign:
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "message"),
     [
         ("sources.0.sed=1", "unknown key 'sources.0.sed'; did you mean 'seed'?"),
         ("sources.1.fliter=a", "unknown key 'sources.1.fliter'; did you mean 'filter'?"),
@@ -62,16 +63,16 @@ def load(tmp_path: Path, *overrides: str, text: str | None = None) -> Campaign:
         ("name=../up", "name: String should match pattern"),
     ],
 )
-def test_a_wrong_config_is_refused_in_one_line(tmp_path: Path, setting: str, told: str) -> None:
+def test_a_wrong_config_is_refused_in_one_line(tmp_path: Path, setting: str, message: str) -> None:
     with pytest.raises(Failure) as caught:
         load(tmp_path, setting)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.code is Exit.CONFIG
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("name: a\nname: b\n", "key 'name' twice"),
         ("a: &x [1]\nb: *x\n", "aliases are not accepted"),
@@ -80,8 +81,8 @@ def test_a_wrong_config_is_refused_in_one_line(tmp_path: Path, setting: str, tol
         ("a: [\n", "not readable YAML"),
     ],
 )
-def test_unsafe_or_broken_yaml_is_refused(tmp_path: Path, text: str, told: str) -> None:
-    with pytest.raises(Failure, match=told):
+def test_unsafe_or_broken_yaml_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(Failure, match=message):
         load(tmp_path, text=text)
 
 
@@ -133,8 +134,6 @@ def test_the_documented_cascade_loads() -> None:
 
 
 def test_a_training_recipe_is_as_strict(tmp_path: Path) -> None:
-    from assay.models.training.recipe import Recipe
-
     content = {
         "name": "x",
         "dataset": "mp-formation-energy",

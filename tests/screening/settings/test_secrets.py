@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -133,8 +134,6 @@ def test_only_the_reference_is_shown_and_stored(file: Path, monkeypatch: pytest.
 
 
 def test_a_secret_is_taken_out_of_a_text_in_every_form_it_may_have() -> None:
-    from urllib.parse import quote
-
     text = f"401 for {CANARY} at https://x/?key={quote(CANARY, safe='')} ({CANARY[:6]})"
     assert redact(text, [CANARY]) == f"401 for *** at https://x/?key=*** ({CANARY[:6]})"
     assert redact("b'tab\\there'", ["tab\there"]) == "b'***'"
