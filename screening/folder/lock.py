@@ -3,7 +3,7 @@
 Enters: a campaign folder. Leaves: a held LOCK file whose mtime is a heartbeat, or a refusal (exit
 73) naming the holder. A lock whose process is gone, or that stayed silent on another machine, is
 taken over. It needs neither `flock` (many network file systems have none, or one that other
-machines do not see) nor clocks that agree: put-if-absent decides who is first, and ages are
+machines do not see) nor clocks that agree: put-if-absent decides which is first, and ages are
 differences between times of one file server. It does not know what is written.
 """
 
@@ -46,7 +46,7 @@ class Verdict(StrEnum):
     SILENT = "silent"
     """Of another machine or container, without a heartbeat for more than `SILENT_S`."""
     UNREADABLE = "unreadable"
-    """The file says nothing about who wrote it."""
+    """The file does not name the process that wrote it."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Hold:
         except FileNotFoundError:
             return True
         except OSError:
-            return False  # the file server is away: nobody can say
+            return False  # the file server is away: it is not known
 
     def release(self) -> None:
         """End the heartbeat and remove the lock, if it still is ours."""

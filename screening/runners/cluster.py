@@ -83,11 +83,11 @@ class SharedPace:
         return float(self._call("wait"))
 
     def good(self) -> None:
-        """Tell that an attempt was answered."""
+        """Note that an attempt was answered."""
         self._call("good")
 
     def bad(self, pause_s: float) -> None:
-        """Tell that an attempt failed; the server asked for this pause in s (0 if it did not)."""
+        """Note that an attempt failed; the server asked for this pause in s (0 if it did not)."""
         self._call("bad", pause_s)
 
     def slow_down(self, interval_s: float) -> None:
@@ -188,7 +188,7 @@ class ClusterRunner:
         with ExitStack() as stack:
             stack.callback(pulls.close)
             stack.callback(workers.close)
-            stack.enter_context(redirect_stdout(sys.stderr))  # Ray tells deaths on standard output, which is for data
+            stack.enter_context(redirect_stdout(sys.stderr))  # Ray prints deaths to standard output, which is for data
             while True:
                 stop = stopped()
                 if not stop:
@@ -223,7 +223,7 @@ class _Cluster:
         threads |= {name: str(settings.threads) for name in ("NUMBA_NUM_THREADS", "POLARS_MAX_THREADS")}
         self._cpus: dict[str, float] = {}  # node -> its CPUs, when they were last asked for
         asked = {"num_cpus": settings.cpus, "num_gpus": settings.gpus, "scheduling_strategy": "SPREAD"}
-        environment = {"env_vars": threads}  # anybody on the cluster can read it: no secrets
+        environment = {"env_vars": threads}  # every user of the cluster can read it: no secrets
         self._workers = ray.remote(runtime_env=environment, **asked, **once)(WorkerActor)
         self._sources = ray.remote(num_cpus=0, concurrency_groups={"watch": 1}, **once)(SourceActor)
 

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 IDLE_S = 60.0
 """How long a worker above the least number may have nothing to do."""
 STARTS = 20
-"""Workers in a row that may die before they are ready while nobody works; more is no accident."""
+"""Workers in a row that may die before they are ready while none works; more is no accident."""
 LOSSES = 3
 """Nodes that may be lost under one try before the try itself is suspected of ending them."""
 
@@ -76,7 +76,7 @@ class _Member:
 
     worker: Any
     since: float
-    """When it was asked for, began its task, or became idle."""
+    """When it was asked for, began its unit, or became idle."""
     node: str
     """Where it is, or is meant to be; empty if that is not known."""
 
@@ -87,10 +87,10 @@ class Workers:
     def __init__(self, cluster: Cluster, settings: Ray, stall_s: float) -> None:
         self._cluster, self._settings, self._stall_s = cluster, settings, stall_s
         self.starting: dict[Any, _Member] = {}
-        """Sign of life on the way -> who gives it."""
+        """Call of `ready` -> the worker that answers it."""
         self._idle: list[_Member] = []
         self.working: dict[Any, tuple[_Member, Try]] = {}
-        """Result on the way -> who makes it of what."""
+        """Call of `do` -> the worker that answers it, and what it works on."""
         self.urgent: deque[Try] = deque()
         """What was tried before and comes first."""
         self._most = 0

@@ -46,7 +46,7 @@ class Pulls:
     ) -> None:
         self._cluster, self._jobs, self._stopped, self._stall_s = cluster, jobs, stopped, stall_s
         self.pulling: dict[Any, _Pull] = {}
-        """Step on the way -> who takes it."""
+        """Call of `next` -> the process that answers it."""
         for group in pull.hosts(jobs()):
             self._start(group, deaths=0)
 
