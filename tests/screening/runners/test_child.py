@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -16,14 +16,9 @@ import pyarrow as pa
 import pytest
 
 from assay.screening.runners.child import ChildProcess, Loaded
+from tests.screening.runners.deadly import rows_of
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-def rows_of(marks: Sequence[str]) -> pa.Table:
-    """One row per mark."""
-    ids = [f"t/{k}" for k in range(len(marks))]
-    return pa.table({"id": pa.array(ids, pa.string()), "mark": pa.array(marks, pa.string())})
 
 
 def process_of(table: pa.Table) -> pa.Table:
@@ -138,7 +133,8 @@ def test_signals_to_the_group_do_not_kill_the_child(tmp_path: Path) -> None:
 import os, signal, sys, threading, time
 sys.path[:0] = [{str(ROOT)!r}]
 from assay.screening.runners.child import ChildProcess
-from tests.screening.runners.test_child import pause, rows_of
+from tests.screening.runners.test_child import pause
+from tests.screening.runners.deadly import rows_of
 if __name__ == "__main__":
     got = []
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -164,7 +160,8 @@ def test_the_child_ends_with_its_parent_whatever_ends_that(tmp_path: Path) -> No
 import sys
 sys.path[:0] = [{str(ROOT)!r}]
 from assay.screening.runners.child import ChildProcess
-from tests.screening.runners.test_child import hang, process_of, rows_of
+from tests.screening.runners.test_child import hang, process_of
+from tests.screening.runners.deadly import rows_of
 if __name__ == "__main__":
     child = ChildProcess(process_of)
     print(child(rows_of([""]))["pid"][0].as_py(), flush=True)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import pickle
-import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pyarrow as pa
 import pytest
@@ -23,26 +21,7 @@ from assay.screening.runners.worker import Part
 from assay.screening.settings.exits import Exit, Failure
 from assay.sources.identity import LABELS
 from assay.sources.quarantine import Quarantined, Reason, Stage
-
-
-def rows_of(marks: Sequence[str]) -> pa.Table:
-    """One row per mark."""
-    ids = [f"t/{k}" for k in range(len(marks))]
-    return pa.table({"id": pa.array(ids, pa.string()), "mark": pa.array(marks, pa.string())})
-
-
-def deadly(table: pa.Table) -> pa.Table:
-    """Dies as the marks say; two rows marked `pair` are too much memory for one process."""
-    marks = table["mark"].to_pylist()
-    if "exit" in marks:
-        os._exit(1)
-    if "segv" in marks:
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if "kill" in marks or marks.count("pair") > 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    if "defect" in marks:
-        raise ValueError(f"defect among {len(marks)} rows")
-    return table.append_column("rows_in_batch", pa.array([len(marks)] * len(marks), pa.int64()))
+from tests.screening.runners.deadly import deadly, rows_of
 
 
 def as_part(table: pa.Table) -> Part:
@@ -113,8 +92,7 @@ def test_all_rows_guilty_leaves_an_empty_result() -> None:
 
 def test_parts_are_merged_in_row_order() -> None:
     table = rows_of(["pair", "refused", "pair", "refused"])
-    with ChildProcess(as_part) as child:
-        part, guilty = answer(rescue(table, Score().merge), child)
+    part, guilty = answer(rescue(table, Score().merge), lambda rows: None if simulated(rows) is None else as_part(rows))
     assert guilty == []
     assert part.table["id"].to_pylist() == ["t/0", "t/2"]
     assert [row.id for row in part.quarantined] == ["t/1", "t/3"]
