@@ -201,7 +201,7 @@ def silent_once(mark: str) -> Do:
 
 
 def test_a_silent_worker_is_ended_and_its_unit_done_by_another(ray_cluster: Any, tmp_path: Path) -> None:
-    runner = ClusterRunner(partial(silent_once, str(tmp_path / "mark")), Ray(workers=1), stall_s=6)
+    runner = ClusterRunner(partial(silent_once, str(tmp_path / "mark")), Ray(workers=1), stall_s=15)
     assert finish(runner, units_of(ids("a")))["0"].equals(ids("a"))
 
 
