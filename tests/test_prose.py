@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import tomllib
 from pathlib import Path
@@ -80,6 +81,16 @@ def test_paths_of_the_repository_exist(path: Path) -> None:
             tree, slash, _ = word.partition("/")
             if slash and tree in TREES and not MADE_ON_THE_WAY.search(word):
                 assert (ROOT / word).exists(), f"{name(path)} names {word}"
+
+
+@pytest.mark.parametrize("path", PROSE, ids=name)
+def test_names_of_the_package_exist(path: Path) -> None:
+    for dotted in sorted(set(re.findall(r"`(assay(?:\.\w+)+)", without_code(path.read_text())))):
+        found: Any = importlib.import_module("assay")
+        for place, part in enumerate(dotted.split(".")[1:], 2):
+            if not hasattr(found, part):
+                importlib.import_module(".".join(dotted.split(".")[:place]))
+            found = getattr(found, part)
 
 
 @pytest.mark.parametrize("path", [path for path in GUIDES if path.name != "CONTRIBUTING.md"], ids=name)

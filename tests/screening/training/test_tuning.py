@@ -19,8 +19,9 @@ import polars as pl
 import pytest
 import yaml
 
+from assay.screening.settings import bundled
 from assay.screening.settings.exits import Exit, Failure
-from assay.screening.training import progress, recipes, search, study, trials, tuning
+from assay.screening.training import design, progress, recipes, search, trials, tuning
 
 ROOT = Path(__file__).resolve().parents[3]
 MEMBER: dict[str, Any] = {"network": "cgcnn", "sizes": {"hidden": 8, "layers": 1, "bins": 8}}
@@ -478,9 +479,9 @@ def test_every_example_of_the_documentation_is_a_recipe_or_a_part_of_one_or_a_se
             recipe.write_text(recipes.dump(RECIPE))
             search.read(_written(tmp_path / "tune.yaml", content | {"recipe": str(recipe)})).load()
         elif "rows" in content:
-            wanted = study.load(_written(tmp_path / "study.yaml", content))
+            wanted = design.load(_written(tmp_path / "study.yaml", content))
             base = recipes.read(ROOT / "configs" / wanted.recipe)
-            assert all(study.cell(wanted, base, *cell, tmp_path) for cell in study.trained(wanted))
+            assert all(design.cell(wanted, base, *cell, tmp_path) for cell in design.trained(wanted))
         else:
             wholes += "tasks" in content
             recipes.check(content if "tasks" in content else RECIPE | content, "docs/training.md")
@@ -495,7 +496,7 @@ def _written(path: Path, content: dict[str, Any]) -> Path:
 
 def test_the_search_of_the_repository_fits_a_recipe(tmp_path: Path) -> None:
     config = yaml.safe_load((ROOT / "configs" / "tune-tc.yaml").read_text())
-    assert (ROOT / config["recipe"]).is_file()
+    assert bundled.recipe(config["recipe"]).is_file()
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(recipes.dump(RECIPE))
     found = search.read(ROOT / "configs" / "tune-tc.yaml", [f"recipe={recipe}"]).load()
