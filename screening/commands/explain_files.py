@@ -11,9 +11,8 @@ from typing import Annotated
 
 import typer
 
-from assay.screening import python
 from assay.screening.commands.arguments import Files, MaxBad, Model
-from assay.screening.prediction import describe, explain as explanation
+from assay.screening.prediction import describe, explain as explanation, inputs
 
 
 def explain(
@@ -27,8 +26,8 @@ def explain(
 
     The pictures show where vision networks look.
     """
-    ensemble = python.load(model)
-    found = python.predict(files, ensemble)
+    ensemble = inputs.load(model)
+    found = inputs.predict(files, ensemble)
     for one in explanation.write(found, ensemble, output, name):
         typer.echo("\n".join(one.lines))
         for note in one.notes:

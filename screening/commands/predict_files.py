@@ -11,9 +11,8 @@ from typing import Annotated
 
 import typer
 
-from assay.screening import python
 from assay.screening.commands.arguments import Files, MaxBad, Model
-from assay.screening.prediction import describe
+from assay.screening.prediction import describe, inputs
 from assay.sources import table
 
 
@@ -27,8 +26,8 @@ def predict(
 
     A crystal that is disordered, or unlike the training crystals, is marked.
     """
-    ensemble = python.load(model)
-    found = python.predict(files, ensemble)
+    ensemble = inputs.load(model)
+    found = inputs.predict(files, ensemble)
     shown = describe.lines(found, ensemble, most=None if output is None else 20)
     typer.echo("\n".join(shown))
     if output is not None:
