@@ -27,6 +27,7 @@ from assay.featurize.pictures.cameras import cameras
 from assay.featurize.readable import too_heavy
 from assay.sources.crystals import Crystals, gather_ranges
 from assay.sources.elements import SYMBOLS
+from assay.sources.files import convert
 
 EDGE = 1e-3
 """Atoms this far outside the block, in fractions of its cell, are drawn: those on its faces are on
@@ -310,8 +311,6 @@ def _within_radii(
 
 def _near(crystals: Crystals, frame: _Frame) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Near neighbours by CrystalNN, in both directions; laid out as by `_within_radii`."""
-    from assay.sources.files import convert
-
     cell, frac, sites = frame
     source, target, image = convert.near_neighbours(crystals, cell, frac, sites)
     there = np.column_stack([source, target, image])

@@ -33,11 +33,11 @@ from assay.models.ensemble.reading import Reading, graph_members, readings
 from assay.models.networks.batch import Batch, Images
 from assay.models.networks.inputs import PictureInputs, Seeds
 from assay.models.networks.layers import Network
+from assay.sources.crystals import Crystals
 
 if TYPE_CHECKING:
     from assay.featurize.pictures.augment import Augment
     from assay.models.ensemble.checkpoint import Checkpoint
-    from assay.sources.crystals import Crystals
 
 EDGES_PER_BATCH = 2**18
 TRIPLETS_PER_BATCH = 2**21
@@ -261,8 +261,6 @@ def _in_order(cost: NDArray[np.int64], limit: int) -> Iterator[NDArray[np.int64]
 
 def _two_salts() -> Crystals:
     """Rock salt in two cells: the smallest batch in which no size is 1."""
-    from assay.sources.crystals import Crystals
-
     small = np.array([[0, 0, 0], [0.5, 0.5, 0.5]])
     large = np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0.5, 0.5], [0, 0, 0.5]])
     return Crystals(

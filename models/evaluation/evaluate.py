@@ -30,6 +30,7 @@ from assay.models.evaluation import (
 )
 from assay.models.evaluation.assessment import OURS, Truth
 from assay.models.evaluation.heldout import HeldOut
+from assay.sources import crystals as batches
 
 if TYPE_CHECKING:
     from assay.sources.datasets import Dataset
@@ -157,8 +158,6 @@ def _rows(predicted: PropertyPrediction, rows: NDArray[np.bool_]) -> PropertyPre
 
 def _baselines(held: HeldOut, data: Dataset, workers: int) -> dict[str, NDArray[np.float64]]:
     """Trained on what the members learned from; none where that is not known."""
-    from assay.sources import crystals as batches
-
     learned = held.trained
     if learned is None:
         return {}

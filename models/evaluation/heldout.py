@@ -60,7 +60,7 @@ def find(loaded: Ensemble, dataset: str | None, part: str) -> HeldOut:
         ValueError: for an unknown part or dataset, another unit, or a data file that is not the one
             trained on.
     """
-    from assay.sources import datasets
+    from assay.sources import datasets  # which needs pyarrow
 
     if part not in get_args(Part):
         raise ValueError(f"part is {part!r}, expected one of {', '.join(get_args(Part))}")
@@ -89,7 +89,7 @@ def find(loaded: Ensemble, dataset: str | None, part: str) -> HeldOut:
 
 def learned_from(loaded: Ensemble, name: str) -> Dataset | None:
     """The crystals some member learned a property from; None where that is not recorded."""
-    from assay.sources import datasets
+    from assay.sources import datasets  # which needs pyarrow
 
     for dataset, learned in recorded_tasks(loaded).items():
         if learned == name:
@@ -115,7 +115,7 @@ def recorded_sha256(loaded: Ensemble, name: str) -> str:
 
 def overlap(chosen: Dataset, trained: Dataset | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """(n,) rows of `chosen` with a trained id, and (n,) rows with a trained composition."""
-    from assay.sources import datasets
+    from assay.sources import datasets  # which needs pyarrow
 
     if trained is None or not len(trained.target):
         nowhere = np.zeros(len(chosen.target), bool)

@@ -22,6 +22,7 @@ from assay.models.networks.inputs import Inputs
 from assay.models.networks.kinds import Spec
 from assay.models.training.recipe import Recipe, Task
 from assay.models.training.train import Material
+from assay.sources import crystals as batches
 
 if TYPE_CHECKING:
     from assay.sources.crystals import Crystals
@@ -87,7 +88,7 @@ def inputs(crystals: Crystals, spec: Spec, tolerance: float) -> Inputs:
 
 @lru_cache(maxsize=1)
 def _load(tasks: tuple[Task, ...], spec: GraphSpec, limit: int | None) -> Prepared:
-    from assay.sources import crystals as batches, datasets
+    from assay.sources import datasets  # which needs pyarrow
 
     loaded = []
     for task in tasks:
