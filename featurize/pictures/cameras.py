@@ -1,6 +1,6 @@
 """The cameras of a crystal: along its axes, and in random directions.
 
-Enters: a cell and the number of views. Leaves: rotations. This module does not know atoms or pixels.
+Enters: a cell and a `ViewSpec`. Leaves: rotations. This module does not know atoms or pixels.
 """
 
 from __future__ import annotations
