@@ -26,7 +26,7 @@ from assay.screening.runners import worker
 from assay.screening.runners.local import LocalRunner
 from assay.screening.runners.score import Score
 from assay.screening.settings import config
-from assay.screening.settings.exits import Exit, Failure
+from assay.screening.settings.exits import Exit, Failure, explain
 from assay.sources import table
 from assay.sources.crystals import Crystals
 from assay.sources.quarantine import Quarantined, Reason, Stage
@@ -339,10 +339,12 @@ def test_a_tier_must_predict_what_ranks_and_be_another_ensemble(
     for tier, reason in reasons.items():
         chain = {"tiers": [{"model": str(tier), "keep": 9}]}
         path = write_config(place, folders["full"], cascade=chain, output=str(place / "wrong"))
-        with pytest.raises(Failure) as caught:
+        with pytest.raises((Failure, FileNotFoundError)) as caught:
             plan.make(config.load(path))
         assert reason in str(caught.value)
-        assert caught.value.code is Exit.CONFIG
+        failure = explain(caught.value)
+        assert failure is not None
+        assert failure.code is Exit.CONFIG
 
 
 # What a defect of the program would leave.
