@@ -1,5 +1,5 @@
-"""The fourth room: campaigns. Crystals and trained ensembles enter, a ranked table with a report leaves.
+"""The fourth room: campaigns.
 
-Knows config, plan, workers, ledger, ranking, report and command line. It does not know how an angle
-or an attention head is computed.
+Enters: configs, crystals and trained ensembles. Leaves: campaign folders with a ranked table and a
+report. This room does not know how an angle or an attention head is computed.
 """

@@ -13,7 +13,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 
 from assay.models.ensemble import zoo
@@ -23,6 +22,8 @@ from assay.screening.settings.exits import Exit, Failure, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import polars as pl
 
     from assay.models.target import Property
     from assay.sources.crystals import Crystals
@@ -58,6 +59,8 @@ class Predictions:
 
     def to_polars(self) -> pl.DataFrame:
         """`table`, for polars."""
+        import polars as pl  # 0.2 s that printing a prediction need not wait for
+
         frame = pl.from_arrow(self.table)
         assert isinstance(frame, pl.DataFrame)
         return frame

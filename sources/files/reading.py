@@ -17,9 +17,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -165,15 +163,6 @@ def _text(path: Path) -> str:
 # Formats that hand their crystals to an assembler one by one.
 
 
-@cache
-def _pymatgen() -> SimpleNamespace:
-    """The parsers of pymatgen, imported on first use."""
-    from pymatgen.io.cif import CifParser
-    from pymatgen.io.vasp.inputs import BadPoscarWarning, Poscar
-
-    return SimpleNamespace(CifParser=CifParser, BadPoscarWarning=BadPoscarWarning, Poscar=Poscar)
-
-
 def _add_cif(assembler: Assembler, path: Path, label: str) -> None:
     number = 0
     try:
@@ -196,11 +185,12 @@ def _cif_blocks(text: str) -> list[str]:
 
 
 def _add_cif_block(assembler: Assembler, block: str, id: str, origin: str) -> None:
-    pymatgen = _pymatgen()
+    from pymatgen.io.cif import CifParser  # not with the parser of POSCAR, which takes twice as long to import
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            parser = pymatgen.CifParser.from_str(block, occupancy_tolerance=CROWDED, site_tolerance=SITE_TOLERANCE)
+            parser = CifParser.from_str(block, occupancy_tolerance=CROWDED, site_tolerance=SITE_TOLERANCE)
             refusal = _unusable_species(parser.as_dict())
             if refusal:
                 assembler.refuse(id, origin, *refusal)
@@ -274,13 +264,14 @@ def _amounts(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
 
 
 def _add_poscar(assembler: Assembler, path: Path, label: str) -> None:
-    pymatgen = _pymatgen()
+    from pymatgen.io.vasp.inputs import BadPoscarWarning, Poscar
+
     id, origin = f"file/{label}", str(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            warnings.simplefilter("error", pymatgen.BadPoscarWarning)  # a guess at the elements is no reading
-            poscar = pymatgen.Poscar.from_str(_text(path))
+            warnings.simplefilter("error", BadPoscarWarning)  # a guess at the elements is no reading
+            poscar = Poscar.from_str(_text(path))
         add_pymatgen(assembler, poscar.structure, id, origin)
     except Exception as error:  # noqa: BLE001 - as for CIF: one crystal, any exception type
         assembler.refuse(id, origin, Reason.UNREADABLE, _described(error))

@@ -246,7 +246,7 @@ def test_near_neighbours_are_bonded_whoever_names_them(monkeypatch: pytest.Monke
 
 
 def test_bonds_of_0_draws_none_by_any_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pymatgen.core.lattice", None)
+    monkeypatch.setitem(sys.modules, "pymatgen.core", None)
     assert len(scene.build(SALT, ViewSpec(bonds=0.0, bonding="crystal-nn")).owner) == 0
     assert len(scene.build(SALT, ViewSpec()).owner) > 0
     with pytest.raises(ImportError, match=r"pip install 'assay\[structures\]'"):
