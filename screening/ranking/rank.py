@@ -33,14 +33,16 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Measured:
-    """Scored rows as a rule sees them; every array is (n,)."""
+    """Scored rows as a rule sees them."""
 
     ids: NDArray[np.str_]
+    """(n,) ids of the crystals."""
     std: NDArray[np.float64]
+    """(n,) standard deviations, in the unit of the property."""
     scores: NDArray[np.float64]
-    """NaN where the score, the mean or the std is not finite."""
+    """(n,) scores; NaN where the score, the mean or the std is not finite."""
     added: dict[str, NDArray[np.float64]]
-    """Columns that the rule adds."""
+    """Columns that the rule adds, each (n,)."""
 
 
 def rank(scored: pa.Table, rule: Rule, units: Mapping[str, str]) -> Ranked:

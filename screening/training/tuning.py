@@ -49,7 +49,7 @@ def ray_pool(address: str | None = None, workers: int | None = None, gpus: float
     """
 
     def pool(function: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> None:
-        with _connected(address, workers) as ray:
+        with connected(address, workers) as ray:
             _require(ray, gpus)
             folders = {argument.absolute() for call in calls for argument in call if isinstance(argument, Path)}
             with _marked(sorted(folders)) as marks:
@@ -151,7 +151,7 @@ def _absolute(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 @contextmanager
-def _connected(address: str | None, workers: int | None) -> Iterator[Any]:
+def connected(address: str | None, workers: int | None) -> Iterator[Any]:
     """Ray, for the length of a block."""
     address = address or os.environ.get("RAY_ADDRESS")
     ray = cluster.import_ray(local=address is None)
@@ -203,7 +203,7 @@ def tune(
     open_trials = [k for k in range(search.config.trials) if trials.trial(search, output, k).ended == "unfinished"]
     crashed = ""
     if open_trials:
-        with _connected(address, workers) as ray, _marked([output]) as marks:
+        with connected(address, workers) as ray, _marked([output]) as marks:
             _require(ray, gpus)
             crashed = _tune(search, output, open_trials, Place.here(marks), workers, gpus)
     found = trials.write(search, output)

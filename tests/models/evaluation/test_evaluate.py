@@ -86,7 +86,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         return {"extra trees": np.full(len(test), np.median(target[train]))}
 
     monkeypatch.setattr(evaluate.baselines, "predict", median)
-    monkeypatch.setattr(evaluate.evaluation_figures, "draw", lambda *_: [])
+    monkeypatch.setattr(evaluate.figures, "draw", lambda *_: [])
 
 
 def test_the_test_rows_are_those_of_the_split_file(place: Path, dataset: str, folder: Path, found: Any) -> None:

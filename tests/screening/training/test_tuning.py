@@ -249,7 +249,7 @@ def test_a_search_on_ray_gives_tables_and_a_recipe_and_is_not_done_twice(
     assert not list(folder.glob(".seen-*"))
     assert "next: assay train" in trials.lines(small, folder, found)[-1]
 
-    monkeypatch.setattr(tuning, "_connected", lambda *_: pytest.fail("trials that ended must not run again"))
+    monkeypatch.setattr(tuning, "connected", lambda *_: pytest.fail("trials that ended must not run again"))
     assert tuning.tune(small, folder, workers=2) == found
 
 
