@@ -69,11 +69,13 @@ import os, subprocess, sys, time
 sleep = [sys.executable, "-c", {SLEEPER!r}]
 subprocess.Popen(sleep)
 subprocess.Popen(sleep, start_new_session=True, env={{}})  # known by its parent alone
-if os.fork() == 0:
+parent = os.fork()
+if parent == 0:
     os.setsid()
     subprocess.Popen(sleep)  # an orphan in another session, known by its mark alone
-    open("ready", "w").close()
     os._exit(0)
+os.waitpid(parent, 0)
+open("ready", "w").close()
 time.sleep(600)
 """
 
