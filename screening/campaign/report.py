@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
@@ -33,6 +32,8 @@ BINS = 40
 
 def render(summary: Summary, top: Sequence[Mapping[str, Any]], bad: Sequence[Quarantined], ranked: Ranked) -> str:
     """The report as HTML."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # the first prediction need not wait for it
+
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -24,9 +24,8 @@ from assay.screening.settings.section import Count
 from assay.sources import table
 from assay.sources.databases import providers
 from assay.sources.databases.pace import Pace
-from assay.sources.databases.paging import CursorExpired, Page, Resume
+from assay.sources.databases.paging import CursorExpired, Page, Resume, Shard
 from assay.sources.databases.providers import Provider
-from assay.sources.databases.shards import Shard
 
 log = logging.getLogger(__name__)
 MAX_WALKS = 3

@@ -13,8 +13,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from assay.sources.databases.paging import Resume
-from assay.sources.databases.shards import Shard
+from assay.sources.databases.paging import Resume, Shard
 from assay.sources.quarantine import Quarantined
 
 

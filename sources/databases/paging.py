@@ -42,6 +42,17 @@ class CursorExpired(SourceRefused):
 
 
 @dataclass(frozen=True)
+class Shard:
+    """A disjoint part of a source, to be pulled as a query of its own."""
+
+    filter: str
+    """The query in the language of the source (OPTIMADE filter, AFLUX matchbook); it excludes the
+    entries of every other shard."""
+    expected: int | None
+    """Entries the server announced for it; None where it does not count."""
+
+
+@dataclass(frozen=True)
 class Page:
     """One reply of a server: each entry is either in `crystals` or in `quarantined`."""
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from assay.sources.databases.client import Client, SourceDown, SourceRefused
 from assay.sources.databases.filters.grammar import check_dialect, validate_filter
 from assay.sources.databases.optimade_query import Query, announced
+from assay.sources.databases.paging import Shard
 from assay.sources.databases.providers import Provider
 
 log = logging.getLogger(__name__)
@@ -34,17 +35,6 @@ COMMON = re.findall(
 """Elements that shards are cut by, roughly from the most common in the databases down."""
 _ELEMENTS, _SITES, _CHAIN = range(3)  # ways of cutting, in the order they are tried
 _WHOLE = _CHAIN + len(COMMON)
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A disjoint part of a source, to be pulled as a query of its own."""
-
-    filter: str
-    """The query in the language of the source (OPTIMADE filter, AFLUX matchbook); it excludes the
-    entries of every other shard."""
-    expected: int | None
-    """Entries the server announced for it; None where it does not count."""
 
 
 def split(client: Client, query: Query, provider: Provider, most: int = 4000) -> list[Shard]:

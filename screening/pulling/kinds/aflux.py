@@ -14,8 +14,8 @@ from typing import Literal
 from assay.screening.pulling.database import DatabaseSource, Reader, at
 from assay.sources.databases import aflux, providers
 from assay.sources.databases.pace import Pace
+from assay.sources.databases.paging import Shard
 from assay.sources.databases.providers import Provider
-from assay.sources.databases.shards import Shard
 
 
 class AfluxSource(DatabaseSource):

@@ -18,8 +18,8 @@ from assay.screening.settings.secrets import Secret
 from assay.sources.databases import materials_project, providers
 from assay.sources.databases.mp_query import MPQuery
 from assay.sources.databases.pace import Pace
+from assay.sources.databases.paging import Shard
 from assay.sources.databases.providers import Provider
-from assay.sources.databases.shards import Shard
 
 
 class MaterialsProjectSource(DatabaseSource):

@@ -22,7 +22,7 @@ from assay.screening.settings.config import Campaign, Filters
 from assay.screening.settings.exits import Exit, Failure
 from assay.sources import table
 from assay.sources.crystals import Crystals
-from assay.sources.databases.shards import Shard
+from assay.sources.databases.paging import Shard
 from assay.sources.quarantine import Quarantined, Reason, Stage
 
 ELEMENTS = [5, 8, 26, 41]

@@ -12,8 +12,9 @@ from assay.sources.databases.client import Client, SourceDown
 from assay.sources.databases.filters.checker import Checker
 from assay.sources.databases.filters.grammar import validate_filter
 from assay.sources.databases.optimade import Query, announced, pages
+from assay.sources.databases.paging import Shard
 from assay.sources.databases.providers import PROVIDERS, Provider, resolve
-from assay.sources.databases.shards import Shard, split
+from assay.sources.databases.shards import split
 from tests.servers import Entry, FaultServer, entries_from_crystals, materials_project, reference_server
 
 N = 1000
