@@ -138,7 +138,7 @@ def cost(data: Path, n: int, repeat: int) -> Rates:
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
     from assay.sources import identity
-    from assay.sources.files import convert
+    from assay.sources.formats import convert
     from tests import crystal_copies
 
     batch = _spread(_pack(data, "mp/mp_labelled_le40"), n)
@@ -173,7 +173,7 @@ def search(mp: Crystals, families: int, repeat: int) -> Rates:
     import numpy as np
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
-    from assay.sources.files import convert
+    from assay.sources.formats import convert
 
     batch, _ = _families(mp, families)
     formula = batch.formulas()

@@ -62,7 +62,7 @@ def images(data: Path, n: int, size: int, repeat: int) -> Rates:
 def crystals(data: Path, n: int, size: int, repeat: int) -> Rates:
     """All a vision network gets of one crystal: three blocks, six views each, bonds and all."""
     from assay.featurize.pictures import raster, scene
-    from assay.sources.files.convert import from_ase
+    from assay.sources.formats.convert import from_ase
 
     atoms = forty(data, n)
     batch = from_ase(atoms, [f"mp/{k}" for k in range(len(atoms))])
@@ -101,7 +101,7 @@ def told(title: str, rates: Rates) -> Rates:
 def forty(data: Path, n: int) -> list[Any]:
     """Materials Project cells of 40 atoms, as ASE has them."""
     from assay.sources import table
-    from assay.sources.files.convert import to_ase
+    from assay.sources.formats.convert import to_ase
 
     stored = table.read(data / "mp" / "mp_labelled_le40.parquet")
     batch, _ = table.from_table(stored, "mp")
@@ -147,9 +147,9 @@ def figure(path: Path) -> None:
     from matplotlib import pyplot as plt
 
     from assay.featurize.pictures import raster, scene
-    from assay.sources.files import reading
+    from assay.sources import files
 
-    one, _ = reading.read(ROOT / "tests/data/La1.85Sr0.15CuO4.cif")
+    one, _ = files.read(ROOT / "tests/data/La1.85Sr0.15CuO4.cif")
     made = {
         name: scene.ViewSpec(encoding=name, supercells=((2, 2, 1),), random=1, bonds=0.0 if name == "elements" else 1.2)
         for name in ("elements", "physics", "electronic", "deep")

@@ -25,7 +25,7 @@ from assay.screening.settings import bundled, yamlfile
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure
 from assay.sources.crystals import Crystals
-from assay.sources.files.convert import to_ase, to_pymatgen
+from assay.sources.formats.convert import to_ase, to_pymatgen
 
 __all__ = [
     "Crystals",

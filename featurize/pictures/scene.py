@@ -27,7 +27,7 @@ from assay.featurize.pictures.cameras import cameras
 from assay.featurize.readable import too_heavy
 from assay.sources.crystals import Crystals, gather_ranges
 from assay.sources.elements import SYMBOLS
-from assay.sources.files import convert
+from assay.sources.formats import convert
 
 EDGE = 1e-3
 """Atoms this far outside the block, in fractions of its cell, are drawn: those on its faces are on

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.prediction import predict as prediction
 from assay.screening.prediction.predict import Predictions
+from assay.sources import files
 from assay.sources.assemble import Assembler
 from assay.sources.crystals import Crystals
-from assay.sources.files import convert, reading
+from assay.sources.formats import convert
 from assay.sources.quarantine import Quarantined
 from assay.sources.sift import MAX_SITES
 
@@ -36,7 +37,7 @@ def read(paths: str | Path | Iterable[str | Path]) -> Crystals:
         FileNotFoundError: when there is no such path.
         ValueError: when a file is of no known kind.
     """
-    crystals, refused = reading.read_many([paths] if isinstance(paths, str | Path) else paths)
+    crystals, refused = files.read_many([paths] if isinstance(paths, str | Path) else paths)
     if refused:
         first = f"{refused[0].id}: {refused[0].reason}: {refused[0].message}"
         warnings.warn(f"{len(refused)} crystals could not be read, for example {first}", stacklevel=2)
@@ -100,7 +101,7 @@ def _crystals(what: Any) -> tuple[Crystals, list[Quarantined]]:
     every = _listed(what)
     sorts = {_sort(one) for one in every}
     if sorts <= {"path"}:
-        return reading.read_many(every)
+        return files.read_many(every)
     if len(sorts) > 1:
         raise TypeError(f"got a mixture of {' and '.join(sorted(sorts))}, expected one sort; predict them apart")
     add = convert.add_pymatgen if sorts == {"pymatgen"} else convert.add_ase

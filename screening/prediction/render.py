@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from assay.featurize.pictures import colours, raster, scene
 from assay.featurize.pictures.scene import ViewSpec
 from assay.screening.settings import yamlfile
-from assay.sources.files import reading
+from assay.sources import files
 from assay.sources.quarantine import Quarantined, Reason, Stage
 
 
@@ -47,7 +47,7 @@ def spec(overrides: Sequence[str]) -> ViewSpec:
 
 def write(paths: Sequence[Path], output: Path, spec: ViewSpec) -> Drawn:
     """Draw every crystal in some files; a picture is named after crystal, block and number."""
-    crystals, refused = reading.read_many(paths)
+    crystals, refused = files.read_many(paths)
     output.mkdir(parents=True, exist_ok=True)
     drawn: list[Path] = []
     for row in range(len(crystals)):

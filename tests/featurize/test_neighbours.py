@@ -11,7 +11,7 @@ import pytest
 from assay.featurize import neighbours
 from assay.featurize.graphs import Graphs, GraphSpec, build, join
 from assay.sources.crystals import concat
-from assay.sources.files import convert
+from assay.sources.formats import convert
 from tests.featurize.cells import crystal, random_rotation
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from assay.featurize import standard
 from assay.featurize.graphs import build
 from assay.featurize.quotient import quotient
 from assay.models.ensemble.ensemble import Ensemble
+from assay.sources import files
 from assay.sources.crystals import Crystals, concat, empty, wrap
-from assay.sources.files import reading
 from tests.crystal_copies import in_cell
 from tests.featurize.cells import crystal
 from tests.featurize.test_quotient import BY_HAND, NEAREST, classes
@@ -60,7 +60,7 @@ def test_a_supercell_becomes_primitive_and_predicts_the_same(zoo: Path, crystals
 
 
 def test_shared_and_vacant_sites_keep_their_species() -> None:
-    doped, refused = reading.read_many([DATA / "La1.85Sr0.15CuO4.cif"])
+    doped, refused = files.read_many([DATA / "La1.85Sr0.15CuO4.cif"])
     assert not refused
     (found,) = (standard.symmetrised(doped, 0.01),)
     assert found.nsites[0] == doped.nsites[0] // 2  # body-centred

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from assay.sources import identity, symmetry
+from assay.sources import files, identity, symmetry
 from assay.sources.crystals import Crystals, concat
 from assay.sources.elements import NUMBERS
-from assay.sources.files import convert, reading
+from assay.sources.formats import convert
 from tests.crystal_batches import batches
 from tests.crystal_copies import copies, in_cell
 
@@ -116,7 +116,7 @@ def test_rocksalt_is_one_crystal_in_every_cell() -> None:
 def test_every_disturbed_copy_of_a_real_crystal_is_found_and_nothing_else_is(seed: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the CIF readers remark on rounding
-        read, _ = reading.read_many([DATA / "La1.85Sr0.15CuO4.cif", DATA / "MgB2.cif", DATA / "Nb3Sn.vasp"])
+        read, _ = files.read_many([DATA / "La1.85Sr0.15CuO4.cif", DATA / "MgB2.cif", DATA / "Nb3Sn.vasp"])
     known = concat([read, ROCKSALT, ZINCBLENDE, WURTZITE, DIAMOND, GRAPHITE, CUAU, ALLOY])
     assert len(known) == 10
     assert search(known, copies(known, seed)) == 2 * list(range(10))

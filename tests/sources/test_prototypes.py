@@ -115,7 +115,7 @@ def test_sizes_against_measured_compounds() -> None:
 def test_the_same_structure_as_the_materials_project_has(name: str, data: Path) -> None:
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
-    from assay.sources.files.convert import to_pymatgen
+    from assay.sources.formats.convert import to_pymatgen
 
     id, elements = IN_MATERIALS_PROJECT[name].split()
     real = _materials_project(data, id)

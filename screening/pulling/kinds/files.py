@@ -1,7 +1,7 @@
 """The kind `files`: crystals in files of the user.
 
 Enters: paths. Leaves: one block after the other, in the order of the paths. This module knows no
-file format (`assay.sources.files.reading`).
+file format (`assay.sources.files`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from pydantic import Field
 
 from assay.screening.pulling.local import LocalSource
 from assay.screening.pulling.source import Provenance
-from assay.sources import durable
+from assay.sources import durable, files
 from assay.sources.crystals import Crystals
-from assay.sources.files import reading
 from assay.sources.quarantine import Quarantined
 
 
@@ -58,4 +57,4 @@ class FileSource(LocalSource):
 
     def read(self) -> Iterator[tuple[Crystals, list[Quarantined]]]:
         """One path after the other."""
-        return (reading.read(Path(path)) for path in self.paths)
+        return (files.read(Path(path)) for path in self.paths)

@@ -14,8 +14,8 @@ from assay.featurize import standard
 from assay.featurize.pictures import raster, scene
 from assay.featurize.pictures.cameras import cameras
 from assay.featurize.pictures.scene import ViewSpec
+from assay.sources import files
 from assay.sources.crystals import Crystals, concat, wrap
-from assay.sources.files import reading
 from tests.crystal_copies import in_cell
 from tests.featurize.cells import crystal, random_cell_change
 
@@ -122,7 +122,7 @@ def test_bonds_by_near_neighbours_do_not_depend_on_the_description(name: str) ->
 
 def known(name: str) -> Crystals:
     if "." in name:
-        return reading.read(DATA / name)[0]
+        return files.read(DATA / name)[0]
     if name == "perovskite":
         return crystal(3.905 * np.eye(3), [[0, 0, 0], [0.5, 0.5, 0.5], *(1 - np.eye(3)) / 2], [38, 22, 8, 8, 8])
     return {"salt": SALT, "quartz": quartz(1), "fcc": crystal(3.61 * np.eye(3), FACES, [29] * 4)}[name]
@@ -226,7 +226,7 @@ def test_bonds_join_neighbours_in_two_halves() -> None:
 
 def test_near_neighbours_are_bonded_whoever_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Na names one Cl, no Cl names any: both halves are drawn, as often as the bond is in the block."""
-    from assay.sources.files import convert
+    from assay.sources.formats import convert
 
     spec = ViewSpec(supercells=((1, 1, 1),), random=0, bonding="crystal-nn")
     whole = scene.build(SALT, spec)

@@ -21,14 +21,14 @@ from assay.models.networks import registry, torchvision_ops
 from assay.models.networks.batch import Batch
 from assay.models.networks.inputs import GraphInputs, PictureInputs
 from assay.models.networks.layers import Network, PropertyHeads
-from assay.sources.files import reading
+from assay.sources import files
 from tests.featurize.cells import crystal
 from tests.featurize.pictures.test_raster import balls
 from tests.featurize.pictures.test_scene import SALT
 
 torchvision_ops.register()
 DATA = Path(__file__).resolve().parents[2] / "data"
-CUPRATE = reading.read_many([DATA / "La1.85Sr0.15CuO4.cif"])[0]
+CUPRATE = files.read_many([DATA / "La1.85Sr0.15CuO4.cif"])[0]
 VIEW = ViewSpec(size=32, supercells=((1, 1, 1),), random=1)
 TINY = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
 

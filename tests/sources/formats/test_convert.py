@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 
 from assay.sources import prototypes
 from assay.sources.crystals import Crystals
-from assay.sources.files import convert
+from assay.sources.formats import convert
 from tests.crystal_batches import batches
 from tests.featurize.cells import crystal
 

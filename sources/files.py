@@ -26,8 +26,8 @@ from assay.sources import table
 from assay.sources.assemble import Assembler, join
 from assay.sources.crystals import Crystals, empty
 from assay.sources.elements import NUMBERS
-from assay.sources.files.convert import add_ase, add_pymatgen
-from assay.sources.files.jsonl import read_jsonl
+from assay.sources.formats.convert import add_ase, add_pymatgen
+from assay.sources.formats.jsonl import read_jsonl
 from assay.sources.quarantine import Quarantined, Reason, Stage
 from assay.sources.sift import CROWDED, MAX_SITES
 from assay.sources.table import RESERVED

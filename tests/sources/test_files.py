@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assay.sources import prototypes, table
-from assay.sources.files import convert, jsonl, reading
+from assay.sources import files, prototypes, table
+from assay.sources.formats import convert, jsonl
 from assay.sources.quarantine import Reason, Stage
 
-HERE = Path(__file__).parents[2] / "data"
+HERE = Path(__file__).parents[1] / "data"
 
 
 def test_the_doped_cuprate_keeps_its_occupancy() -> None:
-    crystals, refused = reading.read(HERE / "La1.85Sr0.15CuO4.cif")
+    crystals, refused = files.read(HERE / "La1.85Sr0.15CuO4.cif")
     assert not refused
     assert crystals.ids.tolist() == ["file/La1.85Sr0.15CuO4.cif"]
     assert crystals.formulas().tolist() == ["CuLa1.85O4Sr0.15"]
@@ -36,7 +36,7 @@ def test_the_doped_cuprate_keeps_its_occupancy() -> None:
 
 
 def test_the_ordered_boride_is_ordered() -> None:
-    crystals, refused = reading.read(HERE / "MgB2.cif")
+    crystals, refused = files.read(HERE / "MgB2.cif")
     assert not refused
     assert crystals.formulas().tolist() == ["B2Mg"]
     assert crystals.is_ordered.tolist() == [True]
@@ -44,14 +44,14 @@ def test_the_ordered_boride_is_ordered() -> None:
 
 
 def test_poscar() -> None:
-    crystals, refused = reading.read(HERE / "Nb3Sn.vasp")
+    crystals, refused = files.read(HERE / "Nb3Sn.vasp")
     assert not refused
     assert crystals.formulas().tolist() == ["Nb3Sn"]
     assert crystals.volume[0] == pytest.approx(5.29**3)
 
 
 def test_extended_xyz_keeps_numbers_and_texts() -> None:
-    crystals, refused = reading.read(HERE / "two_frames.extxyz")
+    crystals, refused = files.read(HERE / "two_frames.extxyz")
     assert not refused
     assert crystals.ids.tolist() == ["file/two_frames.extxyz", "file/two_frames.extxyz#2"]
     assert crystals.formulas().tolist() == ["CNb", "Nb"]
@@ -62,7 +62,7 @@ def test_extended_xyz_keeps_numbers_and_texts() -> None:
 
 @pytest.mark.parametrize("name", ["broken.cif", "unknown_coordinates.cif"])
 def test_an_unreadable_cif_is_one_record_with_one_line(name: str) -> None:
-    crystals, refused = reading.read(HERE / name)
+    crystals, refused = files.read(HERE / name)
     assert len(crystals) == 0
     assert [(record.id, record.reason, record.stage) for record in refused] == [
         (f"file/{name}", Reason.UNREADABLE, Stage.PULL)
@@ -101,7 +101,7 @@ def _cif(*sites: str, a: str = "4.0") -> str:
 )
 def test_a_cif_that_cannot_be_used_says_why(tmp_path: Path, text: str, reason: Reason) -> None:
     (tmp_path / "a.cif").write_text(text)
-    crystals, refused = reading.read(tmp_path / "a.cif")
+    crystals, refused = files.read(tmp_path / "a.cif")
     assert len(crystals) == 0
     assert [record.reason for record in refused] == [reason], refused
 
@@ -110,7 +110,7 @@ def test_every_truncation_of_a_cif_ends_in_the_crystal_or_in_a_record(tmp_path: 
     text = (HERE / "La1.85Sr0.15CuO4.cif").read_text()
     for length in range(0, len(text), 23):
         (tmp_path / "a.cif").write_text(text[:length])
-        crystals, refused = reading.read(tmp_path / "a.cif")
+        crystals, refused = files.read(tmp_path / "a.cif")
         assert len(crystals) + len(refused) == 1, length
         if len(crystals):
             assert crystals.formulas().tolist() == ["CuLa1.85O4Sr0.15"]
@@ -124,7 +124,7 @@ def test_a_cif_of_several_blocks_gives_each_its_own_fate(tmp_path: Path) -> None
         + _cif("Ni1 Ni 0 0 0 1", "O1 O .5 .5 .5 .9").replace("data_test", "data_third")
     )
     (tmp_path / "many.cif").write_text(blocks)
-    crystals, refused = reading.read(tmp_path / "many.cif")
+    crystals, refused = files.read(tmp_path / "many.cif")
     assert crystals.ids.tolist() == ["file/many.cif", "file/many.cif#3"]
     assert crystals.formulas().tolist() == ["Cu", "NiO0.9"]
     assert [record.id for record in refused] == ["file/many.cif#2"]
@@ -132,26 +132,26 @@ def test_a_cif_of_several_blocks_gives_each_its_own_fate(tmp_path: Path) -> None
 
 def test_a_huge_cif_is_not_opened(tmp_path: Path) -> None:
     with open(tmp_path / "huge.cif", "wb") as file:
-        file.truncate(reading.MAX_TEXT_BYTES + 1)
-    _, refused = reading.read(tmp_path / "huge.cif")
+        file.truncate(files.MAX_TEXT_BYTES + 1)
+    _, refused = files.read(tmp_path / "huge.cif")
     assert "at most 10485760 accepted" in refused[0].message
 
 
 def test_a_poscar_without_elements_is_not_guessed(tmp_path: Path) -> None:
     lines = (HERE / "Nb3Sn.vasp").read_text().splitlines()
     (tmp_path / "POSCAR").write_text("\n".join(["?", *lines[1:5], *lines[6:]]))
-    crystals, refused = reading.read(tmp_path / "POSCAR")
+    crystals, refused = files.read(tmp_path / "POSCAR")
     assert len(crystals) == 0
     assert [record.reason for record in refused] == [Reason.UNREADABLE]
 
 
 def test_a_molecule_is_not_periodic_and_a_torn_frame_ends_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.xyz").write_text("1\nwater, less its hydrogen\nO 0 0 0\n")
-    _, refused = reading.read(tmp_path / "a.xyz")
+    _, refused = files.read(tmp_path / "a.xyz")
     assert [record.reason for record in refused] == [Reason.NOT_PERIODIC]
     text = (HERE / "two_frames.extxyz").read_text()
     (tmp_path / "b.extxyz").write_text(text + "5\nLattice=1\nCu 0 0\n")
-    crystals, refused = reading.read(tmp_path / "b.extxyz")
+    crystals, refused = files.read(tmp_path / "b.extxyz")
     assert len(refused) == 1
     assert refused[0].reason is Reason.UNREADABLE
     assert len(crystals) in {0, 2}  # ASE looks for all frames before it gives the first
@@ -165,7 +165,7 @@ def test_a_folder_is_read_whole_in_order_and_each_file_once(tmp_path: Path) -> N
     stored = prototypes.generate(5)
     table.write(table.to_table(stored), tmp_path / "in" / "z.parquet")
     (tmp_path / "in" / "z2.parquet").write_text("damaged")
-    crystals, refused = reading.read(tmp_path / "in")
+    crystals, refused = files.read(tmp_path / "in")
     assert crystals.ids.tolist() == [
         "file/A.cif",
         "file/deep/La1.85Sr0.15CuO4.cif",
@@ -182,7 +182,7 @@ def test_a_folder_is_read_whole_in_order_and_each_file_once(tmp_path: Path) -> N
         "file/deep/unknown_coordinates.cif",
         "file/z2.parquet",
     ]
-    again, _ = reading.read_many([tmp_path / "in", tmp_path / "in" / "A.cif"])
+    again, _ = files.read_many([tmp_path / "in", tmp_path / "in" / "A.cif"])
     assert again == crystals
 
 
@@ -190,19 +190,19 @@ def test_equal_names_in_two_folders_stay_apart(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         shutil.copy(HERE / "MgB2.cif", tmp_path / folder / "x.cif")
-    crystals, _ = reading.read_many([tmp_path / "one" / "x.cif", tmp_path / "two" / "x.cif"])
+    crystals, _ = files.read_many([tmp_path / "one" / "x.cif", tmp_path / "two" / "x.cif"])
     assert crystals.ids.tolist() == ["file/one/x.cif", "file/two/x.cif"]
 
 
 def test_what_was_asked_for_and_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no such file or folder: .*absent\.cif"):
-        reading.read(tmp_path / "absent.cif")
+        files.read(tmp_path / "absent.cif")
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(ValueError, match=r"notes\.txt is of no known kind; known are \.cif"):
-        reading.read(tmp_path / "notes.txt")
+        files.read(tmp_path / "notes.txt")
     (tmp_path / "a.parquet").write_text("hello")
     with pytest.raises(ValueError, match=r"a\.parquet is no intact Parquet file"):
-        reading.read(tmp_path / "a.parquet")
+        files.read(tmp_path / "a.parquet")
 
 
 def _entry(number: int, **changes: Any) -> dict[str, Any]:
@@ -235,7 +235,7 @@ def test_optimade_jsonl_is_streamed_and_bad_lines_cost_themselves(tmp_path: Path
     path = tmp_path / f"lab{ending}"
     content = "\n".join(lines).encode()
     path.write_bytes(gzip.compress(content) if ending.endswith("gz") else content)
-    crystals, refused = reading.read(path)
+    crystals, refused = files.read(path)
     assert crystals.ids.tolist() == [f"lab/{number}" for number in range(1, 2301)]
     reasons = [record.reason for record in refused]
     assert reasons == [Reason.UNREADABLE] * 3 + [Reason.BAD_LATTICE]
@@ -248,13 +248,13 @@ def test_a_torn_or_swollen_gzip_is_told_and_what_came_before_is_kept(
     content = "\n".join(json.dumps(_entry(number)) for number in range(5000)).encode()
     torn = tmp_path / "torn.optimade.jsonl.gz"
     torn.write_bytes(gzip.compress(content)[:-2000])
-    crystals, refused = reading.read(torn)
+    crystals, refused = files.read(torn)
     assert 0 < len(crystals) < 5000
     assert [record.reason for record in refused] == [Reason.UNREADABLE]
     bomb = tmp_path / "bomb.optimade.jsonl.gz"
     bomb.write_bytes(gzip.compress(b"\n" * 3_000_000 + content))
     monkeypatch.setattr(jsonl, "MAX_UNPACKED_BYTES", 2_000_000)
-    crystals, refused = reading.read(bomb)
+    crystals, refused = files.read(bomb)
     assert len(crystals) == 0
     assert "more than 2000000 bytes in total" in refused[0].message
 
@@ -264,7 +264,7 @@ def test_files_written_by_pymatgen_read_back_as_the_crystals_they_were(tmp_path:
     for structure, id in zip(convert.to_pymatgen(crystals), crystals.ids.tolist()):
         structure.to(filename=str(tmp_path / f"{id.replace('/', '_')}.cif"), fmt="cif")
     began = time.perf_counter()
-    back, refused = reading.read(tmp_path)
+    back, refused = files.read(tmp_path)
     assert time.perf_counter() - began < 60
     assert not refused
     found = {id[len("file/") : -len(".cif")]: row for row, id in enumerate(back.ids.tolist())}
