@@ -33,7 +33,7 @@ def stamp() -> str:
     try:
         return f"moyopy {metadata.version('moyopy')}"
     except metadata.PackageNotFoundError:
-        raise ValueError("the symmetry of a crystal is found by moyopy; install assay[structures]") from None
+        raise ValueError("the symmetry of a crystal is found by moyopy: pip install moyopy") from None
 
 
 @cache

@@ -143,7 +143,7 @@ def near_neighbours(
     try:
         pymatgen = _pymatgen()
     except ImportError as error:
-        raise ImportError("CrystalNN needs pymatgen: pip install 'assay[structures]'") from error
+        raise ImportError("CrystalNN needs pymatgen: pip install pymatgen") from error
     main = [_main_element(crystals, site) for site in sites.tolist()]
     if max(main) > HEAVIEST_NEAR:
         raise ValueError(f"atomic number {max(main)}; the radii of CrystalNN end at {HEAVIEST_NEAR}")

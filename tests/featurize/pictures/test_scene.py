@@ -249,7 +249,7 @@ def test_bonds_of_0_draws_none_by_any_rule(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "pymatgen.core", None)
     assert len(scene.build(SALT, ViewSpec(bonds=0.0, bonding="crystal-nn")).owner) == 0
     assert len(scene.build(SALT, ViewSpec()).owner) > 0
-    with pytest.raises(ImportError, match=r"pip install 'assay\[structures\]'"):
+    with pytest.raises(ImportError, match=r"pip install pymatgen"):
         scene.build(SALT, ViewSpec(bonding="crystal-nn"))
 
 
