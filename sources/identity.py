@@ -76,7 +76,8 @@ def stamp() -> str:
         versions = [f"{name} {metadata.version(name)}" for name in ("moyopy", "pymatgen")]
     except metadata.PackageNotFoundError as error:
         raise ValueError(
-            f"finding the same crystal in two sources needs {error.name}: pip install {error.name}, or set identity: false"
+            f"finding the same crystal in two sources needs {error.name}: pip install {error.name}, "
+            "or set identity: false"
         ) from None
     bounds = (COARSE, FINE, LENGTH, DISPLACEMENT, ANGLE, VOLUME, OCCUPANCY, LARGEST_BLOCK)
     return ", ".join([*versions, *map(str, bounds)])
