@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import assay
+from assay.screening import python
 from assay.screening.settings.exits import Exit, Failure
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,6 +49,7 @@ def test_import_is_quick_and_lazy() -> None:
                           env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
     assert done.stdout.strip() == "[]"
     assert all(hasattr(assay, name) for name in assay.__all__)
+    assert assay.__all__ == python.__all__
     with pytest.raises(AttributeError, match="no attribute 'forecast'"):
         _ = assay.forecast  # type: ignore[attr-defined]
 

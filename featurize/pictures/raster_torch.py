@@ -132,7 +132,7 @@ def _coverage(distance: Tensor, r: Tensor) -> Tensor:
     """1 well inside the outline, 0 outside, linear over the pixel between."""
     full = distance < (r - 0.5).clamp_min(0)
     partial = torch.minimum(r + 0.5 - distance, (2 * r).clamp_max(1.0)).clamp_min(0)
-    return torch.where(full, 2.0, partial)  # 2: solid, told apart from an outline that covers the whole pixel
+    return torch.where(full, 2.0, partial)  # 2: solid, distinct from an outline that covers the whole pixel
 
 
 @dataclass

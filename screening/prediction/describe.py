@@ -52,8 +52,8 @@ def refusals(rows: Sequence[Quarantined], predicted: int, max_bad: float) -> Ite
     yield from map(refusal, rows)
     bad, total = len(rows), len(rows) + predicted
     if bad > max_bad * total:
-        told = f"{bad} of {total} crystals could not be predicted, more than --max-bad {max_bad:g}"
-        raise Failure(Exit.TOO_MANY_BAD, f"{told}; the reasons are above")
+        message = f"{bad} of {total} crystals could not be predicted, more than --max-bad {max_bad:g}"
+        raise Failure(Exit.TOO_MANY_BAD, f"{message}; the reasons are above")
 
 
 def disorder(crystal: Crystals) -> list[str]:

@@ -37,11 +37,11 @@ class Stage(ABC):
 
     def pulled(self, step: Step) -> bool:
         """Commit a step of a job of this stage; True when this stage or a later one may go on."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no jobs, and was given {step!r:.200}")
 
     def done(self, done: Done) -> bool:
         """Commit a unit of this stage; True when this stage or a later one may go on."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} offers no units, and was given {done.unit.name!r}")
 
     def failures(self) -> list[Failure]:
         """What keeps this stage from finishing in this run."""
