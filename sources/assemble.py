@@ -20,6 +20,8 @@ from assay.sources.sift import CROWDED, MAX_SITES, Unchecked, pointer, safe_cell
 
 SAME_PLACE = 0.01
 """Å; partly occupied sites closer than this are one disordered site."""
+WARNINGS = "warnings"
+"""Column with the accepted oddities of a crystal, joined by `; `; empty where there is none."""
 MAX_TEXT = 4096
 """Longest accepted id or text, in characters: one long text would widen the whole array column."""
 
@@ -54,13 +56,15 @@ class Assembler:
         site_species: Sequence[Sequence[tuple[int, float]]],
         columns: Mapping[str, Any] | None = None,
         cartesian: bool = False,
+        warnings: Sequence[str] = (),
     ) -> None:
         """Take one crystal.
 
         The rows of `lattice` are the vectors a, b, c in Å. `coords` holds one position per site,
         fractional or, with `cartesian`, in Å. `site_species` holds for each site its pairs of
         atomic number and occupancy. A site without species is vacant and is left out. Partly
-        occupied sites at one position become one site.
+        occupied sites at one position become one site. `warnings` says what a reader had to decide;
+        the column `warnings` of the crystal holds them.
         """
         try:
             cell, places = _numeric(lattice, "lattice", (3, 3)), _numeric(coords, "coordinates", (-1, 3))
@@ -82,7 +86,7 @@ class Assembler:
         self._species.extend(map(len, site_species))
         self._numbers.extend(z for z, _ in pairs)
         self._occupancy.extend(occupancy for _, occupancy in pairs)
-        self._columns.append(columns or {})
+        self._columns.append({**(columns or {}), WARNINGS: "; ".join(warnings)} if warnings else columns or {})
 
     def refuse(self, id: object, origin: str, reason: Reason, message: str) -> None:
         """Record a crystal that the caller already knows to be unusable."""

@@ -136,5 +136,5 @@ def test_merging_needs_its_libraries_and_says_so(tmp_path: Path, model: Path, mo
     monkeypatch.setattr(metadata, "version", version)
     monkeypatch.setitem(sys.modules, "moyopy", None)
     source = {"kind": "prototypes", "n": 5}
-    with pytest.raises((Failure, ValueError), match=r"install assay\[structures\]"):
+    with pytest.raises((Failure, ValueError), match="needs moyopy: pip install moyopy"):
         planned(tmp_path, model, [source, {**source, "seed": 1}])
