@@ -13,24 +13,21 @@ from __future__ import annotations
 
 import logging
 import os
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from assay.sources import table
 from assay.sources.assemble import Assembler, join
 from assay.sources.crystals import Crystals, empty
 from assay.sources.formats.cif import add_cif
-from assay.sources.formats.convert import add_ase, add_pymatgen
 from assay.sources.formats.jsonl import read_jsonl
-from assay.sources.formats.records import described, numbered
+from assay.sources.formats.poscar import add_poscar
+from assay.sources.formats.records import described
+from assay.sources.formats.xyz import add_xyz
 from assay.sources.quarantine import Quarantined, Reason, Stage
 from assay.sources.sift import MAX_SITES
-from assay.sources.table import RESERVED
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +144,7 @@ def _text(path: Path) -> str:
     size = path.stat().st_size
     if size > MAX_TEXT_BYTES:
         raise ValueError(f"{size} bytes, at most {MAX_TEXT_BYTES} accepted")
-    return path.read_text(encoding="utf-8", errors="replace")
+    return path.read_text(encoding="utf-8-sig", errors="replace")
 
 
 # Formats that hand their crystals to an assembler one by one.
@@ -163,43 +160,20 @@ def _add_cif(assembler: Assembler, path: Path, label: str) -> None:
 
 
 def _add_poscar(assembler: Assembler, path: Path, label: str) -> None:
-    from pymatgen.io.vasp.inputs import BadPoscarWarning, Poscar
-
-    id, origin = f"file/{label}", str(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", BadPoscarWarning)  # a guess at the elements is no reading
-            poscar = Poscar.from_str(_text(path))
-        add_pymatgen(assembler, poscar.structure, id, origin)
-    except Exception as error:  # noqa: BLE001 - as for CIF: one crystal, any exception type
-        assembler.refuse(id, origin, Reason.UNREADABLE, described(error))
+        text = _text(path)
+    except (ValueError, OSError) as error:
+        assembler.refuse(f"file/{label}", str(path), Reason.UNREADABLE, described(error))
+        return
+    add_poscar(assembler, text, label, str(path))
 
 
 def _add_xyz(assembler: Assembler, path: Path, label: str) -> None:
-    from ase.io.extxyz import read_xyz
-
-    number = 0
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            for number, atoms in enumerate(read_xyz(file, index=slice(None)), start=1):
-                add_ase(
-                    assembler,
-                    atoms,
-                    numbered(label, number),
-                    str(path),
-                    _extras(atoms),
-                )
-    except Exception as error:  # noqa: BLE001 - frames after a broken one cannot be found: one record for the rest
-        message = f"frame {number + 1} and all after it: {described(error)}"
-        assembler.refuse(numbered(label, number + 1), str(path), Reason.UNREADABLE, message)
-
-
-def _extras(atoms: Any) -> dict[str, Any]:
-    """Numbers and texts beside the structure, such as the energy of its calculator."""
-    known = {**atoms.info, **(atoms.calc.results if atoms.calc else {})}
-    scalar = (bool, int, float, str, np.number, np.bool_)
-    return {name: value for name, value in known.items() if isinstance(value, scalar) and name not in RESERVED}
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            add_xyz(assembler, file, label, str(path))
+    except OSError as error:
+        assembler.refuse(f"file/{label}", str(path), Reason.UNREADABLE, described(error))
 
 
 _ADD: Mapping[str | None, Any] = {
