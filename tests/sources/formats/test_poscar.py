@@ -79,7 +79,7 @@ def assert_as_written(text: str, told: str = "") -> None:
 
 # What pymatgen and ASE read right.
 
-lattices = st.lists(st.floats(-2, 2), min_size=9, max_size=9).map(lambda x: np.reshape(x, (3, 3)) + 6 * np.eye(3))
+lattices = st.lists(st.floats(-1, 1), min_size=9, max_size=9).map(lambda x: np.reshape(x, (3, 3)) + 6 * np.eye(3))
 
 
 @given(lattices, st.data(), st.booleans(), st.sampled_from([1.0, 1.13, 0.97]))
@@ -102,7 +102,7 @@ def test_scales_are_read_as_ase_reads_them(
     rng = np.random.default_rng(seed)
     kinds = rng.choice(SYMBOLS[1:95], size=rng.integers(1, 6)).tolist()
     counts = rng.integers(1, 4, size=len(kinds)).tolist()
-    scale = data.draw(st.sampled_from(["1.5", "-300", "-80.25", "1.1 1.2 0.9", "2 2 2"]))
+    scale = data.draw(st.sampled_from(["1.25", "-300", "-80.25", "1.1 1.2 0.9", "1.2 1.2 1.2"]))
     cell = [" ".join(map(repr, row)) for row in lattice.tolist()]
     assume(np.linalg.det(lattice) > 0)  # ASE inverts a left-handed crystal that is given by its volume
     places = [" ".join(f"{x:.10f}" for x in row) for row in rng.random((sum(counts), 3)) * 6]
