@@ -14,16 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.sources.crystals import Crystals, concat, empty
+from assay.sources.checks import coincident, row_warnings, shares
+from assay.sources.checks.texts import MAX_TEXT, one_line, storable
+from assay.sources.checks.unchecked import Unchecked, pointer, safe_cells
+from assay.sources.crystals import WARNINGS, Crystals, concat, empty
 from assay.sources.quarantine import Quarantined, Reason, Stage
-from assay.sources.sift import CROWDED, MAX_SITES, Unchecked, pointer, safe_cells, sift
-
-SAME_PLACE = 0.01
-"""Å; partly occupied sites closer than this are one disordered site."""
-WARNINGS = "warnings"
-"""Column with the accepted oddities of a crystal, joined by `; `; empty where there is none."""
-MAX_TEXT = 4096
-"""Longest accepted id or text, in characters: one long text would widen the whole array column."""
+from assay.sources.sift import MAX_SITES, sift
 
 
 class Assembler:
@@ -63,8 +59,9 @@ class Assembler:
         The rows of `lattice` are the vectors a, b, c in Å. `coords` holds one position per site,
         fractional or, with `cartesian`, in Å. `site_species` holds for each site its pairs of
         atomic number and occupancy. A site without species is vacant and is left out. Partly
-        occupied sites at one position become one site. `warnings` says what a reader had to decide;
-        the column `warnings` of the crystal holds them.
+        occupied sites at one position become one site. `warnings` are the oddities that a reader
+        accepted; the column `warnings` of the crystal holds them behind a text of that name in
+        `columns`.
         """
         try:
             cell, places = _numeric(lattice, "lattice", (3, 3)), _numeric(coords, "coordinates", (-1, 3))
@@ -86,20 +83,20 @@ class Assembler:
         self._species.extend(map(len, site_species))
         self._numbers.extend(z for z, _ in pairs)
         self._occupancy.extend(occupancy for _, occupancy in pairs)
-        self._columns.append({**(columns or {}), WARNINGS: "; ".join(warnings)} if warnings else columns or {})
+        self._columns.append(_with_warnings(columns or {}, warnings))
 
     def refuse(self, id: object, origin: str, reason: Reason, message: str) -> None:
         """Record a crystal that the caller already knows to be unusable."""
-        clean = (_one_line(str(text)) for text in (id, origin, message))
+        clean = (one_line(str(text)) for text in (id, origin, message))
         name, source, line = clean
         self.quarantined.append(Quarantined(name, source, self._stage, reason, line))
 
     def finish(self) -> tuple[Crystals, list[Quarantined]]:
         """Return the crystals that passed every check, in order, and a record for each other."""
-        crystals, refusals = sift(_unify_sites(self._arrays()), self._max_sites)
+        crystals, refusals = sift(coincident.merge(self._arrays()), self._max_sites)
         for row, reason, message in refusals:
             self.refuse(self._ids[row], self._origins[row], reason, message)
-        return crystals, self.quarantined
+        return replace(crystals, columns=row_warnings.without_blank(crystals.columns)), self.quarantined
 
     def _arrays(self) -> Unchecked:
         lattice = np.array(self._lattices, dtype=np.float64).reshape(-1, 3, 3)
@@ -117,14 +114,9 @@ class Assembler:
             frac=coords,
             species_ptr=pointer(self._species),
             numbers=np.array(self._numbers, dtype=np.float64),
-            occupancy=_rounded(self._occupancy),
+            occupancy=shares.rounded(self._occupancy),
             columns=columns_of(self._columns),
         )
-
-
-def _rounded(occupancy: list[Any]) -> NDArray[np.float64]:
-    exact = np.array(occupancy, dtype=np.float64)
-    return np.asarray(exact.round(5), dtype=np.float64)
 
 
 def join(parts: Iterable[Crystals]) -> Crystals:
@@ -153,7 +145,7 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
 def _column(values: list[Any]) -> NDArray[Any]:
     if all(value is None or isinstance(value, (bool, int, float, np.number, np.bool_)) for value in values):
         return np.array([_float(value) for value in values], dtype=np.float64)
-    return np.array(["" if value is None else _text(value) for value in values], dtype=np.str_)
+    return np.array(["" if value is None else storable(value) for value in values], dtype=np.str_)
 
 
 def _float(value: Any) -> float:
@@ -161,14 +153,6 @@ def _float(value: Any) -> float:
         return np.nan if value is None else float(value)
     except OverflowError:
         return np.nan
-
-
-def _text(value: Any) -> str:
-    return str(value).encode("utf-8", "replace").decode("utf-8")  # lone surrogates cannot be stored
-
-
-def _one_line(text: str) -> str:
-    return " ".join(_text(text).replace("\0", " ").split())[:500]
 
 
 def _numeric(value: Any, name: str, shape: tuple[int, int]) -> NDArray[np.float64]:
@@ -182,69 +166,20 @@ def _numeric(value: Any, name: str, shape: tuple[int, int]) -> NDArray[np.float6
 
 
 def _check_texts(id: str, columns: Mapping[str, Any]) -> None:
-    if not isinstance(id, str) or not id or "\0" in id or id != _text(id):
+    if not isinstance(id, str) or not id or "\0" in id or id != storable(id):
         raise ValueError(f"id {id!r} must be a non-empty text without NUL characters")
     for name, text in (("id", id), *columns.items()):
         if isinstance(text, str) and len(text) > MAX_TEXT:
             raise ValueError(f"{name} has {len(text)} characters, at most {MAX_TEXT}")
 
 
-# Disorder written as several sites, or as one element listed twice, is brought to one form.
-
-
-def _unify_sites(batch: Unchecked) -> Unchecked:
-    """Merge partly occupied sites at one position, and equal species on one site."""
-    site_row = np.repeat(np.arange(len(batch.ids)), np.diff(batch.site_ptr))
-    species_row = np.repeat(site_row, np.diff(batch.species_ptr))
-    rows = np.unique(species_row[batch.occupancy < 1])
-    if not len(rows):
-        return batch
-    sites: list[list[int]] = []
-    counts: list[int] = []
-    numbers: list[float] = []
-    occupancy: list[float] = []
-    partial = np.isin(np.arange(len(batch.ids)), rows)
-    for row in range(len(batch.ids)):
-        own = np.arange(batch.site_ptr[row], batch.site_ptr[row + 1])
-        groups = _shared_places(batch, row, own) if partial[row] else [[int(site)] for site in own]
-        for group in groups:
-            species = _species_of(batch, group)
-            counts.append(len(species))
-            numbers.extend(species.keys())
-            occupancy.extend(species.values())
-        sites.append([group[0] for group in groups])
-    return replace(
-        batch,
-        site_ptr=pointer([len(firsts) for firsts in sites]),
-        frac=batch.frac[[site for firsts in sites for site in firsts]],
-        species_ptr=pointer(counts),
-        numbers=np.array(numbers, dtype=np.float64),
-        occupancy=_rounded(occupancy),
-    )
-
-
-def _shared_places(batch: Unchecked, row: int, own: NDArray[np.int64]) -> list[list[int]]:
-    """Group the sites of one crystal that coincide and together hold at most one atom."""
-    with np.errstate(all="ignore"):
-        gap = batch.frac[own][:, None] - batch.frac[own][None]
-        gap = np.linalg.norm((gap - np.round(gap)) @ safe_cells(batch.lattice[row : row + 1])[0], axis=-1)
-    totals = {int(site): sum(_species_of(batch, [int(site)]).values()) for site in own}
-    groups: list[list[int]] = []
-    for here, site in enumerate(own.tolist()):
-        for group in groups:
-            close = gap[here, group[0] - int(own[0])] < SAME_PLACE
-            if close and totals[site] + sum(totals[member] for member in group) <= CROWDED:
-                group.append(site)
-                break
-        else:
-            groups.append([site])
-    return groups
-
-
-def _species_of(batch: Unchecked, group: list[int]) -> dict[float, float]:
-    species: dict[float, float] = {}
-    for site in group:
-        for item in range(batch.species_ptr[site], batch.species_ptr[site + 1]):
-            number = float(batch.numbers[item])
-            species[number] = species.get(number, 0.0) + float(batch.occupancy[item])
-    return species
+def _with_warnings(columns: Mapping[str, Any], warnings: Sequence[str]) -> Mapping[str, Any]:
+    """The columns of one crystal; `warnings` is a text, so a number of that name gets a prefix."""
+    if not warnings and WARNINGS not in columns:
+        return columns
+    stated = columns.get(WARNINGS)
+    others = {name: value for name, value in columns.items() if name != WARNINGS}
+    if stated is not None and not isinstance(stated, str):
+        others = {f"reported_{WARNINGS}": stated, **others}
+    text = row_warnings.joined(stated if isinstance(stated, str) else "", warnings)
+    return {**others, WARNINGS: text} if text else others

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from assay.sources.elements import SYMBOLS
 
 MAX_ATOMIC_NUMBER = 118
+WARNINGS = "warnings"
+"""Column with the accepted oddities of each crystal, joined by `; `; "" where a crystal has none.
+A batch without oddities has no such column."""
 _SYMBOLS = np.array(SYMBOLS)
 _ALPHABETICAL = np.argsort(_SYMBOLS)
 

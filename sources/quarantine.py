@@ -25,7 +25,7 @@ class Reason(StrEnum):
     UNKNOWN_SPECIES = "unknown_species"
     """A species is not a chemical element with atomic number 1 to 118."""
     BAD_OCCUPANCY = "bad_occupancy"
-    """An occupancy is outside (0, 1], or a site holds more than one atom in total."""
+    """An occupancy is below 0 or above 1, or a site holds more than one atom in total."""
     NON_FINITE = "non_finite"
     """A coordinate, lattice vector or occupancy is NaN or infinite."""
     BAD_LATTICE = "bad_lattice"
@@ -71,7 +71,7 @@ REMEDIES = {
     Reason.MALFORMED: "complete the missing or contradicting field",
     Reason.NON_FINITE: "replace the NaN or infinite number in the file",
     Reason.BAD_LATTICE: "check cell lengths, angles and their unit (Å)",
-    Reason.BAD_OCCUPANCY: "occupancies of a site must lie in (0, 1] and sum to at most 1",
+    Reason.BAD_OCCUPANCY: "occupancies of a site must lie in 0 to 1 and sum to at most 1",
     Reason.UNKNOWN_SPECIES: "use element symbols that the model knows",
     Reason.ATOMS_TOO_CLOSE: "check for a site listed twice, or for wrong symmetry",
     Reason.TOO_LARGE: "use the primitive cell",

@@ -7,113 +7,63 @@ need a neighbour list. This module does not know where the arrays came from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.sources.checks import row_warnings, shares
+from assay.sources.checks.unchecked import MAX_COORDINATE, Unchecked, safe_cells
 from assay.sources.crystals import MAX_ATOMIC_NUMBER, Crystals, wrap
 from assay.sources.quarantine import Reason
 
 MAX_SITES = 400
 """Sites per cell accepted unless the caller says otherwise."""
-MAX_COORDINATE = 1e4
-"""Å; every lattice component and Cartesian coordinate must be smaller in magnitude."""
 VOLUME_PER_ATOM = (1.0, 1000.0)
 """Å^3; open interval for the cell volume over the atoms in the cell, occupancy counted."""
+DENSE, DENSE_HYDROGEN = 4.0, 2.0
+"""Å^3; a cell smaller than this per atom, and per hydrogen atom, gets a warning."""
 MAX_CONDITION = 1e3
 """Largest accepted condition number of the lattice matrix, in the Frobenius norm."""
-CROWDED = 1 + 1e-3
-"""Largest accepted total occupancy of a site; totals a little above 1 are scaled back to 1."""
+CROWDED = shares.MOST_OF_ONE / shares.FULL
+"""Largest accepted occupancy of one species."""
 
 Refusal: TypeAlias = tuple[int, Reason, str]
 """Row, reason and one line of explanation."""
-
-
-@dataclass(frozen=True)
-class Unchecked:
-    """Arrays shaped as in `Crystals`, with unchecked values; only the pointers are trusted."""
-
-    ids: NDArray[Any]
-    """(n,) str."""
-    lattice: NDArray[np.float64]
-    """(n, 3, 3) Å, any value."""
-    site_ptr: NDArray[np.int64]
-    """(n + 1,) a crystal may have no site."""
-    frac: NDArray[np.float64]
-    """(S, 3) fractional, any value."""
-    species_ptr: NDArray[np.int64]
-    """(S + 1,) a site may have no species: it is vacant and left out of the result."""
-    numbers: NDArray[Any]
-    """(K,) atomic numbers, any value."""
-    occupancy: NDArray[np.float64]
-    """(K,) any value."""
-    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    """name -> (n,) array."""
-
-
-Rule: TypeAlias = Callable[[Unchecked, NDArray[np.int64]], Iterable[Refusal]]
-"""Takes a batch and the row of each site; yields the rows that break the rule."""
+Rule: TypeAlias = Callable[[Unchecked], Iterable[Refusal]]
+"""Takes a batch; yields the rows that break the rule."""
 
 
 def sift(batch: Unchecked, max_sites: int = MAX_SITES) -> tuple[Crystals, list[Refusal]]:
-    """Return the crystals that keep all rules, in order, and one refusal for each other row."""
-    if (np.diff(batch.species_ptr) == 0).any():
-        batch = _without_vacant_sites(batch)
-    n = len(batch.ids)
-    site_row = np.repeat(np.arange(n), np.diff(batch.site_ptr))
-    refusals: dict[int, Refusal] = {}
+    """Return the crystals that keep all rules, in order, and one refusal for each other row.
+
+    The oddities of an accepted crystal are added to its `warnings`. Sifting the result again
+    changes nothing.
+    """
+    batch, vacant = shares.without_zeros(batch)
+    nothing = "every site has occupancy 0, above 0 to 1 accepted"
+    refusals = {row: (row, Reason.BAD_OCCUPANCY, nothing) for row in vacant if not np.diff(batch.site_ptr)[row]}
     for rule in (_wrong_size(max_sites), _not_finite, _unknown_species, _bad_occupancies, _bad_cells, _far_away):
-        for row, reason, message in rule(batch, site_row):
+        for row, reason, message in rule(batch):
             refusals.setdefault(row, (row, reason, message))
-    good = np.ones(n, dtype=bool)
+    good = np.ones(len(batch.ids), dtype=bool)
     good[list(refusals)] = False
-    return _build(batch if good.all() else _keep(batch, good)), [refusals[row] for row in sorted(refusals)]
+    place = np.cumsum(good) - 1
+    messages = {int(place[row]): [message] for row, message in vacant.items() if good[row]}
+    crystals = _build(batch if good.all() else batch.of_rows(good), messages)
+    return crystals, [refusals[row] for row in sorted(refusals)]
 
 
-def pointer(counts: Any) -> NDArray[np.int64]:
-    """Offsets of ragged rows from the number of items in each."""
-    return np.concatenate([[0], np.cumsum(np.asarray(counts, dtype=np.int64))]).astype(np.int64)
-
-
-def safe_cells(lattice: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The same cells, with the unit cube in place of unusable ones (flat, huge or not finite)."""
-    ok = np.all(np.abs(lattice) < MAX_COORDINATE, axis=(1, 2))  # False for NaN
-    safe = np.where(ok[:, None, None], lattice, np.eye(3))
-    flat = np.abs(np.linalg.det(safe)) < 1e-9
-    return np.where(flat[:, None, None], np.eye(3), safe)
-
-
-def _without_vacant_sites(batch: Unchecked) -> Unchecked:
-    counts = np.diff(batch.species_ptr)
-    site_row = np.repeat(np.arange(len(batch.ids)), np.diff(batch.site_ptr))
-    filled = counts > 0
-    per_row = np.bincount(site_row[filled], minlength=len(batch.ids))
-    return replace(batch, site_ptr=pointer(per_row), frac=batch.frac[filled], species_ptr=pointer(counts[filled]))
-
-
-def _keep(batch: Unchecked, good: NDArray[np.bool_]) -> Unchecked:
-    sites, species = np.diff(batch.site_ptr), np.diff(batch.species_ptr)
-    of_site = np.repeat(good, sites)
-    of_species = np.repeat(of_site, species)
-    return Unchecked(
-        ids=batch.ids[good],
-        lattice=batch.lattice[good],
-        site_ptr=pointer(sites[good]),
-        frac=batch.frac[of_site],
-        species_ptr=pointer(species[of_site]),
-        numbers=batch.numbers[of_species],
-        occupancy=batch.occupancy[of_species],
-        columns={name: column[good] for name, column in batch.columns.items()},
-    )
-
-
-def _build(batch: Unchecked) -> Crystals:
-    totals = _site_totals(batch)
-    scale = np.where(totals > 1 + 1e-4, totals, 1.0)
-    occupancy = np.minimum(batch.occupancy / np.repeat(scale, np.diff(batch.species_ptr)), 1.0)
+def _build(batch: Unchecked, messages: dict[int, list[str]]) -> Crystals:
+    """The batch as crystals; `messages` are warnings by row."""
+    batch = shares.one_per_element(batch)
+    exact, crowded = shares.scaled(batch)
+    batch = replace(batch, occupancy=exact.astype(np.float32))
+    for more in (crowded, _dense(batch)):
+        for row, message in more.items():
+            messages.setdefault(row, []).append(message)
     return Crystals(
         ids=batch.ids,
         lattice=batch.lattice,
@@ -121,22 +71,33 @@ def _build(batch: Unchecked) -> Crystals:
         frac=wrap(batch.frac),
         species_ptr=batch.species_ptr,
         numbers=batch.numbers.astype(np.uint8),
-        occupancy=occupancy.astype(np.float32),
-        columns=batch.columns,
+        occupancy=batch.occupancy,  # type: ignore[arg-type]  # float32 as of here
+        columns=row_warnings.added(batch.columns, messages, len(batch.ids)),
     )
 
 
-def _site_totals(batch: Unchecked) -> NDArray[np.float64]:
-    site = np.repeat(np.arange(len(batch.frac)), np.diff(batch.species_ptr))
-    totals = np.bincount(site, weights=batch.occupancy, minlength=len(batch.frac))
-    return np.asarray(totals, dtype=np.float64)
+def _dense(batch: Unchecked) -> dict[int, str]:
+    """A warning by row about each cell that is smaller than those of known crystals.
+
+    In 175,000 measured and computed crystals, none of those without hydrogen has less than 4.8 Å^3
+    per atom; diamond has 5.7. Hydrogen takes less room: LaH10 at 150 GPa has 3.0 Å^3 per atom.
+    """
+    room = np.where(batch.numbers == 1, DENSE_HYDROGEN, DENSE)
+    needed = np.bincount(batch.species_row, batch.occupancy * room, minlength=len(batch.ids))
+    volume = np.abs(np.linalg.det(batch.lattice))
+    found = np.flatnonzero(volume < needed)
+    if not len(found):
+        return {}
+    atoms = np.bincount(batch.species_row, batch.occupancy, minlength=len(batch.ids))
+    words = "Å^3 per atom, less than in any crystal at ordinary pressure"
+    return {int(row): f"{volume[row] / atoms[row]:.3g} {words}" for row in found}
 
 
 # The rules. Each yields (row, reason, message) for rows that break it, once per kind of value.
 
 
 def _wrong_size(max_sites: int) -> Rule:
-    def rule(batch: Unchecked, _: NDArray[np.int64]) -> Iterable[Refusal]:
+    def rule(batch: Unchecked) -> Iterable[Refusal]:
         sites = np.diff(batch.site_ptr)
         for row in np.flatnonzero(sites == 0):
             yield int(row), Reason.MALFORMED, "no occupied site, at least 1 is needed"
@@ -146,23 +107,23 @@ def _wrong_size(max_sites: int) -> Rule:
     return rule
 
 
-def _not_finite(batch: Unchecked, site_row: NDArray[np.int64]) -> Iterable[Refusal]:
+def _not_finite(batch: Unchecked) -> Iterable[Refusal]:
     for row in np.flatnonzero(~np.all(np.isfinite(batch.lattice), axis=(1, 2))):
         yield int(row), Reason.NON_FINITE, f"lattice {batch.lattice[row].tolist()} must be finite"
-    for site in _first_per_row(~np.all(np.isfinite(batch.frac), axis=1), site_row):
+    for site in _first_per_row(~np.all(np.isfinite(batch.frac), axis=1), batch.site_row):
         place = batch.frac[site].tolist()
-        yield int(site_row[site]), Reason.NON_FINITE, f"coordinates {place} of a site must be finite"
-    owner = np.repeat(site_row, np.diff(batch.species_ptr))
+        yield int(batch.site_row[site]), Reason.NON_FINITE, f"coordinates {place} of a site must be finite"
+    owner = batch.species_row
     for item in _first_per_row(~np.isfinite(batch.occupancy), owner):
         yield int(owner[item]), Reason.NON_FINITE, f"occupancy {batch.occupancy[item]} must be finite"
 
 
-def _bad_cells(batch: Unchecked, site_row: NDArray[np.int64]) -> Iterable[Refusal]:
+def _bad_cells(batch: Unchecked) -> Iterable[Refusal]:
     largest = np.abs(batch.lattice).max(axis=(1, 2), initial=0.0)
     for row in np.flatnonzero(largest >= MAX_COORDINATE):
         yield int(row), Reason.BAD_LATTICE, f"lattice component {largest[row]:.6g} Å, below {MAX_COORDINATE:g} accepted"
     weights = np.where(np.isfinite(batch.occupancy), batch.occupancy, 0.0)
-    atoms = np.bincount(np.repeat(site_row, np.diff(batch.species_ptr)), weights, minlength=len(batch.ids))
+    atoms = np.bincount(batch.species_row, weights, minlength=len(batch.ids))
     safe = safe_cells(batch.lattice)
     swapped = (safe != batch.lattice).any(axis=(1, 2))
     space = np.where(swapped, 0.0, np.abs(np.linalg.det(safe))) / np.maximum(atoms, 1e-5)
@@ -184,32 +145,34 @@ def _condition(lattice: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(norms / np.abs(np.linalg.det(lattice)), dtype=np.float64)
 
 
-def _far_away(batch: Unchecked, site_row: NDArray[np.int64]) -> Iterable[Refusal]:
+def _far_away(batch: Unchecked) -> Iterable[Refusal]:
     with np.errstate(all="ignore"):  # not-finite rows were refused before
-        reach = np.abs(np.einsum("si,sij->sj", batch.frac, safe_cells(batch.lattice)[site_row])).max(
+        reach = np.abs(np.einsum("si,sij->sj", batch.frac, safe_cells(batch.lattice)[batch.site_row])).max(
             axis=1, initial=0.0
         )
-    for site in _first_per_row(~(reach < MAX_COORDINATE), site_row):
+    for site in _first_per_row(~(reach < MAX_COORDINATE), batch.site_row):
         message = f"coordinate {reach[site]:.6g} Å from the origin, below {MAX_COORDINATE:g} accepted"
-        yield int(site_row[site]), Reason.MALFORMED, message
+        yield int(batch.site_row[site]), Reason.MALFORMED, message
 
 
-def _unknown_species(batch: Unchecked, site_row: NDArray[np.int64]) -> Iterable[Refusal]:
+def _unknown_species(batch: Unchecked) -> Iterable[Refusal]:
     numbers = batch.numbers
-    owner = np.repeat(site_row, np.diff(batch.species_ptr))
+    owner = batch.species_row
     whole = (numbers >= 1) & (numbers <= MAX_ATOMIC_NUMBER) & (numbers == np.floor(numbers))
     for item in _first_per_row(~whole, owner):
         message = f"atomic number {numbers[item]:g}, whole numbers 1 to {MAX_ATOMIC_NUMBER} accepted"
         yield int(owner[item]), Reason.UNKNOWN_SPECIES, message
 
 
-def _bad_occupancies(batch: Unchecked, site_row: NDArray[np.int64]) -> Iterable[Refusal]:
-    owner = np.repeat(site_row, np.diff(batch.species_ptr))
-    for item in _first_per_row(~((batch.occupancy > 0) & (batch.occupancy <= CROWDED)), owner):
-        yield int(owner[item]), Reason.BAD_OCCUPANCY, f"occupancy {batch.occupancy[item]:g}, above 0 to 1 accepted"
-    totals = _site_totals(batch)
-    for site in _first_per_row(~(totals <= CROWDED), site_row):
-        yield int(site_row[site]), Reason.BAD_OCCUPANCY, f"a site holds {totals[site]:g} atoms, at most 1 accepted"
+def _bad_occupancies(batch: Unchecked) -> Iterable[Refusal]:
+    owner = batch.species_row
+    within = (batch.occupancy > 0) & (shares.units(batch.occupancy) <= shares.MOST_OF_ONE)
+    for item in _first_per_row(~within, owner):
+        yield int(owner[item]), Reason.BAD_OCCUPANCY, f"occupancy {batch.occupancy[item]:g}, 0 to 1 accepted"
+    totals = shares.site_units(batch)
+    for site in _first_per_row(~(totals <= shares.MOST_OF_SEVERAL), batch.site_row):
+        message = f"a site holds {totals[site] / shares.FULL:.6g} atoms, at most 1 accepted (1.02 for rounded shares)"
+        yield int(batch.site_row[site]), Reason.BAD_OCCUPANCY, message
 
 
 def _first_per_row(bad: NDArray[np.bool_], owner: NDArray[np.int64]) -> NDArray[np.int64]:

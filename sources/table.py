@@ -19,11 +19,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from assay.sources.assemble import MAX_TEXT
-from assay.sources.crystals import Crystals
+from assay.sources.checks.texts import MAX_TEXT
+from assay.sources.checks.unchecked import Unchecked, pointer
+from assay.sources.crystals import WARNINGS, Crystals
 from assay.sources.durable import whole
 from assay.sources.quarantine import Quarantined, Reason, Stage
-from assay.sources.sift import MAX_SITES, Unchecked, pointer, sift
+from assay.sources.sift import MAX_SITES, sift
 
 log = logging.getLogger(__name__)
 
@@ -295,11 +296,18 @@ def _pack_arrays(table: pa.Table) -> Unchecked:
 
 def _columns(table: pa.Table, taken: Sequence[str]) -> dict[str, NDArray[Any]]:
     free = [name for name in table.column_names if name not in taken and name not in RESERVED]
+    if WARNINGS in free and pa.types.is_null(table[WARNINGS].type):
+        free.remove(WARNINGS)
     found = {name: _scalar(table[name]) for name in free}
     skipped = [name for name, column in found.items() if column is None]
     if skipped:
         log.info("columns without one value per crystal are left out: %s", ", ".join(skipped))
-    return {name: column for name, column in found.items() if column is not None}
+    kept = {name: column for name, column in found.items() if column is not None}
+    stated = kept.get(WARNINGS)
+    if stated is None or (stated.dtype.kind == "U" and stated.ndim == 1):
+        return kept
+    other = f"reported_{WARNINGS}"  # `warnings` is a text in every batch, so that batches can be joined
+    return {other if name == WARNINGS else name: column for name, column in kept.items()}
 
 
 def _scalar(column: pa.ChunkedArray) -> NDArray[Any] | None:

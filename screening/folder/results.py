@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from assay.screening.folder import snapshot, stamp, summary as summaries
 from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.summary import Summary
 from assay.screening.settings.exits import Exit, Failure
 from assay.sources import table
-from assay.sources.crystals import Crystals, empty
+from assay.sources.crystals import WARNINGS, Crystals, empty
 
 STALE = "older than the last record of the log"
 SHOWN = 10
@@ -42,7 +43,7 @@ class Candidate:
     high: float
     """Upper end of the calibrated interval."""
     marks: tuple[str, ...]
-    """Reasons for doubt: new element, unlike training, tier 0 only."""
+    """Reasons for doubt: new element, unlike training, tier 0 only, read with warnings."""
 
 
 class Results:
@@ -133,7 +134,7 @@ class Results:
         target, last = self.summary.target, self.summary.last_tier
         parts = [f"{target.name}_{part}" for part in ("mean", "std", "lo", "hi")]
         content = self.candidates()
-        optional = [name for name in ("ood_distance", "tier") if name in content.column_names]
+        optional = [name for name in ("ood_distance", "tier", WARNINGS) if name in content.column_names]
         rows = content.select(["rank", "id", "formula", "ood", *optional, *parts]).slice(0, most).to_pylist()
         return [
             Candidate(
@@ -203,10 +204,29 @@ class Results:
 
 
 def scored(ledger: Ledger, tier: int, columns: Sequence[str] | None = None) -> pa.Table | None:
-    """What a tier has scored so far, one row per crystal; None when that is nothing."""
+    """What a tier has scored so far, one row per crystal; None when that is nothing.
+
+    The column `warnings` stands last. It is there when any row has a warning, in whatever part.
+    """
     found = [(chunk.name, ledger.find("part", chunk.name)) for chunk in snapshot.chunks_of(ledger, tier)]
-    tables = [ledger.read(part, f"parts/{name}.parquet", columns) for name, part in found if part is not None]
-    return pa.concat_tables(tables, promote_options="permissive") if tables else None  # sources differ in columns
+    wanted = None if WARNINGS in (columns or ()) else columns  # a part without warnings lacks the column
+    tables = [ledger.read(part, f"parts/{name}.parquet", wanted) for name, part in found if part is not None]
+    if not tables:
+        return None
+    content = _with_warnings_last(pa.concat_tables(tables, promote_options="permissive"))  # sources differ in columns
+    if wanted == columns:
+        return content
+    if WARNINGS not in content.column_names:
+        raise ValueError(f"no scored crystal has {WARNINGS}, so that there is no column {WARNINGS}")
+    return content.select(columns)
+
+
+def _with_warnings_last(content: pa.Table) -> pa.Table:
+    if WARNINGS not in content.column_names:
+        return content
+    texts = pc.fill_null(content[WARNINGS], "")
+    content = content.drop_columns([WARNINGS])
+    return content.append_column(WARNINGS, texts) if pc.any(pc.not_equal(texts, "")).as_py() else content
 
 
 def _in_order(found: Sequence[pa.Table], ids: Sequence[str]) -> Crystals:
@@ -224,6 +244,7 @@ def _marks(row: Mapping[str, Any], last: int) -> tuple[str, ...]:
         "new element": row["ood"],
         "unlike training": (row.get("ood_distance") or 0.0) > 1,
         f"tier {tier} only": tier != last,
+        "read with warnings": bool(row.get(WARNINGS)),
     }
     return tuple(mark for mark, holds in doubts.items() if holds)
 

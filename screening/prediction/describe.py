@@ -1,8 +1,8 @@
 """Predictions as lines of text, with what limits them.
 
 Enters: predictions and the ensemble that made them. Leaves: one line per crystal: formula, mean ±
-std with the interval, disorder, unseen elements, distance from the training crystals. Lines about
-refused crystals name the remedy.
+std with the interval, disorder, unseen elements, distance from the training crystals, warnings of
+the reader. Lines about refused crystals name the remedy.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from assay.screening.prediction.predict import value
+from assay.screening.prediction.predict import value, warnings_of
 from assay.screening.settings.exits import Exit, Failure
 from assay.sources.elements import SYMBOLS
 from assay.sources.quarantine import REMEDIES, Quarantined
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
 
 def lines(predictions: Predictions, ensemble: Ensemble, most: int | None = None) -> list[str]:
-    """One line for each of the first `most` crystals: formula, mean ± std, interval, warnings."""
+    """One line for each of the first `most` crystals: formula, mean ± std, interval, notes."""
     found = []
     table = predictions.table
     for position, row in enumerate(table.slice(0, most).to_pylist()):
         crystal = predictions.crystals[position : position + 1]
         values = "  ".join(f"{p.name} {value(row, p.name)} {p.unit}".rstrip() for p in ensemble.properties)
         notes = [*disorder(crystal), *_untested(crystal, ensemble), *_unseen(crystal, ensemble), *_far(row)]
+        notes += [f"warning: {text}" for text in warnings_of(crystal) if text]
         tail = f"  ({'; '.join(notes)})" if notes else ""
         found.append(f"{row['id']}  {crystal.formulas()[0]}  {values}{tail}")
     left = table.num_rows - len(found)

@@ -19,6 +19,7 @@ from assay.models.ensemble import zoo
 from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.runners.worker import novelty_columns, prediction_columns, set_up_process
 from assay.screening.settings.exits import Exit, Failure, one_line
+from assay.sources.crystals import WARNINGS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +45,7 @@ class Predictions:
     """The n predicted crystals, in the order of the input."""
     table: pa.Table
     """(n rows) `id`; per property `_mean`, `_std`, `_lo`, `_hi` and one `_member_<k>` per member,
-    in the unit of the property; `ood` and `ood_distance`."""
+    in the unit of the property; `ood` and `ood_distance`; `warnings`, where a crystal has some."""
     refused: list[Quarantined]
     """One record per crystal that could not be read or predicted: stage, reason, message."""
     properties: Sequence[Property] = field(repr=False)
@@ -104,6 +105,8 @@ class Predictions:
     def _foot(self) -> list[str]:
         left = len(self) - SHOWN
         lines = [f"... and {left:,} more"] if left > 0 else []
+        warned = sum(map(bool, warnings_of(self.crystals)))
+        lines += [f"{warned:,} read with warnings, see the column {WARNINGS}"] if warned else []
         return lines + ([f"{len(self.refused):,} refused, see .refused"] if self.refused else [])
 
 
@@ -144,5 +147,16 @@ def predict(crystals: Crystals, ensemble: Ensemble, refused: Sequence[Quarantine
         columns = prediction_columns(predicted, every) | novelty_columns([predicted], [every])
         ids = pa.array(crystals.ids[rows[-1]].astype(object), pa.string())
         blocks.append(pa.table({"id": ids, **columns}))
-    good = crystals.select(np.concatenate(rows))
-    return Predictions(good, pa.concat_tables(blocks), lost, ensemble.properties)
+    good, content = crystals.select(np.concatenate(rows)), pa.concat_tables(blocks)
+    warnings = warnings_of(good)
+    if any(warnings):
+        content = content.append_column(WARNINGS, pa.array(warnings, pa.string()))
+    return Predictions(good, content, lost, ensemble.properties)
+
+
+def warnings_of(crystals: Crystals) -> list[str]:
+    """The text in the column `warnings` of each crystal; "" where it has none."""
+    stated = crystals.columns.get(WARNINGS)
+    if stated is None or stated.dtype.kind not in "UO" or stated.ndim > 1:  # set by a caller to something else
+        return [""] * len(crystals)
+    return [str(text) for text in stated.tolist()]

@@ -23,10 +23,11 @@ from assay.screening.folder.summary import Target
 from assay.screening.ranking import rank, rules
 from assay.screening.settings.config import Campaign, Rank
 from assay.sources import table
+from assay.sources.crystals import WARNINGS
 
 AUDIT = "audit"
 """Column of the last tier's chunks: True for crystals drawn at random from those set aside."""
-CARRIED = ("source", "origin")
+CARRIED = ("source", "origin", WARNINGS)
 """Columns that go on beside the structure; the parts of tier 0 hold all other reported columns."""
 EMPTY: NDArray[np.str_] = np.array([], dtype=np.str_)
 

@@ -7,6 +7,7 @@ each refused entry. This module does not know HTTP, paging or filters.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from assay.sources.assemble import Assembler
+from assay.sources.checks import shares
 from assay.sources.crystals import Crystals
 from assay.sources.databases.providers import PROVIDERS, Provider, ReportedProperty
 from assay.sources.databases.trust import SourceRefused, printable
@@ -238,23 +240,47 @@ def _species_table(species: Any) -> dict[str, SiteSpecies | _Refused]:
 
 
 def _atoms(name: str, item: Mapping[str, Any]) -> SiteSpecies:
+    """Atoms of one species with their shares of a site.
+
+    The specification says that concentrations should sum to one, and need not where numbers are
+    rounded or measured. A sum below 1 leaves the site partly vacant, as in entries of the
+    Crystallography Open Database; `assay.sources.sift` knows what sum above 1 is rounding.
+    """
     symbols, amounts = item.get("chemical_symbols"), item.get("concentration")
     if not isinstance(symbols, list) or not isinstance(amounts, list) or len(symbols) != len(amounts):
         message = f"species {name!r:.60}: chemical_symbols and concentration must be lists of one length"
         raise _Refused(Reason.MALFORMED, message)
-    if item.get("attached"):
+    if item.get("attached") and not _all_zero(item.get("nattached")):
         raise _Refused(Reason.UNSUPPORTED, f"species {name!r:.60} has attached atoms")
-    atoms: SiteSpecies = []
+    atoms, vacant = [], 0.0
     for symbol, amount in zip(symbols, amounts, strict=True):
+        share = _share(name, amount)
+        element = isinstance(symbol, str) and symbol in NUMBERS
         if symbol == "vacancy":
-            continue  # lowers the total of the site and is nothing else
-        if not isinstance(symbol, str) or symbol not in NUMBERS:
+            vacant += share  # lowers the total of the site and is nothing else
+        elif element or share == 0:
+            atoms.append((NUMBERS[symbol] if element else 0, share))  # sift leaves out what has no share
+        else:
             message = f"species {name!r:.60} holds {symbol!r:.60}, which is no chemical element"
             raise _Refused(Reason.UNKNOWN_SPECIES, message)
-        if isinstance(amount, bool) or not isinstance(amount, int | float):
-            raise _Refused(Reason.MALFORMED, f"species {name!r:.60}: concentration {amount!r:.60} is not a number")
-        atoms.append((NUMBERS[symbol], amount))
+    held = shares.units([vacant, *(share for _, share in atoms)])
+    if vacant and not (vacant > 0 and held.sum() <= shares.MOST_OF_SEVERAL):
+        message = f"species {name!r:.60}: a vacancy of {vacant:g} beside {held[1:].sum() / shares.FULL:g} atoms"
+        raise _Refused(Reason.BAD_OCCUPANCY, f"{message}, at most 1 in total accepted")
     return atoms
+
+
+def _share(name: str, amount: Any) -> float:
+    if isinstance(amount, bool) or not isinstance(amount, int | float):
+        raise _Refused(Reason.MALFORMED, f"species {name!r:.60}: concentration {amount!r:.60} is not a number")
+    try:
+        return float(amount)
+    except OverflowError:  # a whole number of hundreds of digits
+        return math.inf
+
+
+def _all_zero(counts: Any) -> bool:
+    return isinstance(counts, list) and all(count == 0 for count in counts)
 
 
 def _check_used(sites: list[Any], names: list[str]) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from assay.sources import datasets, table
+from assay.sources.checks.unchecked import pointer
 from assay.sources.crystals import Crystals
 from assay.sources.dataset_table import DATASETS, FAMILIES
 from assay.sources.elements import NUMBERS
-from assay.sources.sift import pointer
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = (ROOT / "docs" / "data.md").read_text()

@@ -76,6 +76,85 @@ def test_a_column_of_vectors_survives() -> None:
     assert table.from_table(table.to_table(crystals), "memory")[0] == crystals
 
 
+def _odd() -> Crystals:
+    """Three crystals: one whose site is crowded, one that is dense, one without a fault."""
+    lattice = np.array([np.eye(3) * edge for edge in (3.0, 1.5, 3.0)])
+    ptr = np.array([0, 1, 2, 3])
+    shares = np.array([0.5, 0.5, 1.0, 1.0])
+    ids = np.array(["x/0", "x/1", "x/2"])
+    return Crystals(ids, lattice, ptr, np.zeros((3, 3)), np.array([0, 2, 3, 4]), np.array([26, 27, 29, 29]), shares)
+
+
+def _crowded(content: pa.Table) -> pa.Table:
+    shares = content["occupancy"].to_pylist()
+    shares[0] = [0.51, 0.5]
+    place = content.column_names.index("occupancy")
+    return content.set_column(place, content.field("occupancy"), pa.array(shares, content["occupancy"].type))
+
+
+SAID = [
+    "occupancies of a site add up to 1.01 and were scaled to 1",
+    "3.38 Å^3 per atom, less than in any crystal at ordinary pressure",
+    "",
+]
+
+
+def test_oddities_of_a_table_are_said_once_however_often_it_is_read(tmp_path: Path) -> None:
+    crystals, refused = table.from_table(_crowded(table.to_table(_odd())), "memory")
+    assert not refused
+    assert crystals.columns["warnings"].tolist() == SAID
+    table.write(table.to_table(crystals), tmp_path / "a.parquet")
+    assert table.read(tmp_path / "a.parquet").schema.field("warnings").type == pa.string()
+    again, _ = table.from_table(table.read(tmp_path / "a.parquet"), "a")
+    assert again == crystals
+    assert table.from_table(table.to_table(crystals[2:]), "slice")[0].columns["warnings"].tolist() == [""]
+
+
+@pytest.mark.parametrize("kinds", [20, 36, 100])
+def test_many_shares_scaled_once_are_not_scaled_again(kinds: int) -> None:
+    share = np.full(kinds, 1 / kinds)
+    ptr = np.array([0, 1])
+    one = Crystals(
+        np.array(["x/0"]), np.eye(3)[None] * 3, ptr, np.zeros((1, 3)), ptr * kinds, np.arange(1, kinds + 1), share
+    )
+    content = table.to_table(one)
+    place = content.column_names.index("occupancy")
+    rough = pa.array([(share * 1.019).tolist()], content["occupancy"].type)
+    crystals, refused = table.from_table(content.set_column(place, content.field("occupancy"), rough), "memory")
+    assert not refused
+    assert table.from_table(table.to_table(crystals), "memory")[0] == crystals
+
+
+@pytest.mark.parametrize(
+    ("column", "own"),
+    [(pa.array(["by hand", None, "old"]), ["by hand", "", "old"]), (pa.nulls(3), ["", "", ""])],
+)
+def test_a_text_column_called_warnings_keeps_its_texts(column: pa.Array, own: list[str]) -> None:
+    content = _crowded(table.to_table(_odd())).append_column("warnings", column)
+    crystals, _ = table.from_table(content, "memory")
+    found = ["; ".join(filter(None, pair)) for pair in zip(own, SAID, strict=True)]
+    assert crystals.columns["warnings"].tolist() == found
+    assert list(crystals.columns) == ["warnings"]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([1, 2, 3]),
+        pa.array([1.5, None, 3]),
+        pa.array([True, False, None]),
+        pa.array([["a", "b"]] * 3, pa.list_(pa.string(), 2)),
+    ],
+)
+def test_another_column_called_warnings_gets_a_prefix(column: pa.Array) -> None:
+    content = _crowded(table.to_table(_odd())).append_column("warnings", column)
+    crystals, _ = table.from_table(content, "memory")
+    assert crystals.columns["warnings"].tolist() == SAID
+    assert len(crystals.columns["reported_warnings"]) == 3
+    clean, _ = table.from_table(content.slice(2), "memory")
+    assert list(clean.columns) == ["reported_warnings"]
+
+
 def test_a_column_may_not_take_the_name_of_a_field() -> None:
     with pytest.raises(ValueError, match="column 'nsites'"):
         table.to_table(prototypes.generate(2).with_columns(nsites=np.zeros(2)))

@@ -41,6 +41,11 @@ def species(symbols: list[Any], amounts: list[Any]) -> list[dict[str, Any]]:
     ]
 
 
+def _attached(counts: Any) -> list[dict[str, Any]]:
+    first, second = species(["Cs"], [1])
+    return [{**first, "attached": ["H"], "nattached": counts}, second]
+
+
 def convert(entry: Any, provider: Provider | str = "p") -> tuple[Crystals, list[Quarantined]]:
     crystals, quarantined = entries_to_crystals([entry], provider, "here")
     assert len(crystals) + len(quarantined) == 1
@@ -66,6 +71,36 @@ def test_disorder_and_vacancies() -> None:
     assert crystals.numbers.tolist() == [55, 19, 17]
     assert crystals.occupancy.tolist() == [0.5, 0.25, 1.0]
     assert crystals.site_occupancy.tolist() == [0.75, 1.0]
+
+
+@pytest.mark.parametrize("amounts", [[0.167] * 6, [0.334] * 3, [0.26, 0.25, 0.25, 0.26], [0.3334, 0.3334, 0.3333]])
+def test_rounded_concentrations_are_scaled_and_the_row_says_so(amounts: list[float]) -> None:
+    symbols = ["Ti", "Zr", "Hf", "Nb", "Ta", "V"][: len(amounts)]
+    crystals, _ = convert(cell(species=species(symbols, amounts)))
+    exact = np.array(amounts) / sum(amounts)
+    assert crystals.occupancy.tolist() == pytest.approx([*exact, 1.0], abs=1e-6)
+    said = f"occupancies of a site add up to {round(sum(amounts), 5):g} and were scaled to 1"
+    assert crystals.columns["warnings"].tolist() == [said]
+
+
+@pytest.mark.parametrize("other", ["Fe", "X", "Qq"])
+def test_a_species_of_which_there_is_none_is_left_out(other: str) -> None:
+    crystals, _ = convert(cell(species=species(["Mg", other], [1.0, 0.0])))
+    assert crystals.numbers.tolist() == [12, 17]
+    assert "warnings" not in crystals.columns
+
+
+def test_a_site_where_nothing_is_is_vacant_and_the_row_says_so() -> None:
+    crystals, _ = convert(cell(species=species(["Cs", "K"], [0, 0.0])))
+    assert crystals.numbers.tolist() == [17]
+    assert crystals.columns["warnings"].tolist() == ["a site with occupancy 0 was left out"]
+    stated, _ = convert(cell(species=species(["vacancy"], [1.0])))
+    assert stated.numbers.tolist() == [17]
+    assert "warnings" not in stated.columns
+
+
+def test_no_attached_atoms_are_none() -> None:
+    assert len(convert(cell(species=_attached([0])))[0]) == 1
 
 
 def test_an_element_named_twice_on_a_site_is_one_species() -> None:
@@ -113,8 +148,17 @@ def test_fractional_positions_are_accepted() -> None:
         (cell(species=species(["Cs"], [])), Reason.MALFORMED),
         (cell(species=species(["Cs"], ["1"])), Reason.MALFORMED),
         (cell(species=species(["Cs", "K"], [0.8, 0.8])), Reason.BAD_OCCUPANCY),
-        (cell(species=species(["Cs"], [0.0])), Reason.BAD_OCCUPANCY),
+        (cell(species=[{**row, "concentration": [0.0]} for row in species(["Cs"], [1])]), Reason.BAD_OCCUPANCY),
+        (cell(species=species(["Cs", "K"], [1.0, -0.1])), Reason.BAD_OCCUPANCY),
+        (cell(species=species(["Cs", "K"], [0.51, 0.5101])), Reason.BAD_OCCUPANCY),
+        (cell(species=species(["Cs", "vacancy"], [1.0, 0.5])), Reason.BAD_OCCUPANCY),
+        (cell(species=species(["Cs", "vacancy"], [0.5, -0.5])), Reason.BAD_OCCUPANCY),
+        (cell(species=species(["Cs", "vacancy"], [0.5, math.nan])), Reason.BAD_OCCUPANCY),
+        (cell(species=species(["Cs", "vacancy"], [0.5, "0.5"])), Reason.MALFORMED),
+        (cell(species=species(["Cs"], [10**400])), Reason.NON_FINITE),
         (cell(species=species(["Cs"], [math.nan])), Reason.NON_FINITE),
+        (cell(species=_attached([1])), Reason.UNSUPPORTED),
+        (cell(species=_attached(None)), Reason.UNSUPPORTED),
         (cell(species=[*species(["Cs"], [1]), *species(["K"], [1])]), Reason.MALFORMED),
     ],
 )

@@ -1,0 +1,26 @@
+"""Texts from files and servers, made fit to be stored and shown.
+
+Enters: any text. Leaves: a text that UTF-8 can hold, of bounded length. This module does not know
+what a text means.
+"""
+
+from __future__ import annotations
+
+MAX_TEXT = 4096
+"""Longest accepted id or text, in characters: one long text would widen the whole array column."""
+MAX_LINE = 500
+"""Longest line that is shown, in characters."""
+
+
+def storable(value: object) -> str:
+    """The text of a value, with `?` for lone surrogates, which UTF-8 cannot hold."""
+    return str(value).encode("utf-8", "replace").decode("utf-8")
+
+
+def one_line(text: str, most: int = MAX_LINE) -> str:
+    r"""A text on one line, cut at `most` characters.
+
+    >>> one_line("a\n b")
+    'a b'
+    """
+    return " ".join(storable(text).replace("\0", " ").split())[:most]
