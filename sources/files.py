@@ -21,7 +21,7 @@ from typing import Any
 from assay.sources import table
 from assay.sources.assemble import Assembler, join
 from assay.sources.crystals import Crystals, empty
-from assay.sources.formats.cif import add_cif
+from assay.sources.formats.cif.read import add_cif
 from assay.sources.formats.jsonl import read_jsonl
 from assay.sources.formats.poscar import add_poscar
 from assay.sources.formats.records import described
@@ -36,6 +36,7 @@ MAX_TEXT_BYTES = 10 * 2**20
 
 KINDS: Mapping[str, str] = {
     ".cif": "cif",
+    ".mcif": "cif",
     ".vasp": "poscar",
     ".poscar": "poscar",
     ".xyz": "xyz",

@@ -88,7 +88,7 @@ def _cif(*sites: str, a: str = "4.0") -> str:
         ("data_empty\n", Reason.UNREADABLE),
         ("not a cif at all", Reason.UNREADABLE),
         (_cif("Cu1 Cu 0 0 0 1", a="0"), Reason.UNREADABLE),
-        (_cif("Cu1 Cu 0 0 0 1", a="nan"), Reason.NON_FINITE),
+        (_cif("Cu1 Cu 0 0 0 1", a="nan"), Reason.UNREADABLE),
         (_cif("Cu1 Cu 0 0 nan 1"), Reason.UNREADABLE),
         (_cif("Cu1 Cu 0 0 0 1") + "_chemical_formula_sum 'Cu H2'\n", Reason.MALFORMED),
         (_cif("Cu1 Cu 0 0 0 1", a="40"), Reason.BAD_LATTICE),

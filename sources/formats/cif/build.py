@@ -1,0 +1,168 @@
+"""Builds a cell from the sites of a CIF and its symmetry operations.
+
+Enters: sites and one reading of the symmetry. Leaves: every atom of the cell, and measures by which
+two readings can be compared. This module does not know texts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import gemmi
+import numpy as np
+from numpy.typing import NDArray
+
+from assay.sources.elements import SYMBOLS
+from assay.sources.formats.cif.operations import SITE_TOLERANCE
+from assay.sources.formats.cif.sites import Site
+from assay.sources.formats.cif.species import Refused
+from assay.sources.formats.cif.symmetry import Reading
+from assay.sources.quarantine import Reason
+from assay.sources.sift import CROWDED
+
+CROWDED_PLACE = max(CROWDED, 1.02) + 1e-6
+"""Atoms accepted on one place; `sift` judges sums a little above 1."""
+MAX_BUILT = 20_000
+"""Sites of a cell that are built at all; the assembler accepts fewer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """All atoms of a cell by one reading."""
+
+    source: str
+    """The reading."""
+    frac: NDArray[np.float64]
+    """(S, 3) fractional."""
+    owner: NDArray[np.int64]
+    """(S,) row of the list of sites."""
+    operation: NDArray[np.int64]
+    """(S,) operation that makes the site from its row."""
+    species: tuple[tuple[tuple[int, float], ...], ...]
+    """Atomic numbers and occupancies of each row."""
+
+    @cached_property
+    def amounts(self) -> dict[str, float]:
+        """Atoms of each element in the cell."""
+        images = np.bincount(self.owner, minlength=len(self.species)).tolist()
+        found: dict[str, float] = {}
+        for count, species in zip(images, self.species):
+            for element, share in species:
+                found[SYMBOLS[element]] = found.get(SYMBOLS[element], 0.0) + count * share
+        return {symbol: amount for symbol, amount in found.items() if amount}
+
+
+def build(rows: list[Site], reading: Reading) -> Built:
+    """Apply the operations to every site.
+
+    A site that repeats an atom of an earlier one at another image of it is left out.
+
+    Raises:
+        Refused: when one place holds more than one atom, or a site is not clearly on or off a
+            special position.
+    """
+    group = reading.operations
+    if len(rows) * len(group) > 100 * MAX_BUILT:
+        raise Refused(Reason.TOO_LARGE, f"{len(rows)} sites under {len(group)} operations")
+    listed = np.array([row.thirds if group.has_threefold else row.place for row in rows], dtype=np.float64).reshape(
+        -1, 3
+    )
+    frac: list[NDArray[np.float64]] = []
+    owner: list[int] = []
+    made: list[NDArray[np.int64]] = []
+    cell = np.empty((0, 3))
+    species: list[tuple[tuple[int, float], ...]] = []
+    for index, row in enumerate(rows):
+        place = listed[index]
+        gap = cell - place
+        gap -= np.round(gap)
+        hits = np.flatnonzero(np.abs(gap).max(axis=1, initial=0.0) < SITE_TOLERANCE)
+        if len(hits):
+            place = place + gap[hits[0]]
+            if _repeats(rows, listed, owner, hits, index):
+                species.append(())
+                continue
+        orbit = group.orbit(place)
+        if orbit is None:
+            message = f"line {row.line}: site {row.label} is neither on a special position nor clearly off it"
+            raise Refused(Reason.MALFORMED, f"{message}, by {reading.source}")
+        frac.append(orbit[0])
+        made.append(orbit[1])
+        owner += [index] * len(orbit[1])
+        species.append(tuple(row.species))
+        cell = np.concatenate([cell, orbit[0]])
+        if len(cell) > MAX_BUILT:
+            raise Refused(Reason.TOO_LARGE, f"more than {MAX_BUILT} sites in the cell")
+    return Built(
+        reading.source,
+        cell,
+        np.array(owner, dtype=np.int64),
+        np.concatenate([np.empty(0, np.int64), *made]),
+        tuple(species),
+    )
+
+
+def _repeats(
+    rows: list[Site], listed: NDArray[np.float64], owner: list[int], hits: NDArray[np.int64], index: int
+) -> bool:
+    """Whether a row lists an atom again that an earlier row made; False where they share a place.
+
+    Raises:
+        Refused: when the place would hold more than one atom.
+    """
+    row = rows[index]
+    before = [rows[k] for k in dict.fromkeys(owner[hit] for hit in hits.tolist())]
+    total = row.amount + sum(one.amount for one in before)
+    twin = next((one for one in before if one.species == row.species), None)
+    if total <= CROWDED_PLACE:
+        return False
+    if twin is not None:
+        gap = listed[rows.index(twin)] - listed[index]
+        if np.abs(gap - np.round(gap)).max() >= SITE_TOLERANCE:
+            return True
+    labels = " and ".join([*(one.label for one in before), row.label])
+    raise Refused(
+        Reason.BAD_OCCUPANCY, f"line {row.line}: {labels} share a place and hold {total:.4g} atoms, at most 1 accepted"
+    )
+
+
+def same_crystal(one: Built, other: Built) -> bool:
+    """Whether two readings give the same atoms at the same places."""
+    if len(one.frac) != len(other.frac) or len(one.frac) > 2000:
+        return False
+    kinds = [np.array([hash(built.species[k]) for k in built.owner.tolist()]) for built in (one, other)]
+    for place, kind in zip(one.frac, kinds[0]):
+        gap = other.frac - place
+        near = np.abs(gap - np.round(gap)).max(axis=1) < 2 * SITE_TOLERANCE
+        if not np.any(near & (kinds[1] == kind)):
+            return False
+    return True
+
+
+def closest_ratio(built: Built, lattice: NDArray[np.float64]) -> float:
+    """Shortest distance of two atoms, as a multiple of the sum of their covalent radii.
+
+    The radii are those of Cordero et al., Dalton Trans. 2832, 2008, as gemmi holds them. Sites that
+    may be alternatives of each other (together at most one atom) are left out.
+    """
+    steps = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    radius = np.array(
+        [max((gemmi.Element(SYMBOLS[z]).covalent_r for z, _ in species), default=1.0) for species in built.species]
+    )[built.owner]
+    amount = np.array([sum(share for _, share in species) for species in built.species])[built.owner]
+    best = np.inf
+    for index in range(len(built.frac)):
+        gap = built.frac - built.frac[index]
+        gap -= np.round(gap)
+        distance = np.linalg.norm((gap[:, None] + steps) @ lattice, axis=-1)
+        distance[index, 13] = np.inf
+        distance[amount + amount[index] <= CROWDED_PLACE] = np.inf
+        best = min(best, float((distance.min(axis=1) / (radius + radius[index])).min()))
+    return best
+
+
+def density(built: Built, lattice: NDArray[np.float64]) -> float:
+    """Density in g/cm^3 of the cell (3, 3) Å."""
+    mass = sum(amount * float(gemmi.Element(symbol).weight) for symbol, amount in built.amounts.items())
+    return 1.66054 * mass / abs(float(np.linalg.det(lattice)))

@@ -1,0 +1,118 @@
+"""Chemical formulas that files state -> amounts of the elements.
+
+Enters: texts such as `La1.85 Sr0.15 Cu O4`, `Fe1/3 I`, `(Y0.9 Ca0.1) Ba2 Cu3 O7` or `NA CL`.
+Leaves: amounts per formula unit, and whether atoms agree with them. This module does not know
+files.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping
+
+from assay.sources.elements import NUMBERS
+
+RELATIVE, ABSOLUTE = 0.02, 0.02
+"""Difference accepted between a stated amount and the atoms found, as a share of the amount and in
+atoms per formula unit: stated amounts are rounded, and so are occupancies."""
+
+_NUMBER = r"\d+/\d+|\d*\.?\d+|\d+\."
+_PART = re.compile(rf"\s*(?:([A-Z][a-z]?)|([(\[{{])|([)\]}}]))\s*({_NUMBER})?(?:\(\d+\))?[,\s]*")
+
+
+def amounts(formula: str, known: Collection[str] = ()) -> dict[str, float] | None:
+    """Atoms of each element in one formula unit; None where the text cannot be understood.
+
+    D and T count as H. `known` are the elements that may be meant in a formula in capitals.
+
+    >>> amounts("Fe1/3 I")
+    {'Fe': 0.3333333333333333, 'I': 1.0}
+    >>> amounts("Ba (Fe0.92 Co0.08)2 As2")
+    {'Ba': 1.0, 'Fe': 1.84, 'Co': 0.16, 'As': 2.0}
+    >>> amounts("NA CL", known={"Na", "Cl"})
+    {'Na': 1.0, 'Cl': 1.0}
+    """
+    text = formula.strip().strip("'\"").replace("~", "").replace("_", "")
+    if text and text == text.upper() and known:
+        text = _in_small_letters(text, known)
+    if not text or re.search(r"[^\w\s.,/()\[\]{}]", text):
+        return None
+    stack: list[dict[str, float]] = [{}]
+    place = 0
+    while place < len(text):
+        match = _PART.match(text, place)
+        if match is None or match.end() == place or not _take(stack, match):
+            return None
+        place = match.end()
+    return stack[0] if len(stack) == 1 and sum(stack[0].values()) > 0 else None
+
+
+def _take(stack: list[dict[str, float]], match: re.Match[str]) -> bool:
+    """Add an element or close a bracket; False where it makes no sense."""
+    symbol, opening, closing, count = match.groups()
+    factor = _number(count)
+    if factor is None or (opening and count):
+        return False
+    inner: Mapping[str, float] = {}
+    if symbol:
+        inner = {"H" if symbol in ("D", "T") else symbol: 1.0}
+    elif opening:
+        stack.append({})
+    elif closing and len(stack) > 1:
+        inner = stack.pop()
+    else:
+        return False
+    for name, amount in inner.items():
+        stack[-1][name] = stack[-1].get(name, 0.0) + factor * amount
+    return inner.keys() <= NUMBERS.keys()
+
+
+def _number(text: str | None) -> float | None:
+    if text is None:
+        return 1.0
+    over, _, under = text.partition("/")
+    if under and not float(under):
+        return None
+    return float(over) / float(under or 1)
+
+
+def _in_small_letters(text: str, known: Collection[str]) -> str:
+    """The formula with each known symbol spelled as usual, the longest that fits first."""
+    spelled = {symbol.upper(): symbol for symbol in known}
+    pattern = re.compile("|".join(sorted(map(re.escape, spelled), key=len, reverse=True)))
+    return pattern.sub(lambda match: spelled[match.group()], text)
+
+
+def disagreement(stated: Mapping[str, float], found: Mapping[str, float], units: float | None = None) -> str | None:
+    """How the atoms of a cell differ from a stated formula, None where they agree.
+
+    `stated` holds atoms per formula unit, `found` atoms per cell, `units` the formula units in the
+    cell. Without `units` only the proportions are compared.
+
+    >>> disagreement({"Na": 1, "Cl": 1}, {"Na": 4, "Cl": 4}, units=4)
+    >>> disagreement({"Na": 1, "Cl": 1}, {"Na": 1, "Cl": 1}, units=4)
+    '1 Cl per cell, but 4 by the formula'
+    """
+    per_cell = units or sum(found.values()) / sum(stated.values())
+    for symbol in sorted(stated.keys() | found.keys()):
+        expected, actual = stated.get(symbol, 0.0) * per_cell, found.get(symbol, 0.0)
+        lost = (expected > 0) != (actual > 0)
+        if expected < 1e-9 and actual < 1e-9:
+            continue
+        if lost or abs(actual - expected) > RELATIVE * expected + ABSOLUTE * per_cell:
+            return f"{actual:.4g} {symbol} per cell, but {expected:.4g} by the formula"
+    return None
+
+
+def units_of(stated: Mapping[str, float], units: float | None) -> float | None:
+    """How often a stated formula stands in the cell, from the stated number of formula units.
+
+    pymatgen states the whole cell as the formula, and beside it the number of reduced formulas.
+
+    >>> units_of({"Na": 1, "Cl": 1}, 4), units_of({"Al": 4, "O": 6}, 2)
+    (4, 1.0)
+    """
+    counts = [round(amount) for amount in stated.values()]
+    whole = all(abs(amount - count) < 1e-6 for amount, count in zip(stated.values(), counts))
+    return 1.0 if units and units > 1 and whole and math.gcd(*counts) == units else units

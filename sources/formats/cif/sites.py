@@ -1,0 +1,201 @@
+"""The sites of a CIF: what stands on them, and where.
+
+Enters: a block of `grammar`. Leaves: one `Site` for each row that holds an atom, with what had
+to be decided; or `Refused` with the line and the spelling that cannot be used. This module does not
+know symmetry.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from assay.sources.formats.cif import species
+from assay.sources.formats.cif.grammar import Block, Item, is_unsaid
+from assay.sources.formats.cif.species import Refused
+from assay.sources.quarantine import Reason
+
+MAX_ROWS = 20_000
+"""Rows of a list of sites that are looked at."""
+
+_NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?)(?:\(\d*\.?\d*\)?)?$")
+_FRACTION = re.compile(r"([+-]?\d+)/(\d+)$")
+_NEEDED = ("label", "type_symbol", "fract_x", "fract_y", "fract_z")
+
+
+@dataclass
+class Site:
+    """One row of the list of sites."""
+
+    label: str
+    line: int
+    species: list[tuple[int, float]]
+    """Atomic number and occupancy; empty for a vacant site."""
+    place: tuple[float, float, float]
+    """Fractional, as written."""
+    thirds: tuple[float, float, float]
+    """The same, with the rounding of a third or sixth (0.33, 0.1667) undone."""
+    multiplicity: int | None
+    """Atoms of this site in the cell, where the file says so."""
+
+    @property
+    def amount(self) -> float:
+        """Atoms on one image of the site."""
+        return sum(share for _, share in self.species)
+
+
+def sites(block: Block, stated: Collection[str], warnings: list[str]) -> list[Site]:
+    """Read the sites of a block; `stated` are the elements of its formula, empty if not known.
+
+    Raises:
+        Refused: when a row cannot be used, with the line and the spelling.
+        Damaged: when the list itself breaks the grammar.
+    """
+    table = _Table(block)
+    _no_lost_hydrogen(table)
+    found: list[Site] = []
+    dummies: list[str] = []
+    for row in range(len(table)):
+        label = table.label(row)
+        if table.text("calc_flag", row).lower() == "dum":
+            dummies.append(label)
+            if not stated and species.may_be_an_atom(table.text("type_symbol", row), label):
+                text = f"{label!r} is a dummy site: an atom without a position"
+                raise Refused(Reason.UNSUPPORTED, f"line {table.line(row)}: {text}")
+            continue
+        kind, name = table.text("type_symbol", row), table.text("label", row)
+        element = species.element(kind, name, table.line(row), stated, warnings)
+        share = table.occupancy(row)
+        if share == 0:
+            warnings.append(f"site {label} has the occupancy 0 and was left out")
+        places = [table.coordinate(axis, row) for axis in "xyz"]
+        found.append(
+            Site(
+                label,
+                table.line(row),
+                [(element, share)] if share else [],
+                (places[0][0], places[1][0], places[2][0]),
+                (places[0][1], places[1][1], places[2][1]),
+                table.multiplicity(row),
+            )
+        )
+    if dummies:
+        warnings.append(f"dummy sites left out: {', '.join(dummies[:5])}")
+    return found
+
+
+class _Table:
+    """The columns of the list of sites."""
+
+    def __init__(self, block: Block) -> None:
+        self.columns = dict(_columns(block))
+        if "fract_x" not in self.columns and block.column("_atom_site_cartn_x"):
+            raise Refused(Reason.UNSUPPORTED, "sites have Cartesian coordinates only; fractional ones are needed")
+        for name in ("fract_x", "fract_y", "fract_z"):
+            if name not in self.columns:
+                raise Refused(Reason.UNREADABLE, f"the list of sites has no _atom_site_{name}")
+        if "label" not in self.columns and "type_symbol" not in self.columns:
+            raise Refused(
+                Reason.UNREADABLE, "the list of sites has neither _atom_site_label nor _atom_site_type_symbol"
+            )
+        self.rows = len(self.columns["fract_x"].values)
+        if self.rows > MAX_ROWS:
+            raise Refused(Reason.TOO_LARGE, f"{self.rows} rows of sites, at most {MAX_ROWS} accepted")
+        for item in self.columns.values():
+            if len(item.values) != self.rows:
+                count = f"{len(item.values)} values where the list of sites has {self.rows} rows"
+                raise Refused(Reason.MALFORMED, f"line {item.line}: {item.tag} has {count}")
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def line(self, row: int) -> int:
+        return self.columns["fract_x"].lines[row]
+
+    def text(self, name: str, row: int) -> str:
+        """A value; empty where it is not said."""
+        item = self.columns.get(name)
+        value = item.values[row].strip() if item else ""
+        return "" if is_unsaid(value) else value
+
+    def label(self, row: int) -> str:
+        return (self.text("label", row) or self.text("type_symbol", row) or f"row {row + 1}")[:20]
+
+    def occupancy(self, row: int) -> float:
+        """The share of a row; 1 where it is not said, as in the dictionary of CIF."""
+        text = self.text("occupancy", row)
+        if not text:
+            return 1.0
+        share = number(text)
+        if share is None:
+            raise Refused(
+                Reason.UNREADABLE, f"line {self.line(row)}: occupancy {text!r} of {self.label(row)} is no number"
+            )
+        if share < 0:
+            raise Refused(
+                Reason.BAD_OCCUPANCY, f"line {self.line(row)}: occupancy {text} of {self.label(row)}, 0 to 1 accepted"
+            )
+        return share
+
+    def coordinate(self, axis: str, row: int) -> tuple[float, float]:
+        """A coordinate as written, and with the rounding of a third undone."""
+        written = self.columns[f"fract_{axis}"].values[row]
+        value = number(written)
+        if value is None:
+            said = "is not said" if is_unsaid(written) else f"{written!r} is no number"
+            raise Refused(Reason.UNREADABLE, f"line {self.line(row)}: coordinate {axis} of {self.label(row)} {said}")
+        return value, _third(written, value)
+
+    def multiplicity(self, row: int) -> int | None:
+        text = self.text("multiplicity", row)
+        return int(text) if text.isdigit() else None
+
+
+def _columns(block: Block) -> Iterator[tuple[str, Item]]:
+    for name in (*_NEEDED, *_OPTIONAL):
+        for tag in (f"_atom_site_{name}", *_OTHER_NAMES.get(name, ())):
+            item = block.column(tag)
+            if item is not None and item.values:
+                yield name, item
+                break
+
+
+_OPTIONAL = ("occupancy", "attached_hydrogens", "calc_flag", "multiplicity")
+_OTHER_NAMES = {"multiplicity": ("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")}
+
+
+def number(text: str) -> float | None:
+    """A number of a CIF, its standard uncertainty in brackets left out; None for other texts.
+
+    >>> [number(text) for text in ("0.25(1)", "1/3", ".5", "-1.5E-1", "1,5")]
+    [0.25, 0.3333333333333333, 0.5, -0.15, None]
+    """
+    match = _NUMBER.match(text.strip())
+    if match:
+        value = float(match[1].replace("d", "e").replace("D", "e"))
+        return value if abs(value) < 1e300 else None
+    match = _FRACTION.match(text.strip())
+    return float(Fraction(match[0])) if match and int(match[2]) else None
+
+
+def _third(written: str, value: float) -> float:
+    """The third or sixth that was rounded to the written decimals, or the value itself."""
+    match = re.match(r"[+-]?\d*\.(\d{2,7})(?:\(|$)", written.strip())
+    if not match:
+        return value
+    near = round(value * 6) / 6
+    rounding = 10.0 ** -len(match[1])
+    if round(value * 6) % 3 and abs(value - near) <= rounding * 0.7:
+        return near
+    return value
+
+
+def _no_lost_hydrogen(table: _Table) -> None:
+    for row in range(len(table)):
+        text = table.text("attached_hydrogens", row)
+        count = number(text) if text else 0.0
+        if count is None or count > 0:
+            message = f"{table.label(row)} has {text!r} attached hydrogens, which have no positions"
+            raise Refused(Reason.UNSUPPORTED, f"line {table.line(row)}: {message}")
