@@ -1,11 +1,12 @@
-"""Reads crystals from files, and from folders of files.
+"""Reads crystals from files, from folders of files, and from archives of files.
 
-Enters: paths of CIF, POSCAR, extended XYZ, Parquet and `optimade.jsonl` files, or folders of them.
-Leaves: `Crystals`, and a quarantine record for each crystal or file that could not be read.
+Enters: paths of files of the kinds in `assay.sources.storage.kinds`, or of folders. Leaves:
+`Crystals`, and a quarantine record for each crystal or file that could not be read. What a folder
+holds beside is counted in the log.
 
-The id of a crystal from a structure file is `file/<name>`; in a folder, `<name>` is the path below
-that folder. The second and later crystals of one file end in `#2`, `#3` and so on. Crystals of a
-Parquet file keep the ids in the file; an entry of `mp.optimade.jsonl` is `mp/<entry id>`. This
+The id of a crystal from a structure file is `file/<name>`; in a folder or an archive, `<name>` is
+the path below it. The second and later crystals of one file end in `#2`, `#3` and so on. Crystals
+of a Parquet file keep the ids in the file; an entry of `mp.optimade.jsonl` is `mp/<entry id>`. This
 module does not know servers.
 """
 
@@ -14,59 +15,66 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from assay.sources import table
 from assay.sources.assemble import Assembler, join
-from assay.sources.crystals import Crystals, empty
+from assay.sources.crystals import Crystals
 from assay.sources.formats.cif.read import add_cif
+from assay.sources.formats.documents.documents import MAX_JSON_BYTES, add_json
 from assay.sources.formats.jsonl import read_jsonl
 from assay.sources.formats.poscar import add_poscar
 from assay.sources.formats.records import described
+from assay.sources.formats.trajectories import add_trajectory
 from assay.sources.formats.xyz import add_xyz
-from assay.sources.quarantine import Quarantined, Reason, Stage
+from assay.sources.quarantine import Quarantined, Reason
 from assay.sources.sift import MAX_SITES
+from assay.sources.storage import archives, folders
+from assay.sources.storage.kinds import HIDDEN, KNOWN, Kind, counted_as, is_hidden, kind_of
+from assay.sources.storage.opening import as_text, read_text, regular, sort_of, through, unpacked
 
 log = logging.getLogger(__name__)
 
-MAX_TEXT_BYTES = 10 * 2**20
-"""Largest CIF or POSCAR that is opened."""
+Add = Callable[[Assembler, BinaryIO, str, str], int | None]
+"""Adds the crystals of one stream, with the name for ids and the origin for records; 0 where the
+file is of another sort and holds none."""
 
-KINDS: Mapping[str, str] = {
-    ".cif": "cif",
-    ".mcif": "cif",
-    ".vasp": "poscar",
-    ".poscar": "poscar",
-    ".xyz": "xyz",
-    ".extxyz": "xyz",
-    ".parquet": "parquet",
-    ".jsonl": "optimade",
-    ".jsonl.gz": "optimade",
+FORMATS: Mapping[Kind, Add] = {
+    Kind.CIF: lambda assembler, stream, *names: add_cif(assembler, read_text(stream), *names),
+    Kind.POSCAR: lambda assembler, stream, *names: add_poscar(assembler, read_text(stream), *names),
+    Kind.XYZ: lambda assembler, stream, *names: add_xyz(assembler, as_text(stream), *names),
+    Kind.JSON: lambda assembler, stream, *names: add_json(assembler, read_text(stream, MAX_JSON_BYTES), *names),
+    Kind.TRAJECTORY: add_trajectory,
 }
-"""Kind of file by the end of its name; a name that starts with POSCAR or CONTCAR is a POSCAR
-too."""
+"""The formats that give their crystals one by one; `optimade.jsonl` and Parquet give blocks."""
 
 
-def kind_of(path: Path) -> str | None:
-    """Kind of a file by its name, None when it is no structure file."""
-    name = path.name.lower()
-    for suffix, kind in KINDS.items():
-        if name.endswith(suffix):
-            return kind
-    return "poscar" if name.startswith(("poscar", "contcar")) else None
+@dataclass(frozen=True)
+class Item:
+    """A file to read."""
+
+    path: Path
+    label: str
+    """Its name in ids."""
+    named: bool = False
+    """Whether the caller named the file itself, and not a folder above it."""
+    lost: str = ""
+    """Why it cannot be opened; empty where it can."""
 
 
 def read(path: Path | str, max_sites: int = MAX_SITES) -> tuple[Crystals, list[Quarantined]]:
     """Read all crystals of one file, or of a folder and the folders below it.
 
-    Files of a folder are read in the order of their paths; those of no known kind are skipped.
+    Files of a folder are read in the order of their paths; those of no known kind are counted in
+    the log.
 
     Raises:
         FileNotFoundError: when there is no such path.
-        ValueError: when `path` is a file of no known kind, a damaged table or a table without
-            crystals.
+        ValueError: when `path` is no regular file, a file of no known kind, a damaged table or a
+            table without crystals, or when nothing in it can be read.
     """
     return read_many([path], max_sites)
 
@@ -78,114 +86,154 @@ def read_many(paths: Iterable[Path | str], max_sites: int = MAX_SITES) -> tuple[
 
     Raises:
         FileNotFoundError: when there is no such path.
-        ValueError: when one of `paths` is a file of no known kind, a damaged table or a table
-            without crystals.
+        ValueError: as `read` does; of several folders, when none holds anything that can be read.
     """
-    parts: list[Crystals] = []
-    refused: list[Quarantined] = []
-    assembler = Assembler(max_sites)
-
-    def close() -> None:
-        crystals, bad = assembler.finish()
-        parts.append(crystals)
-        refused.extend(bad)
-
-    for path, label, asked in _files([Path(path) for path in paths]):
-        kind = kind_of(path)
-        if kind in _ADD:
-            _ADD[kind](assembler, path, label)
-            continue
-        close()
-        assembler = Assembler(max_sites)
-        try:
-            crystals, bad = _tables(path, max_sites) if kind == "parquet" else read_jsonl(path, max_sites)
-        except ValueError as error:
-            if asked:
-                raise
-            crystals, bad = empty(), [_lost(label, path, error)]
-        parts.append(crystals)
-        refused.extend(bad)
-    close()
-    return join(parts), refused
+    given = [Path(path) for path in paths]
+    reading = _Reading(max_sites)
+    items, reading.ignored = _items(given)
+    for item in items:
+        reading.add(item)
+    crystals, refused = reading.finish()
+    told = folders.summary(reading.ignored)
+    names = ", ".join(map(str, given[:3])) + (f" and {len(given) - 3} more" if len(given) > 3 else "")
+    if not reading.taken:
+        raise ValueError(f"nothing in {names} can be read; ignored: {told}; known are {KNOWN}")
+    level = logging.WARNING if reading.ignored.keys() - {HIDDEN} else logging.INFO
+    log.log(level, "%s: %d %s read; ignored: %s", names, reading.taken, "file" if reading.taken == 1 else "files", told)
+    return crystals, refused
 
 
-def _files(paths: list[Path]) -> Iterator[tuple[Path, str, bool]]:
-    """Yield each structure file once: path, name for ids, and whether the caller named the file."""
-    found: dict[Path, tuple[Path, str, bool]] = {}
+def check(path: Path) -> None:
+    """Check that a path can be read, as far as that shows without reading it.
+
+    Raises:
+        FileNotFoundError: when there is no such path.
+        ValueError: when it is no regular file, of no known kind, or a folder without such files.
+    """
+    items, ignored = _items([path])
+    if not items:
+        raise ValueError(f"nothing in {path} can be read; ignored: {folders.summary(ignored)}; known are {KNOWN}")
+
+
+def found(path: Path) -> list[Path]:
+    """Return the files that `read` would open, in order."""
+    return [item.path for item in _items([path])[0] if not item.lost]
+
+
+def _items(paths: list[Path]) -> tuple[list[Item], Counter[str]]:
+    """Return each file once, and the number of those of no known kind, by their endings."""
+    first: dict[str, Item] = {}
+    ignored: Counter[str] = Counter()
     for path in paths:
         if path.is_dir():
-            below = sorted(item for item in path.rglob("*") if kind_of(item) and _visible(item.relative_to(path)))
-            files = [(item, item.relative_to(path).as_posix(), False) for item in below if item.is_file()]
-            log.info("%s holds %d structure files", path, len(files))
-        elif not path.exists():
-            raise FileNotFoundError(f"no such file or folder: {path}")
-        elif kind_of(path) is None:
-            raise ValueError(f"{path} is of no known kind; known are {', '.join(KINDS)}, POSCAR and CONTCAR")
+            listing = folders.walk(path)
+            ignored += listing.ignored
+            inside = [Item(file, label) for file, label in listing.files]
+            inside += [Item(file, label, lost=why) for file, label, why in listing.lost]
         else:
-            files = [(path, path.name, True)]
-        for item in files:
-            found.setdefault(item[0].resolve(), item)
-    names = Counter(label for _, label, _ in found.values())
-    if any(count > 1 for count in names.values()):
-        root = Path(os.path.commonpath([path.parent for path in found]))
-        yield from ((path, place.relative_to(root).as_posix(), asked) for place, (path, _, asked) in found.items())
-    else:
-        yield from found.values()
+            inside = [_named(path)]
+        for item in inside:
+            first.setdefault(os.path.realpath(item.path), item)
+    labels = Counter(item.label for item in first.values())
+    if any(count > 1 for count in labels.values()):
+        root = os.path.commonpath([Path(place).parent for place in first])
+        return [replace(item, label=Path(place).relative_to(root).as_posix()) for place, item in first.items()], ignored
+    return list(first.values()), ignored
 
 
-def _visible(path: Path) -> bool:
-    return not any(part.startswith(".") for part in path.parts)
+def _named(path: Path) -> Item:
+    """Return the file that the caller named, which must be of a known kind."""
+    if not path.exists():
+        raise FileNotFoundError(f"no such file or folder: {path}")
+    sort = sort_of(path.stat().st_mode)
+    if sort is not None:
+        raise ValueError(f"{path} is {sort}, expected a regular file or a folder")
+    if kind_of(path.name) is None:
+        hint = f"; export it first: ase convert {path} {path.stem}.json" if path.suffix == ".db" else ""
+        raise ValueError(f"{path} is of no known kind; known are {KNOWN}{hint}")
+    return Item(path, path.name, named=True)
 
 
-def _lost(label: str, path: Path, error: Exception) -> Quarantined:
-    return Quarantined(f"file/{label}", str(path), Stage.PULL, Reason.UNREADABLE, described(error))
+class _Reading:
+    """The crystals of one file after the other."""
 
+    def __init__(self, max_sites: int) -> None:
+        self.taken = 0
+        """Files that hold crystals, or should."""
+        self.ignored: Counter[str] = Counter()
+        self._max_sites = max_sites
+        self._parts: list[Crystals] = []
+        self._refused: list[Quarantined] = []
+        self._assembler = Assembler(max_sites)
 
-def _text(path: Path) -> str:
-    size = path.stat().st_size
-    if size > MAX_TEXT_BYTES:
-        raise ValueError(f"{size} bytes, at most {MAX_TEXT_BYTES} accepted")
-    return path.read_text(encoding="utf-8-sig", errors="replace")
+    def add(self, item: Item) -> None:
+        """Read one file; its own failure is a record, unless the caller named it."""
+        kind, origin = kind_of(item.path.name), str(item.path)
+        blocks = kind in (Kind.PARQUET, Kind.OPTIMADE)
+        before = self.taken
+        try:
+            if item.lost:
+                raise ValueError(item.lost)
+            if kind is Kind.ARCHIVE:
+                self._archive(item)
+            elif kind is Kind.PARQUET:
+                regular(item.path).close()
+                self._block(*table.from_table(table.read(item.path), origin, self._max_sites))
+            else:
+                with unpacked(item.path) as stream:
+                    self._stream(kind, stream, item.label, origin)
+        except (ValueError, OSError) as error:
+            if item.named and blocks:
+                raise
+            self._lose(item.label, origin, error)
+        if item.named and self.taken == before:
+            raise ValueError(f"{item.path} holds no structures; ignored: {folders.summary(self.ignored)}")
 
+    def finish(self) -> tuple[Crystals, list[Quarantined]]:
+        """Return all crystals in order, and the records."""
+        self._close()
+        return join(self._parts), self._refused
 
-# Formats that hand their crystals to an assembler one by one.
+    def _stream(self, kind: Kind | None, stream: BinaryIO, label: str, origin: str) -> None:
+        if kind is Kind.OPTIMADE:
+            self._block(*read_jsonl(stream, label, origin, self._max_sites))
+        elif kind is None or kind not in FORMATS:
+            raise ValueError(f"a file of the kind {kind} inside an archive is not read; unpack the archive first")
+        elif FORMATS[kind](self._assembler, stream, label, origin) == 0:
+            self.ignored[f"{Path(label).suffix.lower()} without structures"] += 1
+        else:
+            self.taken += 1
 
+    def _archive(self, item: Item) -> None:
+        names: set[str] = set()
+        with regular(item.path) as file:
+            for member in archives.members(file, item.path.name):
+                name, kind = PurePosixPath(member.name).as_posix(), kind_of(member.name)
+                if kind is None or is_hidden(name):
+                    self.ignored[counted_as(name)] += 1
+                    continue
+                label, origin = f"{item.label}/{name}", f"{item.path}/{name}"
+                try:
+                    if name in names:
+                        raise ValueError("the archive holds this name twice")
+                    names.add(name)
+                    with member.open() as stream, through(stream, member.name) as content:
+                        self._stream(kind, content, label, origin)
+                except (ValueError, OSError) as error:
+                    self._lose(label, origin, error)
 
-def _add_cif(assembler: Assembler, path: Path, label: str) -> None:
-    try:
-        text = _text(path)
-    except (ValueError, OSError) as error:
-        assembler.refuse(f"file/{label}", str(path), Reason.UNREADABLE, described(error))
-        return
-    add_cif(assembler, text, label, str(path))
+    def _block(self, crystals: Crystals, refused: list[Quarantined]) -> None:
+        self._close()
+        self._parts.append(crystals)
+        self._refused.extend(refused)
+        self.taken += 1
 
+    def _close(self) -> None:
+        crystals, refused = self._assembler.finish()
+        self._parts.append(crystals)
+        self._refused.extend(refused)
+        self._assembler = Assembler(self._max_sites)
 
-def _add_poscar(assembler: Assembler, path: Path, label: str) -> None:
-    try:
-        text = _text(path)
-    except (ValueError, OSError) as error:
-        assembler.refuse(f"file/{label}", str(path), Reason.UNREADABLE, described(error))
-        return
-    add_poscar(assembler, text, label, str(path))
-
-
-def _add_xyz(assembler: Assembler, path: Path, label: str) -> None:
-    try:
-        with open(path, encoding="utf-8-sig", errors="replace") as file:
-            add_xyz(assembler, file, label, str(path))
-    except OSError as error:
-        assembler.refuse(f"file/{label}", str(path), Reason.UNREADABLE, described(error))
-
-
-_ADD: Mapping[str | None, Any] = {
-    "cif": _add_cif,
-    "poscar": _add_poscar,
-    "xyz": _add_xyz,
-}
-
-
-# Formats that are read in bulk.
-
-
-def _tables(path: Path, max_sites: int) -> tuple[Crystals, list[Quarantined]]:
-    return table.from_table(table.read(path), str(path), max_sites)
+    def _lose(self, label: str, origin: str, error: Exception) -> None:
+        self._assembler.refuse(f"file/{label}", origin, Reason.UNREADABLE, described(error))
+        self.taken += 1

@@ -73,14 +73,38 @@ def add_ase(assembler: Assembler, atoms: Atoms, id: str, origin: str, columns: M
         message = f"periodic along {tuple(map(bool, atoms.pbc))}, three dimensions are needed"
         assembler.refuse(id, origin, Reason.NOT_PERIODIC, message)
         return
-    species = [[(int(number), 1.0)] for number in atoms.numbers]
-    mixed = atoms.info.get("occupancy")
     kinds = atoms.arrays.get("spacegroup_kinds")
-    if isinstance(mixed, dict) and kinds is not None:
-        for site, kind in enumerate(kinds.tolist()):
-            shares = mixed.get(str(kind), mixed.get(kind)) or {}
-            species[site] = [(_number(symbol), share) for symbol, share in shares.items()] or species[site]
+    try:
+        species = site_species(
+            atoms.numbers.tolist(), atoms.info.get("occupancy"), None if kinds is None else kinds.tolist()
+        )
+    except ValueError as error:
+        assembler.refuse(id, origin, Reason.MALFORMED, str(error))
+        return
     assembler.add(id, origin, atoms.cell.array, atoms.positions, species, columns, cartesian=True)
+
+
+def site_species(numbers: Sequence[int], occupancy: Any, kinds: Sequence[int] | None) -> list[list[tuple[int, float]]]:
+    """Return the pairs of atomic number and share on each site, as ASE keeps them.
+
+    `occupancy` is `info["occupancy"]`: kind of site -> symbol -> share. `kinds` holds the kind of
+    each site, `spacegroup_kinds`. ASE's trajectories keep the first and lose the second.
+
+    Raises:
+        ValueError: when there are shares, and no kinds that say on which sites.
+    """
+    species = [[(number, 1.0)] for number in numbers]
+    if not isinstance(occupancy, dict):
+        return species
+    shares = {str(kind): held for kind, held in occupancy.items() if isinstance(held, dict)}
+    if kinds is None or len(kinds) != len(species):
+        if any(len(held) > 1 or any(share != 1 for share in held.values()) for held in shares.values()):
+            raise ValueError("info['occupancy'] shares sites, but no spacegroup_kinds say which sites these are")
+        return species
+    for site, kind in enumerate(kinds):
+        held = shares.get(str(kind)) or {}
+        species[site] = [(_number(symbol), share) for symbol, share in held.items()] or species[site]
+    return species
 
 
 def to_pymatgen(crystals: Crystals) -> list[Structure]:

@@ -1,6 +1,6 @@
 """Reads crystals from `optimade.jsonl[.gz]`, the bulk format of OPTIMADE databases.
 
-Enters: the path of a file of any size, possibly damaged or hostile. Leaves: `Crystals` with ids
+Enters: the stream of a file of any size, possibly damaged or hostile. Leaves: `Crystals` with ids
 `<file name up to the first dot>/<entry id>`, and quarantine records for lines without a crystal.
 The file is streamed; at most `AT_ONCE` entries or one line of `MAX_LINE_BYTES` are in memory. This
 module does not know the meaning of an entry (`assay.sources.databases.optimade_entries`).
@@ -8,12 +8,10 @@ module does not know the meaning of an entry (`assay.sources.databases.optimade_
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from pathlib import PurePath
+from typing import Any, BinaryIO
 
 from assay.sources.assemble import join
 from assay.sources.crystals import Crystals
@@ -22,7 +20,7 @@ from assay.sources.quarantine import Quarantined, Reason, Stage
 from assay.sources.sift import MAX_SITES
 
 MAX_UNPACKED_BYTES = 4 * 2**30
-"""Largest `optimade.jsonl`, after decompression."""
+"""Largest `optimade.jsonl`, after unpacking."""
 MAX_LINE_BYTES = 64 * 2**20
 """Longest line of an `optimade.jsonl`."""
 AT_ONCE = 1000
@@ -40,28 +38,34 @@ _NO_STRUCTURE = (
 """Types of the lines of an `optimade.jsonl` that hold no structure."""
 
 
-def read_jsonl(path: Path, max_sites: int = MAX_SITES) -> tuple[Crystals, list[Quarantined]]:
-    """Read all crystals of one file; of a damaged file, those before the damage."""
-    provider = path.name.split(".")[0]
+def read_jsonl(
+    stream: BinaryIO, label: str, origin: str, max_sites: int = MAX_SITES
+) -> tuple[Crystals, list[Quarantined]]:
+    """Read all crystals of one file; of a damaged file, those before the damage.
+
+    `label` is the name of the file for ids, `origin` its path for records.
+    """
+    name = PurePath(label).name
+    provider = name.split(".")[0]
     parts: list[Crystals] = []
     refused: list[Quarantined] = []
     entries: list[Any] = []
     pending = 0
 
     def flush() -> None:
-        crystals, bad = entries_to_crystals(entries, provider, str(path), extra=None, max_sites=max_sites)
+        crystals, bad = entries_to_crystals(entries, provider, origin, extra=None, max_sites=max_sites)
         parts.append(crystals)
         refused.extend(bad)
         entries.clear()
 
-    for number, line in _lines(path):
+    for number, line in _lines(stream):
         try:
             if isinstance(line, Exception):
                 raise line
             entry = json.loads(line, parse_constant=_no_constant)
-        except (ValueError, OSError, EOFError, zlib.error, RecursionError) as error:
+        except (ValueError, OSError, RecursionError) as error:
             message = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            refused.append(Quarantined(f"file/{path.name}:{number}", str(path), Stage.PULL, Reason.UNREADABLE, message))
+            refused.append(Quarantined(f"file/{name}:{number}", origin, Stage.PULL, Reason.UNREADABLE, message))
             continue
         if not (isinstance(entry, dict) and (entry.get("type") in _NO_STRUCTURE or "x-optimade" in entry)):
             entries.append(entry)
@@ -77,25 +81,23 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes | Exception]]:
+def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | Exception]]:
     """Yield numbered lines within the size limits; of a damaged file, the error comes last."""
     total = number = 0
-    opener: Any = gzip.open if path.name.lower().endswith(".gz") else open
-    with opener(path, "rb") as file:
-        while True:
-            number += 1
-            try:
-                line = file.readline(MAX_LINE_BYTES + 1)
-                total += len(line)
-                if len(line) > MAX_LINE_BYTES or total > MAX_UNPACKED_BYTES:
-                    raise ValueError(
-                        f"line {number} and all after it: longer than {MAX_LINE_BYTES} bytes, "
-                        f"or more than {MAX_UNPACKED_BYTES} bytes in total"
-                    )
-            except (ValueError, OSError, EOFError, zlib.error) as error:
-                yield number, error
-                return
-            if not line:
-                return
-            if line.strip():
-                yield number, line
+    while True:
+        number += 1
+        try:
+            line = stream.readline(MAX_LINE_BYTES + 1)
+            total += len(line)
+            if len(line) > MAX_LINE_BYTES or total > MAX_UNPACKED_BYTES:
+                raise ValueError(
+                    f"line {number} and all after it: longer than {MAX_LINE_BYTES} bytes, "
+                    f"or more than {MAX_UNPACKED_BYTES} bytes in total"
+                )
+        except (ValueError, OSError) as error:
+            yield number, error
+            return
+        if not line:
+            return
+        if line.strip():
+            yield number, line

@@ -1,10 +1,17 @@
-"""Names of crystals within a file, and messages of records.
+"""Names of crystals within a file, messages of records, and the columns beside a structure.
 
-Enters: the name of a file and a count, or an error. Leaves: an id, or one line of text. This module
-does not know formats.
+Enters: the name of a file and a count, an error, or named values. Leaves: an id, one line of text,
+or columns. This module does not know formats.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from assay.sources.table import RESERVED
 
 
 def numbered(label: str, number: int) -> str:
@@ -16,3 +23,9 @@ def described(error: Exception) -> str:
     """Return an error as one line, with its type where the text alone says too little."""
     text = " ".join(str(error).split())[:300]
     return text if isinstance(error, ValueError | OSError) and text else f"{type(error).__name__}: {text}"
+
+
+def scalars(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numbers and texts among named values, less those whose names are taken."""
+    scalar = (bool, int, float, str, np.number, np.bool_)
+    return {str(name): value for name, value in values.items() if isinstance(value, scalar) and name not in RESERVED}

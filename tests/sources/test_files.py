@@ -15,6 +15,7 @@ import pytest
 from assay.sources import files, prototypes, table
 from assay.sources.formats import convert, jsonl
 from assay.sources.quarantine import Reason, Stage
+from assay.sources.storage import opening
 
 HERE = Path(__file__).parents[1] / "data"
 
@@ -132,9 +133,9 @@ def test_a_cif_of_several_blocks_gives_each_its_own_fate(tmp_path: Path) -> None
 
 def test_a_huge_cif_is_not_opened(tmp_path: Path) -> None:
     with open(tmp_path / "huge.cif", "wb") as file:
-        file.truncate(files.MAX_TEXT_BYTES + 1)
+        file.truncate(opening.MAX_TEXT_BYTES + 1)
     _, refused = files.read(tmp_path / "huge.cif")
-    assert "at most 10485760 accepted" in refused[0].message
+    assert "more than 10,485,760 bytes of text" in refused[0].message
 
 
 def test_a_poscar_without_elements_is_not_guessed(tmp_path: Path) -> None:

@@ -22,17 +22,18 @@ from assay.sources.quarantine import Quarantined
 
 
 class FileSource(LocalSource):
-    """Crystals in files: CIF, POSCAR, extxyz, Parquet, optimade.jsonl[.gz], or folders of them."""
+    """Crystals in files of any kind that `assay.sources.files` reads, or folders of them."""
 
     kind: Literal["files"]
     paths: Annotated[list[str], Field(min_length=1)]
     """Files and folders, relative to the current folder."""
 
     def check(self, licences: Sequence[str], *, begun: bool) -> None:  # noqa: ARG002 (the files are the user's own)
-        """Refuse a path that does not exist, unless the campaign may have pulled it already."""
-        missing = [path for path in self.paths if not Path(path).exists()]
-        if missing and not begun:
-            raise ValueError(f"{missing[0]} does not exist; check the path, relative to the current folder")
+        """Refuse a path without crystals, unless the campaign may have pulled it already."""
+        for path in self.paths if not begun else []:
+            if not Path(path).exists():
+                raise ValueError(f"{path} does not exist; check the path, relative to the current folder")
+            files.check(Path(path))
 
     def describe(self) -> list[str]:
         """The paths."""
@@ -48,11 +49,14 @@ class FileSource(LocalSource):
         return json.dumps({**content, "paths": [Path(path).name for path in self.paths]}, sort_keys=True)
 
     def stamp(self) -> str:
-        """Digest of the content of all files, their names aside."""
+        """Digest of the content of all files that are read, their names aside."""
         digest = hashlib.sha256()
         for path in map(Path, self.paths):
-            for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-                digest.update(durable.sha256(file).encode())
+            for file in files.found(path):
+                try:
+                    digest.update(durable.sha256(file).encode())
+                except PermissionError:
+                    digest.update(b"may not be read")
         return digest.hexdigest()
 
     def read(self) -> Iterator[tuple[Crystals, list[Quarantined]]]:

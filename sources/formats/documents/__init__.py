@@ -1,0 +1,4 @@
+"""JSON of pymatgen and ASE.
+
+Enters: the text of a file. Leaves: crystals in an assembler, and records.
+"""
