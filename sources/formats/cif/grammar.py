@@ -12,6 +12,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 _TOKEN = re.compile(
     r"""
@@ -35,6 +36,21 @@ class Damaged(ValueError):
     """A part of the text that breaks the grammar; the message names the line."""
 
 
+class Page:
+    """The text of a file, which knows the lines."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text if text.find("\r") < 0 else text.replace("\r\n", "\n").replace("\r", "\n")
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return [match.start() for match in re.finditer("\n", self.text)]
+
+    def line(self, offset: int) -> int:
+        """Line of a place in the text, counted from 1."""
+        return bisect_right(self._ends, offset - 1) + 1
+
+
 @dataclass
 class Item:
     """One item of a block with its values; a loop gives one value per row."""
@@ -42,14 +58,18 @@ class Item:
     tag: str
     """As it is spelled in the file."""
     values: list[str]
-    lines: list[int]
-    """Line of each value, counted from 1."""
-    looped: bool = False
+    offsets: list[int]
+    """Place of each value in the text."""
+    page: Page
+
+    def line_of(self, row: int) -> int:
+        """Line of a value, counted from 1."""
+        return self.page.line(self.offsets[row])
 
     @property
     def line(self) -> int:
         """Line of the first value; 0 for an empty loop."""
-        return self.lines[0] if self.lines else 0
+        return self.line_of(0) if self.offsets else 0
 
 
 @dataclass
@@ -98,7 +118,7 @@ class Block:
 
 def blocks(text: str) -> list[Block]:
     """Read all data blocks of a file, in order; what stands before the first one is left out."""
-    return list(_Reader(text.lstrip("\ufeff")).blocks())
+    return list(_blocks(Page(text.lstrip("\ufeff"))))
 
 
 def is_unsaid(value: str) -> bool:
@@ -115,129 +135,133 @@ def key(tag: str) -> str:
     return tag.lower().replace(".", "_")
 
 
-class _Reader:
-    """Walks over the tokens of one file once."""
+def _tokens(page: Page) -> Iterator[tuple[bool, str, int]]:
+    """Yield for each token whether quotes surround it, its text and its place.
 
-    def __init__(self, text: str) -> None:
-        self._text = text if text.find("\r") < 0 else text.replace("\r\n", "\n").replace("\r", "\n")
-        self._ends = [match.start() for match in re.finditer("\n", self._text)]
-        self._lists = self._text.startswith("#\\#CIF_2.0")
+    Raises:
+        _Torn: where a text field never ends.
+    """
+    text, skip = page.text, 0
+    lists = text.startswith("#\\#CIF_2.0")
+    for match in _TOKEN.finditer(text):
+        kind, place = match.lastgroup, match.start()
+        if kind is None or place < skip:
+            continue
+        if kind == "torn":
+            raise _Torn(place)
+        if kind != "bare":
+            yield True, match[kind], place
+        elif lists and match["bare"][0] in "[{":
+            skip = _closing(text, place)
+            yield True, text[place:skip], place
+        else:
+            yield False, match["bare"], place
 
-    def _line(self, offset: int) -> int:
-        return bisect_right(self._ends, offset - 1) + 1
 
-    def _tokens(self) -> Iterator[tuple[str, str, int]]:
-        """Yield kind (`word`, `value` or `torn`), text and offset."""
-        skip = 0
-        for match in _TOKEN.finditer(self._text):
-            kind = match.lastgroup
-            if kind is None or match.start() < skip:
+class _Torn(Exception):
+    """A text field that never ends; the argument is its place."""
+
+
+def _blocks(page: Page) -> Iterator[Block]:
+    """Yield each data block when it is complete."""
+    state = _State(page)
+    try:
+        for quoted, text, place in _tokens(page):
+            if quoted or text[0] not in _KEYWORDS:
+                state.take_value(text, place)
                 continue
-            if kind == "bare":
-                word = match.group()
-                if self._lists and word[0] in "[{":
-                    skip = _closing(self._text, match.start())
-                    yield "value", self._text[match.start() : skip], match.start()
-                else:
-                    yield "word", word, match.start()
-            elif kind == "torn":
-                yield "torn", "", match.start()
-                return
-            else:
-                yield "value", match.group(kind), match.start()
-
-    def blocks(self) -> Iterator[Block]:
-        """Yield each data block when it is complete."""
-        state = _State()
-        for kind, text, offset in self._tokens():
-            line = self._line(offset)
-            low = text.lower() if kind == "word" else ""
-            if kind == "torn":
-                if state.block is not None:
-                    state.block.fatal = f"line {line}: a text field opens with a semicolon and never ends"
-                break
+            low = text.lower()
             if low.startswith("data_") or low == "global_":
-                if state.block is not None:
-                    yield state.end()
-                state = _State(Block(text[5:], line))
-            elif state.block is not None and not state.frame_word(low):
-                state.take(kind, text, low, line)
+                yield from state.end()
+                state = _State(page, Block(text[5:], page.line(place)))
+            else:
+                state.take_word(text, low, place)
+    except _Torn as torn:
         if state.block is not None:
-            yield state.end()
+            line = page.line(torn.args[0])
+            state.block.fatal = f"line {line}: a text field opens with a semicolon and never ends"
+    yield from state.end()
+
+
+_KEYWORDS = frozenset("_DdLlSsGg")
+"""First letters of data names and of the words that CIF reserves."""
 
 
 class _State:
     """The block that is being read, and what waits for its next token."""
 
-    def __init__(self, block: Block | None = None) -> None:
+    def __init__(self, page: Page, block: Block | None = None) -> None:
         self.block = block
+        self._page = page
         self._tag: tuple[str, int] | None = None
         self._single: Item | None = None
         self._loop: _Loop | None = None
-        self._frame = False
+        self._deaf = block is None  # in a save frame, or before the first block
 
-    def frame_word(self, low: str) -> bool:
-        """Whether a token opens, closes or belongs to a save frame, which holds no crystal."""
-        if low.startswith("save_"):
+    def take_word(self, text: str, low: str, place: int) -> None:
+        """Take a token that may be a data name or a reserved word."""
+        if low.startswith("save_") and self.block is not None:
             self._finish()
-            self._frame = len(low) > len("save_")
-            return True
-        return self._frame
-
-    def take(self, kind: str, text: str, low: str, line: int) -> None:
-        """Take a token of the block."""
-        if low == "loop_":
+            self._deaf = len(low) > len("save_")
+        elif self._deaf:
+            return
+        elif low == "loop_":
             self._finish()
-            self._loop = _Loop(line)
+            self._loop = _Loop(self._page, place)
         elif low == "stop_":
             self._finish()
-        elif low.startswith("_") and kind == "word":
-            self._take_tag(text, line)
+        elif low.startswith("_"):
+            self._take_tag(text, place)
         else:
-            self._take_value(text, line)
+            self.take_value(text, place)
 
-    def _take_tag(self, text: str, line: int) -> None:
+    def _take_tag(self, text: str, place: int) -> None:
         if self._loop is not None and not self._loop.values:
             self._loop.tags.append(text)
             return
         self._finish()
-        self._tag = (text, line)
+        self._tag = (text, place)
 
-    def _take_value(self, text: str, line: int) -> None:
-        assert self.block is not None
+    def take_value(self, text: str, place: int) -> None:
+        """Take a value."""
+        if self._deaf or self.block is None:
+            return
         if self._loop is not None:
             self._loop.values.append(text)
-            self._loop.lines.append(line)
+            self._loop.offsets.append(place)
         elif self._tag is not None:
-            self._single = Item(self._tag[0], [text], [line])
+            self._single = Item(self._tag[0], [text], [place], self._page)
             _store(self.block, self._single)
             self._tag = None
-        elif self._single is not None and self._single.line == line:
+        elif self._single is not None and self._single.line == self._page.line(place):
             self._single.values[0] += " " + text  # a name with blanks that nobody put in quotes
-        else:
-            self.block.stray = self.block.stray or f"line {line}: {text[:40]!r} stands beside no data name"
+        elif not self.block.stray:
+            self.block.stray = f"line {self._page.line(place)}: {text[:40]!r} stands beside no data name"
 
     def _finish(self) -> None:
         assert self.block is not None
         if self._tag is not None:
-            _spoil(self.block, key(self._tag[0]), f"line {self._tag[1]}: {self._tag[0]} has no value")
+            tag, place = self._tag
+            _spoil(self.block, key(tag), f"line {self._page.line(place)}: {tag} has no value")
         if self._loop is not None:
             self._loop.close(self.block)
         self._tag = self._single = self._loop = None
 
-    def end(self) -> Block:
-        """The complete block."""
-        assert self.block is not None
-        self._finish()
-        return self.block
+    def end(self) -> Iterator[Block]:
+        """The complete block, if there is one."""
+        if self.block is not None:
+            self._finish()
+            yield self.block
 
 
-@dataclass
 class _Loop:
-    line: int
-    tags: list[str] = field(default_factory=list)
-    values: list[str] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
+    """A loop that is being read."""
+
+    def __init__(self, page: Page, place: int) -> None:
+        self.page, self.place = page, place
+        self.tags: list[str] = []
+        self.values: list[str] = []
+        self.offsets: list[int] = []
 
     def close(self, block: Block) -> None:
         """Hand the columns to the block."""
@@ -250,22 +274,23 @@ class _Loop:
         if len(self.values) % width:
             count = f"{len(self.values)} values for {width} columns"
             for name in names:
-                _spoil(block, name, f"line {self.line}: the loop with {self.tags[0]} holds {count}")
+                _spoil(block, name, f"line {self.page.line(self.place)}: the loop with {self.tags[0]} holds {count}")
             return
-        for place, tag in enumerate(self.tags):
-            _store(block, Item(tag, self.values[place::width], self.lines[place::width], looped=True))
+        for column, tag in enumerate(self.tags):
+            _store(block, Item(tag, self.values[column::width], self.offsets[column::width], self.page))
 
     def _mend_operations(self) -> None:
         """Join `x, y, z` where the blanks have no quotes around them."""
         values: list[str] = []
-        lines: list[int] = []
-        for value, line in zip(self.values, self.lines):
-            if values and line == lines[-1] and (values[-1].endswith(",") or value.startswith(",")):
+        offsets: list[int] = []
+        for value, place in zip(self.values, self.offsets):
+            torn = values and (values[-1].endswith(",") or value.startswith(","))
+            if torn and self.page.line(place) == self.page.line(offsets[-1]):
                 values[-1] += value
             else:
                 values.append(value)
-                lines.append(line)
-        self.values, self.lines = values, lines
+                offsets.append(place)
+        self.values, self.offsets = values, offsets
 
 
 def _store(block: Block, item: Item) -> None:

@@ -113,11 +113,11 @@ def _first_of(rot: NDArray[np.int64], shift: NDArray[np.float64], kept: Operatio
 def _parsed(item: Item) -> tuple[Operations, NDArray[np.int64]]:
     """Operations and time reversals of a list such as `x,y,z+1/2,-1`."""
     texts, signs = [], []
-    for value, line in zip(item.values, item.lines):
+    for row, value in enumerate(item.values):
         text, _, sign = value.replace(" ", "").rpartition(",")
         if sign not in ("+1", "-1", "1"):
             message = f"{value!r} is no magnetic operation: it must end in +1 or -1"
-            raise Refused(Reason.MALFORMED, f"line {line}: {message}")
+            raise Refused(Reason.MALFORMED, f"line {item.line_of(row)}: {message}")
         texts.append(text)
         signs.append(int(sign))
     try:

@@ -26,6 +26,7 @@ _SNAP = 0.004
 """Fractional; a translation in decimals this close to a 24th is that 24th."""
 _GRID = 110880
 """Steps of a translation that are told apart: holds all denominators to 12, and powers of 2."""
+_DECIMALS = np.array([1, 10**6, 10**12])
 _TERM = re.compile(r"([+-]?)\s*(?:(\d+/\d+|\d*\.\d+|\d+\.?)\s*(\*?)\s*)?([xyz]?)")
 
 
@@ -75,11 +76,15 @@ class Operations:
         `lattice` (3, 3) Å holds a, b, c as rows. The change of a component i, j is divided by the
         lengths of the vectors i and j.
         """
-        rot = np.unique(self.rot, axis=0)
+        rot = self._rotations
         metric = lattice @ lattice.T
-        length = np.sqrt(np.diag(metric))
-        change = np.einsum("nai,ab,nbj->nij", rot, metric, rot) - metric
+        length = np.sqrt(metric.diagonal())
+        change = rot.transpose(0, 2, 1) @ metric @ rot - metric
         return float(np.abs(change / np.outer(length, length)).max())
+
+    @cached_property
+    def _rotations(self) -> NDArray[np.float64]:
+        return np.unique(self.rot, axis=0).astype(np.float64)
 
     def orbit(self, place: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
         """Return the images of one site (3,), each once, and the operation that makes each.
@@ -88,6 +93,8 @@ class Operations:
         that leave it in place. None when images lie so close that they are neither one atom nor
         several.
         """
+        if len(self) == 1:
+            return place[None], np.zeros(1, np.int64)
         images = self.rot @ place + self.shift
         for tolerance in (SITE_TOLERANCE, SITE_TOLERANCE / 10):
             gap = images - place
@@ -95,10 +102,9 @@ class Operations:
             fixed = np.abs(gap).max(axis=1) < tolerance
             exact = place + gap[fixed].mean(axis=0)
             moved = self.rot @ exact + self.shift
-            steps = np.floor(moved * 1e7 + 0.25).astype(np.int64) % 10**7
-            _, first = np.unique(steps, axis=0, return_index=True)
-            if len(first) * np.count_nonzero(fixed) == len(self):
-                kept = np.sort(first)
+            steps = np.floor(moved * 1e6 + 0.25).astype(np.int64) % 10**6
+            kept = np.sort(np.unique(steps @ _DECIMALS, return_index=True)[1])
+            if len(kept) * np.count_nonzero(fixed) == len(self):
                 return moved[kept], kept
         return None
 

@@ -112,7 +112,7 @@ class _Table:
         return self.rows
 
     def line(self, row: int) -> int:
-        return self.columns["fract_x"].lines[row]
+        return self.columns["fract_x"].line_of(row)
 
     def text(self, name: str, row: int) -> str:
         """A value; empty where it is not said."""
