@@ -19,10 +19,9 @@ from assay.sources.formats.cif.sites import Site
 from assay.sources.formats.cif.species import Refused
 from assay.sources.formats.cif.symmetry import Reading
 from assay.sources.quarantine import Reason
-from assay.sources.sift import CROWDED
 
-CROWDED_PLACE = max(CROWDED, 1.02) + 1e-6
-"""Atoms accepted on one place; `sift` judges sums a little above 1."""
+CROWDED_PLACE = 1.02 + 1e-6
+"""Atoms on one place that may be rounded shares; `sift` judges sums a little above 1."""
 MAX_BUILT = 20_000
 """Sites of a cell that are built at all; the assembler accepts fewer."""
 
@@ -40,7 +39,9 @@ class Built:
     operation: NDArray[np.int64]
     """(S,) operation that makes the site from its row."""
     species: tuple[tuple[tuple[int, float], ...], ...]
-    """Atomic numbers and occupancies of each row."""
+    """Atomic numbers and occupancies of each row; none for a row that repeats another one."""
+    notes: tuple[str, ...] = ()
+    """What had to be decided about rows that share a place."""
 
     @cached_property
     def amounts(self) -> dict[str, float]:
@@ -65,13 +66,12 @@ def build(rows: list[Site], reading: Reading) -> Built:
     group = reading.operations
     if len(rows) * len(group) > 100 * MAX_BUILT:
         raise Refused(Reason.TOO_LARGE, f"{len(rows)} sites under {len(group)} operations")
-    listed = np.array([row.thirds if group.has_threefold else row.place for row in rows], dtype=np.float64).reshape(
-        -1, 3
-    )
+    listed = np.array([row.thirds if group.has_threefold else row.place for row in rows]).reshape(-1, 3)
     frac: list[NDArray[np.float64]] = []
     owner: list[int] = []
     made: list[NDArray[np.int64]] = []
     cell = np.empty((0, 3))
+    notes: list[str] = []
     species: list[tuple[tuple[int, float], ...]] = []
     for index, row in enumerate(rows):
         place = listed[index]
@@ -80,7 +80,7 @@ def build(rows: list[Site], reading: Reading) -> Built:
         hits = np.flatnonzero(np.abs(gap).max(axis=1, initial=0.0) < SITE_TOLERANCE)
         if len(hits):
             place = place + gap[hits[0]]
-            if _repeats(rows, listed, owner, hits, index):
+            if _repeats(rows, listed, [owner[hit] for hit in hits.tolist()], index, notes):
                 species.append(())
                 continue
         orbit = group.orbit(place)
@@ -100,31 +100,34 @@ def build(rows: list[Site], reading: Reading) -> Built:
         np.array(owner, dtype=np.int64),
         np.concatenate([np.empty(0, np.int64), *made]),
         tuple(species),
+        tuple(notes),
     )
 
 
-def _repeats(
-    rows: list[Site], listed: NDArray[np.float64], owner: list[int], hits: NDArray[np.int64], index: int
-) -> bool:
+def _repeats(rows: list[Site], listed: NDArray[np.float64], owners: list[int], index: int, notes: list[str]) -> bool:
     """Whether a row lists an atom again that an earlier row made; False where they share a place.
 
     Raises:
         Refused: when the place would hold more than one atom.
     """
     row = rows[index]
-    before = [rows[k] for k in dict.fromkeys(owner[hit] for hit in hits.tolist())]
-    total = row.amount + sum(one.amount for one in before)
-    twin = next((one for one in before if one.species == row.species), None)
-    if total <= CROWDED_PLACE:
-        return False
+    before = list(dict.fromkeys(owners))
+    total = row.amount + sum(rows[k].amount for k in before)
+    twin = next((k for k in before if rows[k].species == row.species), None)
+    elsewhere = False
     if twin is not None:
-        gap = listed[rows.index(twin)] - listed[index]
-        if np.abs(gap - np.round(gap)).max() >= SITE_TOLERANCE:
-            return True
-    labels = " and ".join([*(one.label for one in before), row.label])
-    raise Refused(
-        Reason.BAD_OCCUPANCY, f"line {row.line}: {labels} share a place and hold {total:.4g} atoms, at most 1 accepted"
-    )
+        gap = listed[twin] - listed[index]
+        elsewhere = bool(np.abs(gap - np.round(gap)).max() >= SITE_TOLERANCE)
+    if total <= CROWDED_PLACE:
+        if elsewhere and twin is not None:
+            notes.append(f"sites {rows[twin].label} and {row.label} are images of each other; their shares were added")
+        return False
+    if elsewhere and twin is not None:
+        notes.append(f"site {row.label} lists an image of {rows[twin].label} again and was left out")
+        return True
+    labels = " and ".join([*(rows[k].label for k in before), row.label])
+    text = f"{labels} share a place and hold {total:.4g} atoms, at most 1 accepted"
+    raise Refused(Reason.BAD_OCCUPANCY, f"line {row.line}: {text}")
 
 
 def same_crystal(one: Built, other: Built) -> bool:

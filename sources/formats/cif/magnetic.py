@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.sources.assemble import MAX_TEXT
+from assay.sources.checks.texts import MAX_TEXT
 from assay.sources.formats.cif import operations
 from assay.sources.formats.cif.build import Built
 from assay.sources.formats.cif.grammar import Block, Item, is_unsaid

@@ -120,7 +120,7 @@ def parse(texts: Sequence[str]) -> Operations:
     return _parsed(tuple(texts))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _parsed(texts: tuple[str, ...]) -> Operations:
     if len(texts) > MAX_OPERATIONS:
         raise ValueError(f"{len(texts)} symmetry operations, at most {MAX_OPERATIONS} accepted")

@@ -24,6 +24,8 @@ from assay.sources.formats.cif.species import Refused
 from assay.sources.formats.cif.symmetry import Symmetry, symmetry
 from assay.sources.quarantine import Reason
 
+VOLUME_TOLERANCE = 0.01
+"""Relative difference between cell and stated volume from which a row tells it."""
 CROWDED_RATIO = 0.75
 """Of two origins, one whose atoms come closer than this times the sum of their covalent radii is
 ruled out, if the other keeps the distance."""
@@ -58,11 +60,11 @@ def _add_block(assembler: Assembler, block: Block, id: str, origin: str) -> None
     lattice = _cell(block, warnings)
     formula = _formula(block, warnings)
     group = magnetic.magnetic_group(block, lattice)
-    stated = Symmetry([group.reading]) if group else symmetry(block, lattice)
+    stated = Symmetry([group.reading], lattice) if group else symmetry(block, lattice)
     rows = [row for row in sites(block, frozenset(formula or ()), warnings) if row.species]
-    built = _chosen(block, rows, stated, formula, lattice, warnings)
+    built = _chosen(block, rows, stated, formula, warnings)
     columns = group.columns(block, rows, built, lattice, warnings) if group else {}
-    warnings = [*stated.warnings, *warnings, *_multiplicities(rows, built)]
+    warnings = [*stated.warnings, *warnings, *built.notes, *_multiplicities(rows, built)]
     species = [rows[owner].species for owner in built.owner.tolist()]
     assembler.add(id, origin, lattice, built.frac, species, columns, warnings=warnings)
 
@@ -77,7 +79,12 @@ def _cell(block: Block, warnings: list[str]) -> NDArray[np.float64]:
     room = 1 - sum(cosine**2 for cosine in cosines) + 2 * math.prod(cosines)
     if room <= 0:
         raise Refused(Reason.BAD_LATTICE, f"no cell has the angles {', '.join(f'{angle:g}' for angle in angles)}")
-    return _vectors(lengths, angles)
+    lattice = _vectors(lengths, angles)
+    item = block.item("_cell_volume")
+    stated, found = (number(item.values[0]) if item else None), float(np.linalg.det(lattice))
+    if stated is not None and abs(stated - found) > VOLUME_TOLERANCE * found:
+        warnings.append(f"the cell has {found:.5g} Å^3, but a volume of {stated:.5g} is stated")
+    return lattice
 
 
 def _length(block: Block, axis: str) -> float:
@@ -147,23 +154,11 @@ def _units(block: Block) -> float | None:
     return number(item.values[0]) if item else None
 
 
-def _density_agrees(block: Block, built: Built, lattice: NDArray[np.float64]) -> bool:
-    item = block.item("_exptl_crystal_density_diffrn", "_exptl_crystal_density_meas")
-    stated = number(item.values[0]) if item else None
-    found = density(built, lattice)
-    return stated is not None and abs(stated - found) < 0.03 * found
-
-
 # Which reading of the symmetry holds.
 
 
 def _chosen(
-    block: Block,
-    rows: list[Site],
-    stated: Symmetry,
-    formula: Mapping[str, float] | None,
-    lattice: NDArray[np.float64],
-    warnings: list[str],
+    block: Block, rows: list[Site], stated: Symmetry, formula: Mapping[str, float] | None, warnings: list[str]
 ) -> Built:
     """The crystal of the reading that agrees with everything else that the file says."""
     every, failures = [], []
@@ -174,25 +169,40 @@ def _chosen(
             failures.append(refused)
     if not every:
         raise failures[0]
-    units = formulas.units_of(formula, _units(block)) if formula else None
-    fitting, told = [], ""
-    for one in every:
-        differs = formulas.disagreement(formula, one.amounts, units) if formula else None
-        if differs and units and formula and not formulas.disagreement(formula, one.amounts):
-            if _density_agrees(block, one, lattice) and not stated.contradiction:
-                warnings.append(f"{units:g} formula units per cell are stated; sites and density say otherwise")
-                differs = None
-            else:
-                differs += f" with {units:g} formula units in the cell"
-        if differs is None:
-            fitting.append(one)
-        told = told or differs or ""
+    differences = [_difference(block, one, formula) for one in every]
+    fitting = [one for one, difference in zip(every, differences) if not difference]
+    if not fitting and len(every) == 1 and _confirmed_by_density(block, every[0], formula, stated.lattice):
+        warnings.append("the stated number of formula units disagrees with the sites; the stated density agrees")
+        fitting = every
     if not fitting:
-        raise Refused(Reason.MALFORMED, f"sites and formula disagree: {told}; read by {every[0].source}")
+        text = f"sites and formula disagree: {differences[0]}, read by {every[0].source}"
+        raise Refused(Reason.MALFORMED, text)
     different = _different(fitting)
     if stated.contradiction:
-        return _despite(stated, every, fitting, different, bool(formula and units), warnings)
-    return different[0] if len(different) == 1 else _by_evidence(rows, different, lattice, warnings)
+        certain = formula is not None and _units(block) is not None
+        return _despite(stated, every, fitting, different, certain, warnings)
+    return different[0] if len(different) == 1 else _by_evidence(rows, different, stated.lattice, warnings)
+
+
+def _difference(block: Block, built: Built, formula: Mapping[str, float] | None) -> str | None:
+    """How the atoms of a cell differ from formula and formula units; None where they agree."""
+    if formula is None:
+        return None
+    units = formulas.units_of(formula, _units(block))
+    difference = formulas.disagreement(formula, built.amounts, units)
+    return difference and (f"{difference} with {units:g} formula units in the cell" if units else difference)
+
+
+def _confirmed_by_density(
+    block: Block, built: Built, formula: Mapping[str, float] | None, lattice: NDArray[np.float64]
+) -> bool:
+    """Whether formula and density agree with the sites, and only the number of units does not."""
+    item = block.item("_exptl_crystal_density_diffrn", "_exptl_crystal_density_meas")
+    stated = number(item.values[0]) if item else None
+    if stated is None or formula is None or formulas.disagreement(formula, built.amounts):
+        return False
+    found = density(built, lattice)
+    return abs(stated - found) < 0.03 * found
 
 
 def _different(every: list[Built]) -> list[Built]:

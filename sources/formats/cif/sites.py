@@ -81,6 +81,9 @@ def sites(block: Block, stated: Collection[str], warnings: list[str]) -> list[Si
                 table.multiplicity(row),
             )
         )
+    unshared = [table.label(row) for row in range(len(table)) if table.is_unshared(row)]
+    if unshared:
+        warnings.append(f"disordered sites without an occupancy were taken as full: {', '.join(unshared[:5])}")
     if dummies:
         warnings.append(f"dummy sites left out: {', '.join(dummies[:5])}")
     return found
@@ -139,6 +142,10 @@ class _Table:
             )
         return share
 
+    def is_unshared(self, row: int) -> bool:
+        """Whether a site belongs to a group of a disordered part and states no share."""
+        return self.text("disorder_group", row) not in ("", "0") and not self.text("occupancy", row)
+
     def coordinate(self, axis: str, row: int) -> tuple[float, float]:
         """A coordinate as written, and with the rounding of a third undone."""
         written = self.columns[f"fract_{axis}"].values[row]
@@ -162,7 +169,7 @@ def _columns(block: Block) -> Iterator[tuple[str, Item]]:
                 break
 
 
-_OPTIONAL = ("occupancy", "attached_hydrogens", "calc_flag", "multiplicity")
+_OPTIONAL = ("occupancy", "disorder_group", "attached_hydrogens", "calc_flag", "multiplicity")
 _OTHER_NAMES = {"multiplicity": ("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")}
 
 

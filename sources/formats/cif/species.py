@@ -19,6 +19,11 @@ _TYPE = re.compile(
 """An element with its charge, valence or mass: `Fe`, `Fe3+`, `O-2`, `Fe(III)`, `2H`."""
 _GROUP = re.compile(r"wat|water|h2o|d2o|hoh|o-?[hd]|ow|n-?h|c-?h|aq", re.IGNORECASE)
 """The beginning of a name for several atoms: water, hydroxyl, ammonium, methyl."""
+_WATER = re.compile(r"h2o|d2o|[onc]-[hd]", re.IGNORECASE)
+"""Names of the same kind that begin like the label of one atom."""
+_SEVERAL = re.compile(r".*[A-Za-z\d][/,&][A-Z]|[A-Z][a-z]?\d*\.?\d+[A-Z][a-z]")
+"""Labels of more than one element: `Fe/Co`, `Fe0.5Co0.5`."""
+_TWO_LETTERS = frozenset(symbol for symbol in NUMBERS if len(symbol) == 2)
 _VACANT = re.compile(r"(va|vac|vacancy|vacant|\[\]|\u25a1|x|dum|dummy|\*)\d*$", re.IGNORECASE)
 
 
@@ -120,7 +125,9 @@ def _of_label(label: str, place: str, stated: Collection[str], warnings: list[st
     run = re.match(r"[A-Za-z]*", label)
     letters = run.group() if run else ""
     two, one = letters[:2].title(), letters[:1].upper()
-    spelled = letters[:2] if letters[:2] in NUMBERS else ""  # as usual: Fe1, CuA
+    if letters[:2] in NUMBERS and (_SEVERAL.match(label) or letters[2:] in _TWO_LETTERS):
+        raise _unknown(place, f"label {label!r} names several elements; each needs a row with its occupancy")
+    spelled = letters[:2] if letters[:2] in NUMBERS and not _WATER.match(label) else ""  # as usual: Fe1, CuA
     if not spelled and _VACANT.match(label):
         raise _unknown(place, f"species {label!r} is no chemical element")
     if not spelled and _GROUP.match(label):

@@ -55,6 +55,8 @@ class Symmetry:
 
     readings: list[Reading]
     """At least one; the first is the one to prefer where all give one crystal."""
+    lattice: NDArray[np.float64]
+    """(3, 3) Å, the cell that all of them fit."""
     contradiction: str = ""
     """Two statements that exclude each other, one line."""
     warnings: list[str] = field(default_factory=list)
@@ -103,10 +105,9 @@ def symmetry(block: Block, lattice: NDArray[np.float64]) -> Symmetry:
         return _by_name(stated, stated.reference, lattice)
     if stated.number is not None:
         return _by_name(stated, space_groups.numbered(stated.number), lattice)
-    nothing = operations.parse(["x,y,z"])
-    return Symmetry(
-        [Reading(nothing, "P 1")], warnings=["no symmetry is stated; the listed sites were taken as the whole cell"]
-    )
+    nothing = Reading(operations.parse(["x,y,z"]), "P 1")
+    told = ["no symmetry is stated; the listed sites were taken as the whole cell"]
+    return Symmetry([nothing], lattice, warnings=told)
 
 
 def _no_superspace(block: Block) -> None:
@@ -223,12 +224,12 @@ def _by_list(stated: _Stated, lattice: NDArray[np.float64]) -> Symmetry:
     if stated.number is not None and not other and space_groups.number_of(listed) != stated.number:
         other += [Reading(one.operations, f"number {stated.number}") for one in space_groups.numbered(stated.number)]
     if not other:
-        return Symmetry([first], warnings=warnings)
+        return Symmetry([first], lattice, warnings=warnings)
     fitting = [one for one in other if one.operations.misfit(lattice) <= METRIC_TOLERANCE]
     clash = (
         f"the listed operations are those of number {space_groups.number_of(listed)}, but {other[0].source} is stated"
     )
-    return Symmetry([first, *fitting], clash, warnings)
+    return Symmetry([first, *fitting], lattice, clash, warnings)
 
 
 def _by_hall(stated: _Stated, lattice: NDArray[np.float64]) -> Symmetry:
@@ -242,14 +243,14 @@ def _by_hall(stated: _Stated, lattice: NDArray[np.float64]) -> Symmetry:
     numbers = {one.number for one in settings} | ({stated.number} if stated.number else set())
     if agreed and numbers <= {space_groups.number_of(hall)}:
         _fit(hall, lattice, text)
-        return Symmetry([Reading(hall, text)], warnings=warnings)
+        return Symmetry([Reading(hall, text)], lattice, warnings=warnings)
     other = settings or space_groups.numbered(stated.number or 1)
     readings = [Reading(hall, text), *(Reading(one.operations, one.name) for one in other)]
     fitting = [one for one in readings if one.operations.misfit(lattice) <= METRIC_TOLERANCE]
     clash = f"{text} (number {space_groups.number_of(hall)}) contradicts {_told(stated, other)}"
     if not fitting:
         raise Refused(Reason.MALFORMED, f"{clash}, and neither fits the cell")
-    return Symmetry(fitting, clash, warnings)
+    return Symmetry(fitting, lattice, clash, warnings)
 
 
 def _by_name(stated: _Stated, settings: list[Setting], lattice: NDArray[np.float64]) -> Symmetry:
@@ -270,7 +271,13 @@ def _by_name(stated: _Stated, settings: list[Setting], lattice: NDArray[np.float
     fitting = [one for one, misfit in zip(settings, misfits) if misfit <= METRIC_TOLERANCE]
     if not fitting:
         _fit(settings[int(np.argmin(misfits))].operations, lattice, f"the operations of {name}")
-    return Symmetry([Reading(one.operations, one.name) for one in _conventional(fitting)])
+    chosen = _conventional(fitting)
+    warnings = []
+    if {one.axes[:1] for one in chosen} != {one.axes[:1] for one in fitting}:
+        warnings.append(
+            f"{chosen[0].name} was taken for {_spelling(stated, chosen)}: it fits other axes of this cell too"
+        )
+    return Symmetry([Reading(one.operations, one.name) for one in chosen], lattice, warnings=warnings)
 
 
 def _conventional(settings: list[Setting]) -> list[Setting]:
@@ -280,6 +287,10 @@ def _conventional(settings: list[Setting]) -> list[Setting]:
         if 3 <= settings[0].number <= 15 and found:
             return found
     return settings
+
+
+def _spelling(stated: _Stated, settings: list[Setting]) -> str:
+    return repr(stated.names[0][0]) if stated.names else f"number {settings[0].number}"
 
 
 def _fit(found: Operations, lattice: NDArray[np.float64], source: str) -> None:
