@@ -32,7 +32,9 @@ class Assembler:
     def __init__(self, max_sites: int = MAX_SITES, stage: Stage = Stage.PULL) -> None:
         self.quarantined: list[Quarantined] = []
         """One record per refused row."""
-        self._max_sites, self._stage = max_sites, stage
+        self.max_sites = max_sites
+        """Largest number of sites of an accepted crystal."""
+        self._stage = stage
         self._ids: list[str] = []
         self._origins: list[str] = []
         self._lattices: list[NDArray[np.float64]] = []
@@ -67,8 +69,8 @@ class Assembler:
             cell, places = _numeric(lattice, "lattice", (3, 3)), _numeric(coords, "coordinates", (-1, 3))
             if len(site_species) != len(places):
                 raise ValueError(f"{len(places)} positions but {len(site_species)} sites with species; must be equal")
-            if len(places) > self._max_sites:
-                self.refuse(id, origin, Reason.TOO_LARGE, f"{len(places)} sites, at most {self._max_sites}")
+            if len(places) > self.max_sites:
+                self.refuse(id, origin, Reason.TOO_LARGE, f"{len(places)} sites, at most {self.max_sites}")
                 return
             pairs = [(float(z), float(occupancy)) for site in site_species for z, occupancy in site]
             _check_texts(id, columns or {})
@@ -93,7 +95,7 @@ class Assembler:
 
     def finish(self) -> tuple[Crystals, list[Quarantined]]:
         """Return the crystals that passed every check, in order, and a record for each other."""
-        crystals, refusals = sift(coincident.merge(self._arrays()), self._max_sites)
+        crystals, refusals = sift(coincident.merge(self._arrays()), self.max_sites)
         for row, reason, message in refusals:
             self.refuse(self._ids[row], self._origins[row], reason, message)
         return replace(crystals, columns=row_warnings.without_blank(crystals.columns)), self.quarantined

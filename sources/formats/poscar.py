@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from assay.sources.assemble import Assembler
 from assay.sources.formats import poscar_species as species
 from assay.sources.formats.fortran import LOGICAL, NUMBER, is_number, real, separated
-from assay.sources.formats.poscar_species import Label, Unusable
-from assay.sources.formats.records import numbered
+from assay.sources.formats.poscar_species import Label
+from assay.sources.formats.records import Unusable, numbered, quoted
 from assay.sources.quarantine import Reason
 
 _THREE = re.compile(rf"\s*({NUMBER})\s+({NUMBER})\s+({NUMBER})(?!\S)(.*)", re.DOTALL)
@@ -74,16 +74,11 @@ class _Lines:
 
     def wrong(self, expected: str, reason: Reason = Reason.UNREADABLE) -> Unusable:
         """Say that the line read last is not as expected."""
-        return Unusable(f"line {self.at}: {expected} expected, found {_short(self.lines[self.at - 1])}", reason)
+        return Unusable(f"line {self.at}: {expected} expected, found {quoted(self.lines[self.at - 1])}", reason)
 
     def warn(self, message: str) -> None:
         """Note an oddity of the line read last."""
         self.warnings.append(f"line {self.at}: {message}")
-
-
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return repr(text if len(text) <= 60 else f"{text[:60]}...")
 
 
 def _further_heads(lines: Sequence[str]) -> list[int]:
@@ -146,7 +141,7 @@ def _three(lines: _Lines, expected: str) -> tuple[list[float], str]:
         found = _THREE.match(separated(line))
         if not found:
             raise lines.wrong(expected)
-        lines.warn(f"numbers that run together are taken apart in {_short(line)}")
+        lines.warn(f"numbers that run together are taken apart in {quoted(line)}")
     return [real(text) for text in found.groups()[:3]], found[4].strip()
 
 
@@ -189,7 +184,7 @@ def _counts(lines: _Lines, line: str) -> list[int]:
     if not counts or _NUMERIC.match(rest):
         raise lines.wrong("whole numbers of atoms")
     if rest:
-        lines.warn(f"{_short(rest)} after the numbers of atoms is not read")
+        lines.warn(f"{quoted(rest)} after the numbers of atoms is not read")
     return counts
 
 
@@ -202,9 +197,9 @@ def _mode(lines: _Lines) -> bool:
     if not line or _NUMERIC.match(line):
         raise lines.wrong(expected)
     if "configuration=" in line.lower():
-        raise Unusable(f"line {lines.at}: {_short(line)} begins a frame of an XDATCAR", Reason.UNSUPPORTED)
+        raise Unusable(f"line {lines.at}: {quoted(line)} begins a frame of an XDATCAR", Reason.UNSUPPORTED)
     if line[0] not in "cCkKdD":
-        lines.warn(f"{_short(line)} is read as Direct, as VASP does")
+        lines.warn(f"{quoted(line)} is read as Direct, as VASP does")
     return line[0] in "cCkK"
 
 
@@ -223,7 +218,7 @@ def _positions(lines: _Lines, total: int) -> tuple[NDArray[np.float64], list[Lab
             continue
         text = species.without_comment(_FLAGS.sub("", rest, count=1))
         if _NUMERIC.match(text):
-            unread = unread or f"line {lines.at}: {_short(text)} after the position is not read"
+            unread = unread or f"line {lines.at}: {quoted(text)} after the position is not read"
         elif text:
             labels.append(Label(site, lines.at, text.split()[0]))
     if unread:
@@ -235,12 +230,12 @@ def _look_after(lines: _Lines, total: int) -> None:
     """Refuse a position more than counted; tell of text that is no block which VASP writes."""
     at = lines.at
     if at < lines.end and _THREE.match(lines.lines[at]):
-        message = f"line {at + 1}: a further line follows the {total} positions: {_short(lines.lines[at])}"
+        message = f"line {at + 1}: a further line follows the {total} positions: {quoted(lines.lines[at])}"
         raise Unusable(message, Reason.MALFORMED)
     for index in range(at, lines.end):
         line = lines.lines[index].strip()
         if line[:1].isalpha() and not re.match(r"(?i)[ck]artesian$|direct$|lattice velocities", line):
-            lines.warnings.append(f"line {index + 1}: text after the positions is not read: {_short(line)}")
+            lines.warnings.append(f"line {index + 1}: text after the positions is not read: {quoted(line)}")
             return
 
 

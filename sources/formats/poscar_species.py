@@ -13,19 +13,12 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from assay.sources.elements import NUMBERS, SYMBOLS
+from assay.sources.formats.records import Unusable, quoted
 from assay.sources.quarantine import Reason
 
 _ISOTOPES = ("D", "T")
 _COMMENT = re.compile(r"[!#].*", re.DOTALL)
 _SYMBOL_OF_LABEL = re.compile(r"([A-Z][a-z]?)(?![A-Za-z.(])")
-
-
-class Unusable(ValueError):
-    """The text of a POSCAR gives no crystal; the message is that of the record."""
-
-    def __init__(self, message: str, reason: Reason = Reason.UNREADABLE) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class Label(NamedTuple):
@@ -58,10 +51,10 @@ def of_line(line: str, place: int, warnings: list[str]) -> list[int]:
     for word in without_comment(line).split():
         symbol = _element(word)
         if not symbol:
-            raise Unusable(f"line {place}: {word[:60]!r} is no symbol of an element", Reason.UNKNOWN_SPECIES)
+            raise Unusable(f"line {place}: {quoted(word)} is no symbol of an element", Reason.UNKNOWN_SPECIES)
         exact = symbol == re.split("[_/]", word)[0] and symbol not in _ISOTOPES
         number = NUMBERS["H" if symbol in _ISOTOPES else symbol]
-        message = f"line {place}: {word!r} is read as {SYMBOLS[number]}"
+        message = f"line {place}: {quoted(word)} is read as {SYMBOLS[number]}"
         if not exact and message not in warnings:
             warnings.append(message)
         found.append(number)
@@ -107,7 +100,7 @@ def of_sites(
             source = "the labels after the positions"
         if named is None:
             message = (
-                f"no line of element symbols (VASP 4), and the comment {comment.strip()[:60]!r} is not one symbol "
+                f"no line of element symbols (VASP 4), and the comment {quoted(comment)} is not one symbol "
                 f"for each of the {len(counts)} numbers of atoms"
             )
             raise Unusable(message)
@@ -117,7 +110,7 @@ def of_sites(
         if number and number != numbers[label.site]:
             expected = SYMBOLS[numbers[label.site]]
             message = (
-                f"line {label.line}: the label {label.text[:60]!r} stands on a site that is {expected} by the counts"
+                f"line {label.line}: the label {quoted(label.text)} stands on a site that is {expected} by the counts"
             )
             if whole:
                 raise Unusable(message, Reason.MALFORMED)

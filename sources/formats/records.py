@@ -11,7 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from assay.sources.quarantine import Reason
 from assay.sources.table import RESERVED
+
+
+class Unusable(ValueError):
+    """A text that gives no crystal; the message is that of its record."""
+
+    def __init__(self, message: str, reason: Reason = Reason.UNREADABLE) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def numbered(label: str, number: int) -> str:
@@ -29,3 +38,9 @@ def scalars(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the numbers and texts among named values, less those whose names are taken."""
     scalar = (bool, int, float, str, np.number, np.bool_)
     return {str(name): value for name, value in values.items() if isinstance(value, scalar) and name not in RESERVED}
+
+
+def quoted(text: str) -> str:
+    """Return a text of a file in quotation marks, in one line and cut at 60 characters."""
+    text = " ".join(text.split())
+    return repr(text if len(text) <= 60 else f"{text[:60]}...")
