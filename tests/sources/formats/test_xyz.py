@@ -73,11 +73,14 @@ def by_ase(text: str) -> tuple[Crystals, list[Quarantined]]:
     return assembler.finish()
 
 
+# ASE writes a text that ends in a backslash or in "=" so that it swallows the next value.
 values = (
     st.integers(-(10**6), 10**6)
     | st.floats(allow_nan=False, allow_infinity=False, width=32)
     | st.booleans()
-    | st.text("abcXYZ019 =,.:;()[]{}'\"/-+", min_size=1, max_size=12).filter(str.strip)
+    | st.text("abcXYZ019 =,.:;()[]{}'\"/-+", min_size=1, max_size=12).filter(
+        lambda text: text.strip() and text[-1] != "="
+    )
     | st.lists(st.floats(-10, 10), min_size=2, max_size=4).map(np.array)
     | st.dictionaries(st.sampled_from("abc"), st.integers())
 )
@@ -102,7 +105,7 @@ def boxes(draw: st.DrawFn) -> Atoms:
 
 
 @given(st.lists(boxes(), min_size=1, max_size=5))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_frames_of_ase_are_read_as_ase_reads_them_to_the_last_bit(frames: list[Atoms]) -> None:
     file = io.StringIO()
     write_xyz(file, frames)
@@ -222,43 +225,107 @@ def test_deuterium_is_hydrogen_and_the_row_says_so() -> None:
 # Frames that are lost, and none beside them.
 
 BAD: dict[str, tuple[str, Reason, str]] = {
-    "unknown symbol": (frame("Ca 0 0 0", "Qq 2 2.5 3"), Reason.UNKNOWN_SPECIES, "line {4}: 'Qq' is no symbol of an element"),
+    "unknown symbol": (
+        frame("Ca 0 0 0", "Qq 2 2.5 3"),
+        Reason.UNKNOWN_SPECIES,
+        "line {4}: 'Qq' is no symbol of an element",
+    ),
     "type for symbol": (frame("1 0 0 0"), Reason.UNKNOWN_SPECIES, "line {3}: '1' is no symbol of an element"),
     "dummy": (frame("X 0 0 0"), Reason.UNKNOWN_SPECIES, "line {3}: 'X' is no symbol of an element"),
-    "atomic number": (frame("119 0 0 0", comment=f"{CELL} Properties=Z:I:1:pos:R:3"), Reason.UNKNOWN_SPECIES, "line {3}: '119'"),
+    "atomic number": (
+        frame("119 0 0 0", comment=f"{CELL} Properties=Z:I:1:pos:R:3"),
+        Reason.UNKNOWN_SPECIES,
+        "line {3}: '119'",
+    ),
     "symbol and number": (
         frame("Ca 21 0 0 0", comment=f"{CELL} Properties=species:S:1:Z:I:1:pos:R:3"),
         Reason.MALFORMED,
         "line {3}: symbol and atomic number disagree in 'Ca 21 0 0 0'",
     ),
     "short line": (frame("Ca 0 0 0", "F 2 2.5"), Reason.UNREADABLE, "line {4}: 4 values expected, found 'F 2 2.5'"),
-    "no number": (frame("Ca 0 0 0", "F 2 2,5 3"), Reason.UNREADABLE, "line {4}: three coordinates expected, found 'F 2 2,5 3'"),
-    "nan": (frame("Ca 0 0 0", "F 2 nan 3"), Reason.NON_FINITE, "line {4}: three coordinates expected, found 'F 2 nan 3'"),
-    "share": (frame("Ca 0 0 0 ?", comment=f"{CELL} {NAMES}:occupancy:R:1"), Reason.BAD_OCCUPANCY, "an occupancy expected, found '?'"),
-    "eight numbers": (frame(comment='Lattice="4 0 0 0 5 0 0 0"'), Reason.UNREADABLE, "Lattice must hold nine numbers, found '4 0 0 0 5 0 0 0'"),
-    "words for cell": (frame(comment='Lattice="a b c d e f g h i"'), Reason.UNREADABLE, "Lattice must hold nine numbers"),
+    "no number": (
+        frame("Ca 0 0 0", "F 2 2,5 3"),
+        Reason.UNREADABLE,
+        "line {4}: three coordinates expected, found 'F 2 2,5 3'",
+    ),
+    "nan": (
+        frame("Ca 0 0 0", "F 2 nan 3"),
+        Reason.NON_FINITE,
+        "line {4}: three coordinates expected, found 'F 2 nan 3'",
+    ),
+    "share": (
+        frame("Ca 0 0 0 ?", comment=f"{CELL} {NAMES}:occupancy:R:1"),
+        Reason.BAD_OCCUPANCY,
+        "an occupancy expected, found '?'",
+    ),
+    "eight numbers": (
+        frame(comment='Lattice="4 0 0 0 5 0 0 0"'),
+        Reason.UNREADABLE,
+        "Lattice must hold nine numbers, found '4 0 0 0 5 0 0 0'",
+    ),
+    "words for cell": (
+        frame(comment='Lattice="a b c d e f g h i"'),
+        Reason.UNREADABLE,
+        "Lattice must hold nine numbers",
+    ),
     "flat cell": (frame(comment='Lattice="4 0 0 0 5 0 4 5 0"'), Reason.BAD_LATTICE, "Å^3 per atom"),
-    "two cells": (frame(comment=f'{CELL} Lattice="5 0 0 0 5 0 0 0 5"'), Reason.MALFORMED, "two different values of Lattice"),
+    "two cells": (
+        frame(comment=f'{CELL} Lattice="5 0 0 0 5 0 0 0 5"'),
+        Reason.MALFORMED,
+        "two different values of Lattice",
+    ),
     "no cell": (frame(comment='pbc="T T T"'), Reason.BAD_LATTICE, "periodic by pbc, but without Lattice"),
     "molecule": (frame(comment="water's own"), Reason.NOT_PERIODIC, "periodic along (False, False, False)"),
     "slab": (frame(comment=f'{CELL} pbc="T T F"'), Reason.NOT_PERIODIC, "periodic along (True, True, False)"),
-    "two axes": (frame(comment=f'{CELL} pbc="T T"'), Reason.MALFORMED, "pbc must hold T or F for three axes, found 'T T'"),
-    "open quote": (frame(comment=f'{CELL} note="never closed'), Reason.MALFORMED, "cannot be read from '\"never closed' on"),
-    "no positions": (frame(comment=f"{CELL} Properties=species:S:1:frac:R:3"), Reason.UNREADABLE, "Properties must hold pos:R:3"),
+    "two axes": (
+        frame(comment=f'{CELL} pbc="T T"'),
+        Reason.MALFORMED,
+        "pbc must hold T or F for three axes, found 'T T'",
+    ),
+    "open quote": (
+        frame(comment=f'{CELL} note="never closed'),
+        Reason.MALFORMED,
+        "cannot be read from '\"never closed' on",
+    ),
+    "no positions": (
+        frame(comment=f"{CELL} Properties=species:S:1:frac:R:3"),
+        Reason.UNREADABLE,
+        "Properties must hold pos:R:3",
+    ),
     "torn columns": (frame(comment=f"{CELL} Properties=species:S:1:pos:R"), Reason.UNREADABLE, "Properties must hold"),
     "shares": (frame(comment=f'{CELL} occupancy="_JSON [1]"'), Reason.UNREADABLE, "occupancy must hold shares"),
     "no atoms": (frame(count=0, comment=CELL).split("\n", 2)[0] + f"\n{CELL}\n", Reason.MALFORMED, "no occupied site"),
-    "one atom too many": (frame(count=2), Reason.MALFORMED, "line {5} follows the 2 atoms: 'F 2 2.5 4.5'; line {5} is not read"),
-    "a blank and an atom": (frame(*ATOMS[:2]) + "\n" + ATOMS[2] + "\n", Reason.MALFORMED, "line {6} follows the 2 atoms"),
+    "one atom too many": (
+        frame(count=2),
+        Reason.MALFORMED,
+        "line {5} follows the 2 atoms: 'F 2 2.5 4.5'; line {5} is not read",
+    ),
+    "a blank and an atom": (
+        frame(*ATOMS[:2]) + "\n" + ATOMS[2] + "\n",
+        Reason.MALFORMED,
+        "line {6} follows the 2 atoms",
+    ),
     "huge count": (frame(count=10**12), Reason.MALFORMED, "3 of 1000000000000 atoms, then "),
     "longer count": (frame(count=10**40), Reason.UNREADABLE, "a number of atoms expected, found '1000"),
     "one atom too few": (frame(count=4), Reason.MALFORMED, "3 of 4 atoms, then "),
     "blank for an atom": (frame(*ATOMS[:2], "", count=3), Reason.MALFORMED, "2 of 3 atoms, then line {5} is ''"),
-    "words for a count": (frame(count="three atoms"), Reason.UNREADABLE, "a number of atoms expected, found 'three atoms'; lines {2} to {5} are not read"),
+    "words for a count": (
+        frame(count="three atoms"),
+        Reason.UNREADABLE,
+        "a number of atoms expected, found 'three atoms'; lines {2} to {5} are not read",
+    ),
     "whole as real": (frame(count="3.0"), Reason.UNREADABLE, "a number of atoms expected, found '3.0'"),
-    "many sites": (frame(*["H 0 0 0"] * 401, comment='Lattice="40 0 0 0 40 0 0 0 40"'), Reason.TOO_LARGE, "401 sites, at most 400"),
-    "bad vector": (frame(comment="") + "VEC1 4 0 0\nVEC3 0 5 0\n", Reason.UNREADABLE, "a cell vector VEC1, VEC2 or VEC3 expected"),
-}  # fmt: skip
+    "many sites": (
+        frame(*["H 0 0 0"] * 401, comment='Lattice="40 0 0 0 40 0 0 0 40"'),
+        Reason.TOO_LARGE,
+        "401 sites, at most 400",
+    ),
+    "bad vector": (
+        frame(comment="") + "VEC1 4 0 0\nVEC3 0 5 0\n",
+        Reason.UNREADABLE,
+        "a cell vector VEC1, VEC2 or VEC3 expected",
+    ),
+}
 
 
 @pytest.mark.parametrize("between", ["", "\n", "\n  \n\t\n"])
