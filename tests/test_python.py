@@ -87,6 +87,17 @@ def test_predictions_print_as_a_table_and_show_in_a_notebook(ensemble: assay.Ens
     assert [record.id for record in found.refused] == ["file/broken.cif"]
 
 
+def test_warnings_of_the_reader_come_with_the_predictions(ensemble: assay.Ensemble) -> None:
+    crystals = assay.read([MGB2, CUPRATE])
+    assert "warnings" not in assay.predict(crystals, ensemble).to_arrow().column_names
+    odd = crystals.with_columns(warnings=np.array(["", "odd"]))
+    found = assay.predict(odd, ensemble)
+    assert found.to_polars()["warnings"].to_list() == ["", "odd"]
+    assert str(found).splitlines()[-1] == "1 read with warnings, see the column warnings"
+    for other in (np.array([1, 2]), np.array([["a"], ["b"]])):  # a caller may call anything by that name
+        assert "warnings" not in assay.predict(crystals.with_columns(warnings=other), ensemble).to_arrow().column_names
+
+
 def test_a_long_table_is_cut_and_an_empty_one_is_a_table(ensemble: assay.Ensemble) -> None:
     many = assay.predict(assay.to_ase(assay.read(MGB2)) * 25, ensemble)
     assert str(many).splitlines()[-1] == "... and 5 more"

@@ -32,7 +32,7 @@ SCALED = 1 + 0.95 / 10**4
 def units(occupancy: Any) -> NDArray[np.float64]:
     """Occupancies in whole units; a float64 holds their sums exactly. NaN stays NaN.
 
-    >>> units([0.34, 0.33, 0.34]).sum() / FULL
+    >>> float(units([0.34, 0.33, 0.34]).sum()) / FULL
     1.01
     """
     with np.errstate(over="ignore"):

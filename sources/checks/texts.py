@@ -18,9 +18,10 @@ def storable(value: object) -> str:
 
 
 def one_line(text: str, most: int = MAX_LINE) -> str:
-    r"""A text on one line, cut at `most` characters.
+    r"""A text on one line, without signs that steer a terminal, cut at `most` characters.
 
-    >>> one_line("a\n b")
-    'a b'
+    >>> one_line("a\n b \x1b[2J")
+    'a b [2J'
     """
-    return " ".join(storable(text).replace("\0", " ").split())[:most]
+    shown = (sign if sign.isprintable() else " " for sign in storable(text[: 20 * most]))
+    return " ".join("".join(shown).split())[:most]

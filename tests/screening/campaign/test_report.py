@@ -121,6 +121,19 @@ def test_the_deviation_is_called_what_it_is() -> None:
     assert 'title="ood_distance 1.7">unlike training</span>' in page
 
 
+@pytest.mark.parametrize("text", HOSTILE)
+def test_warnings_of_a_row_are_shown_and_escaped(text: str) -> None:
+    summary, _, bad, ranked = content("x")
+    pages = []
+    for said in (text, "harmless", ""):
+        table = ranked.candidates.append_column("warnings", [[said]])
+        pages.append(report.render(summary, table.to_pylist(), bad, Ranked(table, table.slice(1))))
+    hostile, harmless, none = pages
+    assert tags(hostile) == tags(harmless)
+    assert "</span> harmless</td>" in harmless
+    assert none == report.render(*content("x"))
+
+
 def test_a_campaign_without_candidates_still_has_a_report() -> None:
     summary, _, bad, ranked = content("x")
     empty = Ranked(ranked.candidates.slice(1), ranked.unrankable)
