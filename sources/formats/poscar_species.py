@@ -66,7 +66,7 @@ def _element(word: str) -> str:
     name = re.split("[_/]", word, maxsplit=1)[0]
     if name in NUMBERS or name in _ISOTOPES:
         return name
-    letters = re.fullmatch(r"([A-Za-z]{1,2})[0-9]{0,3}", name)
+    letters = re.fullmatch(r"([A-Za-z]{1,2})[0-9]{0,3}[+-]?", name)
     symbol = letters[1].capitalize() if letters else ""
     return symbol if symbol in NUMBERS else ""
 

@@ -177,6 +177,7 @@ def test_fluorine_is_told_from_a_flag(head: str) -> None:
         (poscar(kinds="Ca F\n1 2 atoms"), "line 7: 'atoms' after the numbers"),
         (poscar(kinds="CA F\n1 2"), "line 6: 'CA' is read as Ca"),
         (poscar(kinds="Ca F1 F2\n1 1 1"), "line 6: 'F1' is read as F"),
+        (poscar(kinds="Ca2+ F-\n1 2"), "line 6: 'Ca2+' is read as Ca; line 6: 'F-' is read as F"),
         (poscar(scale="1.0d0 ! a factor"), ""),
         (poscar(cell=["4.0D+00 0 .0", "0. 5 0e0 # b", " \t0 0 +6"]), ""),
         (poscar(mode="direct lattice coordinates"), ""),
