@@ -35,8 +35,9 @@ types: $(VENV)/.dev ## mypy --strict on the four rooms
 doctest: $(VENV)/.dev ## The examples in the docstrings
 	$(BIN)/python -m pytest -q --doctest-modules assay
 
-unit: $(VENV)/.dev ## The tests
-	$(BIN)/python -m pytest tests
+# One file runs in one process, since its tests share campaigns and servers; tests/chaos, the longest, comes first.
+unit: $(VENV)/.dev ## The tests, on up to four cores
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests
 
 bench: $(VENV)/.bench ## Structures per second, beside alignn; needs ASSAY_DATA
 	$(BIN)/python benchmarks/featurizer.py
