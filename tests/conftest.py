@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from assay.sources.crystals import Crystals
+    from tests.chaos.preloaded import Preloaded
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -67,6 +68,22 @@ def crystals(data: Path) -> Crystals:
 def disordered(data: Path) -> Crystals:
     """About 200 real superconductors, more than half of them with partial occupancy or vacancies."""
     return _spread(data / "3dsc_mp" / "3dsc_mp.parquet", 200)
+
+
+@pytest.fixture(scope="session")
+def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preloaded]:
+    """The command with its libraries imported: forks one process per command, which saves each two seconds."""
+    from tests.chaos import campaigns
+    from tests.chaos.preloaded import Preloaded
+    from tests.servers import FaultServer, entries_from_crystals
+
+    place = tmp_path_factory.mktemp("preloaded")
+    with FaultServer(entries_from_crystals(campaigns.crystals(8))) as server:
+        sources = [*campaigns.prototypes(20), campaigns.served(server.url, 10)]
+        config = campaigns.write_config(place / "warm-up.yaml", sources)
+        parent = Preloaded(["run", config, "--output", place / "warm-up"], place)
+    with parent:
+        yield parent
 
 
 def _spread(path: Path, n: int) -> Crystals:

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,9 @@ def main() -> int:
     place = Path(tempfile.mkdtemp(prefix="chaos-"))
     rows: list[Row] = []
     print(f"seed {asked.seed}, folders in {place}", flush=True)
-    with campaigns.scenarios(place) as stage:
-        for row in _again(asked.again, stage, place) if asked.again else _rows(asked, stage, place):
+    with campaigns.scenarios(place) as stage, _preloaded(stage, place) as preloaded:
+        rows_of = partial(_again, asked.again) if asked.again else partial(_rows, asked)
+        for row in rows_of(stage, place, preloaded):
             print("  ".join(row.cells()), flush=True)
             rows.append(row)
     _table(rows)
@@ -90,15 +92,21 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _rows(asked: argparse.Namespace, stage: dict[str, Scenario], place: Path) -> Iterator[Row]:
+def _preloaded(stage: dict[str, Scenario], place: Path) -> Preloaded:
+    return Preloaded(["run", stage["paged"].config, "--output", place / "warm-up"], place)
+
+
+def _rows(asked: argparse.Namespace, stage: dict[str, Scenario], place: Path, preloaded: Preloaded) -> Iterator[Row]:
     peace = Peace(stage, place)
     for name, share in SHARES.items():
         if name in asked.only and (number := max(1, round(share * asked.kills))):
-            yield _row(name, kills.kill(stage[name], peace(name), place, asked.seed, number))
+            yield _row(name, kills.kill(stage[name], peace(name), place, asked.seed, number, preloaded))
     if "sigterm" in asked.only:
         for name, share in (("local", 0.5), ("pulled", 0.3), ("ray", 0.2)):
             number = max(1, round(share * asked.terms))
-            yield _row(f"sigterm {name}", kills.terminate(stage[name], peace(name), place, asked.seed, number))
+            yield _row(
+                f"sigterm {name}", kills.terminate(stage[name], peace(name), place, asked.seed, number, preloaded)
+            )
     if "syscalls" in asked.only:
         if reason := syscalls.reason_to_skip(place):
             print(f"no kills at system calls: {reason}")
@@ -107,12 +115,12 @@ def _rows(asked: argparse.Namespace, stage: dict[str, Scenario], place: Path) ->
             yield from _struck(stage[name], peace(name), place / f"struck-{name}", asked.seed, asked.syscalls or most)
 
 
-def _again(folder: str, stage: dict[str, Scenario], place: Path) -> Iterator[Row]:
+def _again(folder: str, stage: dict[str, Scenario], place: Path, preloaded: Preloaded) -> Iterator[Row]:
     """Repeat one folder, by the name that a failure gave."""
     scenario = stage[folder.partition("-")[0]]
     reference = Peace(stage, place)(scenario.name)
     repeat = kills.stop if "-term-" in folder else kills.chain
-    yield _row(folder, [repeat(scenario, reference, place / folder)])
+    yield _row(folder, [repeat(scenario, reference, place / folder, preloaded)])
 
 
 def _row(part: str, trials: Sequence[Trial]) -> Row:

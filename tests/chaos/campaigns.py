@@ -26,6 +26,7 @@ import yaml
 
 from assay.sources import prototypes as hypothetical, table
 from assay.sources.crystals import Crystals
+from tests.chaos.preloaded import Preloaded
 from tests.chaos.processes import ROOT, Tree
 from tests.screening.small_campaign import some_members
 from tests.servers import materials_project, reference_server
@@ -52,7 +53,18 @@ class Scenario:
         """Begin the campaign in `folder`, or go on with it."""
         logs = folder.with_name(folder.name + ".logs")
         logs.mkdir(parents=True, exist_ok=True)
-        return Tree(["run", self.config, "--output", folder, *self.arguments], logs, self.environment)
+        return Tree(self._command(folder), logs, self.environment)
+
+    def finish(self, folder: Path, preloaded: Preloaded) -> tuple[int, str]:
+        """Run the campaign in `folder` to its end; the exit code and the last lines on standard error."""
+        if self.environment:  # Ray starts its processes with it
+            tree = self.start(folder)
+            return tree.finish(), tree.last_words()
+        done = preloaded.run(self._command(folder))
+        return done.returncode, done.stderr[-1500:].strip()
+
+    def _command(self, folder: Path) -> list[str | Path]:
+        return ["run", self.config, "--output", folder, *self.arguments]
 
 
 @dataclass(frozen=True)
@@ -166,11 +178,10 @@ class Log:
         return pages + [key for key, times in self.keys["part"].items() if times > 1]
 
 
-def verified(folder: Path) -> list[str]:
+def verified(folder: Path, preloaded: Preloaded) -> list[str]:
     """What `assay verify` finds wrong with a folder."""
-    logs = folder.with_name(folder.name + ".logs")
-    tree = Tree(["verify", folder], logs)
-    return [] if tree.finish() == 0 else [f"assay verify: {tree.last_words()}"]
+    done = preloaded.run(["verify", folder])
+    return [] if done.returncode == 0 else [f"assay verify: {done.stderr[-1500:].strip()}"]
 
 
 def committed(folder: Path) -> int:

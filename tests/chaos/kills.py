@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.campaigns import Log, Reference, Scenario, committed, faults, litter, verified
+from tests.chaos.preloaded import Preloaded
 from tests.chaos.processes import Tree
 
 CHAIN = 6
@@ -57,17 +58,20 @@ class Trial:
         return sum(blow.counts for blow in self.blows)
 
 
-def kill(scenario: Scenario, reference: Reference, place: Path, seed: str, kills: int) -> list[Trial]:
+def kill(
+    scenario: Scenario, reference: Reference, place: Path, seed: str, kills: int, preloaded: Preloaded
+) -> list[Trial]:
     """Campaign after campaign, until `kills` SIGKILLs have met one that was under way."""
     trials: list[Trial] = []
     while (left := kills - counted(trials)) > 0 and sum(len(trial.blows) or 1 for trial in trials) < 4 * kills + 10:
-        trials.append(chain(scenario, reference, place / f"{scenario.name}-{seed}-{len(trials)}", min(left, CHAIN)))
+        folder = place / f"{scenario.name}-{seed}-{len(trials)}"
+        trials.append(chain(scenario, reference, folder, preloaded, min(left, CHAIN)))
     if left > 0:
         trials[-1].faults.append(f"only {kills - left} of {kills} kills met a campaign under way")
     return trials
 
 
-def chain(scenario: Scenario, reference: Reference, folder: Path, kills: int = CHAIN) -> Trial:
+def chain(scenario: Scenario, reference: Reference, folder: Path, preloaded: Preloaded, kills: int = CHAIN) -> Trial:
     """Start, kill, start again, kill again, ..., then run to the end and compare; the folder's name is the seed."""
     trial, began, rng = Trial(scenario.name, folder.name), time.monotonic(), random.Random(folder.name)
     while trial.counted < kills and len(trial.blows) < 3 * kills and committed(folder) < reference.total - 1:
@@ -77,20 +81,23 @@ def chain(scenario: Scenario, reference: Reference, folder: Path, kills: int = C
         trial.blows.append(Blow(aim, committed(folder), reference.total, processes))
         if processes == 0 and tree.finish() != reference.code:
             break  # it failed by itself: running it again below says how
-    return _end(trial, scenario, reference, folder, began)
+    return _end(trial, scenario, reference, folder, preloaded, began)
 
 
-def terminate(scenario: Scenario, reference: Reference, place: Path, seed: str, times: int) -> list[Trial]:
+def terminate(
+    scenario: Scenario, reference: Reference, place: Path, seed: str, times: int, preloaded: Preloaded
+) -> list[Trial]:
     """Campaign after campaign, until `times` SIGTERMs have met one that was under way: exit 85, nothing left over."""
     trials: list[Trial] = []
     while counted(trials) < times and len(trials) < 3 * times + 3:
-        trials.append(stop(scenario, reference, place / f"{scenario.name}-term-{seed}-{len(trials)}"))
+        folder = place / f"{scenario.name}-term-{seed}-{len(trials)}"
+        trials.append(stop(scenario, reference, folder, preloaded))
     if counted(trials) < times:
         trials[-1].faults.append(f"only {counted(trials)} of {times} SIGTERMs met a campaign under way")
     return trials
 
 
-def stop(scenario: Scenario, reference: Reference, folder: Path) -> Trial:
+def stop(scenario: Scenario, reference: Reference, folder: Path, preloaded: Preloaded) -> Trial:
     """Start, SIGTERM, then run to the end and compare; the folder's name is the seed."""
     trial, began, rng = Trial(scenario.name, folder.name), time.monotonic(), random.Random(folder.name)
     tree = scenario.start(folder)
@@ -106,7 +113,7 @@ def stop(scenario: Scenario, reference: Reference, folder: Path) -> Trial:
         trial.faults.append("the LOCK was left")
     if left := tree.survivors():
         trial.faults.append(f"processes were left: {left}")
-    return _end(trial, scenario, reference, folder, began)
+    return _end(trial, scenario, reference, folder, preloaded, began)
 
 
 def counted(trials: Iterable[Trial]) -> int:
@@ -114,11 +121,12 @@ def counted(trials: Iterable[Trial]) -> int:
     return sum(trial.counted for trial in trials)
 
 
-def _end(trial: Trial, scenario: Scenario, reference: Reference, folder: Path, began: float) -> Trial:
+def _end(
+    trial: Trial, scenario: Scenario, reference: Reference, folder: Path, preloaded: Preloaded, began: float
+) -> Trial:
     """Run to the end, undisturbed, and compare."""
-    tree = scenario.start(folder)
-    code = tree.finish()
-    trial.faults += faults(folder, reference, code, tree.last_words()) or verified(folder)
+    code, words = scenario.finish(folder, preloaded)
+    trial.faults += faults(folder, reference, code, words) or verified(folder, preloaded)
     trial.litter = litter(folder)
     trial.seconds = round(time.monotonic() - began, 2)
     return trial

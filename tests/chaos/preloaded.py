@@ -1,10 +1,10 @@
 """The command with its libraries already imported: a parent that forks one real `assay` process per order.
 
 Enters: a warm-up command, then one JSON order per line on standard input. Leaves: for each order
-the number of the new process, and after "go" how it ended. Importing takes over a second and
-touches no campaign folder, so several hundred kills at single system calls need not repeat it. The
-forked process is a process like any other: own number, own session, own signals; it runs `python -m
-assay` from its first line, and a SIGKILL ends it.
+the number of the new process, and after "go" how it ended. Importing takes two seconds and touches
+no campaign folder, so several hundred commands need not repeat it. The forked process is a process
+like any other: own number, own session, own signals; it runs `python -m assay` from its first line,
+and a SIGKILL ends it.
 """
 
 from __future__ import annotations
@@ -54,9 +54,16 @@ class Preloaded:
     def __exit__(self, *exc: object) -> None:
         self._process.communicate()
 
-    def fork(self, arguments: Sequence[str | Path]) -> int:
-        """A process that waits for `go` before it runs `assay` with these arguments; its number."""
-        self._pid = int(self._ask(json.dumps([str(argument) for argument in arguments])))
+    def fork(
+        self, arguments: Sequence[str | Path], folder: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> int:
+        """A process that waits for `go` before it runs `assay` with these arguments in a folder; its number."""
+        order = {
+            "arguments": [*map(str, arguments)],
+            "folder": str(folder or self._place),
+            "environment": environment and dict(environment),
+        }
+        self._pid = int(self._ask(json.dumps(order)))
         return self._pid
 
     def go(self, timeout_s: float = 120.0) -> int:
@@ -67,6 +74,15 @@ class Preloaded:
             return int(self._ask("go"))
         finally:
             watchdog.cancel()
+
+    def run(
+        self, arguments: Sequence[str | Path], folder: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `assay` with these arguments to its end, in a folder and in an environment."""
+        self.fork(arguments, folder, environment)
+        code = self.go(300.0)
+        written = [(self._place / name).read_text(errors="replace") for name in ("stdout.txt", "stderr.txt")]
+        return subprocess.CompletedProcess([*map(str, arguments)], code, *written)
 
     def last_words(self) -> str:
         """The end of the standard error of the process that ran last."""
@@ -89,7 +105,7 @@ def serve(place: Path, warm_up: list[str]) -> None:
     """Import what a whole campaign imports, then fork on demand."""
     answer = os.fdopen(os.dup(1), "w")
     names = place / "modules.json"
-    pid, door = _fork(warm_up, place, names)
+    pid, door = _fork({"arguments": warm_up, "folder": str(place)}, place, names)
     os.write(door, b"g")
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if code:
@@ -107,7 +123,7 @@ def serve(place: Path, warm_up: list[str]) -> None:
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), file=answer, flush=True)
 
 
-def _fork(arguments: list[str], place: Path, names: Path | None) -> tuple[int, int]:
+def _fork(order: dict[str, Any], place: Path, names: Path | None) -> tuple[int, int]:
     """The number of a process that waits, and the pipe that lets it go."""
     wait, door = os.pipe()
     listen, tell = os.pipe()
@@ -124,11 +140,14 @@ def _fork(arguments: list[str], place: Path, names: Path | None) -> tuple[int, i
     ctypes.CDLL(None).prctl(PR_SET_PTRACER, ANYBODY, 0, 0, 0)  # where only descendants may be traced (Yama)
     for number, target in enumerate((Path("/dev/null"), place / "stdout.txt", place / "stderr.txt")):
         os.dup2(os.open(target, os.O_RDWR | os.O_CREAT | (os.O_TRUNC if number else 0), 0o600), number)
-    os.chdir(place)
+    os.chdir(order["folder"])
+    if order.get("environment"):
+        os.environ.clear()
+        os.environ.update(order["environment"])
     os.close(tell)  # from here on every system call is one of the command, for whoever traces it
     if os.read(wait, 1) != b"g":
         os._exit(0)  # the parent is gone
-    code = _run(arguments)
+    code = _run(order["arguments"])
     if names is not None:
         names.write_text(json.dumps(list(sys.modules)))
     os._exit(code)

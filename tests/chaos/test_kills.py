@@ -15,11 +15,11 @@ import pytest
 
 from tests.chaos import kills
 from tests.chaos.campaigns import Peace, Scenario
+from tests.chaos.preloaded import Preloaded
 from tests.chaos.processes import Tree, alive, family
 
 KILLS = [
     ("local", "a", 5),
-    ("local", "b", 5),
     ("pulled", "a", 5),
     ("overlapping", "a", 4),
     ("cascade", "a", 4),
@@ -29,9 +29,9 @@ KILLS = [
 
 @pytest.mark.parametrize(("name", "seed", "number"), KILLS)
 def test_killed_at_random_instants_and_run_again(
-    stage: dict[str, Scenario], peace: Peace, place: Path, name: str, seed: str, number: int
+    stage: dict[str, Scenario], peace: Peace, place: Path, preloaded: Preloaded, name: str, seed: str, number: int
 ) -> None:
-    trials = kills.kill(stage[name], peace(name), place, seed, number)
+    trials = kills.kill(stage[name], peace(name), place, seed, number, preloaded)
     assert [(trial.folder, trial.faults) for trial in trials if trial.faults] == []
     assert kills.counted(trials) == number
     blows = [blow for trial in trials for blow in trial.blows if blow.counts]
@@ -45,9 +45,9 @@ def test_continuous_integration_kills_at_least_twenty_times() -> None:
 
 @pytest.mark.parametrize("name", ["local", "pulled"])
 def test_sigterm_ends_with_85_leaves_nothing_half_done_and_the_rest_is_done_later(
-    stage: dict[str, Scenario], peace: Peace, place: Path, name: str
+    stage: dict[str, Scenario], peace: Peace, place: Path, preloaded: Preloaded, name: str
 ) -> None:
-    trials = kills.terminate(stage[name], peace(name), place, "a", 1)
+    trials = kills.terminate(stage[name], peace(name), place, "a", 1, preloaded)
     assert [(trial.folder, trial.faults) for trial in trials if trial.faults] == []
     assert kills.counted(trials) == 1
 

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from assay.sources.crystals import Crystals
+from tests.chaos.preloaded import Preloaded
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,8 +60,8 @@ def write_config(tmp_path: Path, model: Path) -> Callable[..., Path]:
 class Command:
     """`assay ...` in a child process, one thread, from an empty folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, preloaded: Preloaded) -> None:
+        self.folder, self._preloaded = folder, preloaded
         self.environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
         self.environment.pop("RAY_ADDRESS", None)
 
@@ -70,9 +71,11 @@ class Command:
         return subprocess.Popen(command, cwd=self.folder, env=self.environment, text=True, stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, start_new_session=True, **options)  # fmt: skip
 
-    def __call__(self, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run it to its end."""
-        child = self.start(*arguments, **options)
+    def __call__(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run it to its end, forked from a process that holds the imported libraries; with Ray in a new one."""
+        if "ray" not in arguments:
+            return self._preloaded.run(arguments, self.folder, self.environment)
+        child = self.start(*arguments)
         try:
             output, errors = child.communicate(timeout=300)
         except subprocess.TimeoutExpired:
@@ -82,9 +85,9 @@ class Command:
 
 
 @pytest.fixture
-def assay(tmp_path: Path) -> Command:
+def assay(tmp_path: Path, preloaded: Preloaded) -> Command:
     """The command."""
-    return Command(tmp_path)
+    return Command(tmp_path, preloaded)
 
 
 @pytest.fixture(scope="session")

@@ -94,9 +94,9 @@ def test_bonds_by_near_neighbours_of_real_crystals_do_not_depend_on_the_descript
     crystals: Crystals, disordered: Crystals
 ) -> None:
     rng = np.random.default_rng(2)
-    batch = concat([bare(crystals[::20]), bare(disordered[::20])])
+    batch = concat([bare(crystals[::30]), bare(disordered[::30])])
     rows = [row for row in range(len(batch)) if batch.nsites[row] <= 24]
-    assert len(rows) > 15
+    assert len(rows) > 10
     for row in rows:
         one = batch[row : row + 1]
         other = described_anew(one, rng)

@@ -25,6 +25,7 @@ from assay.sources import files
 from tests.featurize.cells import crystal
 from tests.featurize.pictures.test_raster import balls
 from tests.featurize.pictures.test_scene import SALT
+from tests.models.networks.test_networks import SMALL
 
 torchvision_ops.register()
 DATA = Path(__file__).resolve().parents[2] / "data"
@@ -67,11 +68,11 @@ def test_what_atoms_add_is_the_whole_prediction_of_the_bundled_ensemble(zoo: Pat
     assert {member.name for member in ensemble.members[3:5]} == {"alignn", "cgcnn"}
 
 
-@pytest.mark.parametrize("name", ["cgcnn", "megnet", "alignn"])
+@pytest.mark.parametrize("name", SMALL)
 def test_equal_atoms_add_as_much_in_every_network(name: str) -> None:
     torch.manual_seed(1)
     spec = GraphSpec(angles=registry.MODELS[name].reads.angles)
-    net = registry.create(name, atoms.width(spec.atom_features), ["tc", "gap"]).eval()
+    net = registry.create(name, atoms.width(spec.atom_features), ["tc", "gap"], **SMALL[name]).eval()
     inputs = GraphInputs(graphs.build(SALT, spec))
     for prop in ("tc", "gap"):
         found = explain.attribute(net, inputs, prop, steps=64)

@@ -270,7 +270,7 @@ def test_crystals_that_cannot_be_predicted_are_named(place: Path, dataset: str, 
     assert "test/0: two atoms are 0.080 Å apart" in (place / "out-close/evaluation.md").read_text()
 
 
-def test_the_bundled_tc_ensemble_reproduces_its_card(zoo: Path, data: Path, tmp_path: Path) -> None:
+def test_the_bundled_tc_ensemble_reproduces_its_card(quick: None, zoo: Path, data: Path, tmp_path: Path) -> None:
     said = Ensemble.load(zoo / "tc").facts
     said = said.get("tasks", {}).get("tc", said)["test"]
     found = evaluate.run(zoo / "tc", tmp_path, threshold=20.0)

@@ -18,8 +18,8 @@ from assay.screening.settings.exits import Exit, Failure, explain
 from assay.sources.crystals import Crystals
 from tests.screening import small_campaign
 
-TRIALS = 210
-"""Per folder; both together would show a failure rate of 1 % with 98 % certainty."""
+TRIALS = 150
+"""Per folder; both together would show a failure rate of 1 % with 95 % certainty."""
 PAGE = 4096
 READ = {"weights.safetensors", "model.json", "ensemble.json", "reference.safetensors"}
 """Files of an ensemble that are loaded; its card and its training history are for people."""

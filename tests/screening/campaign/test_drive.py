@@ -19,6 +19,7 @@ import torch
 from assay.screening.folder import lock
 from assay.sources import table
 from assay.sources.crystals import Crystals
+from tests.chaos.preloaded import Preloaded
 from tests.screening.conftest import Command, last_line
 from tests.servers import FaultServer, entries_from_crystals, reference_server
 
@@ -34,24 +35,25 @@ def server(real: Crystals, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture(scope="module")
-def reference(server: str, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reference(server: str, model: Path, tmp_path_factory: pytest.TempPathFactory, preloaded: Preloaded) -> Path:
     """The folder of an undisturbed local campaign over 1,000 crystals from the server."""
-    return undisturbed(tmp_path_factory.mktemp("reference"), optimade(server), model, 50)
+    command = Command(tmp_path_factory.mktemp("reference"), preloaded)
+    return undisturbed(command, optimade(server), model, 50)
 
 
 @pytest.fixture(scope="module")
-def small(real_file: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small(real_file: Path, model: Path, tmp_path_factory: pytest.TempPathFactory, preloaded: Preloaded) -> Path:
     """The folder of an undisturbed local campaign over 300 crystals from a file."""
-    return undisturbed(tmp_path_factory.mktemp("small"), parquet(real_file), model, 15)
+    return undisturbed(Command(tmp_path_factory.mktemp("small"), preloaded), parquet(real_file), model, 15)
 
 
-def undisturbed(folder: Path, source: dict[str, Any], model: Path, chunk_size: int) -> Path:
-    config = folder / "c.yaml"
+def undisturbed(assay: Command, source: dict[str, Any], model: Path, chunk_size: int) -> Path:
+    config = assay.folder / "c.yaml"
     keys = {"name": "test", "sources": [source], "models": [str(model)], "chunk_size": chunk_size}
     config.write_text(json.dumps(keys))
-    done = Command(folder)("run", config, "--output", "out")
+    done = assay("run", config, "--output", "out")
     assert done.returncode == 0, done.stderr
-    return folder / "out"
+    return assay.folder / "out"
 
 
 def parquet(path: Path, **keys: Any) -> dict[str, Any]:
