@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from assay.featurize import angles, atoms, neighbours
+from assay.featurize import alternatives, angles, atoms, neighbours
+from assay.featurize.neighbours import Edges
 from assay.sources.crystals import Crystals, gather_ranges, join_pointers
 
 
@@ -222,15 +223,16 @@ def join(parts: Sequence[Graphs]) -> Graphs:
 def build(crystals: Crystals, spec: GraphSpec, threads: int = 1) -> Graphs:
     """Build the graphs of a batch of crystals; the number of threads changes no number.
 
-    A crystal in `radius` mode may have nodes without edges. Two atoms at the same place make an
-    edge of length zero, whose angles mean nothing: ask `Graphs.shortest` before a crystal goes to a
-    network.
+    No edge joins the alternatives of a split position, see `assay.featurize.alternatives`; each is
+    a node of its own. A crystal in `radius` mode may have nodes without edges. Two atoms at the
+    same place make an edge of length zero, whose angles mean nothing: ask `Graphs.shortest` before
+    a crystal goes to a network.
     """
-    cells = crystals.lattice, crystals.frac, crystals.site_ptr
-    if spec.neighbours == "nearest":
-        edges = neighbours.nearest(*cells, spec.k, spec.tolerance, dtype=np.float32, threads=threads)
-    else:
-        edges = neighbours.within(*cells, spec.cutoff, dtype=np.float32, threads=threads)
+    edges = _search(crystals, spec, dtype=np.float32, threads=threads)
+    rows = alternatives.suspects(crystals, edges[0], edges[-1])
+    if len(rows):
+        others = edges_of_split(crystals.select(rows), spec, threads)
+        edges = alternatives.replaced(edges, rows, others, crystals.site_ptr)
     edge_ptr, source, target, vector, distance = edges
     none = np.empty(0, np.int32)
     graphs = Graphs(
@@ -250,3 +252,34 @@ def build(crystals: Crystals, spec: GraphSpec, threads: int = 1) -> Graphs:
         cosine=np.empty(0, np.float32),
     )
     return graphs.with_angles(threads) if spec.angles else graphs
+
+
+def edges_of_split(crystals: Crystals, spec: GraphSpec, threads: int = 1) -> Edges:
+    """The edges of crystals with split positions: those of `build`, from a wider search.
+
+    As many more neighbours as a site has alternatives at most are found for every atom. Then the
+    alternatives go, and the rule of the spec is applied to those that are left. In a crystal
+    without alternatives the edges are those of a plain search.
+    """
+    cells = crystals.lattice, crystals.frac, crystals.site_ptr
+    split = alternatives.find(*cells, crystals.site_occupancy)
+    found = _search(crystals, spec, dtype=np.float64, threads=threads, more=split.most)
+    _, source, target, vector, distance = found
+    kept = np.flatnonzero(~split.between(source, target, vector))
+    source, target, vector, distance = source[kept], target[kept], vector[kept], distance[kept]
+    if spec.neighbours == "nearest":
+        order = np.lexsort((distance, target))
+        first = np.searchsorted(target, np.arange(len(crystals.frac)))  # ascending in target before and after
+        bound = distance[order][first + spec.k - 1] + spec.tolerance
+        kept = np.flatnonzero(distance <= bound[target])
+        source, target, vector, distance = source[kept], target[kept], vector[kept], distance[kept]
+    into = np.searchsorted(target, crystals.site_ptr)
+    return into, source, target, vector.astype(np.float32), distance.astype(np.float32)
+
+
+def _search(crystals: Crystals, spec: GraphSpec, *, dtype: DTypeLike, threads: int, more: int = 0) -> Edges:
+    """Edges by the rule of the spec, with `more` neighbours for `nearest`."""
+    cells = crystals.lattice, crystals.frac, crystals.site_ptr
+    if spec.neighbours == "nearest":
+        return neighbours.nearest(*cells, spec.k + more, spec.tolerance, dtype=dtype, threads=threads)
+    return neighbours.within(*cells, spec.cutoff, dtype=dtype, threads=threads)

@@ -23,9 +23,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay.featurize import atoms, elements
-from assay.featurize.graphs import GraphSpec
-from assay.sources.crystals import Crystals
+from assay.featurize import alternatives, atoms, elements
+from assay.featurize.graphs import GraphSpec, edges_of_split
+from assay.sources.crystals import Crystals, gather_ranges
 
 IMAGES_AT_ONCE = 2**22
 """Images that are measured at once, about 200 bytes each."""
@@ -132,12 +132,14 @@ class DeviceGraphs:
 def build(crystals: Crystals, spec: GraphSpec, device: torch.device | str = "cpu") -> DeviceGraphs:
     """Build graphs on a device that has float64; see `assay.featurize.graphs.build`.
 
+    Crystals with split positions, which are few, get their edges from the compiled search.
+
     Raises:
         ValueError: for an element that node features do not know.
     """
     elements.check(crystals.numbers)  # on a device it would end the process
     cells = _Cells.of(crystals, device)
-    edges = _search(cells, spec)
+    edges = _without_alternatives(crystals, cells, _search(cells, spec), spec)
     share = np.round(crystals.occupancy.astype(np.float64), 5).astype(np.float32)
     return DeviceGraphs(
         spec=replace(spec, angles=False),
@@ -193,6 +195,24 @@ class _Cells(NamedTuple):
         start = (3 * volume / (4 * math.pi * pointer.diff().clamp(min=1))) ** (1 / 3)
         heights = volume[:, None] / normals.norm(dim=2)
         return cls(lattice, frac, position, pointer, crystal, heights, start)
+
+
+def _without_alternatives(crystals: Crystals, cells: _Cells, edges: _Edges, spec: GraphSpec) -> _Edges:
+    """The edges of a batch, those of crystals with split positions exchanged."""
+    if not alternatives.possible(crystals.occupancy):
+        return edges
+    owner = cells.crystal[edges.target]
+    split = torch.unique(owner[edges.distance < alternatives.CLOSEST])
+    if not len(split):
+        return edges
+    rows = split.numpy(force=True)
+    _, source, target, vector, distance = edges_of_split(crystals.select(rows), spec)
+    nodes, _ = gather_ranges(crystals.site_ptr, rows)
+    fresh = [torch.tensor(column, device=owner.device) for column in (nodes[source], nodes[target], vector, distance)]
+    kept = torch.isin(owner, split, invert=True)
+    joined = [torch.cat([column[kept], new]) for column, new in zip(edges, fresh, strict=True)]
+    order = torch.argsort(joined[1], stable=True)
+    return _Edges(*(column[order] for column in joined))
 
 
 def _search(cells: _Cells, spec: GraphSpec) -> _Edges:

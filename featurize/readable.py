@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.featurize import alternatives
 from assay.featurize.elements import HEAVIEST
 from assay.sources.elements import SYMBOLS
 from assay.sources.quarantine import Reason
@@ -20,16 +21,12 @@ from assay.sources.quarantine import Reason
 if TYPE_CHECKING:
     from assay.sources.crystals import Crystals
 
-CLOSEST = 0.5
-"""Å; a crystal with two atoms closer than this is refused. H-H in H2, the shortest bond there is,
-has 0.74 Å."""
-
 
 class Built(Protocol):
     """Graphs of a batch of crystals, wherever they lie."""
 
     def shortest(self) -> NDArray[np.float32]:
-        """(n,) Å, shortest distance between two atoms of each crystal."""
+        """(n,) Å, shortest edge of each crystal; no edge joins the sites of a split position."""
 
     def select(self, rows: NDArray[Any]) -> Any:
         """The graphs of these crystals."""
@@ -70,11 +67,10 @@ def readable(crystals: Crystals, build: Callable[[Crystals], G]) -> Readable[G]:
     ]
     rows = np.flatnonzero(~heavy)
     graphs = build(crystals.select(rows))
-    shortest = graphs.shortest()
-    close = shortest < CLOSEST
-    for row, distance in zip(rows[close], shortest[close], strict=True):
-        message = f"two atoms are {distance:.3f} Å apart, accepted is at least {CLOSEST} Å"
-        refused.append(Refusal(int(row), Reason.ATOMS_TOO_CLOSE, message))
+    close = graphs.shortest() < alternatives.CLOSEST
+    refused += [
+        Refusal(row, Reason.ATOMS_TOO_CLOSE, alternatives.crowding(crystals, row)) for row in rows[close].tolist()
+    ]
     return Readable(rows[~close], graphs.select(np.flatnonzero(~close)), refused)
 
 

@@ -21,7 +21,7 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.featurize import elements, neighbours, standard
+from assay.featurize import alternatives, elements, neighbours, standard
 from assay.featurize.pictures import colours
 from assay.featurize.pictures.cameras import cameras
 from assay.featurize.readable import too_heavy
@@ -34,8 +34,6 @@ EDGE = 1e-3
 both."""
 SAME = 1e-6
 """Difference per atom below which two views are one, see `_mark`."""
-SPLIT_SITE = 0.4
-"""Å; two sites closer than this are halves of one disordered site, and no bond joins them."""
 MARGIN = 1.03
 """Edge of the image over the reach of its spheres."""
 MOST_ATOMS = 20_000
@@ -286,30 +284,39 @@ def _translations(size: tuple[int, int, int]) -> NDArray[np.float64]:
 
 
 def _bonds(crystals: Crystals, row: int, frame: _Frame, look: _Look, spec: ViewSpec) -> _Bonds:
-    """Bonds by the rule of `ViewSpec.bonding`; positions are in [0, 1)."""
+    """Bonds by the rule of `ViewSpec.bonding`, none of them between sites of a split position.
+
+    Positions are in [0, 1).
+    """
     cell, frac, sites = frame
     if spec.bonding == "radii" or spec.bonds == 0:
-        owner, vector = _within_radii(cell, frac, look.covalent[sites], spec.bonds)
+        source, owner, vector = _within_radii(cell, frac, look.covalent[sites], spec.bonds)
     else:
         try:
-            owner, vector = _near(crystals, frame)
+            source, owner, vector = _near(crystals, frame)
         except ValueError as error:
             raise ValueError(f"{crystals.ids[row]}: {error}") from error
+    joined = np.linalg.norm(vector, axis=1) >= alternatives.CLOSEST
+    share = crystals.site_occupancy[sites]
+    if alternatives.possible(share):
+        split = alternatives.find(cell[None], frac, np.array([0, len(frac)]), share)
+        joined &= ~split.between(source, owner, vector)
+    owner, vector = owner[joined], vector[joined]
     held = np.bincount(owner, minlength=len(frac))
     return _Bonds(np.concatenate([[0], np.cumsum(held)]), vector, vector @ np.linalg.inv(cell))
 
 
 def _within_radii(
     cell: NDArray[np.float64], frac: NDArray[np.float64], covalent: NDArray[np.float64], scale: float
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Atom (e,), ascending, and vector (e, 3) of neighbours within `scale` covalent radii."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Neighbour (e,), atom (e,), ascending, and vector (e, 3) within `scale` covalent radii."""
     count = np.array([0, len(frac)], np.int64)
     _, source, target, vector, distance = neighbours.within(cell[None], frac, count, 2 * scale * covalent.max())
-    joined = (distance < scale * (covalent[source] + covalent[target])) & (distance > SPLIT_SITE)
-    return target[joined].astype(np.int64), vector[joined]
+    joined = distance < scale * (covalent[source] + covalent[target])
+    return source[joined].astype(np.int64), target[joined].astype(np.int64), vector[joined]
 
 
-def _near(crystals: Crystals, frame: _Frame) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _near(crystals: Crystals, frame: _Frame) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Near neighbours by CrystalNN, in both directions; laid out as by `_within_radii`."""
     cell, frac, sites = frame
     source, target, image = convert.near_neighbours(crystals, cell, frac, sites)
@@ -317,8 +324,7 @@ def _near(crystals: Crystals, frame: _Frame) -> tuple[NDArray[np.int64], NDArray
     back = np.column_stack([target, source, -image])
     both = np.unique(np.concatenate([there, back]), axis=0)
     vector = (frac[both[:, 1]] + both[:, 2:] - frac[both[:, 0]]) @ cell
-    joined = np.linalg.norm(vector, axis=1) > SPLIT_SITE
-    return both[joined, 0], vector[joined]
+    return both[:, 1], both[:, 0], vector
 
 
 def _halves(
