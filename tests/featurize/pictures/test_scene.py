@@ -253,10 +253,16 @@ def test_bonds_of_0_draws_none_by_any_rule(monkeypatch: pytest.MonkeyPatch) -> N
         scene.build(SALT, ViewSpec(bonding="crystal-nn"))
 
 
-def test_halves_of_a_disordered_site_are_not_bonded() -> None:
-    split = crystal(4 * np.eye(3), [[0, 0, 0.03], [0, 0, 0.97], [0.5, 0.5, 0.5]], [29, 29, 8])
-    scenes = scene.build(split, ViewSpec(bonding="crystal-nn"))
-    assert (2 * np.linalg.norm(scenes.end - scenes.start, axis=1) > scene.SPLIT_SITE).all()
+@pytest.mark.parametrize("bonding", ["radii", "crystal-nn"])
+def test_the_places_of_one_atom_are_not_bonded(bonding: Any) -> None:
+    """The corners of a ring are 0.45 Å apart, the opposite ones 0.64 Å. Atoms at one place are never bonded."""
+    ring = 0.32 / 2.6 * np.array([[1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]])
+    one = crystal(2.6 * np.eye(3), [*ring, [0.5, 0.5, 0.5]], [29, 29, 29, 29, 8])
+    for share, shortest in ((0.25, 1.5), (0.5, 0.6)):
+        split = replace(one, occupancy=np.array([share] * 4 + [1.0], np.float32))
+        scenes = scene.build(split, replace(SMALL, bonding=bonding))
+        assert len(scenes.owner) > 0
+        assert (2 * np.linalg.norm(scenes.end - scenes.start, axis=1)).min() > shortest
 
 
 def test_an_isolated_atom_has_no_bonds() -> None:
