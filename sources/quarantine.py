@@ -33,7 +33,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
     """More sites than the campaign accepts."""
     ATOMS_TOO_CLOSE = "atoms_too_close"
-    """Two atoms are closer than any bond."""
+    """Two atoms are closer than any bond, and are not alternatives of a split position."""
     FILTER_MISMATCH = "filter_mismatch"
     """The server sent a row that its own filter excludes."""
     SERVER_ERROR = "server_error"
@@ -73,7 +73,7 @@ REMEDIES = {
     Reason.BAD_LATTICE: "check cell lengths, angles and their unit (Å)",
     Reason.BAD_OCCUPANCY: "occupancies of a site must lie in 0 to 1 and sum to at most 1",
     Reason.UNKNOWN_SPECIES: "use element symbols that the model knows",
-    Reason.ATOMS_TOO_CLOSE: "check for a site listed twice, or for wrong symmetry",
+    Reason.ATOMS_TOO_CLOSE: "check for a site listed twice, for wrong symmetry, or for split sites without occupancies",
     Reason.TOO_LARGE: "use the primitive cell",
     Reason.NOT_PERIODIC: "give a cell that repeats in three dimensions",
     Reason.PARTIAL_DATA: "the server keeps it elsewhere; take the entry from the provider's bulk files",

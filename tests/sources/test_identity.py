@@ -208,6 +208,27 @@ def test_a_doped_crystal_keeps_its_label_in_a_supercell() -> None:
 # Labels.
 
 
+def split_layer(id: str, apart: float, share: float | None = 0.5) -> Crystals:
+    """TlClO with its thallium on both sides of a mirror plane, so far apart (Å), or on it."""
+    sides = [(0.0, 1.0)] if share is None else [(apart / 12, share), (-apart / 12, 1 - share)]
+    metal: list[tuple[str | dict[str, float], list[float]]] = [({"Tl": part}, [0, 0, z]) for z, part in sides]
+    return crystal(id, np.diag([4.0, 4.0, 6.0]), [*metal, ("O", [0.5, 0.5, 0.5]), ("Cl", [0, 0, 0.5])])
+
+
+@pytest.mark.parametrize("apart", [0.08, 0.2, 0.45])
+def test_a_split_position_is_found_in_every_description(apart: float) -> None:
+    """Also where both sites lie within the tolerance of the symmetry search, 0.1 Å."""
+    known = concat([split_layer("a/half", apart), split_layer("a/mostly one", apart, 0.7), ROCKSALT])
+    for seed in range(3):
+        assert search(known, copies(known, seed)) == [0, 1, 2, 0, 1, 2]
+    assert label(known[:1]) == "ABC2_tP4_123_a_c_g:Cl-O-Tl0.5"
+
+
+def test_how_far_an_atom_is_split_does_not_matter_but_whether_it_is() -> None:
+    """Refinements of one crystal differ by 0.1 Å; an atom on the plane is another description, which is not searched."""
+    assert search(split_layer("a", 0.2), split_layer("b", 0.35), split_layer("c", 0, None)) == [0, 0, 2]
+
+
 def test_labels_are_those_of_pymatgen(crystals: Crystals) -> None:
     from pymatgen.analysis.prototypes import get_protostructure_label_from_moyopy
 
