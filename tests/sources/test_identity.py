@@ -225,7 +225,7 @@ def test_a_split_position_is_found_in_every_description(apart: float) -> None:
 
 
 def test_how_far_an_atom_is_split_does_not_matter_but_whether_it_is() -> None:
-    """Refinements of one crystal differ by 0.1 Å; an atom on the plane is another description, which is not searched."""
+    """Refinements of one crystal differ by 0.1 Å. With the atom on the plane the sites are others: another crystal."""
     assert search(split_layer("a", 0.2), split_layer("b", 0.35), split_layer("c", 0, None)) == [0, 0, 2]
 
 
