@@ -1,4 +1,5 @@
-"""Single formats: the objects of other libraries, and OPTIMADE's JSON lines.
+"""Formats: a module or a folder for each kind of file, and one for objects of other libraries.
 
-Enters: structures of pymatgen and ASE, or a path. Leaves: `Crystals` and refused rows.
+Enters: the text, the lines or the bytes of one file, or structures of pymatgen and ASE. Leaves:
+crystals, and a record for each one that cannot be used.
 """

@@ -8,6 +8,7 @@ else. This module does not know files, nor the grammar of the comment line.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -163,7 +164,7 @@ def _head(
         try:
             found = comments.pairs(comment, warnings)
         except Unusable:
-            if "lattice" in comment.lower():
+            if re.search(r"(?i)\blattice\s*=", comment):
                 raise
         axes, lattice, columns = comments.periodic(found), comments.lattice(found), comments.columns(found)
     if not all(axes):

@@ -61,16 +61,17 @@ def pairs(line: str, warnings: list[str]) -> dict[str, str]:
         match = _PAIR.match(line, at)
         if not match:
             raise Unusable(f"the comment line cannot be read from {quoted(line[at:])} on", Reason.MALFORMED)
+        at = match.end()
         name, value = _bare(match[1]), "T" if match[2] is None else _bare(match[2])
         special = _SPECIAL.get(name.lower())
+        if special and match[2] is None:
+            continue  # prose: "lattice of copper"
         if special:
             if name != special:
                 warnings.append(f"{quoted(name)} is read as {special}")
             if found.get(special, value) != value:
                 raise Unusable(f"two different values of {special} in the comment line", Reason.MALFORMED)
-            name = special
-        found[name] = value
-        at = match.end()
+        found[special or name] = value
     return found
 
 

@@ -276,6 +276,7 @@ BAD: dict[str, tuple[str, Reason, str]] = {
     ),
     "no cell": (frame(comment='pbc="T T T"'), Reason.BAD_LATTICE, "periodic by pbc, but without Lattice"),
     "molecule": (frame(comment="water's own"), Reason.NOT_PERIODIC, "periodic along (False, False, False)"),
+    "prose": (frame(comment="Lattice constant, no pbc, of Vegard's law"), Reason.NOT_PERIODIC, "periodic along (False"),
     "slab": (frame(comment=f'{CELL} pbc="T T F"'), Reason.NOT_PERIODIC, "periodic along (True, True, False)"),
     "two axes": (
         frame(comment=f'{CELL} pbc="T T"'),
