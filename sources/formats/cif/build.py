@@ -22,8 +22,12 @@ from assay.sources.quarantine import Reason
 
 CROWDED_PLACE = 1.02 + 1e-6
 """Atoms on one place that may be rounded shares; `sift` judges sums a little above 1."""
-MAX_BUILT = 20_000
+MAX_BUILT = 10_000
 """Sites of a cell that are built at all; the assembler accepts fewer."""
+
+
+MAX_COMPARED = 2000
+"""Sites of a cell whose readings are compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +136,7 @@ def _repeats(rows: list[Site], listed: NDArray[np.float64], owners: list[int], i
 
 def same_crystal(one: Built, other: Built) -> bool:
     """Whether two readings give the same atoms at the same places."""
-    if len(one.frac) != len(other.frac) or len(one.frac) > 2000:
+    if len(one.frac) != len(other.frac) or len(one.frac) > MAX_COMPARED:
         return False
     kinds = [np.array([hash(built.species[k]) for k in built.owner.tolist()]) for built in (one, other)]
     for place, kind in zip(one.frac, kinds[0]):
@@ -147,15 +151,18 @@ def closest_ratio(built: Built, lattice: NDArray[np.float64]) -> float:
     """Shortest distance of two atoms, as a multiple of the sum of their covalent radii.
 
     The radii are those of Cordero et al., Dalton Trans. 2832, 2008, as gemmi holds them. Sites that
-    may be alternatives of each other (together at most one atom) are left out.
+    may be alternatives of each other (together at most one atom) are left out. Of a cell too large
+    to be compared, 0.
     """
+    if len(built.frac) > MAX_COMPARED:
+        return 0.0
     steps = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
     radius = np.array(
         [max((gemmi.Element(SYMBOLS[z]).covalent_r for z, _ in species), default=1.0) for species in built.species]
     )[built.owner]
     amount = np.array([sum(share for _, share in species) for species in built.species])[built.owner]
     best = np.inf
-    for index in range(len(built.frac)):
+    for index in np.unique(built.owner, return_index=True)[1].tolist():
         gap = built.frac - built.frac[index]
         gap -= np.round(gap)
         distance = np.linalg.norm((gap[:, None] + steps) @ lattice, axis=-1)

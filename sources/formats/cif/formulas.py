@@ -13,6 +13,8 @@ from collections.abc import Collection, Mapping
 
 from assay.sources.elements import NUMBERS
 
+MAX_LENGTH = 2000
+"""Characters of a formula; a longer text is not compared."""
 RELATIVE, ABSOLUTE = 0.02, 0.02
 """Difference accepted between a stated amount and the atoms found, as a share of the amount and in
 atoms per formula unit: stated amounts are rounded, and so are occupancies."""
@@ -34,9 +36,9 @@ def amounts(formula: str, known: Collection[str] = ()) -> dict[str, float] | Non
     {'Na': 1.0, 'Cl': 1.0}
     """
     text = formula.strip().strip("'\"").replace("~", "").replace("_", "")
-    if text and text == text.upper() and known:
+    if len(text) <= MAX_LENGTH and text == text.upper() and known:
         text = _in_small_letters(text, known)
-    if not text or re.search(r"[^\w\s.,/()\[\]{}]", text):
+    if not text or len(text) > MAX_LENGTH or re.search(r"[^\w\s.,/()\[\]{}]", text):
         return None
     stack: list[dict[str, float]] = [{}]
     place = 0

@@ -30,6 +30,8 @@ _TOKEN = re.compile(
 )
 _OPERATIONS = re.compile(r"symop.*(xyz|algebraic|centering)|equiv_pos_as_xyz")
 _UNSAID = (".", "?")
+MAX_NAME = 200
+"""Characters of a value without quotes that blanks may divide."""
 
 
 class Damaged(ValueError):
@@ -233,10 +235,16 @@ class _State:
             self._single = Item(self._tag[0], [text], [place], self._page)
             _store(self.block, self._single)
             self._tag = None
-        elif self._single is not None and self._single.line == self._page.line(place):
+        elif self._belongs_to_single(place):
+            assert self._single is not None
             self._single.values[0] += " " + text  # a name with blanks that nobody put in quotes
         elif not self.block.stray:
             self.block.stray = f"line {self._page.line(place)}: {text[:40]!r} stands beside no data name"
+
+    def _belongs_to_single(self, place: int) -> bool:
+        """Whether a stray value stands on the line of the last item, which is not long yet."""
+        single = self._single
+        return single is not None and len(single.values[0]) < MAX_NAME and single.line == self._page.line(place)
 
     def _finish(self) -> None:
         assert self.block is not None

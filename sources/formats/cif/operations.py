@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 MAX_OPERATIONS = 1536
 """Operations accepted in one list."""
+MAX_LENGTH = 120
+"""Characters of one operation."""
 SITE_TOLERANCE = 1.5e-3
 """Fractional; images of one site closer than this are one atom. It allows for 3 decimals."""
 METRIC_TOLERANCE = 0.02
@@ -137,6 +139,8 @@ def distinct(rot: NDArray[np.int64], shift: NDArray[np.float64]) -> Operations:
 
 
 def _operation(text: str) -> tuple[list[list[int]], list[float]]:
+    if len(text) > MAX_LENGTH:
+        raise ValueError(f"{text[:MAX_LENGTH]!r}... is no symmetry operation: it is too long")
     parts = text.lower().replace(" ", "").replace("\t", "").strip("'\"").split(",")
     if len(parts) != 3:
         raise ValueError(f"{text!r} is no symmetry operation: three parts with commas between are needed")

@@ -21,7 +21,7 @@ from assay.sources.formats.cif.build import Built, build, closest_ratio, density
 from assay.sources.formats.cif.grammar import Block, Damaged, blocks
 from assay.sources.formats.cif.sites import Site, number, sites
 from assay.sources.formats.cif.species import Refused
-from assay.sources.formats.cif.symmetry import Symmetry, symmetry
+from assay.sources.formats.cif.symmetry import Symmetry, refuse_modulated, symmetry
 from assay.sources.quarantine import Reason
 
 VOLUME_TOLERANCE = 0.01
@@ -59,6 +59,7 @@ def _add_block(assembler: Assembler, block: Block, id: str, origin: str) -> None
     warnings: list[str] = [block.stray] if block.stray else []
     lattice = _cell(block, warnings)
     formula = _formula(block, warnings)
+    refuse_modulated(block)
     group = magnetic.magnetic_group(block, lattice)
     stated = Symmetry([group.reading], lattice) if group else symmetry(block, lattice)
     rows = [row for row in sites(block, frozenset(formula or ()), warnings) if row.species]

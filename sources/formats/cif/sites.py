@@ -17,7 +17,9 @@ from assay.sources.formats.cif.grammar import Block, Item, is_unsaid
 from assay.sources.formats.cif.species import Refused
 from assay.sources.quarantine import Reason
 
-MAX_ROWS = 20_000
+MAX_NUMBER = 40
+"""Characters of a number."""
+MAX_ROWS = 5_000
 """Rows of a list of sites that are looked at."""
 
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?)(?:\(\d*\.?\d*\)?)?$")
@@ -134,11 +136,12 @@ class _Table:
         share = number(text)
         if share is None:
             raise Refused(
-                Reason.UNREADABLE, f"line {self.line(row)}: occupancy {text!r} of {self.label(row)} is no number"
+                Reason.UNREADABLE, f"line {self.line(row)}: occupancy {text[:40]!r} of {self.label(row)} is no number"
             )
         if share < 0:
             raise Refused(
-                Reason.BAD_OCCUPANCY, f"line {self.line(row)}: occupancy {text} of {self.label(row)}, 0 to 1 accepted"
+                Reason.BAD_OCCUPANCY,
+                f"line {self.line(row)}: occupancy {text[:40]} of {self.label(row)}, 0 to 1 accepted",
             )
         return share
 
@@ -151,7 +154,7 @@ class _Table:
         written = self.columns[f"fract_{axis}"].values[row]
         value = number(written)
         if value is None:
-            said = "is not said" if is_unsaid(written) else f"{written!r} is no number"
+            said = "is not said" if is_unsaid(written) else f"{written[:40]!r} is no number"
             raise Refused(Reason.UNREADABLE, f"line {self.line(row)}: coordinate {axis} of {self.label(row)} {said}")
         return value, _third(written, value)
 
@@ -179,6 +182,8 @@ def number(text: str) -> float | None:
     >>> [number(text) for text in ("0.25(1)", "1/3", ".5", "-1.5E-1", "1,5")]
     [0.25, 0.3333333333333333, 0.5, -0.15, None]
     """
+    if len(text) > MAX_NUMBER:
+        return None
     match = _NUMBER.match(text.strip())
     if match:
         value = float(match[1].replace("d", "e").replace("D", "e"))

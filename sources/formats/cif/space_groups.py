@@ -18,6 +18,9 @@ import numpy as np
 
 from assay.sources.formats.cif.operations import Operations, distinct
 
+MAX_SYMBOL = 80
+"""Characters of a symbol; a longer text is none."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -46,14 +49,14 @@ def of_hall(symbol: str) -> Operations:
     Raises:
         ValueError: when the text is no Hall symbol.
     """
-    text = " ".join(symbol.replace("_", " ").replace("''", '"').split())
+    text = " ".join(symbol[: MAX_SYMBOL + 1].replace("_", " ").replace("''", '"').split())
     for spelling in (text, text.lower(), _cased(text)):
         try:
             group = gemmi.symops_from_hall(spelling)
         except (RuntimeError, ValueError):
             continue
         return of_group(group)
-    raise ValueError(f"{symbol!r} is no Hall symbol")
+    raise ValueError(f"{symbol[:MAX_SYMBOL]!r} is no Hall symbol")
 
 
 def _cased(text: str) -> str:
@@ -82,6 +85,8 @@ def named(symbol: str) -> list[Setting]:
     >>> [setting.name for setting in named("F 41/d -3 2/m (origin choice 2)")]
     ['F d -3 m:2']
     """
+    if len(symbol) > MAX_SYMBOL:
+        return []
     text = _plain(symbol)
     found = _index().get(_key(text))
     if found:

@@ -19,7 +19,7 @@ from assay.sources.formats.cif.space_groups import Setting
 from assay.sources.formats.cif.species import Refused
 from assay.sources.quarantine import Reason
 
-OPERATION_TAGS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
+_OPERATION_TAGS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
 _NAME_TAGS = (
     "_space_group_name_h-m_alt",
     "_symmetry_space_group_name_h-m",
@@ -34,6 +34,8 @@ _NUMBER_TAGS = ("_space_group_it_number", "_symmetry_int_tables_number", "_symme
 _SUPERSPACE = (
     "_space_group_symop_ssg",
     "_space_group_ssg",
+    "_space_group_symop_magn_ssg",
+    "_space_group_magn_ssg",
     "_cell_wave_vector",
     "_cell_subsystem",
     "_atom_site_fourier",
@@ -86,11 +88,10 @@ def symmetry(block: Block, lattice: NDArray[np.float64]) -> Symmetry:
     """Find the readings of the symmetry of a block, for a cell (3, 3) in Å.
 
     Raises:
-        Refused: when a statement cannot be read, no reading fits the cell, the operations are no
-            group, or the crystal is modulated.
+        Refused: when a statement cannot be read, no reading fits the cell, or the operations are no
+            group.
         Damaged: when an item breaks the grammar.
     """
-    _no_superspace(block)
     stated = _statements(block)
     if stated.listed is not None:
         return _by_list(stated, lattice)
@@ -110,24 +111,22 @@ def symmetry(block: Block, lattice: NDArray[np.float64]) -> Symmetry:
     return Symmetry([nothing], lattice, warnings=told)
 
 
-def _no_superspace(block: Block) -> None:
+def refuse_modulated(block: Block) -> None:
+    """Refuse a crystal that repeats in more than three dimensions.
+
+    Raises:
+        Refused: for a modulated or composite crystal.
+    """
     dimension = block.items.get("_cell_modulation_dimension")
-    modulated = dimension is not None and dimension.values[:1] not in (["0"], ["?"], ["."])
+    found = dimension if dimension is not None and dimension.values[:1] not in (["0"], ["?"], ["."]) else None
     for beginning in _SUPERSPACE:
-        found = block.holds(beginning)
-        if found is not None and any(not is_unsaid(value) for value in found.values):
-            raise Refused(Reason.NOT_PERIODIC, f"line {found.line}: {found.tag}: a modulated crystal has no unit cell")
-    if modulated and dimension is not None:
-        raise Refused(
-            Reason.NOT_PERIODIC, f"line {dimension.line}: {dimension.tag}: a modulated crystal has no unit cell"
-        )
+        item = found or block.holds(beginning)
+        if item is not None and any(not is_unsaid(value) for value in item.values):
+            raise Refused(Reason.NOT_PERIODIC, f"line {item.line}: {item.tag}: a modulated crystal has no unit cell")
 
 
 def _statements(block: Block) -> _Stated:
-    stated = _Stated()
-    listed = block.item(*OPERATION_TAGS)
-    if listed is not None:
-        stated.listed = operations_of(listed)
+    stated = _Stated(listed=_listed(block))
     number = block.item(*_NUMBER_TAGS)
     if number is not None:
         text = number.values[0].strip()
@@ -149,6 +148,19 @@ def _statements(block: Block) -> _Stated:
     if hall is not None:
         _add_hall(stated, hall)
     return stated
+
+
+def _listed(block: Block) -> Operations | None:
+    first: Operations | None = None
+    for tag in _OPERATION_TAGS:
+        listed = block.item(tag)
+        if listed is None:
+            continue
+        found = operations_of(listed)
+        if first is not None and first.key != found.key:
+            raise Refused(Reason.MALFORMED, f"line {listed.line} and below: two lists of operations differ")
+        first = found
+    return first
 
 
 def operations_of(item: Item) -> Operations:

@@ -106,3 +106,18 @@ def test_a_value_that_breaks_the_grammar_is_raised_where_it_is_needed() -> None:
     assert found.item("_x") is not None
     with pytest.raises(Damaged, match="line 3: _y has no value"):
         found.item("_y")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (("F m -3 m", "F m -3 m" + " " * 500_000), Reason.MALFORMED),
+        (("0.5 0.5 0.5", "0.5 0.5 0." + "5" * 100_000), Reason.UNREADABLE),
+        (("0.5 0.5 0.5", "0.5 0.5 1/" + "5" * 100_000), Reason.UNREADABLE),
+        (("'F m -3 m'", "'" + "a' " * 200_000), Reason.MALFORMED),
+    ],
+)
+def test_endless_values_cost_little_and_are_told_short(change: tuple[str, str], reason: Reason) -> None:
+    found, message = refusal(ROCK.replace(*change))
+    assert found is reason
+    assert len(message) < 300
