@@ -96,7 +96,7 @@ def read_many(paths: Iterable[Path | str], max_sites: int = MAX_SITES) -> tuple[
     crystals, refused = reading.finish()
     told = folders.summary(reading.ignored)
     names = ", ".join(map(str, given[:3])) + (f" and {len(given) - 3} more" if len(given) > 3 else "")
-    if not reading.taken:
+    if given and not reading.taken:
         raise ValueError(f"nothing in {names} can be read; ignored: {told}; known are {KNOWN}")
     level = logging.WARNING if reading.ignored.keys() - {HIDDEN} else logging.INFO
     log.log(level, "%s: %d %s read; ignored: %s", names, reading.taken, "file" if reading.taken == 1 else "files", told)

@@ -21,8 +21,15 @@ class On(StrEnum):
 
 
 Folder = Annotated[Path, typer.Argument(help="Campaign folder.")]
-Files = Annotated[list[Path], typer.Argument(help="CIF, POSCAR, extxyz, Parquet, optimade.jsonl, or folders.")]
-Model = Annotated[str, typer.Option("--model", "-m", help="Ensemble folder, or the name of a bundled ensemble.")]
+Files = Annotated[
+    list[Path], typer.Argument(help="CIF, POSCAR, extxyz, JSON, Parquet and more, archives of them, or folders.")
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", "-m", help="Ensemble folder, or the name of a bundled ensemble; default: tc."),
+]
+"""What `--model` named, each time it was given."""
+DEFAULT_MODEL = "tc"
 MaxBad = Annotated[float, typer.Option(min=0, max=1, help="Accepted fraction of refused crystals.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a config key; repeatable.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]

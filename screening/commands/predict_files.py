@@ -1,7 +1,7 @@
 """The command `assay predict`.
 
-Enters: files of crystals and an ensemble. Leaves: one line per crystal on standard output, and a
-Parquet file if asked for.
+Enters: files of crystals and ensembles. Leaves: one line per crystal on standard output, and a
+Parquet, CSV or JSON file if asked for.
 """
 
 from __future__ import annotations
@@ -11,30 +11,35 @@ from typing import Annotated
 
 import typer
 
-from assay.screening.commands.arguments import Files, MaxBad, Model
-from assay.screening.prediction import describe, inputs
+from assay.screening.commands.arguments import DEFAULT_MODEL, Files, MaxBad, Models
+from assay.screening.prediction import describe, inputs, output as written
 from assay.sources import table
 
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="File for the predictions; its ending says .parquet, .csv, .json or .jsonl."),
+]
 
-def predict(
-    files: Files,
-    model: Model = "tc",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Parquet file for the predictions.")] = None,
-    max_bad: MaxBad = 0.05,
-) -> None:
+
+def predict(files: Files, models: Models = None, output: Output = None, max_bad: MaxBad = 0.05) -> None:
     """Predict the crystals in some files: mean ± std with its interval.
 
-    A crystal that is disordered, or unlike the training crystals, is marked.
+    A crystal that is disordered, or unlike the training crystals, is marked. With several --model
+    the table holds the columns of each.
     """
-    ensemble = inputs.load(model)
-    found = inputs.predict(files, ensemble)
-    shown = describe.lines(found, ensemble, most=None if output is None else 20)
+    if output is not None:
+        written.check(output)
+    ensembles = [inputs.load(model) for model in models or [DEFAULT_MODEL]]
+    found = inputs.predict_with(files, ensembles)
+    shown = describe.lines(found, ensembles, most=None if output is None else 20)
     typer.echo("\n".join(shown))
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        table.write(found.table, output)
-        if found.refused:
-            table.write(table.quarantine_table(found.refused), output.with_suffix(".quarantine.parquet"))
+        written.write(found.with_formulas(), output)
         typer.echo(f"{len(found)} predictions in {output}", err=True)
+        beside = output.with_suffix(f".quarantine{output.suffix}")
+        beside.unlink(missing_ok=True)  # that of an earlier run
+        if found.refused:
+            written.write(table.quarantine_table(found.refused), beside)
+            typer.echo(f"{len(found.refused)} refused crystals, with the reasons, in {beside}", err=True)
     for line in describe.refusals(found.refused, len(found), max_bad):
         typer.echo(line, err=True)

@@ -1,6 +1,6 @@
 """Predictions as lines of text, with what limits them.
 
-Enters: predictions and the ensemble that made them. Leaves: one line per crystal: formula, mean ±
+Enters: predictions and the ensembles that made them. Leaves: one line per crystal: formula, mean ±
 std with the interval, disorder, unseen elements, distance from the training crystals, warnings of
 the reader. Lines about refused crystals name the remedy.
 """
@@ -23,14 +23,18 @@ if TYPE_CHECKING:
     from assay.sources.crystals import Crystals
 
 
-def lines(predictions: Predictions, ensemble: Ensemble, most: int | None = None) -> list[str]:
+def lines(predictions: Predictions, ensembles: Sequence[Ensemble], most: int | None = None) -> list[str]:
     """One line for each of the first `most` crystals: formula, mean ± std, interval, notes."""
     found = []
     table = predictions.table
     for position, row in enumerate(table.slice(0, most).to_pylist()):
         crystal = predictions.crystals[position : position + 1]
-        values = "  ".join(f"{p.name} {value(row, p.name)} {p.unit}".rstrip() for p in ensemble.properties)
-        notes = [*disorder(crystal), *_untested(crystal, ensemble), *_unseen(crystal, ensemble), *_far(row)]
+        values = "  ".join(f"{p.name} {value(row, p.name)} {p.unit}".rstrip() for p in predictions.properties)
+        notes = disorder(crystal)
+        for ensemble in ensembles:
+            name = f"{ensemble.name}: " if len(ensembles) > 1 else ""
+            notes += [name + note for note in (*_untested(crystal, ensemble), *_unseen(crystal, ensemble))]
+        notes += _far(row)
         notes += [f"warning: {text}" for text in warnings_of(crystal) if text]
         tail = f"  ({'; '.join(notes)})" if notes else ""
         found.append(f"{row['id']}  {crystal.formulas()[0]}  {values}{tail}")

@@ -89,9 +89,19 @@ def predict(what: Crystals | Item | Iterable[Item], model: str | Path | Ensemble
         FileNotFoundError: when a path or the ensemble is not there.
         TypeError: for anything else than the above.
     """
-    ensemble = model if isinstance(model, Ensemble) else load(model)
+    return predict_with(what, [model if isinstance(model, Ensemble) else load(model)])
+
+
+def predict_with(what: Crystals | Item | Iterable[Item], ensembles: Sequence[Ensemble]) -> Predictions:
+    """Predict crystals with several ensembles, whose columns stand side by side.
+
+    Raises:
+        FileNotFoundError: when a path is not there.
+        TypeError: as `predict` does.
+        Failure: when two ensembles would fill the same columns.
+    """
     crystals, refused = _crystals(what)
-    return prediction.predict(crystals, ensemble, refused)
+    return prediction.predict(crystals, ensembles, refused)
 
 
 def _crystals(what: Any) -> tuple[Crystals, list[Quarantined]]:

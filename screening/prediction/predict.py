@@ -1,22 +1,25 @@
 """Crystals -> predictions, in this process.
 
-Enters: crystals and one ensemble. Leaves: `Predictions`: one row per crystal in the order of the
-input, and a quarantine record for each crystal that could not be predicted.
+Enters: crystals and one or several ensembles. Leaves: `Predictions`: one row per crystal in the
+order of the input, and a quarantine record for each crystal that could not be predicted.
 """
 
 from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from assay.models.ensemble import zoo
 from assay.models.ensemble.ensemble import Ensemble
+from assay.screening.prediction import columns
 from assay.screening.runners.worker import novelty_columns, prediction_columns, set_up_process
 from assay.screening.settings.exits import Exit, Failure, one_line
 from assay.sources.crystals import WARNINGS
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from assay.models.ensemble.summary import EnsemblePrediction
     from assay.models.target import Property
     from assay.sources.crystals import Crystals
     from assay.sources.quarantine import Quarantined
@@ -39,17 +43,18 @@ VALUES = ("mean", "std", "lo", "hi")
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one ensemble predicts for some crystals."""
+    """What one or several ensembles predict for some crystals."""
 
     crystals: Crystals
     """The n predicted crystals, in the order of the input."""
     table: pa.Table
     """(n rows) `id`; per property `_mean`, `_std`, `_lo`, `_hi` and one `_member_<k>` per member,
-    in the unit of the property; `ood` and `ood_distance`; `warnings`, where a crystal has some."""
+    in the unit of the property; `ood` and `ood_distance`; `warnings`, where a crystal has some. The
+    metadata of each field has its unit and meaning."""
     refused: list[Quarantined]
     """One record per crystal that could not be read or predicted: stage, reason, message."""
     properties: Sequence[Property] = field(repr=False)
-    """The predicted properties, with their units."""
+    """The predicted properties, with their units, by their names in the table."""
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -57,6 +62,11 @@ class Predictions:
     def to_arrow(self) -> pa.Table:
         """`table`, for Arrow."""
         return self.table
+
+    def with_formulas(self) -> pa.Table:
+        """`table`, with the formula of each crystal behind its id: what a file needs."""
+        formulas = pa.array(self.crystals.formulas().astype(object), pa.string())
+        return columns.described(self.table.add_column(1, "formula", formulas), self.properties)
 
     def to_polars(self) -> pl.DataFrame:
         """`table`, for polars."""
@@ -134,24 +144,44 @@ def load(folder: Path | str, precision: str | None = None) -> Ensemble:
         ) from error
 
 
-def predict(crystals: Crystals, ensemble: Ensemble, refused: Sequence[Quarantined] = ()) -> Predictions:
-    """Predict crystals; `refused` are the records of those that could not be read."""
+def predict(crystals: Crystals, ensembles: Sequence[Ensemble], refused: Sequence[Quarantined] = ()) -> Predictions:
+    """Predict crystals; `refused` are the records of those that could not be read.
+
+    A crystal that any of the ensembles refuses is refused, as in a campaign.
+
+    Raises:
+        Failure: when two ensembles would fill the same columns.
+    """
     set_up_process()
+    names = columns.named(ensembles)
     lost = list(refused)
     blocks, rows = [], []
     for start in range(0, max(len(crystals), 1), BLOCK):
-        predicted, bad = ensemble.predict(crystals[start : start + BLOCK])
-        lost += bad
-        rows.append(start + predicted.index)
-        every = np.arange(len(predicted.index))
-        columns = prediction_columns(predicted, every) | novelty_columns([predicted], [every])
-        ids = pa.array(crystals.ids[rows[-1]].astype(object), pa.string())
-        blocks.append(pa.table({"id": ids, **columns}))
-    good, content = crystals.select(np.concatenate(rows)), pa.concat_tables(blocks)
-    warnings = warnings_of(good)
+        block = crystals[start : start + BLOCK]
+        outcomes = [ensemble.predict(block) for ensemble in ensembles]
+        lost += list({row.id: row for _, bad in reversed(outcomes) for row in bad}.values())
+        good = reduce(np.intersect1d, [predicted.index for predicted, _ in outcomes])
+        ids = pa.array(block.ids[good].astype(object), pa.string())
+        blocks.append(pa.table({"id": ids, **_values([predicted for predicted, _ in outcomes], names, good)}))
+        rows.append(start + good)
+    kept, content = crystals.select(np.concatenate(rows)), pa.concat_tables(blocks)
+    warnings = warnings_of(kept)
     if any(warnings):
         content = content.append_column(WARNINGS, pa.array(warnings, pa.string()))
-    return Predictions(good, content, lost, ensemble.properties)
+    properties = [item for own in names for item in own]
+    return Predictions(kept, columns.described(content, properties), lost, properties)
+
+
+def _values(
+    outcomes: Sequence[EnsemblePrediction], names: Sequence[Sequence[Property]], good: NDArray[np.int64]
+) -> dict[str, NDArray[Any]]:
+    """The columns of the rows `good`, which all ensembles predicted."""
+    places = [np.searchsorted(predicted.index, good) for predicted in outcomes]
+    found: dict[str, NDArray[Any]] = {}
+    for predicted, own, at in zip(outcomes, names, places, strict=True):
+        values = {item.name: value for item, value in zip(own, predicted.values.values(), strict=True)}
+        found |= prediction_columns(replace(predicted, values=values), at)
+    return found | novelty_columns(outcomes, places)
 
 
 def warnings_of(crystals: Crystals) -> list[str]:

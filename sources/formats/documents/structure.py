@@ -96,7 +96,7 @@ def _species(site: Mapping[str, Any], place: str, warnings: list[str]) -> list[t
         if not isinstance(symbol, str) or not isinstance(share, int | float):
             raise _RefusedError(Reason.MALFORMED, f"{place}.species: {str(one)[:80]} has no element or no occu")
         if symbol in ("D", "T"):
-            warnings.append(f"{symbol} is read as hydrogen")
+            warnings.append(f"{'deuterium' if symbol == 'D' else 'tritium'} was read as hydrogen")
         number = NUMBERS.get("H" if symbol in ("D", "T") else symbol)
         if number is None:
             raise _RefusedError(Reason.UNKNOWN_SPECIES, f"{place}: {symbol!r} is no chemical element")

@@ -82,6 +82,10 @@ print([name for name in {heavy!r} if name in sys.modules])
         (["predict", "gone.cif", "--model", "{model}"], 78, "gone.cif"),
         (["predict", "{config}", "--model", "{model}"], 78, "test.yaml"),
         (["predict", "x.cif", "--model", "no/such"], 78, "model folder no/such not found"),
+        (["predict", "/dev/null", "--model", "{model}"], 78, "/dev/null is a device, expected a regular file"),
+        (["predict", ".", "--model", "{model}"], 78, "nothing in . can be read; ignored: "),
+        (["predict", "x.cif", "-o", "p.xlsx"], 2, "known endings are .parquet, .csv, .json, .jsonl"),
+        (["explain", "x.cif", "-m", "tc", "-m", "tc-fast"], 2, "--model is given 2 times"),
         (["predict", "x.cif", "--model", "."], 78, "ensemble.json"),
         (["predict", "x.cif", "--model", "tc-fest"], 78, "did you mean the bundled 'tc-fast'?"),
         (
@@ -159,6 +163,7 @@ def test_predict_keeps_what_it_can_read(assay: Command, model: Path) -> None:
     assert table.read(assay.folder / "p.parquet").num_rows == 1
     bad = table.quarantine_rows(table.read(assay.folder / "p.quarantine.parquet"))
     assert [row.id for row in bad] == ["file/broken.cif", "file/nan.cif"]
+    assert "2 refused crystals, with the reasons, in p.quarantine.parquet" in done.stderr.splitlines()
     lines = [line for line in done.stderr.splitlines() if line.startswith("file/")]
     assert len(lines) == 2
     assert all("; " in line for line in lines)
@@ -173,9 +178,9 @@ def test_predict_a_table_of_the_data_packs(assay: Command, model: Path, data: Pa
     assert done.returncode == 0, done.stderr
     written = table.read(assay.folder / "deep" / "p.parquet")
     assert set(written["id"].to_pylist()) <= set(pack["id"].to_pylist())
-    name = written.column_names[1].removesuffix("_mean")
+    name = written.column_names[2].removesuffix("_mean")
     parts = [f"{name}_{part}" for part in ("mean", "std", "lo", "hi", "member_0", "member_1")]
-    assert written.column_names[:7] == ["id", *parts]
+    assert written.column_names[:8] == ["id", "formula", *parts]
     low, mean, high = (written[f"{name}_{part}"].to_numpy() for part in ("lo", "mean", "hi"))
     assert (low <= mean).all()
     assert (mean <= high).all()

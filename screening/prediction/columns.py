@@ -1,0 +1,86 @@
+"""Names, units and meanings of the columns of a table of predictions.
+
+Enters: the ensembles that predict. Leaves: the name of each property of each of them, distinct
+within the table, and fields with metadata. This module predicts nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from assay.screening.settings.exits import Exit, Failure
+from assay.sources.crystals import WARNINGS
+
+if TYPE_CHECKING:
+    from assay.models.ensemble.ensemble import Ensemble
+    from assay.models.target import Property
+
+MEANINGS: Mapping[str, str] = {
+    "mean": "predicted value",
+    "std": "calibrated standard deviation",
+    "lo": "lower end of the 90 % interval",
+    "hi": "upper end of the 90 % interval",
+    "disagreement": "difference between vision and graph networks",
+    "view_spread": "standard deviation over the views of vision networks",
+}
+"""What the columns of a property hold, by the part after its name."""
+OTHERS: Mapping[str, str] = {
+    "id": "name of the crystal",
+    "formula": "reduced formula, shares of disordered sites included",
+    "ood": "whether the crystal holds an element that no training crystal held",
+    "ood_distance": "distance to the training crystals; 1 where 95 % of the calibration crystals are nearer",
+    WARNINGS: "accepted oddities of the file, joined by '; '",
+}
+"""What the other columns hold; they have no unit."""
+
+
+def named(ensembles: Sequence[Ensemble]) -> list[list[Property]]:
+    """Return the properties of each ensemble, with distinct names.
+
+    A property that several ensembles predict is called `<ensemble>_<property>`, as in `tc_fast_tc`.
+
+    Raises:
+        Failure: when an ensemble is given twice, or two have one name and predict one property.
+    """
+    count = Counter(item.name for ensemble in ensembles for item in ensemble.properties)
+    found = [
+        [_apart(item, ensemble) if count[item.name] > 1 else item for item in ensemble.properties]
+        for ensemble in ensembles
+    ]
+    owners: dict[str, Ensemble] = {}
+    for ensemble, properties in zip(ensembles, found, strict=True):
+        for item in properties:
+            if item.name in owners:
+                raise _clash(owners[item.name], ensemble, item.name)
+            owners[item.name] = ensemble
+    return found
+
+
+def _clash(first: Ensemble, second: Ensemble, name: str) -> Failure:
+    if first.folder == second.folder:
+        return Failure(Exit.USAGE, f"--model {second.folder} is given twice; keep one")
+    message = f"--model {first.folder} and --model {second.folder} would both fill {name}_mean"
+    return Failure(Exit.CONFIG, f"{message}; keep one of them, or change the name in its ensemble.json")
+
+
+def _apart(item: Property, ensemble: Ensemble) -> Property:
+    return replace(item, name=f"{re.sub(r'[^A-Za-z0-9]', '_', ensemble.name)}_{item.name}")
+
+
+def described(table: pa.Table, properties: Sequence[Property]) -> pa.Table:
+    """Return the table with unit and meaning of each column in the metadata of its field."""
+    return table.cast(pa.schema([field.with_metadata(_metadata(field.name, properties)) for field in table.schema]))
+
+
+def _metadata(name: str, properties: Sequence[Property]) -> dict[str, str]:
+    for item in properties:
+        part = name.removeprefix(f"{item.name}_")
+        if part != name and (part in MEANINGS or re.fullmatch(r"member_\d+", part)):
+            return {"unit": item.unit, "meaning": MEANINGS.get(part, f"predicted by {part.replace('_', ' ')} alone")}
+    return {"unit": "", "meaning": OTHERS.get(name, "")}
