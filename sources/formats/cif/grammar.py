@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 _TOKEN = re.compile(
     r"""
@@ -86,6 +87,8 @@ class Block:
     """Items that cannot be trusted -> why."""
     stray: str = ""
     """The first value that belongs to no item, if any."""
+    headless: bool = False
+    """Whether the stray value stands before the first item."""
     fatal: str = ""
     """Why the rest of the block cannot be read at all."""
 
@@ -120,7 +123,11 @@ class Block:
 
 def blocks(text: str) -> list[Block]:
     """Read all data blocks of a file, in order; what stands before the first one is left out."""
-    return list(_blocks(Page(text.lstrip("\ufeff"))))
+    found = list(_blocks(Page(text.lstrip("\ufeff"))))
+    for block, after in pairwise(found):
+        if after.headless and not block.stray:
+            block.stray = f"{after.stray}, right after data_{after.name[:40]}: a list may have been cut in two"
+    return found
 
 
 def is_unsaid(value: str) -> bool:
@@ -212,6 +219,8 @@ class _State:
             self._loop = _Loop(self._page, place)
         elif low == "stop_":
             self._finish()
+        elif low == "_" and self.block is not None:
+            self.block.fatal = f"line {self._page.line(place)}: a data name has no letters"
         elif low.startswith("_"):
             self._take_tag(text, place)
         else:
@@ -239,6 +248,7 @@ class _State:
             assert self._single is not None
             self._single.values[0] += " " + text  # a name with blanks that nobody put in quotes
         elif not self.block.stray:
+            self.block.headless = not (self.block.items or self.block.damage)
             self.block.stray = f"line {self._page.line(place)}: {text[:40]!r} stands beside no data name"
 
     def _belongs_to_single(self, place: int) -> bool:
@@ -275,6 +285,8 @@ class _Loop:
         """Hand the columns to the block."""
         width = len(self.tags)
         if not width:
+            if self.values:
+                block.fatal = f"line {self.page.line(self.place)}: loop_ is followed by values without data names"
             return
         names = [key(tag) for tag in self.tags]
         if any(_OPERATIONS.search(name) for name in names):

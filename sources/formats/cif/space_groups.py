@@ -50,7 +50,7 @@ def of_hall(symbol: str) -> Operations:
         ValueError: when the text is no Hall symbol.
     """
     text = " ".join(symbol[: MAX_SYMBOL + 1].replace("_", " ").replace("''", '"').split())
-    for spelling in (text, text.lower(), _cased(text)):
+    for spelling in (text, text.lower(), _cased(text)) if re.match(r"-?[PABCIRF]\b", text, re.IGNORECASE) else ():
         try:
             group = gemmi.symops_from_hall(spelling)
         except (RuntimeError, ValueError):

@@ -219,7 +219,8 @@ def _by_list(stated: _Stated, lattice: NDArray[np.float64]) -> Symmetry:
     settings = stated.known
     if settings and listed.key not in {one.operations.key for one in settings}:
         name = settings[0].name
-        if space_groups.number_of(listed) in {one.number for one in settings}:
+        agreed = stated.hall is not None and stated.hall.key in {one.operations.key for one in settings}
+        if not agreed and space_groups.number_of(listed) in {one.number for one in settings}:
             tabled = space_groups.setting_of(listed)
             warnings.append(
                 f"the listed operations are those of {tabled.name if tabled else 'another setting'}, not of {name}"

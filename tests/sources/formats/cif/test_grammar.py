@@ -121,3 +121,17 @@ def test_endless_values_cost_little_and_are_told_short(change: tuple[str, str], 
     found, message = refusal(ROCK.replace(*change))
     assert found is reason
     assert len(message) < 300
+
+
+ROWS = "Cl1 Cl 0.5 0.5 0.5 1"
+
+
+@pytest.mark.parametrize("word", ["loop_", "LOOP_", "_"])
+def test_a_list_that_a_stray_word_cuts_in_two_is_refused(word: str) -> None:
+    reason, message = refusal(ROCK.replace(ROWS, ROWS.replace("Cl1", word)))
+    assert reason is Reason.UNREADABLE
+    assert message.startswith("line 17: ")
+
+
+def test_a_list_that_a_block_header_cuts_in_two_is_told() -> None:
+    assert "a list may have been cut in two" in one(ROCK.replace(ROWS, ROWS.replace("Cl1", "data_new"))).warnings

@@ -203,3 +203,16 @@ def test_thirds_that_were_rounded_are_thirds() -> None:
         block(cell(3.086, 3.086, 3.524, 90, 90, 120), hm("P 6/m m m"), sites("Mg1 Mg 0 0 0 1", "B1 B .33 .67 .5 1"))
     )
     assert (found.amounts, found.shortest) == ({"Mg": 1.0, "B": 2.0}, pytest.approx(3.086 / 3**0.5))
+
+
+def test_a_list_that_name_and_hall_symbol_contradict_together_is_refused() -> None:
+    listed = operations("x,y,z", "-x,y,-z", "x+1/2,y+1/2,z+1/2", "-x+1/2,y+1/2,-z+1/2")  # I 1 2 1
+    names = hm("C 1 2 1") + hall("C 2y")
+    reason, message = refusal(block(MONOCLINIC, names, listed, GENERAL))
+    assert reason is Reason.MALFORMED
+    assert "but C 1 2 1 is stated" in message
+    assert "are those of I 1 2 1, not of C 1 2 1" in one(block(MONOCLINIC, hm("C 1 2 1"), listed, GENERAL)).warnings
+
+
+def test_a_letter_that_is_no_lattice_is_no_hall_symbol() -> None:
+    assert "'H' is no Hall symbol" in refusal(block(CUBIC, hall("H"), sites(*ROCK_SALT)))[1]
