@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from assay.sources.checks import shares
 from assay.sources.checks.texts import MAX_TEXT
 from assay.sources.checks.unchecked import Unchecked, pointer
 from assay.sources.crystals import WARNINGS, Crystals
@@ -281,7 +282,7 @@ def _pack_arrays(table: pa.Table) -> Unchecked:
         first = np.repeat(site_ptr[:-1], _lengths(table, "site_index"))
         counts = np.bincount(first + _values(table, "site_index", pa.int64()), minlength=int(site_ptr[-1]))
     if "occupancy" in table.column_names:
-        occupancy = np.asarray(_values(table, "occupancy", pa.float64()).round(5))
+        occupancy = shares.rounded(_values(table, "occupancy", pa.float64()))
     return Unchecked(
         ids=_strings(table["id"]),
         lattice=_values(table, "lattice", pa.float64()).reshape(-1, 3, 3),

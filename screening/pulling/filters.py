@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from assay.screening.pulling.source import Source
 from assay.screening.settings.config import Filters, Range
-from assay.sources.crystals import Crystals, reduced_formula
+from assay.sources.crystals import WARNINGS, Crystals, reduced_formula
 from assay.sources.elements import NUMBERS
 
 
@@ -74,9 +74,9 @@ def _elements(crystals: Crystals, filters: Filters) -> NDArray[np.bool_]:
 
 def _reported(crystals: Crystals, name: str) -> NDArray[np.float64]:
     column = crystals.columns.get(name)
-    if column is None:
+    if column is None and name != WARNINGS:
         return np.full(len(crystals), np.nan)
-    if column.dtype.kind not in "fiub":
+    if column is None or column.dtype.kind not in "fiub":
         raise ValueError(f"filters.reported.{name}: this column holds text, a range needs numbers")
     return column.astype(np.float64)
 

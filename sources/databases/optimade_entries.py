@@ -40,6 +40,9 @@ NEWER_FIELDS = ("site_coordinate_span", "fractional_site_positions")
 """Properties of OPTIMADE 1.3 this module reads too; a server of an older version refuses a query
 that names them."""
 
+_HEAVY = {2: "deuterium", 3: "tritium"}
+"""Isotopes of hydrogen by mass number."""
+
 SiteSpecies = list[tuple[int, float]]
 """(atomic number, occupancy) of every species on one site."""
 
@@ -95,11 +98,11 @@ def entries_to_crystals(
         name = entry_id(entry, provider, origin, position)
         try:
             attributes = _attributes(entry)
-            lattice, places, cartesian, sites = _geometry(attributes, _withheld(entry))
+            lattice, places, cartesian, sites, warnings = _geometry(attributes, _withheld(entry))
         except _Refused as refused:
             assembler.refuse(name, origin, refused.reason, str(refused))
         else:
-            assembler.add(name, origin, lattice, places, sites, read(attributes), cartesian)
+            assembler.add(name, origin, lattice, places, sites, read(attributes), cartesian, warnings)
     crystals, quarantined = assembler.finish()
     return _with_provenance(crystals, provider, origin, extra or ()), quarantined
 
@@ -159,8 +162,10 @@ def _withheld(entry: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(links) if isinstance(links, dict) else frozenset()
 
 
-def _geometry(attributes: Mapping[str, Any], withheld: frozenset[str]) -> tuple[Any, Any, bool, list[SiteSpecies]]:
-    """Lattice, positions, whether these are Cartesian, and the species of each site."""
+def _geometry(
+    attributes: Mapping[str, Any], withheld: frozenset[str]
+) -> tuple[Any, Any, bool, list[SiteSpecies], list[str]]:
+    """Lattice, positions, whether these are Cartesian, the species of each site, and warnings."""
     _check_kind(attributes)
 
     def needed(name: str) -> Any:
@@ -193,7 +198,7 @@ def _geometry(attributes: Mapping[str, Any], withheld: frozenset[str]) -> tuple[
     nsites = attributes.get("nsites")
     if nsites is not None and nsites != len(names):
         raise _Refused(Reason.MALFORMED, f"nsites is {nsites!r:.40} but species_at_sites has {len(names)} entries")
-    return lattice, places, cartesian, sites  # type: ignore[return-value]
+    return lattice, places, cartesian, sites, _isotopes(attributes["species"], set(names))  # type: ignore[return-value]
 
 
 def _check_kind(attributes: Mapping[str, Any]) -> None:
@@ -281,6 +286,20 @@ def _share(name: str, amount: Any) -> float:
 
 def _all_zero(counts: Any) -> bool:
     return isinstance(counts, list) and all(count == 0 for count in counts)
+
+
+def _isotopes(species: list[dict[str, Any]], used: set[str]) -> list[str]:
+    """Warnings about the heavy hydrogen on the sites; an entry tells it by its mass."""
+    found = set()
+    for item in species:
+        masses = item.get("mass")
+        if item["name"] in used and isinstance(masses, list):
+            found |= {
+                _HEAVY.get(round(mass))
+                for symbol, mass in zip(item["chemical_symbols"], masses, strict=False)
+                if symbol == "H" and isinstance(mass, int | float) and 0 < mass < 4
+            }
+    return sorted(f"{name} was read as hydrogen" for name in found if name)
 
 
 def _check_used(sites: list[Any], names: list[str]) -> None:

@@ -110,6 +110,38 @@ def test_oddities_of_a_table_are_said_once_however_often_it_is_read(tmp_path: Pa
     assert table.from_table(table.to_table(crystals[2:]), "slice")[0].columns["warnings"].tolist() == [""]
 
 
+_raw = st.lists(st.lists(st.floats(0, 0.6), min_size=1, max_size=4), min_size=1, max_size=4)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(_raw, min_size=1, max_size=4), st.integers(0, 2**32 - 1))
+def test_a_table_with_any_shares_reads_the_same_once_it_is_read(rows: list[list[list[float]]], seed: int) -> None:
+    """Each row is a crystal or a record, a written crystal is the same for ever, and no site holds more than 1."""
+    rng = np.random.default_rng(seed)
+    sites = [[site for site, shares in enumerate(row) for _ in shares] for row in rows]
+    content = pa.table(
+        {
+            "id": [f"x/{row}" for row in range(len(rows))],
+            "n_sites": [len(row) for row in rows],
+            "lattice": [(np.eye(3) * rng.uniform(2, 6)).ravel().tolist() for _ in rows],
+            "frac_coords": [rng.random(3 * len(row)).tolist() for row in rows],
+            "atomic_numbers": [rng.integers(1, 6, len(held)).tolist() for held in sites],
+            "site_index": sites,
+            "occupancy": [[share for shares in row for share in shares] for row in rows],
+        }
+    )
+    crystals, refused = table.from_table(content, "memory")
+    assert len(crystals) + len(refused) == len(rows)
+    again, none = table.from_table(table.to_table(crystals), "memory")
+    assert not none
+    assert again == crystals
+    total = {f"x/{row}": max(sum(shares) for shares in held) for row, held in enumerate(rows)}
+    warned = dict(zip(crystals.ids.tolist(), crystals.columns.get("warnings", [""] * len(crystals)), strict=True))
+    assert all(("scaled to 1" in text) == (total[name] > 1.000095) for name, text in warned.items()
+               if abs(total[name] - 1.000095) > 1e-4)  # fmt: skip
+    assert all(total[name] <= 1.0201 for name in warned)
+
+
 @pytest.mark.parametrize("kinds", [20, 36, 100])
 def test_many_shares_scaled_once_are_not_scaled_again(kinds: int) -> None:
     share = np.full(kinds, 1 / kinds)

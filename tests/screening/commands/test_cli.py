@@ -222,15 +222,16 @@ def test_a_filter_that_leaves_nothing_still_ends_well(
     assert "no crystal was ranked" in (assay.folder / "out" / "report.html").read_text()
 
 
+@pytest.mark.parametrize("column", ["label", "warnings"])
 def test_columns_that_are_not_numbers_cannot_be_ranged(
-    assay: Command, write_config: Callable[..., Path], tmp_path: Path, real: Crystals
+    assay: Command, write_config: Callable[..., Path], tmp_path: Path, real: Crystals, column: str
 ) -> None:
-    named = real[:3].with_columns(label=np.array(["a", "b", "c"]))
+    named = real[:3].with_columns(label=np.array(["a", "b", "c"]))  # no row has a warning
     table.write(table.to_table(named), tmp_path / "n.parquet")
-    config = write_config({"kind": "files", "paths": ["n.parquet"]}, filters={"reported": {"label": {"min": 0.0}}})
+    config = write_config({"kind": "files", "paths": ["n.parquet"]}, filters={"reported": {column: {"min": 0.0}}})
     done = assay("run", config, "--output", "out")
     assert done.returncode == 78
-    assert "filters.reported.label" in last_line(done.stderr)
+    assert f"filters.reported.{column}" in last_line(done.stderr)
 
 
 @pytest.fixture

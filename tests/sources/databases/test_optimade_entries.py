@@ -99,6 +99,24 @@ def test_a_site_where_nothing_is_is_vacant_and_the_row_says_so() -> None:
     assert "warnings" not in stated.columns
 
 
+@pytest.mark.parametrize(
+    ("mass", "said"),
+    [([2.014], "deuterium was read as hydrogen"), ([3.016], "tritium was read as hydrogen"), ([1.008], ""), (None, "")],
+)
+def test_heavy_hydrogen_is_hydrogen_and_the_row_says_so(mass: Any, said: str) -> None:
+    first, second = species(["H"], [1])
+    spare = {"name": "spare", "chemical_symbols": ["H"], "concentration": [1], "mass": [3.016]}
+    crystals, _ = convert(cell(species=[{**first, "mass": mass}, second, spare]))
+    assert crystals.numbers.tolist() == [1, 17]
+    assert crystals.columns.get("warnings", np.array([""])).tolist() == [said]
+
+
+@pytest.mark.parametrize("mass", [2.014, "2.014", [None], [math.inf], [[2]], [2.0, 3.0], {}, [True], [10**400]])
+def test_a_mass_of_another_shape_does_no_harm(mass: Any) -> None:
+    first, second = species(["H"], [1])
+    assert len(convert(cell(species=[{**first, "mass": mass}, second]))[0]) == 1
+
+
 def test_no_attached_atoms_are_none() -> None:
     assert len(convert(cell(species=_attached([0])))[0]) == 1
 
