@@ -30,7 +30,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.MULTILINE | re.DOTALL,
 )
 _OPERATIONS = re.compile(r"symop.*(xyz|algebraic|centering)|equiv_pos_as_xyz")
-_UNSAID = (".", "?")
+_UNSAID = (".", "?", "")
 MAX_NAME = 200
 """Characters of a value without quotes that blanks may divide."""
 
@@ -93,7 +93,7 @@ class Block:
     """Why the rest of the block cannot be read at all."""
 
     def item(self, *names: str) -> Item | None:
-        """Return the first of these items that has a value, `.` and `?` counted as none.
+        """Return the first of these items that has a value, `.`, `?` and '' counted as none.
 
         Raises:
             Damaged: when an item of this name breaks the grammar or contradicts another one.
@@ -131,7 +131,7 @@ def blocks(text: str) -> list[Block]:
 
 
 def is_unsaid(value: str) -> bool:
-    """Whether a value is `.` (not applicable, or the default) or `?` (not known)."""
+    """Whether a value is `.` (not applicable, or the default), `?` (not known) or empty."""
     return value in _UNSAID
 
 
@@ -316,8 +316,10 @@ class _Loop:
 def _store(block: Block, item: Item) -> None:
     name = key(item.tag)
     before = block.items.get(name)
-    if before is None:
+    if before is None or all(map(is_unsaid, before.values)):
         block.items[name] = item
+    elif all(map(is_unsaid, item.values)):
+        return
     elif before.values != item.values:
         _spoil(block, name, f"lines {before.line} and {item.line}: {item.tag} has two different values")
 

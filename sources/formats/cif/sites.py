@@ -60,6 +60,8 @@ def sites(block: Block, stated: Collection[str], warnings: list[str]) -> list[Si
     found: list[Site] = []
     dummies: list[str] = []
     for row in range(len(table)):
+        if table.is_blank(row):
+            continue
         label = table.label(row)
         if table.text("calc_flag", row).lower() == "dum":
             dummies.append(label)
@@ -83,6 +85,8 @@ def sites(block: Block, stated: Collection[str], warnings: list[str]) -> list[Si
                 table.multiplicity(row),
             )
         )
+    if not found and not dummies:
+        raise Refused(Reason.UNREADABLE, f"line {table.line(0)}: the list of sites is empty")
     unshared = [table.label(row) for row in range(len(table)) if table.is_unshared(row)]
     if unshared:
         warnings.append(f"disordered sites without an occupancy were taken as full: {', '.join(unshared[:5])}")
@@ -124,6 +128,10 @@ class _Table:
         item = self.columns.get(name)
         value = item.values[row].strip() if item else ""
         return "" if is_unsaid(value) else value
+
+    def is_blank(self, row: int) -> bool:
+        """Whether a row says nothing at all."""
+        return not any(self.text(name, row) for name in _NEEDED)
 
     def label(self, row: int) -> str:
         return (self.text("label", row) or self.text("type_symbol", row) or f"row {row + 1}")[:20]

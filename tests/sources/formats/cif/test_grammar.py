@@ -135,3 +135,17 @@ def test_a_list_that_a_stray_word_cuts_in_two_is_refused(word: str) -> None:
 
 def test_a_list_that_a_block_header_cuts_in_two_is_told() -> None:
     assert "a list may have been cut in two" in one(ROCK.replace(ROWS, ROWS.replace("Cl1", "data_new"))).warnings
+
+
+@pytest.mark.parametrize("empty", ["''", "?", ".", '""'])
+def test_an_item_that_is_repeated_without_a_value_says_nothing(empty: str) -> None:
+    formula = "_chemical_formula_sum 'Na Cl'\n"
+    again = f"_chemical_formula_sum {empty}\n"
+    for text in (formula + again, again + formula):
+        assert one(ROCK.replace("loop_", text + "loop_", 1)).warnings == ""
+    assert refusal(ROCK.replace("loop_", "_chemical_formula_sum K\n" + again + "loop_", 1))[0] is Reason.MALFORMED
+
+
+def test_a_list_of_sites_that_says_nothing_is_empty() -> None:
+    text = block(cell(5.64), hm("F m -3 m"), sites("? ? ? ? ? ?"))
+    assert refusal(text) == (Reason.UNREADABLE, "line 16: the list of sites is empty")
