@@ -115,7 +115,7 @@ class Graphs:
         return atoms.features(self.spec.atom_features, self.species_ptr, self.numbers, self.occupancy)
 
     def shortest(self) -> NDArray[np.float32]:
-        """(n,) Å, shortest distance between two atoms of each crystal; infinity without edges."""
+        """(n,) Å, shortest edge of each crystal; infinity without edges."""
         out = np.full(len(self), np.inf, np.float32)
         owned = np.diff(self.edge_ptr) > 0
         if owned.any():

@@ -84,7 +84,7 @@ class DeviceGraphs:
         return torch.cat([summed[:, :-1] / summed[:, -1:], summed[:, -1:]], dim=1)
 
     def shortest(self) -> NDArray[np.float32]:
-        """(n,) Å, shortest distance between two atoms of each crystal; infinity without edges."""
+        """(n,) Å, shortest edge of each crystal; infinity without edges."""
         owner, _ = _spread(self.edge_ptr.diff())
         none = self.distance.new_full((len(self),), math.inf)
         return np.asarray(none.scatter_reduce(0, owner, self.distance, "amin").numpy(force=True), np.float32)

@@ -17,6 +17,7 @@ from assay.featurize.keys import keys
 from assay.featurize.quotient import quotient
 from assay.models.networks import registry
 from assay.models.networks.batch import Batch
+from assay.models.published import graphs as published
 from assay.sources.crystals import Crystals, concat, wrap
 from tests.crystal_copies import in_cell
 from tests.featurize.cells import (
@@ -240,6 +241,12 @@ def test_a_network_predicts_the_same_on_the_quotient(one: Crystals) -> None:
     with torch.inference_mode():
         whole, part = (network(Batch.of(graphs))["x"] for graphs in (full, merged))
     torch.testing.assert_close(part, whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mutual", [True, False])
+def test_graphs_of_published_networks_follow_the_rule(mutual: bool) -> None:
+    rule = published.Rule(nearest=12, cutoff=8.0, mutual=mutual, angle_cutoff=None)
+    assert published.graphs(thallium_cuprate(), rule).shortest()[0] > 1.5
 
 
 def test_keys_tell_how_far_an_atom_is_split() -> None:
