@@ -15,20 +15,13 @@ from numpy.typing import NDArray
 
 from assay.sources.assemble import Assembler
 from assay.sources.elements import NUMBERS
+from assay.sources.formats.records import Unusable
 from assay.sources.quarantine import Reason
 
 SAME_PLACE = 0.01
 """Å; a site whose two positions (`abc`, `xyz`) are farther apart contradicts itself."""
 SAME_LENGTH = 0.01
 """Å; so does a lattice whose matrix and lengths differ by more."""
-
-
-class _RefusedError(ValueError):
-    """A structure that is no crystal: reason and message."""
-
-    def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 def is_structure(item: Mapping[str, Any]) -> bool:
@@ -47,7 +40,7 @@ def add_structure(
         sites = structure["sites"]
         positions = [_position(site, f"sites[{n}]", lattice) for n, site in enumerate(sites)]
         species = [_species(site, f"sites[{n}]", warnings) for n, site in enumerate(sites)]
-    except _RefusedError as refusal:
+    except Unusable as refusal:
         assembler.refuse(id, origin, refusal.reason, str(refusal))
         return
     if not sites:
@@ -59,28 +52,28 @@ def add_structure(
 def _lattice(lattice: Any) -> NDArray[np.float64]:
     """Return the (3, 3) vectors, in Å."""
     if not isinstance(lattice, dict):
-        raise _RefusedError(Reason.NOT_PERIODIC, "a molecule, which has no lattice; three dimensions are needed")
+        raise Unusable("a molecule, which has no lattice; three dimensions are needed", Reason.NOT_PERIODIC)
     pbc = lattice.get("pbc", [True, True, True])
     if not isinstance(pbc, list) or not all(pbc):
-        raise _RefusedError(Reason.NOT_PERIODIC, f"lattice.pbc is {pbc}, three dimensions are needed")
+        raise Unusable(f"lattice.pbc is {pbc}, three dimensions are needed", Reason.NOT_PERIODIC)
     matrix = _numbers(lattice.get("matrix"), "lattice.matrix", (3, 3))
     for name, length in zip("abc", np.linalg.norm(matrix, axis=1)):
         said = lattice.get(name)
         if isinstance(said, int | float) and abs(said - length) > SAME_LENGTH:
-            raise _RefusedError(Reason.MALFORMED, f"lattice.{name} is {said} Å, but {length:.4f} Å in lattice.matrix")
+            raise Unusable(f"lattice.{name} is {said} Å, but {length:.4f} Å in lattice.matrix", Reason.MALFORMED)
     return matrix
 
 
 def _position(site: Any, place: str, lattice: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the (3,) fractional position of a site."""
     if not isinstance(site, dict):
-        raise _RefusedError(Reason.MALFORMED, f"{place} is {type(site).__name__}, expected a site")
+        raise Unusable(f"{place} is {type(site).__name__}, expected a site", Reason.MALFORMED)
     fractional = _numbers(site.get("abc"), f"{place}.abc", (3,))
     if site.get("xyz") is not None:
         away = float(np.linalg.norm(_numbers(site["xyz"], f"{place}.xyz", (3,)) - fractional @ lattice))
         if away > SAME_PLACE:
             message = f"{place}: abc and xyz are {away:.3f} Å apart, at most {SAME_PLACE} Å accepted"
-            raise _RefusedError(Reason.MALFORMED, message)
+            raise Unusable(message, Reason.MALFORMED)
     return fractional
 
 
@@ -88,18 +81,18 @@ def _species(site: Mapping[str, Any], place: str, warnings: list[str]) -> list[t
     """Return atomic number and share of each species of a site."""
     species = site.get("species")
     if not isinstance(species, list):
-        raise _RefusedError(Reason.MALFORMED, f"{place}.species is missing, or no list")
+        raise Unusable(f"{place}.species is missing, or no list", Reason.MALFORMED)
     found = []
     for one in species:
         symbol = one.get("element") if isinstance(one, dict) else None
         share = one.get("occu") if isinstance(one, dict) else None
         if not isinstance(symbol, str) or not isinstance(share, int | float):
-            raise _RefusedError(Reason.MALFORMED, f"{place}.species: {str(one)[:80]} has no element or no occu")
+            raise Unusable(f"{place}.species: {str(one)[:80]} has no element or no occu", Reason.MALFORMED)
         if symbol in ("D", "T"):
             warnings.append(f"{'deuterium' if symbol == 'D' else 'tritium'} was read as hydrogen")
         number = NUMBERS.get("H" if symbol in ("D", "T") else symbol)
         if number is None:
-            raise _RefusedError(Reason.UNKNOWN_SPECIES, f"{place}: {symbol!r} is no chemical element")
+            raise Unusable(f"{place}: {symbol!r} is no chemical element", Reason.UNKNOWN_SPECIES)
         found.append((number, float(share)))
     return found
 
@@ -111,5 +104,5 @@ def _numbers(value: Any, name: str, shape: tuple[int, ...]) -> NDArray[np.float6
         array = np.empty(0)
     if array.shape != shape or isinstance(value, str):
         wanted = " x ".join(map(str, shape))
-        raise _RefusedError(Reason.MALFORMED, f"{name} is {str(value)[:60]}, expected {wanted} numbers")
+        raise Unusable(f"{name} is {str(value)[:60]}, expected {wanted} numbers", Reason.MALFORMED)
     return array
