@@ -27,8 +27,6 @@ DENSE, DENSE_HYDROGEN = 4.0, 2.0
 """Å^3; a cell smaller than this per atom, and per hydrogen atom, gets a warning."""
 MAX_CONDITION = 1e3
 """Largest accepted condition number of the lattice matrix, in the Frobenius norm."""
-CROWDED = shares.MOST_OF_ONE / shares.FULL
-"""Largest accepted occupancy of one species."""
 
 Refusal: TypeAlias = tuple[int, Reason, str]
 """Row, reason and one line of explanation."""
