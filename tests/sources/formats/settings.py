@@ -122,7 +122,11 @@ def _shapes(base: str) -> dict[str, str]:
 
 def _suffixes(one: Setting) -> list[tuple[str, str, str]]:
     if not one.origin:
-        return [("", "", "")]
+        # a colon and the choice of axes and cell, as in the COD: `C 1 2 1 :b1`
+        return [
+            ("", "", ""),
+            *([("axes after a colon", f":{one.choice}", one.choice)] if one.number <= 15 and one.choice else []),
+        ]
     origin = one.origin
     letter = {"1": "S", "2": "Z"}.get(origin, origin)
     words = {"H": "hexagonal axes", "R": "rhombohedral axes"}.get(origin, f"origin choice {origin}")
@@ -146,7 +150,7 @@ def _claims() -> dict[tuple[str, str], frozenset[int]]:
     claims = defaultdict(set)
     for one in settings():
         for base in _names(one).values():
-            for origin in {"", one.origin}:
+            for origin in {"", one.origin, one.choice}:
                 claims[plain(base), origin].add(one.hall)
     return {key: frozenset(halls) for key, halls in claims.items()}
 

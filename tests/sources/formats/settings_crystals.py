@@ -108,10 +108,10 @@ def orbit(one: Setting, place: NDArray[np.int64]) -> NDArray[np.int64]:
 
 @cache
 def truth(hall: int, seed: int = 0) -> Truth:
-    """The random crystal of a setting and a seed."""
+    """The random crystal of a setting and a seed; in odd seeds low symmetries have a cell with right angles."""
     one, rng = setting(hall), np.random.default_rng([hall, seed])
     for _ in range(1000):
-        cell = _cell(one, rng)
+        cell = _cell(one, rng, right_angles=seed % 2 == 1)
         places = [] if cell is None else _places(one, vectors(cell), rng)
         if cell is not None and places:
             return _decorated(one, cell, places, rng)
@@ -173,9 +173,10 @@ def _place(rng: np.random.Generator) -> NDArray[np.int64]:
     return np.array(shapes[rng.integers(len(shapes))]) % GRID
 
 
-def _cell(one: Setting, rng: np.random.Generator) -> tuple[float, ...] | None:
+def _cell(one: Setting, rng: np.random.Generator, right_angles: bool) -> tuple[float, ...] | None:
     """A random cell that the operations keep, as a random metric averaged over them."""
-    draw = (*rng.uniform(5, 7.5, size=3), *rng.uniform(74, 106, size=3))
+    angles = (90.0, 90.0, 90.0) if right_angles else rng.uniform(74, 106, size=3)
+    draw = (*rng.uniform(5, 7.5, size=3), *angles)
     averaged = np.einsum("nji,jk,nkl->il", one.rotations, vectors(draw) @ vectors(draw).T, one.rotations)
     lattice = np.linalg.cholesky(averaged)
     volume = 18 * np.clip(len(one.rotations) * rng.uniform(0.6, 2), 3, MOST_ATOMS)

@@ -87,6 +87,9 @@ QUIRKS = (
     "small letters",
     "double quotes",
     "blank lines",
+    "four digits",
+    "three digits",
+    "places outside the cell",
 )
 
 
@@ -105,7 +108,8 @@ def random_syntax(rng: np.random.Generator, units: int) -> Syntax:
 def triplets(truth: Truth, rng: np.random.Generator | None = None) -> list[str]:
     """The operations of a crystal as texts; with `rng` in one of the notations in use."""
     style = 0 if rng is None else int(rng.integers(4))
-    return [triplet(r, t, style) for r, t in zip(truth.setting.rotations, truth.setting.shifts)]
+    texts = [triplet(r, t, style) for r, t in zip(truth.setting.rotations, truth.setting.shifts)]
+    return texts if rng is None or rng.random() < 0.7 else [texts[i] for i in rng.permutation(len(texts))]
 
 
 def triplet(rotation: np.ndarray, shift: np.ndarray, style: int = 0) -> str:
@@ -175,7 +179,7 @@ def _atoms(truth: Truth, quirks: frozenset[str]) -> tuple[list[str], list[list[s
         symbol = site.element + {"O": "2-", "F": "-", "Cl": "1-", "S": "-2", "Be": "+2"}.get(site.element, "3+") * (
             "charges" in quirks
         )
-        places = [_coordinate(part, uncertain="uncertainties" in quirks) for part in site.place]
+        places = [_coordinate(part + outside * GRID, quirks) for part, outside in zip(site.place, _outside(quirks))]
         occupancy = "." if "occupancy not said" in quirks and site.occupancy == 1 else f"{site.occupancy:g}"
         rows.append([site.label, symbol, *places, occupancy])
     if "no type symbol" in quirks:
@@ -186,10 +190,15 @@ def _atoms(truth: Truth, quirks: frozenset[str]) -> tuple[list[str], list[list[s
     return [f"_atom_site_{name}" for name in columns], rows
 
 
-def _coordinate(part: int, uncertain: bool) -> str:
-    text = f"{part / GRID:.5f}"
+def _outside(quirks: frozenset[str]) -> tuple[int, int, int]:
+    return (-1, 0, 1) if "places outside the cell" in quirks else (0, 0, 0)
+
+
+def _coordinate(part: int, quirks: frozenset[str]) -> str:
+    digits = 3 if "three digits" in quirks else 4 if "four digits" in quirks else 5
+    text = f"{part / GRID:.{digits}f}"
     free = part % 3 == 0 and part % 1250
-    return f"{text[:-1]}(3)" if uncertain and free else text
+    return f"{text[:-1]}(3)" if "uncertainties" in quirks and free and digits == 5 else text
 
 
 def _loop(columns: list[str], rows: list[list[str]], quirks: frozenset[str]) -> str:

@@ -142,6 +142,9 @@ def test_operations_are_written_as_they_are(style):
         def integers(self, count):
             return style
 
+        def random(self):
+            return 0.0
+
     for one in settings():
         read = [matrix(text) for text in triplets(truth(one.hall, SEED), OneStyle())]
         assert np.array_equal([r for r, _ in read], one.rotations)
