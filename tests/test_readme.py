@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.chaos.preloaded import Preloaded
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
@@ -69,9 +69,9 @@ def test_the_two_commands_of_the_house_are_shown() -> None:
     assert {"make screen", "make test"} <= shown
 
 
-def test_the_offline_commands_run_in_order(zoo: Path, tmp_path: Path) -> None:
+def test_the_offline_commands_run_in_order(zoo: Path, tmp_path: Path, preloaded: Preloaded) -> None:
     """In a folder with the repository's inputs, so that what they write stays out of it."""
-    for name in ("assay", "configs", "tests"):
+    for name in ("configs", "tests"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "models").mkdir()
     for path in (ROOT / "models").iterdir():
@@ -82,13 +82,7 @@ def test_the_offline_commands_run_in_order(zoo: Path, tmp_path: Path) -> None:
     for words in commands(ROOT / "README.md"):
         if words[0] == "assay" and is_offline(words[1:]):
             extra = SMALL if words[1] == "run" else []
-            child = subprocess.run(
-                [sys.executable, "-m", "assay", *words[1:], *extra],
-                cwd=tmp_path,
-                capture_output=True,
-                text=True,
-                env=os.environ | {"PYTHONPATH": str(tmp_path)},
-            )
+            child = preloaded.run([*words[1:], *extra], tmp_path)
             assert child.returncode == 0, f"{shlex.join(words)}\n{child.stderr[-2000:]}"
             assert child.stdout
             ran += 1

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.chaos.preloaded import Preloaded
+
 ROOT = Path(__file__).resolve().parents[3]
 BIN = Path(sys.executable).parent
 SCRIPT = ROOT / "configs" / "slurm.sbatch"
@@ -257,11 +259,12 @@ def documented(folder: Path) -> Path:
     return path
 
 
-def test_stopped_and_requeued_on_two_nodes_of_real_ray_gives_the_bytes_of_an_undisturbed_run(tmp_path: Path) -> None:
+def test_stopped_and_requeued_on_two_nodes_of_real_ray_gives_the_bytes_of_an_undisturbed_run(
+    tmp_path: Path, preloaded: Preloaded
+) -> None:
     pytest.importorskip("ray")
-    small, out = ("--set", "sources.0.n=3000", "--set", "chunk_size=50"), tmp_path / "out"
-    command = [sys.executable, "-m", "assay", "run", CONFIG, "--output", tmp_path / "undisturbed", *small]
-    undisturbed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    small, out = ("--set", "sources.0.n=1500", "--set", "chunk_size=25"), tmp_path / "out"
+    undisturbed = preloaded.run(["run", CONFIG, "--output", tmp_path / "undisturbed", *small], ROOT)
     assert undisturbed.returncode == 0, undisturbed.stderr
 
     job = Job(tmp_path / "job", PROGRAMS, SLURM_JOB_NUM_NODES="2")

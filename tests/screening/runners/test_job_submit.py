@@ -24,6 +24,7 @@ import yaml
 
 from assay.sources import table
 from assay.sources.crystals import Crystals
+from tests.chaos.preloaded import Preloaded
 from tests.servers import FaultServer, entries_from_crystals
 
 pytest.importorskip("ray")
@@ -194,7 +195,7 @@ def submitted(head: Head) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_quickstart_as_a_job_gives_the_bytes_of_a_local_run(
-    head: Head, submitted: subprocess.CompletedProcess[str], tmp_path: Path
+    head: Head, submitted: subprocess.CompletedProcess[str], preloaded: Preloaded, tmp_path: Path
 ) -> None:
     assert "Job 'quickstart-1' succeeded" in submitted.stdout
     listed = json.loads(head.api("/api/jobs/quickstart-1", head.token))
@@ -202,8 +203,7 @@ def test_the_quickstart_as_a_job_gives_the_bytes_of_a_local_run(
     logs = head.ray("job", "logs", "--address", head.url, "quickstart-1").stdout
     assert "rank  formula" in logs
     assert f"300 received, 300 unique, 300 scored, 300 ranked -> {head.folder / 'out'}" in logs
-    command = [sys.executable, "-m", "assay", "run", "configs/quickstart.yaml", "--output", tmp_path / "local"]
-    local = subprocess.run([*command, *SMALL], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    local = preloaded.run(["run", "configs/quickstart.yaml", "--output", tmp_path / "local", *SMALL], ROOT)
     assert local.returncode == 0, local.stderr
     assert digest(tmp_path / "local") == digest(head.folder / "out")
 
@@ -218,13 +218,14 @@ def test_a_second_submission_scores_nothing_again(head: Head, submitted: subproc
     assert stamps == {path: path.stat().st_mtime_ns for path in (out / "parts").iterdir()}
 
 
-def test_a_cascade_on_symmetrised_cells_as_a_job_gives_the_bytes_of_a_local_run(head: Head, tmp_path: Path) -> None:
+def test_a_cascade_on_symmetrised_cells_as_a_job_gives_the_bytes_of_a_local_run(
+    head: Head, preloaded: Preloaded, tmp_path: Path
+) -> None:
     small = (*SMALL, "--set", "cascade.audit=30", "--set", "symmetrise=0.01")
     words = ("run", "configs/superconductors-cascade.yaml", *small, "--output")
     done = head.submit("cascade-1", *words, head.folder / "cascade")
     assert done.returncode == 0, done.stdout + done.stderr
-    command = [sys.executable, "-m", "assay", *words, tmp_path / "local"]
-    local = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    local = preloaded.run([*words, tmp_path / "local"], ROOT)
     assert local.returncode == 0, local.stderr
     assert digest(tmp_path / "local") == digest(head.folder / "cascade")
     audited = table.read(tmp_path / "local" / "candidates.parquet", ["tier", "audit"]).to_pydict()
