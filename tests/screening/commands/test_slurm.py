@@ -263,7 +263,7 @@ def test_stopped_and_requeued_on_two_nodes_of_real_ray_gives_the_bytes_of_an_und
     tmp_path: Path, preloaded: Preloaded
 ) -> None:
     pytest.importorskip("ray")
-    small, out = ("--set", "sources.0.n=1500", "--set", "chunk_size=25"), tmp_path / "out"
+    small, out = ("--set", "sources.0.n=3000", "--set", "chunk_size=50"), tmp_path / "out"
     undisturbed = preloaded.run(["run", CONFIG, "--output", tmp_path / "undisturbed", *small], ROOT)
     assert undisturbed.returncode == 0, undisturbed.stderr
 
