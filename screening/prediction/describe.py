@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from assay.screening.prediction.predict import value, warnings_of
-from assay.screening.settings.exits import Exit, Failure
+from assay.screening.settings.exits import Exit, Failure, one_line
 from assay.sources.elements import SYMBOLS
 from assay.sources.quarantine import REMEDIES, Quarantined
 
@@ -35,7 +35,7 @@ def lines(predictions: Predictions, ensembles: Sequence[Ensemble], most: int | N
             name = f"{ensemble.name}: " if len(ensembles) > 1 else ""
             notes += [name + note for note in (*_untested(crystal, ensemble), *_unseen(crystal, ensemble))]
         notes += _far(row)
-        notes += [f"warning: {text}" for text in warnings_of(crystal) if text]
+        notes += [f"warning: {one_line(text)}" for text in warnings_of(crystal) if text]
         tail = f"  ({'; '.join(notes)})" if notes else ""
         found.append(f"{row['id']}  {crystal.formulas()[0]}  {values}{tail}")
     left = table.num_rows - len(found)

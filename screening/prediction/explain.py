@@ -28,6 +28,7 @@ from assay.screening.prediction import attention
 from assay.screening.prediction.attributions import SCALED, Share, kinds, means, of_member
 from assay.screening.prediction.describe import species
 from assay.screening.prediction.predict import warnings_of
+from assay.screening.settings.exits import one_line
 from assay.sources.durable import whole
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def _lines(
         answers.append(f"{family.of} {np.mean(own):.4g} ({len(own)} member{'s' * (len(own) > 1)})")
     order = np.argsort(-abs(averages[-1].kinds), kind="stable")
     found = [f"{crystal.ids[0]}  {crystal.formulas()[0]}  {', '.join(answers)}"]
-    found += [f"  warning: {text}" for text in warnings_of(crystal) if text]
+    found += [f"  warning: {one_line(text)}" for text in warnings_of(crystal) if text]
     heading = f"adds ({unit})" if unit else "adds"
     wide = max(len(text) for text in (*labels, "baseline", heading))
     found.append(f"  {heading:{wide}}  sites" + "".join(f"{share.of:>10}" for share in shown))
