@@ -88,6 +88,8 @@ def named(symbol: str) -> list[Setting]:
     if len(symbol) > MAX_SYMBOL:
         return []
     text = _plain(symbol)
+    if text.isdigit():
+        return numbered(int(text))
     found = _index().get(_key(text))
     if found:
         return list(found)
@@ -213,6 +215,7 @@ def _plain(symbol: str) -> str:
     text = symbol.strip().strip("'\"").replace("\\", "").replace("~", "")
     text = re.sub("([1346])[\u0304\u0305]|[\u0304\u0305]([1346])", r"-\1\2", text.replace("\u2212", "-"))
     text = re.sub(r"\s*[\[(]\s*(?:#|no\.?|number)\s*\d+\s*[\])]\s*$", "", text, flags=re.IGNORECASE)
+    text = re.sub(r"\s+[\[(]\d{1,3}[\])]\s*$", "", text)
     text = re.sub(r"(?<=\d)\((\d)\)", r"\1", text)
     return re.sub(r"<su[bp]>|</su[bp]>|[_$^{}]", "", text)
 
