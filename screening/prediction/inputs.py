@@ -35,7 +35,7 @@ def read(paths: str | Path | Iterable[str | Path]) -> Crystals:
 
     Raises:
         FileNotFoundError: when there is no such path.
-        ValueError: when a file is of no known kind.
+        ValueError: when a file is of no known kind, or nothing in the paths can be read.
     """
     crystals, refused = files.read_many([paths] if isinstance(paths, str | Path) else paths)
     if refused:

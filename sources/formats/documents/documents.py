@@ -34,7 +34,7 @@ def add_json(assembler: Assembler, text: str, label: str, origin: str) -> int:
     A JSON without structures gives 0 and no record.
     """
     try:
-        document = json.loads(text)
+        document = json.loads(text, parse_int=_whole)
     except (ValueError, RecursionError) as error:
         if not any(mark in text for mark in MARKS):
             return 0
@@ -52,6 +52,11 @@ def add_json(assembler: Assembler, text: str, label: str, origin: str) -> int:
         else:
             add(assembler, structure, id, origin, scalars(beside))
     return len(found)
+
+
+def _whole(digits: str) -> int | float:
+    """Return an integer; one beyond all floats becomes infinite, which no crystal may hold."""
+    return int(digits) if len(digits) < 300 else float(digits)
 
 
 def _items(document: Any) -> Iterator[tuple[str, Any]]:

@@ -70,7 +70,9 @@ def _position(site: Any, place: str, lattice: NDArray[np.float64]) -> NDArray[np
         raise Unusable(f"{place} is {type(site).__name__}, expected a site", Reason.MALFORMED)
     fractional = _numbers(site.get("abc"), f"{place}.abc", (3,))
     if site.get("xyz") is not None:
-        away = float(np.linalg.norm(_numbers(site["xyz"], f"{place}.xyz", (3,)) - fractional @ lattice))
+        cartesian = _numbers(site["xyz"], f"{place}.xyz", (3,))
+        with np.errstate(all="ignore"):  # the assembler refuses what is not finite
+            away = float(np.linalg.norm(cartesian - fractional @ lattice))
         if away > SAME_PLACE:
             message = f"{place}: abc and xyz are {away:.3f} Å apart, at most {SAME_PLACE} Å accepted"
             raise Unusable(message, Reason.MALFORMED)
