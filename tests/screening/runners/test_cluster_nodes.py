@@ -82,7 +82,7 @@ def test_workers_and_a_node_may_go_and_a_node_may_come(
         return log.read_text().split() if log.exists() else []
 
     gone = ""
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 600
     while driver.poll() is None:
         if time.monotonic() > deadline:
             driver.kill()
