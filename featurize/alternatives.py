@@ -67,14 +67,14 @@ def find(
 ) -> Alternatives:
     """The split positions of a batch; `share` is (S,), the total occupancy of each site."""
     source, target, vector = _close_pairs(lattice, frac, site_ptr)
-    over = _full(_around(source, target, share)) > FULL
+    over = _rounded(_around(source, target, share)) > FULL
     owner = np.repeat(np.arange(len(lattice)), np.diff(site_ptr))
     crowded = np.isin(owner, owner[over])
     kept = ~crowded[target]
     source, target, vector = source[kept], target[kept], vector[kept]
     into = np.concatenate([[0], np.cumsum(np.bincount(target, minlength=len(share)))])
     chain, place, held = _chains(into, source, vector, share)
-    chain = np.where((chain >= 0) & (_full(held)[chain] <= FULL), chain, -1)
+    chain = np.where((chain >= 0) & (_rounded(held)[chain] <= FULL), chain, -1)
     most = max(np.diff(into).max(initial=0), np.bincount(chain[chain >= 0]).max(initial=0))
     return Alternatives(crowded, chain, place, int(most))
 
@@ -117,7 +117,7 @@ def crowding(crystals: Crystals, row: int) -> str:
     share, pointer = crystals.site_occupancy[first:last], np.array([0, last - first])
     cell, frac = crystals.lattice[[row]], crystals.frac[first:last]
     _, source, target, vector, _ = neighbours.within(cell, frac, pointer, CLOSEST)
-    held = _full(_around(source, target, share))
+    held = _rounded(_around(source, target, share))
     length = np.where(held[target] > FULL, _length(vector), np.inf)
     pair = int(np.argmin(length))
     one, other = sorted((share[target[pair]], share[source[pair]]), reverse=True)
@@ -146,7 +146,7 @@ def _around(source: NDArray[np.int32], target: NDArray[np.int32], share: NDArray
     return np.asarray(share + np.bincount(target, weights=share[source], minlength=len(share)), np.float64)
 
 
-def _full(atoms: NDArray[np.float64]) -> NDArray[np.float64]:
+def _rounded(atoms: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sums of shares without the noise of float32."""
     return np.asarray(atoms.round(5), np.float64)
 
