@@ -13,6 +13,7 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.sources.checks import shares
 from assay.sources.elements import SYMBOLS
 from assay.sources.formats.cif.operations import SITE_TOLERANCE
 from assay.sources.formats.cif.sites import Site
@@ -20,7 +21,7 @@ from assay.sources.formats.cif.species import Refused
 from assay.sources.formats.cif.symmetry import Reading
 from assay.sources.quarantine import Reason
 
-CROWDED_PLACE = 1.02 + 1e-6
+CROWDED_PLACE = shares.MOST_OF_SEVERAL / shares.FULL + 1e-6
 """Atoms on one place that may be rounded shares; `sift` judges sums a little above 1."""
 MAX_BUILT = 10_000
 """Sites of a cell that are built at all; the assembler accepts fewer."""

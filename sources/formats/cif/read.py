@@ -182,7 +182,7 @@ def _chosen(
     if stated.contradiction:
         certain = formula is not None and _units(block) is not None
         return _despite(stated, every, fitting, different, certain, warnings)
-    return different[0] if len(different) == 1 else _by_evidence(rows, different, stated.lattice, warnings)
+    return different[0] if len(different) == 1 else _by_evidence(rows, different, stated, warnings)
 
 
 def _difference(block: Block, built: Built, formula: Mapping[str, float] | None) -> str | None:
@@ -231,20 +231,27 @@ def _despite(
     raise Refused(Reason.MALFORMED, f"{stated.contradiction}; {_sizes(every)}")
 
 
-def _by_evidence(rows: list[Site], different: list[Built], lattice: NDArray[np.float64], warnings: list[str]) -> Built:
-    """Decide between origins that the name leaves open: by multiplicities, then by distances."""
+def _by_evidence(rows: list[Site], different: list[Built], stated: Symmetry, warnings: list[str]) -> Built:
+    """Decide between origins or axes that the name leaves open.
+
+    Multiplicities decide, then distances, then the convention that the axis b is unique.
+    """
+    what = "axes are" if stated.conventional else "origin is"
     counted = [one for one in different if not _multiplicities(rows, one)]
     if len(counted) == 1 and any(row.multiplicity for row in rows):
-        warnings.append(f"the origin is not stated; {counted[0].source} gives the stated multiplicities")
+        warnings.append(f"the {what} not stated; {counted[0].source} gives the stated multiplicities")
         return counted[0]
-    ratios = [closest_ratio(one, lattice) for one in different]
+    ratios = [closest_ratio(one, stated.lattice) for one in different]
     roomy = [one for one, ratio in zip(different, ratios) if ratio >= CROWDED_RATIO]
     if len(roomy) == 1:
         other = next(one for one in different if one is not roomy[0])
-        text = f"the origin is not stated; {roomy[0].source} was taken, since atoms are too close by {other.source}"
+        text = f"the {what} not stated; {roomy[0].source} was taken, since atoms are too close by {other.source}"
         warnings.append(text)
         return roomy[0]
-    message = f"the origin is not stated, and more than one is possible: {_sizes(different)}"
+    if roomy and stated.conventional:
+        warnings.append(f"the {what} not stated; {roomy[0].source} was taken by convention")
+        return roomy[0]
+    message = f"the {what} not stated, and more than one is possible: {_sizes(different)}"
     raise Refused(Reason.MALFORMED, f"{message}; name it, or list the operations")
 
 

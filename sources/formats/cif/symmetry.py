@@ -59,6 +59,8 @@ class Symmetry:
     """At least one; the first is the one to prefer where all give one crystal."""
     lattice: NDArray[np.float64]
     """(3, 3) Å, the cell that all of them fit."""
+    conventional: bool = False
+    """Whether a convention puts the first reading before the others: axis b unique, else c."""
     contradiction: str = ""
     """Two statements that exclude each other, one line."""
     warnings: list[str] = field(default_factory=list)
@@ -242,7 +244,7 @@ def _by_list(stated: _Stated, lattice: NDArray[np.float64]) -> Symmetry:
     clash = (
         f"the listed operations are those of number {space_groups.number_of(listed)}, but {other[0].source} is stated"
     )
-    return Symmetry([first, *fitting], lattice, clash, warnings)
+    return Symmetry([first, *fitting], lattice, contradiction=clash, warnings=warnings)
 
 
 def _by_hall(stated: _Stated, lattice: NDArray[np.float64]) -> Symmetry:
@@ -253,7 +255,8 @@ def _by_hall(stated: _Stated, lattice: NDArray[np.float64]) -> Symmetry:
         f"space group {name!r} is not known; the Hall symbol was taken" for name, known in stated.names if not known
     ]
     agreed = not stated.known or hall.key in {one.operations.key for one in stated.known}
-    numbers = {one.number for one in settings} | ({stated.number} if stated.number else set())
+    meant = [one for one in settings if one.operations.key == hall.key] or settings
+    numbers = {one.number for one in meant} | ({stated.number} if stated.number else set())
     if agreed and numbers <= {space_groups.number_of(hall)}:
         _fit(hall, lattice, text)
         return Symmetry([Reading(hall, text)], lattice, warnings=warnings)
@@ -263,7 +266,7 @@ def _by_hall(stated: _Stated, lattice: NDArray[np.float64]) -> Symmetry:
     clash = f"{text} (number {space_groups.number_of(hall)}) contradicts {_told(stated, other)}"
     if not fitting:
         raise Refused(Reason.MALFORMED, f"{clash}, and neither fits the cell")
-    return Symmetry(fitting, lattice, clash, warnings)
+    return Symmetry(fitting, lattice, contradiction=clash, warnings=warnings)
 
 
 def _by_name(stated: _Stated, settings: list[Setting], lattice: NDArray[np.float64]) -> Symmetry:
@@ -284,26 +287,10 @@ def _by_name(stated: _Stated, settings: list[Setting], lattice: NDArray[np.float
     fitting = [one for one, misfit in zip(settings, misfits) if misfit <= METRIC_TOLERANCE]
     if not fitting:
         _fit(settings[int(np.argmin(misfits))].operations, lattice, f"the operations of {name}")
-    chosen = _conventional(fitting)
-    warnings = []
-    if {one.axes[:1] for one in chosen} != {one.axes[:1] for one in fitting}:
-        warnings.append(
-            f"{chosen[0].name} was taken for {_spelling(stated, chosen)}: it fits other axes of this cell too"
-        )
-    return Symmetry([Reading(one.operations, one.name) for one in chosen], lattice, warnings=warnings)
-
-
-def _conventional(settings: list[Setting]) -> list[Setting]:
-    """Of monoclinic settings that fit the cell, those with the axis b unique, else c, else a."""
-    for axis in "bca":
-        found = [one for one in settings if one.axes.lstrip("-").startswith(axis)]
-        if 3 <= settings[0].number <= 15 and found:
-            return found
-    return settings
-
-
-def _spelling(stated: _Stated, settings: list[Setting]) -> str:
-    return repr(stated.names[0][0]) if stated.names else f"number {settings[0].number}"
+    open_axes = all(one.axes for one in fitting)
+    if open_axes:
+        fitting.sort(key=lambda one: "bca".find(one.axes.lstrip("-")[:1]))
+    return Symmetry([Reading(one.operations, one.name) for one in fitting], lattice, conventional=open_axes)
 
 
 def _fit(found: Operations, lattice: NDArray[np.float64], source: str) -> None:

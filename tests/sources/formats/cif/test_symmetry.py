@@ -131,7 +131,20 @@ def test_old_and_new_symbols_of_a_double_glide_are_one() -> None:
 def test_a_unique_axis_by_the_cell() -> None:
     rows = sites("Na1 Na .1 .2 .3 1")
     assert one(block(cell(4, 5, 6, 90, 90, 100), hm("P 2"), rows)).warnings == ""
-    assert "fits other axes" in one(block(cell(4, 5, 6), hm("P 2"), rows)).warnings
+    assert (
+        one(block(cell(9, 10, 11), hm("P 2"), rows)).warnings
+        == "the axes are not stated; P 1 2 1 was taken by convention"
+    )
+
+
+def test_a_unique_axis_by_the_distances() -> None:
+    rows = sites("Na1 Na .02 .25 0 1", "Na2 Na .25 .02 .5 1")  # close to its image about b, about a
+    found = one(block(cell(7, 8, 9), hm("P 2"), rows))
+    assert (found.sites, found.warnings[:45]) == (4, "the axes are not stated; P 1 1 2 was taken, s")
+
+
+def test_a_hall_symbol_that_picks_one_meaning_of_a_name() -> None:
+    assert one(block(cell(5, 6, 7), hm("B 2"), hall("B 2x"), sites("Na1 Na .1 .2 .3 1"))).sites == 4
 
 
 @pytest.mark.parametrize(
