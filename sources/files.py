@@ -130,6 +130,8 @@ def _items(paths: list[Path]) -> tuple[list[Item], Counter[str]]:
             ignored += listing.ignored
             inside = [Item(file, label) for file, label in listing.files]
             inside += [Item(file, label, lost=why) for file, label, why in listing.lost]
+            if not inside:
+                log.warning("%s holds no file of a known kind", path)
         else:
             inside = [_named(path)]
         for item in inside:

@@ -81,6 +81,11 @@ def test_a_clean_folder_warns_of_nothing(tmp_path: Path, caplog: pytest.LogCaptu
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+def test_an_empty_folder_beside_others_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert len(files.read_many([tmp_path, MGB2])[0]) == 1
+    assert caplog.messages == [f"{tmp_path} holds no file of a known kind"]
+
+
 def test_a_path_with_nothing_readable_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"nothing in {tmp_path} can be read; ignored: nothing; known are \.cif"):
         files.read(tmp_path)

@@ -84,8 +84,6 @@ print([name for name in {heavy!r} if name in sys.modules])
         (["predict", "x.cif", "--model", "no/such"], 78, "model folder no/such not found"),
         (["predict", "/dev/null", "--model", "{model}"], 78, "/dev/null is a device, expected a regular file"),
         (["predict", ".", "--model", "{model}"], 78, "nothing in . can be read; ignored: "),
-        (["predict", "x.cif", "-o", "p.xlsx"], 2, "known endings are .parquet, .csv, .json, .jsonl"),
-        (["explain", "x.cif", "-m", "tc", "-m", "tc-fast"], 2, "--model is given 2 times"),
         (["predict", "x.cif", "--model", "."], 78, "ensemble.json"),
         (["predict", "x.cif", "--model", "tc-fest"], 78, "did you mean the bundled 'tc-fast'?"),
         (
