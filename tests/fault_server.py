@@ -32,7 +32,7 @@ Entry = dict[str, Any]
 
 LOOPS = {"self-next", "loop-next", "endless"}
 SPOILERS = LOOPS | {
-    "href-next", "relative-next", "foreign-next", "cursor-next", "forget-fields",
+    "href-next", "relative-next", "foreign-next", "cursor-next", "forget-fields", "forget", "next-key", "page-count",
     "ignore-limit", "refuse-limit", "ignore-filter", "ignore-offset", "old-version",
     "wrong-count", "no-count", "no-available", "more-lies", "shrink", "lost", "doubled", "errors", "delay",
     "nan", "int-ids", "no-species", "disorder", "vacancy", "unknown", "fat",
@@ -73,13 +73,14 @@ class FaultServer:
     Of single requests: 429, 429-after:S, 429-date:S, any other status such as 503 or 400, hang,
     drip, truncated, short-gzip, html, bomb, big:N, deep, redirect:URL, close, reset; see `Placed`
     for where they strike. Of links: href-next, relative-next, foreign-next:URL, cursor-next
-    (opaque; see `forget_cursors`), self-next, loop-next, endless, forget-fields. (Every link is
-    http, as those of OQMD are.) Of counts: wrong-count:N, no-count, no-available, more-lies,
-    shrink:N (less on every later page). Of pages: lost:N and doubled:N (rows between two pages),
-    ignore-limit:N, refuse-limit:N, ignore-filter, ignore-offset, old-version (refuses fields of
-    OPTIMADE 1.3), errors (in a good reply), delay:S. Of entries (K is a place in the list, or
-    several as in 3,7): nan:K, no-species:K, disorder:K, vacancy:K, unknown:K (no nelements, nsites
-    nor elements), fat:K (2 MB), int-ids.
+    (opaque; see `forget_cursors`), self-next, loop-next, endless, forget-fields, forget:NAMES
+    (parameters that the next link lacks), next-key:NAME (of the link; none without a name). (Every
+    link is http, as those of OQMD are.) Of counts: wrong-count:N, no-count, no-available,
+    more-lies, shrink:N (less on every later page), page-count (that of the page). Of pages: lost:N
+    and doubled:N (rows between two pages), ignore-limit:N, refuse-limit:N, ignore-filter,
+    ignore-offset, old-version (refuses fields of OPTIMADE 1.3), errors (in a good reply), delay:S.
+    Of entries (K is a place in the list, or several as in 3,7): nan:K, no-species:K, disorder:K,
+    vacancy:K, unknown:K (no nelements, nsites nor elements), fat:K (2 MB), int-ids.
     """
 
     def __init__(
@@ -174,11 +175,14 @@ class FaultServer:
         for fault, name in (("no-count", "data_returned"), ("no-available", "data_available")):
             if fault in self.faults:
                 del meta[name]
+        if "page-count" in self.faults:
+            meta["data_returned"] = len(data)
         if "delay" in self.faults:
             meta["request_delay"] = float(self.faults["delay"])
         if "errors" in self.faults:
             return 200, {"errors": [{"status": "500", "detail": "database is asleep"}], "meta": meta}
-        return 200, {"data": data, "meta": meta, "links": {"next": following}}
+        key = self.faults.get("next-key", "next")
+        return 200, {"data": data, "meta": meta, "links": {key: following} if key else {}}
 
     def _refusal(self, asked: Mapping[str, str]) -> tuple[int, Any] | None:
         limit = int(asked.get("page_limit", self.page_limit))
@@ -254,6 +258,7 @@ class FaultServer:
         if "loop-next" in self.faults and start >= count:
             start = 0
         forgotten = {"response_fields"} if "forget-fields" in self.faults else set()
+        forgotten |= set(self.faults.get("forget", "").split(","))
         query = {name: value for name, value in asked.items() if name not in forgotten}
         if "cursor-next" in self.faults:
             token = f"c{zlib.crc32((asked.get('filter', '') + str(start)).encode()):08x}"

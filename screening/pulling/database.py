@@ -209,10 +209,6 @@ def at(known: Provider, endpoint: str | None) -> Provider:
 
 
 def _portion(page: Page, source: str, shard: int, walk: int, number: int) -> Portion:
-    shortfall = ""
-    if page.end is not None and not page.complete:
-        announced = "an unknown number of" if page.data_returned is None else page.data_returned
-        shortfall = f"{page.missing} of {announced} announced rows are missing ({page.end})"
     return Portion(
         source,
         shard,
@@ -222,7 +218,7 @@ def _portion(page: Page, source: str, shard: int, walk: int, number: int) -> Por
         page.quarantined,
         page.n_entries,
         announced=page.data_returned,
-        shortfall=shortfall,
+        shortfall=page.shortfall,
         cursor=page.cursor,
         detail={"url": page.url, "sha256": page.sha256},
     )

@@ -86,7 +86,7 @@ def walk(
     window: Window | None = Window(1, size) if resume is None else _cursor(name, resume, address, state or {})
     while window is not None:
         own.visit(address(window))
-        content, window = _fetch(name, fetch, window, own)
+        content, window = _fetch(name, fetch, window)
         rows = content.rows if own.room is None else content.rows[: own.room]
         crystals, quarantined, names = convert(rows, content.reply.url)
         counted = content.announced is not None and own.taken + len(content.rows) >= content.announced
@@ -105,7 +105,7 @@ def walk(
         window = None if page.end else following
 
 
-def _fetch(name: str, fetch: Fetch, window: Window, own: Walk) -> tuple[PageContent, Window]:
+def _fetch(name: str, fetch: Fetch, window: Window) -> tuple[PageContent, Window]:
     while True:
         try:
             return fetch(window), window
@@ -114,7 +114,6 @@ def _fetch(name: str, fetch: Fetch, window: Window, own: Walk) -> tuple[PageCont
             if smaller is None:
                 raise
             log.warning("%s: %s; asking for %d rows at a time", name, error, smaller.size)
-            own.shrink(smaller.size)
             window = smaller
 
 

@@ -12,7 +12,7 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit
 
 from assay.sources.crystals import Crystals
 from assay.sources.databases.client import (
@@ -42,6 +42,7 @@ from assay.sources.databases.optimade_query import (
     first_url,
     meta_number,
     reply_entries,
+    says_more,
     with_parameter,
 )
 from assay.sources.databases.paging import CursorExpired, End, Page, Resume, Walk
@@ -55,6 +56,9 @@ log = logging.getLogger(__name__)
 
 FEW_MISSES = 2
 """Contradicting rows accepted on a first page of any size, unless they are more than half of it."""
+_WINDOWS = frozenset({"page_offset", "page_number", "page_above", "page_below"})
+"""Parameters that name a part of the list that the other parameters select; a link with another
+one may stand for the whole query."""
 
 
 class FilterIgnored(SourceRefused):
@@ -101,6 +105,7 @@ class _Pull:
         self.full = int(state.get("full") or self.limit)  # the limit, were no entry too large
         self.n_lost = int(state.get("lost") or 0)
         self.announced: int | None = None
+        self.more = False  # whether the server says that entries follow its latest reply
         self.resumed = resume is not None  # until the first page is there
         self.url = self.first = first_url(client, query.shard_filter or query.filter, self.fields, self.limit)
 
@@ -146,6 +151,7 @@ class _Pull:
             sha256=sha256,
             following=following,
             announced=self.announced,
+            more=self.more,
             state={"limit": self.limit, "full": self.full, "newer": not self.older, "lost": self.n_lost},
         )
 
@@ -153,10 +159,11 @@ class _Pull:
         return [entry_id(entry, self.provider, origin, place) for place, entry in enumerate(entries)]
 
     def _entries(self, reply: Reply) -> list[Any]:
-        """Entries of a reply; its `data_returned` and `request_delay` are taken note of."""
+        """Entries of a reply; its `meta` is taken note of."""
         entries = reply_entries(reply)
         self.client.pace.slow_down(meta_number(reply.json, "request_delay") or 0.0)
         self.announced = announced_count(reply.json, "data_returned")
+        self.more = says_more(reply.json)
         return entries
 
     def _window(self, error: SourceDown | ReplyTooLarge) -> range:
@@ -201,7 +208,6 @@ class _Pull:
                     raise
                 self.limit //= 2
                 self.full = self.limit if isinstance(error, SourceRefused) else self.full
-                self.walk.shrink(self.limit)
                 log.warning("%s; trying page_limit %d", error, self.limit)
                 url = with_parameter(url, "page_limit", self.limit)
 
@@ -230,11 +236,18 @@ class _Pull:
             return None
         try:
             target = urljoin(url, link)
-            sent = dict(parse_qsl(urlsplit(target).query)).get("response_fields")
+            sent = dict(parse_qsl(urlsplit(target).query, keep_blank_values=True))
         except ValueError:
             raise UnsafeReply(f"next page {link!r:.200} is not a URL") from None
-        if not sent:  # some servers forget it from the second page on, and then send no sites
-            target += ("&" if "?" in target else "?") + urlencode({"response_fields": ",".join(self.fields)})
+        # Some servers forget parameters from the second page on. Without the fields they send no
+        # sites, without the limit pages of another size, without the filter the whole database.
+        asked: dict[str, Any] = {"response_fields": ",".join(self.fields), "page_limit": self.limit}
+        text = self.query.shard_filter or self.query.filter
+        if text.strip() and _WINDOWS & sent.keys():
+            asked["filter"] = text
+        forgotten = {name: value for name, value in asked.items() if not sent.get(name)}
+        if forgotten:
+            target += ("&" if "?" in target else "?") + urlencode(forgotten, quote_via=quote)
         return target
 
     def _convert(self, entries: list[Any], origin: str) -> tuple[Crystals, list[Quarantined]]:

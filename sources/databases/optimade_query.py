@@ -114,6 +114,12 @@ def announced_count(document: Any, name: str) -> int | None:
     return None if value is None else math.ceil(value)
 
 
+def says_more(document: Any) -> bool:
+    """Whether the meta part of a reply says that more entries follow it."""
+    meta = document.get("meta")
+    return isinstance(meta, dict) and meta.get("more_data_available") is True
+
+
 def meta_number(document: Any, name: str) -> float | None:
     """Read a number in the meta part of a reply; None where there is no usable one."""
     meta = document.get("meta")

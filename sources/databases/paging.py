@@ -8,7 +8,6 @@ the same pages. This module does not know HTTP or any protocol, nor how pages ar
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -22,8 +21,11 @@ log = logging.getLogger(__name__)
 
 MAX_PAGES = 100_000
 """Most pages of one walk; a server that sends more would send pages for ever."""
+UNCOUNTED_PAGES = 1000
+"""Most pages of a walk whose server does not say how many entries match; with `max_entries`, that
+is the bound."""
 SPARE_PAGES = 5
-"""Pages accepted beyond what the announced count needs."""
+"""Pages accepted after the announced number of entries has come."""
 
 
 class End(StrEnum):
@@ -34,6 +36,7 @@ class End(StrEnum):
     NOTHING_NEW = "page without new ids"
     VISITED = "next page was visited before"
     TOO_MANY = "more pages than announced"
+    UNCOUNTED = "most pages without a count"
     ASKED = "max_entries reached"
 
 
@@ -74,6 +77,8 @@ class Page:
     """On the last page: entries announced but never sent."""
     complete: bool = False
     """On the last page: everything announced, or asked for, was received."""
+    shortfall: str = ""
+    """On the last page of an incomplete walk: one line that says why more entries may exist."""
     cursor: dict[str, Any] | None = None
     """State of the walk after this page, plain JSON, for `Resume`; None on the last page."""
 
@@ -114,7 +119,7 @@ class Walk:
     def __init__(self, name: str, max_entries: int | None = None, resume: Resume | None = None) -> None:
         """Warnings quote `name`; the walk ends after `max_entries`, None takes all."""
         self.name, self.max_entries = name, max_entries
-        self.n_pages = self.taken = self.size = 0
+        self.n_pages = self.taken = self.size = self.spare = 0
         self.announced: int | None = None
         self.next: str | None = None
         self.seen: set[str] = set()
@@ -127,7 +132,8 @@ class Walk:
         cursor = resume.cursor
         try:
             self.next = str(cursor["next"])
-            self.n_pages, self.taken, self.size = (int(cursor[key]) for key in ("pages", "taken", "size"))
+            numbers = (int(cursor[key]) for key in ("pages", "taken", "size", "spare"))
+            self.n_pages, self.taken, self.size, self.spare = numbers
             self.announced = None if cursor["announced"] is None else int(cursor["announced"])
         except (KeyError, TypeError, ValueError) as error:
             raise CursorExpired(f"the cursor of {self.name} cannot be read: {error!r:.200}") from None
@@ -145,10 +151,6 @@ class Walk:
         if address != self.next:  # the next address of the page before is in its cursor already
             self._asked.append(address)
 
-    def shrink(self, size: int) -> None:
-        """Expect pages of at most this many entries from now on, and more of them."""
-        self.size = min(self.size, size) if self.n_pages else self.size
-
     def page(
         self,
         crystals: Crystals,
@@ -159,13 +161,14 @@ class Walk:
         sha256: str,
         following: str | None,
         announced: int | None = None,
+        more: bool = False,
         state: Mapping[str, Any] | None = None,
     ) -> Page:
         """Count one page, and decide whether it is the last.
 
         `names` holds the id of every entry taken, repeats included. `following` is the address of
-        the next page. `announced` is the total that this page announces. `state`, plain JSON, is
-        added to the cursor.
+        the next page. `announced` is the total that this page announces. `more` is whether the
+        server says that entries follow this page. `state`, plain JSON, is added to the cursor.
         """
         self.n_pages += 1
         self.taken += len(names)
@@ -174,8 +177,12 @@ class Walk:
             self.announced = max(announced, self.announced or 0)
         fresh = len(set(names) - self.seen)
         self.seen.update(names)
+        self.spare += self._counted() and len(self.seen) >= (self.announced or 0)
         end = self._end(len(names), fresh, following)
-        missing, complete = (0, False) if end is None else self._close(end)
+        missing = max(0, (self.announced or 0) - len(self.seen)) if end not in (None, End.ASKED) else 0
+        shortfall = "" if end is None else self._shortfall(end, missing, more=more)
+        if end is None and self.n_pages == 1 and not self._counted():
+            self._warn_uncounted()
         cursor = self._cursor(following, state or {}) if end is None else None
         self.next, self._asked = following, []
         return Page(
@@ -188,13 +195,14 @@ class Walk:
             self.announced,
             end,
             missing,
-            complete,
+            end is not None and not shortfall,
+            shortfall,
             cursor,
         )
 
     def _cursor(self, following: str | None, state: Mapping[str, Any]) -> dict[str, Any]:
         own = {"next": following, "asked": self._asked, "pages": self.n_pages, "taken": self.taken}
-        return {**state, **own, "size": self.size, "announced": self.announced}
+        return {**state, **own, "size": self.size, "spare": self.spare, "announced": self.announced}
 
     def _end(self, count: int, fresh: int, following: str | None) -> End | None:
         if self.room == 0:
@@ -207,24 +215,42 @@ class Walk:
             return End.NOTHING_NEW
         if _bare(following) in self._visited:
             return End.VISITED
-        return End.TOO_MANY if self.n_pages >= self._most_pages() else None
+        if self.spare > SPARE_PAGES or self.n_pages >= MAX_PAGES:
+            return End.TOO_MANY
+        unbounded = self.max_entries is None and not self._counted()
+        return End.UNCOUNTED if unbounded and self.n_pages >= UNCOUNTED_PAGES else None
 
-    def _most_pages(self) -> int:
-        if self.announced is None or not self.size:
-            return MAX_PAGES
-        return min(MAX_PAGES, math.ceil(self.announced / self.size) + SPARE_PAGES)
+    def _counted(self) -> bool:
+        """Whether the server has said how many entries match.
 
-    def _close(self, end: End) -> tuple[int, bool]:
-        """Entries missing at the end of the walk, and whether everything came."""
-        if end is End.ASKED:
-            return 0, True
-        missing = max(0, (self.announced or 0) - len(self.seen))
-        counted = self.announced is not None and missing == 0 and end is not End.TOO_MANY
-        complete = counted or (end is End.NO_NEXT and missing == 0)
-        if not complete:
-            shortfall = f"{missing} of {self.announced} announced entries missing" if missing else "the end is unsure"
-            log.warning("%s ended after %d entries (%s): %s", self.name, len(self.seen), end, shortfall)
-        return missing, complete
+        A count that the first page reaches, though pages follow, is that of a page.
+        """
+        return self.announced is not None and self.announced > self.size
+
+    def _warn_uncounted(self) -> None:
+        bound = f"{UNCOUNTED_PAGES} pages" if self.max_entries is None else f"{self.max_entries} entries"
+        said = "" if self.announced is None else f" (it says {self.announced}, and has more pages)"
+        log.warning("%s does not say how many entries match%s; %s at most are pulled", self.name, said, bound)
+
+    def _shortfall(self, end: End, missing: int, *, more: bool) -> str:
+        """Say why entries may be missing at the end of the walk; empty where everything came."""
+        if missing:
+            text = f"{missing} of {self.announced} announced rows are missing ({end})"
+        elif end is End.TOO_MANY:
+            text = f"rows beyond the {self.announced} announced kept coming; {len(self.seen)} were taken"
+        elif end is End.UNCOUNTED:
+            text = (
+                f"the server does not say how many rows match, and new ones kept coming for {self.n_pages} pages; "
+                "max_entries sets another bound"
+            )
+        elif end is End.ASKED or len(self.seen) == self.announced or (end is End.NO_NEXT and not more):
+            return ""
+        elif end is End.NO_NEXT:
+            text = "the server says that more rows match, but not rightly how many, nor where they are"
+        else:
+            text = f"the server does not say rightly how many rows match, and the end is unsure ({end})"
+        log.warning("%s ended after %d entries: %s", self.name, len(self.seen), text)
+        return text
 
 
 def ids_of(pages: Iterable[Page]) -> set[str]:

@@ -1,14 +1,16 @@
 """Every known way of a server to misbehave: the walk ends, within bounds, and says rightly what came."""
 
 import random
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from assay.sources.crystals import empty
 from assay.sources.databases.client import Client, SourceDown, SourceRefused, UnsafeReply
 from assay.sources.databases.optimade import FilterIgnored, Page, Query, pages
-from assay.sources.databases.paging import ids_of
+from assay.sources.databases.paging import Walk, ids_of
 from assay.sources.databases.trust import SourceError
 from tests.servers import Entry, FaultServer, entries_from_crystals, materials_project
 
@@ -76,6 +78,7 @@ COMPLETE += [
     "wrong-count:9",
     "delay:0.001",
 ]
+COMPLETE += ["page-count", "forget:page_limit", "forget:page_limit,filter", "forget:filter,response_fields"]
 COMPLETE += ["500@20*4", "503@10*3", "reset@30*2", "429-after:0@20*4"]
 
 
@@ -199,3 +202,50 @@ def test_an_endless_server_is_left(entries: list[Entry]) -> None:
         assert len(server.requests) == 5 + 5
     assert error is None
     assert not found[-1].complete
+
+
+UNPROVEN = [
+    ["no-count", "next-key:next_page"],
+    ["no-count", "next-key"],
+    ["no-count", "more-lies"],
+    ["wrong-count:9", "more-lies"],
+    ["no-count", "loop-next"],
+    ["no-count", "self-next"],
+]
+
+
+@pytest.mark.parametrize("faults", UNPROVEN, ids="+".join)
+def test_an_end_that_nothing_proves_is_no_completeness(faults: list[str], entries: list[Entry]) -> None:
+    with FaultServer(entries, faults=faults) as server:
+        found, error = pull(server)
+    assert error is None
+    assert not found[-1].complete
+    assert "the server" in found[-1].shortfall
+
+
+@pytest.mark.parametrize("names", ["page_limit", "page_limit,filter", "filter"])
+def test_parameters_that_a_next_link_forgets_are_sent_again(names: str, data: Path) -> None:
+    others = entries_from_crystals(materials_project(data, 200))
+    n_matching = sum(entry["attributes"]["nelements"] <= 4 for entry in others)
+    assert n_matching < len(others)
+    with FaultServer(others, faults=[f"forget:{names}"]) as server:
+        found, error = pull(server)
+        sizes = {re.findall(r"page_limit=(\d+)", path)[0] for path, _ in server.requests}
+    assert error is None
+    assert sizes == {str(SIZE)}
+    assert len(set(rows(found))) == n_matching
+    assert bad(found) == {}
+    assert found[-1].complete
+
+
+def test_pages_that_become_smaller_than_the_first_one_all_count() -> None:
+    """The first page has 100 of 600 entries, the others 10: 50 more pages are no sign of an endless server."""
+    walk = Walk("somewhere")
+    page = walk.page(
+        empty(), [], [f"a{n}" for n in range(100)], url="u", sha256="0", following="http://x/0", announced=600
+    )
+    while page.end is None:
+        n = walk.n_pages
+        names = [f"{n}-{i}" for i in range(10)]
+        page = walk.page(empty(), [], names, url="u", sha256="0", following=f"http://x/{n}" if n < 50 else None)
+    assert (walk.n_pages, page.complete) == (51, True)

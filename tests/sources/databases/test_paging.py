@@ -67,6 +67,8 @@ def assert_every_break_heals(url: str, query: Query, *, dated: bool = False) -> 
         ["ignore-limit:7", "nan:3,30", "no-species:8", "int-ids"],
         ["500#0", "500#20", "500#21"],
         ["fat:17"],
+        ["forget:page_limit"],
+        ["page-count"],
     ],
     ids="+".join,
 )
@@ -154,7 +156,27 @@ def test_an_endless_server_is_left_after_a_few_pages_too_many() -> None:
 def test_smaller_pages_than_the_first_may_be_more() -> None:
     walk = Walk("somewhere")
     step(walk, [f"a{n}" for n in range(10)], "http://x/0", 40)
-    walk.shrink(1)
     for n in range(29):
         assert step(walk, [f"b{n}"], f"http://x/{n + 1}").end is None
     assert step(walk, ["c"], None).complete
+
+
+def test_an_uncounted_walk_is_told_at_once_and_stops_at_a_bound(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    walk = Walk("somewhere")
+    page = step(walk, ["0"], "http://x/0")
+    assert "somewhere does not say how many entries match; 1000 pages at most are pulled" in caplog.text
+    while page.end is None:
+        page = step(walk, [str(walk.n_pages)], f"http://x/{walk.n_pages}")
+    assert (page.end, walk.n_pages, page.complete) == (End.UNCOUNTED, 1000, False)
+    assert "max_entries sets another bound" in page.shortfall
+
+
+def test_an_uncounted_walk_with_a_limit_of_its_own_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    walk = Walk("somewhere", max_entries=1200)
+    page = step(walk, ["0"], "http://x/0")
+    assert "1200 entries at most are pulled" in caplog.text
+    while page.end is None:
+        page = step(walk, [str(walk.n_pages)], f"http://x/{walk.n_pages}")
+    assert (page.end, walk.n_pages, page.complete) == (End.ASKED, 1200, True)
