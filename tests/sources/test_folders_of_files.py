@@ -19,6 +19,7 @@ from assay.sources.formats import convert
 from assay.sources.formats.documents import documents
 from assay.sources.quarantine import Reason
 from assay.sources.storage import archives, opening
+from assay.sources.storage.kinds import ENDINGS, WHOLE_ENDINGS, Kind
 
 HERE = Path(__file__).parents[1] / "data"
 MGB2, NB3SN, FRAMES = HERE / "MgB2.cif", HERE / "Nb3Sn.vasp", HERE / "two_frames.extxyz"
@@ -228,3 +229,10 @@ def test_json_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(files, "MAX_JSON_BYTES", 100)
     _, refused = files.read(tmp_path / "a.json")
     assert "more than 100 bytes of text" in refused[0].message
+
+
+def test_every_kind_has_a_reader_and_every_ending_a_row_in_the_documents() -> None:
+    assert files.FORMATS.keys() | {Kind.OPTIMADE, Kind.PARQUET, Kind.ARCHIVE} == set(Kind)
+    table = (HERE.parents[1] / "docs" / "sources.md").read_text().partition("## Files, format by format")[2]
+    rows = table.partition("**Not read:**")[0]
+    assert [ending for ending in [*ENDINGS, *WHOLE_ENDINGS] if f"`{ending}`" not in rows] == []
