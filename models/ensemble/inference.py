@@ -23,6 +23,7 @@ from torch import Tensor
 from assay.featurize import graphs as crystal_graphs
 from assay.featurize.graphs import Graphs, GraphSpec
 from assay.featurize.readable import Built, readable
+from assay.featurize.united import united
 from assay.models.ensemble import device
 from assay.models.ensemble.reading import Reading, graph_members, readings, unmerged
 from assay.models.ensemble.summary import Outputs
@@ -89,8 +90,10 @@ class HostPath:
 def run(trained: Trained, path: Path, crystals: Crystals) -> tuple[Outputs, list[Quarantined]]:
     """Let every member predict every crystal, or say why a crystal cannot be predicted.
 
-    The micro-batches, and with them the last bits of each number, depend only on `crystals`.
+    A split position is one atom to the members. The micro-batches, and with them the last bits of
+    each number, depend only on `crystals`.
     """
+    crystals = united(crystals)
     with torch.inference_mode(), path.exact():
         sound = readable(crystals, partial(_built, path, trained.spec))
         refused = [_refusal(crystals, bad.row, bad.reason, bad.message) for bad in sound.refused]

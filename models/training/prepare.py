@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from assay.featurize import graphs as crystal_graphs
 from assay.featurize.graphs import GraphSpec
 from assay.featurize.readable import readable
+from assay.featurize.united import united
 from assay.models.evaluation import split
 from assay.models.evaluation.split import Split
 from assay.models.networks import kinds
@@ -117,5 +118,6 @@ def _inputs(tasks: tuple[Task, ...], spec: Spec, limit: int | None, tolerance: f
 
 def _readable(dataset: Dataset, spec: GraphSpec) -> Dataset:
     """The rows that a network can read."""
+    dataset = replace(dataset, crystals=united(dataset.crystals))
     found = readable(dataset.crystals, partial(crystal_graphs.build, spec=replace(spec, angles=False)))
     return dataset.select(found.rows, "no network can read it")

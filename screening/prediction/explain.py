@@ -22,6 +22,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.featurize.united import united
 from assay.models.ensemble import explain
 from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.prediction import attention
@@ -86,6 +87,7 @@ def _crystal(
     crystal: Crystals, ensemble: Ensemble, position: int, row: dict[str, Any], output: Path, steps: int
 ) -> Explained:
     """One crystal: `row` holds its predictions, `position` is that of the property."""
+    crystal = united(crystal)  # as the ensemble sees it
     stem = quote(str(crystal.ids[0]), safe="+")  # one file name per id
     scalers = [member.properties[position] for member in ensemble.members]
     unit = scalers[0].unit if all(item.transform == "identity" for item in scalers) else SCALED
