@@ -1,8 +1,9 @@
 """Split positions: sites so close to each other that the atom stands on one of them at a time.
 
-Enters: cells, positions and the share of each site (its total occupancy). Leaves: which pairs of
-sites are alternatives, so that no bond joins them, and which crystals are crowded: they would hold
-more than one atom at one place. This module does not know species, features or networks.
+Enters: crystals, or cells, positions and the share of each site (its total occupancy). Leaves:
+which pairs of sites are alternatives, so that no bond joins them; which crystals are crowded: they
+would hold more than one atom at one place; and crystals with one site for each split position.
+This module does not know features or networks.
 
 The rule, with all periodic images counted: a site and the sites closer to it than `CLOSEST` hold at
 most `FULL` atoms together, else the crystal is crowded. In a crystal that is not crowded, two sites
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from assay.featurize import neighbours
 from assay.featurize.neighbours import Edges
-from assay.sources.crystals import Crystals, gather_ranges
+from assay.sources.crystals import Crystals, gather_ranges, wrap
 
 CLOSEST = 0.5
 """Å; two atoms are never closer than this. H-H in H2, the shortest bond there is, has 0.74 Å."""
@@ -77,6 +78,81 @@ def find(
     chain = np.where((chain >= 0) & (_rounded(held)[chain] <= FULL), chain, -1)
     most = max(np.diff(into).max(initial=0), np.bincount(chain[chain >= 0]).max(initial=0))
     return Alternatives(crowded, chain, place, int(most))
+
+
+def united(crystals: Crystals) -> Crystals:
+    """The batch with each split position as one site; the batch itself where there is none.
+
+    Networks have learned from crystals without split positions: half atoms next to each other are
+    like nothing they know. The one site stands at the mean of the places, weighted by their shares.
+    A chain of close sites that holds more than one atom stays as it is. The order of the crystals
+    and of the other sites is kept.
+    """
+    rows = _candidates(crystals)
+    if not len(rows):
+        return crystals
+    some = crystals.select(rows)
+    chain, place = np.full(len(crystals.frac), -1, np.int64), np.zeros((len(crystals.frac), 3))
+    sites = np.flatnonzero(np.isin(crystals.site_crystal, rows))
+    found = find(some.lattice, some.frac, some.site_ptr, some.site_occupancy)
+    linked = found.chain >= 0
+    if not linked.any():
+        return crystals
+    chain[sites[linked]] = sites[found.chain[linked]]
+    place[sites] = found.place
+    return _merged(crystals, np.where(chain >= 0, chain, np.arange(len(chain))), place)
+
+
+def _candidates(crystals: Crystals) -> NDArray[np.int64]:
+    """Rows with at least two partly occupied sites, one of them at most half full."""
+    share = crystals.site_occupancy
+    half = np.bincount(crystals.site_crystal[share <= FULL / 2], minlength=len(crystals))
+    partial = np.bincount(crystals.site_crystal[share < 1], minlength=len(crystals))
+    return np.flatnonzero((half > 0) & (partial > 1))
+
+
+def _merged(crystals: Crystals, leader: NDArray[np.int64], place: NDArray[np.float64]) -> Crystals:
+    """The batch with the sites of one leader (S,) as one; `place` (S, 3) Å leads from it."""
+    share = crystals.site_occupancy
+    total = np.bincount(leader, share, minlength=len(leader))
+    sums = np.stack([np.bincount(leader, share * axis, minlength=len(leader)) for axis in place.T], axis=1)
+    moved = sums / np.where(total > 0, total, 1.0)[:, None]
+    kept = leader == np.arange(len(leader))
+    shifted = moved[kept].any(axis=1)
+    inverse = np.linalg.inv(crystals.lattice)[crystals.site_crystal[kept]]
+    frac = crystals.frac[kept].copy()
+    frac[shifted] = wrap(frac[shifted] + np.einsum("si,sij->sj", moved[kept][shifted], inverse[shifted]))
+    numbers, occupancy, counts = _species(crystals, leader, total)
+    return Crystals(
+        ids=crystals.ids,
+        lattice=crystals.lattice,
+        site_ptr=np.concatenate([[0], np.cumsum(np.bincount(crystals.site_crystal[kept], minlength=len(crystals)))]),
+        frac=frac,
+        species_ptr=np.concatenate([[0], np.cumsum(counts[kept])]),
+        numbers=numbers,
+        occupancy=occupancy,
+        columns=crystals.columns,
+    )
+
+
+def _species(
+    crystals: Crystals, leader: NDArray[np.int64], total: NDArray[Any]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
+    """Numbers and occupancies (K,) site by site, and the species (S,) of each leader.
+
+    Species of sites that stay alone keep their order and their bytes.
+    """
+    owner = leader[crystals.species_site]
+    joint = np.bincount(leader, minlength=len(leader))[owner] > 1
+    order = np.lexsort((np.where(joint, crystals.numbers, np.arange(len(owner))), owner))
+    owner, joint, numbers = owner[order], joint[order], crystals.numbers[order]
+    again = np.zeros(len(owner), bool)
+    again[1:] = joint[1:] & (owner[1:] == owner[:-1]) & (numbers[1:] == numbers[:-1])
+    first = np.flatnonzero(~again)
+    shares = crystals.occupancy[order]
+    sums = np.add.reduceat(shares.astype(np.float64), first) / np.maximum(total[owner[first]], 1.0)
+    occupancy = np.where(joint[first], np.minimum(sums, 1.0), shares[first]).astype(np.float32)
+    return numbers[first], occupancy, np.bincount(owner[first], minlength=len(leader))
 
 
 def possible(share: NDArray[np.floating[Any]]) -> bool:

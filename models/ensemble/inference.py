@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from assay.featurize import graphs as crystal_graphs
+from assay.featurize.alternatives import united
 from assay.featurize.graphs import Graphs, GraphSpec
 from assay.featurize.readable import Built, readable
-from assay.featurize.united import united
 from assay.models.ensemble import device
 from assay.models.ensemble.reading import Reading, graph_members, readings, unmerged
 from assay.models.ensemble.summary import Outputs

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.featurize import graphs as crystal_graphs
+from assay.featurize.alternatives import united
 from assay.featurize.graphs import GraphSpec
 from assay.featurize.readable import readable
-from assay.featurize.united import united
 from assay.models.evaluation import split
 from assay.models.evaluation.split import Split
 from assay.models.networks import kinds

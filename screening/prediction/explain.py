@@ -22,7 +22,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.featurize.united import united
+from assay.featurize.alternatives import united
 from assay.models.ensemble import explain
 from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.prediction import attention

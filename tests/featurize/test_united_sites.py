@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from assay.featurize.united import united
+from assay.featurize.alternatives import united
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.ensemble.zoo import find
 from assay.sources.assemble import Assembler
