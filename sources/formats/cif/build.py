@@ -69,6 +69,8 @@ def build(rows: list[Site], reading: Reading) -> Built:
             special position.
     """
     group = reading.operations
+    if len(group) == 1 and (alone := _alone(rows, reading)) is not None:
+        return alone
     if len(rows) * len(group) > 100 * MAX_BUILT:
         raise Refused(Reason.TOO_LARGE, f"{len(rows)} sites under {len(group)} operations")
     listed = np.array([row.thirds if group.has_threefold else row.place for row in rows]).reshape(-1, 3)
@@ -107,6 +109,17 @@ def build(rows: list[Site], reading: Reading) -> Built:
         tuple(species),
         tuple(notes),
     )
+
+
+def _alone(rows: list[Site], reading: Reading) -> Built | None:
+    """The cell without symmetry, None where sites share a place or are too many to be compared."""
+    frac = np.array([row.place for row in rows]).reshape(-1, 3)
+    gap = frac[:, None] - frac[None] if len(rows) <= MAX_COMPARED else np.zeros((1, 1, 3))
+    close = np.abs(gap - np.round(gap)).max(axis=-1) < SITE_TOLERANCE
+    if np.count_nonzero(close) != len(rows):
+        return None
+    species = tuple(tuple(row.species) for row in rows)
+    return Built(reading.source, frac, np.arange(len(rows)), np.zeros(len(rows), np.int64), species)
 
 
 def _repeats(rows: list[Site], listed: NDArray[np.float64], owners: list[int], index: int, notes: list[str]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from assay.sources.elements import NUMBERS
 
@@ -23,21 +23,21 @@ _NUMBER = r"\d+/\d+|\d*\.?\d+|\d+\."
 _PART = re.compile(rf"\s*(?:([A-Z][a-z]?)|([(\[{{])|([)\]}}]))\s*({_NUMBER})?(?:\(\d+\))?[,\s]*")
 
 
-def amounts(formula: str, known: Collection[str] = ()) -> dict[str, float] | None:
+def amounts(formula: str, known: Callable[[], Collection[str]] = tuple) -> dict[str, float] | None:
     """Atoms of each element in one formula unit; None where the text cannot be understood.
 
-    D and T count as H. `known` are the elements that may be meant in a formula in capitals.
+    D and T count as H. `known` gives the elements that may be meant in a formula in capitals.
 
     >>> amounts("Fe1/3 I")
     {'Fe': 0.3333333333333333, 'I': 1.0}
     >>> amounts("Ba (Fe0.92 Co0.08)2 As2")
     {'Ba': 1.0, 'Fe': 1.84, 'Co': 0.16, 'As': 2.0}
-    >>> amounts("NA CL", known={"Na", "Cl"})
+    >>> amounts("NA CL", known=lambda: {"Na", "Cl"})
     {'Na': 1.0, 'Cl': 1.0}
     """
     text = formula.strip().strip("'\"").replace("~", "").replace("_", "")
-    if len(text) <= MAX_LENGTH and text == text.upper() and known:
-        text = _in_small_letters(text, known)
+    if len(text) <= MAX_LENGTH and text == text.upper() and (found := known()):
+        text = _in_small_letters(text, found)
     if not text or len(text) > MAX_LENGTH or re.search(r"[^\w\s.,/()\[\]{}]", text):
         return None
     stack: list[dict[str, float]] = [{}]

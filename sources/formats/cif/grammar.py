@@ -17,9 +17,7 @@ from itertools import pairwise
 
 _TOKEN = re.compile(
     r"""
-    [^\S\n]*(?:\#[^\n]*)?\n                                         # the rest of an empty line
-  | [^\S\n]+
-  | \#[^\n]*
+    \#[^\n]*
   | ^;(?P<text>.*?)\n;                                              # a text field
   | (?P<torn>^;)                                                    # one that never ends
   | (?P<quote>'''|\"\"\")(?P<triple>.*?)(?P=quote)                  # CIF 2.0

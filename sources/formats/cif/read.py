@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,7 +135,7 @@ def _formula(block: Block, warnings: list[str]) -> dict[str, float] | None:
     item = block.item("_chemical_formula_sum")
     if item is None:
         return None
-    found = formulas.amounts(item.values[0], _symbols(block))
+    found = formulas.amounts(item.values[0], partial(_symbols, block))
     if found is None:
         warnings.append(f"the stated formula {item.values[0][:40]!r} could not be compared with the sites")
     return found

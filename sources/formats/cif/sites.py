@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
 from assay.sources.formats.cif import species
 from assay.sources.formats.cif.grammar import Block, Item, is_unsaid
@@ -23,7 +24,10 @@ MAX_ROWS = 5_000
 """Rows of a list of sites that are looked at."""
 
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?)(?:\(\d*\.?\d*\)?)?$")
+_PLAIN = re.compile(r"-?\d{1,9}\.\d{1,20}$")
+_DECIMALS = re.compile(r"[+-]?\d*\.(\d{2,7})(?:\(|$)")
 _FRACTION = re.compile(r"([+-]?\d+)/(\d+)$")
+_AXES = ("fract_x", "fract_y", "fract_z")
 _NEEDED = ("label", "type_symbol", "fract_x", "fract_y", "fract_z")
 
 
@@ -32,15 +36,29 @@ class Site:
     """One row of the list of sites."""
 
     label: str
-    line: int
     species: list[tuple[int, float]]
     """Atomic number and occupancy; empty for a vacant site."""
     place: tuple[float, float, float]
     """Fractional, as written."""
-    thirds: tuple[float, float, float]
-    """The same, with the rounding of a third or sixth (0.33, 0.1667) undone."""
+    written: tuple[str, str, str]
+    """The texts of the coordinates."""
     multiplicity: int | None
     """Atoms of this site in the cell, where the file says so."""
+    row: int
+    """In the list of sites, from 0."""
+    item: Item
+    """A column of the list."""
+
+    @property
+    def line(self) -> int:
+        """Line in the file."""
+        return self.item.line_of(self.row)
+
+    @property
+    def thirds(self) -> tuple[float, float, float]:
+        """The place with the rounding of a third or sixth (0.33, 0.1667) undone."""
+        x, y, z = (_third(text, value) for text, value in zip(self.written, self.place))
+        return x, y, z
 
     @property
     def amount(self) -> float:
@@ -60,31 +78,21 @@ def sites(block: Block, stated: Collection[str], warnings: list[str]) -> list[Si
     found: list[Site] = []
     dummies: list[str] = []
     for row in range(len(table)):
-        if table.is_blank(row):
+        kind, name = table.text("type_symbol", row), table.text("label", row)
+        if not (kind or name) and table.is_blank(row):
             continue
         label = table.label(row)
         if table.text("calc_flag", row).lower() == "dum":
             dummies.append(label)
-            if not stated and species.may_be_an_atom(table.text("type_symbol", row), label):
+            if not stated and species.may_be_an_atom(kind, label):
                 text = f"{label!r} is a dummy site: an atom without a position"
                 raise Refused(Reason.UNSUPPORTED, f"line {table.line(row)}: {text}")
             continue
-        kind, name = table.text("type_symbol", row), table.text("label", row)
-        element = species.element(kind, name, table.line(row), stated, warnings)
+        element = species.element(kind, name, partial(table.line, row), stated, warnings)
         share = table.occupancy(row)
         if share == 0:
             warnings.append(f"site {label} has the occupancy 0 and was left out")
-        places = [table.coordinate(axis, row) for axis in "xyz"]
-        found.append(
-            Site(
-                label,
-                table.line(row),
-                [(element, share)] if share else [],
-                (places[0][0], places[1][0], places[2][0]),
-                (places[0][1], places[1][1], places[2][1]),
-                table.multiplicity(row),
-            )
-        )
+        found.append(table.site(row, label, [(element, share)] if share else []))
     if not found and not dummies:
         raise Refused(Reason.UNREADABLE, f"line {table.line(0)}: the list of sites is empty")
     unshared = [table.label(row) for row in range(len(table)) if table.is_unshared(row)]
@@ -116,18 +124,25 @@ class _Table:
             if len(item.values) != self.rows:
                 count = f"{len(item.values)} values where the list of sites has {self.rows} rows"
                 raise Refused(Reason.MALFORMED, f"line {item.line}: {item.tag} has {count}")
+        self.texts = {name: list(map(_said, item.values)) for name, item in self.columns.items()}
+        self.numbers = {name: _numbers(self.texts[name]) for name in _AXES}
 
     def __len__(self) -> int:
         return self.rows
+
+    def site(self, row: int, label: str, held: list[tuple[int, float]]) -> Site:
+        """The site of a row, with what stands on it."""
+        x, y, z = (self.coordinate(axis, row) for axis in _AXES)
+        written = (self.texts["fract_x"][row], self.texts["fract_y"][row], self.texts["fract_z"][row])
+        return Site(label, held, (x, y, z), written, self.multiplicity(row), row, self.columns["fract_x"])
 
     def line(self, row: int) -> int:
         return self.columns["fract_x"].line_of(row)
 
     def text(self, name: str, row: int) -> str:
         """A value; empty where it is not said."""
-        item = self.columns.get(name)
-        value = item.values[row].strip() if item else ""
-        return "" if is_unsaid(value) else value
+        column = self.texts.get(name)
+        return column[row] if column else ""
 
     def is_blank(self, row: int) -> bool:
         """Whether a row says nothing at all."""
@@ -157,18 +172,19 @@ class _Table:
         """Whether a site belongs to a group of a disordered part and states no share."""
         return self.text("disorder_group", row) not in ("", "0") and not self.text("occupancy", row)
 
-    def coordinate(self, axis: str, row: int) -> tuple[float, float]:
-        """A coordinate as written, and with the rounding of a third undone."""
-        written = self.columns[f"fract_{axis}"].values[row]
-        value = number(written)
+    def coordinate(self, axis: str, row: int) -> float:
+        """A coordinate of a row; `axis` is the name of its column."""
+        value = self.numbers[axis][row]
         if value is None:
-            said = "is not said" if is_unsaid(written) else f"{written[:40]!r} is no number"
-            raise Refused(Reason.UNREADABLE, f"line {self.line(row)}: coordinate {axis} of {self.label(row)} {said}")
-        return value, _third(written, value)
+            written = self.texts[axis][row]
+            said = f"{written[:40]!r} is no number" if written else "is not said"
+            message = f"coordinate {axis[-1]} of {self.label(row)} {said}"
+            raise Refused(Reason.UNREADABLE, f"line {self.line(row)}: {message}")
+        return value
 
     def multiplicity(self, row: int) -> int | None:
         text = self.text("multiplicity", row)
-        return int(text) if text.isdigit() else None
+        return int(text) if text.isdigit() and len(text) < 6 else None
 
 
 def _columns(block: Block) -> Iterator[tuple[str, Item]]:
@@ -182,6 +198,18 @@ def _columns(block: Block) -> Iterator[tuple[str, Item]]:
 
 _OPTIONAL = ("occupancy", "disorder_group", "attached_hydrogens", "calc_flag", "multiplicity")
 _OTHER_NAMES = {"multiplicity": ("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")}
+
+
+def _said(value: str) -> str:
+    value = value.strip()
+    return "" if is_unsaid(value) else value
+
+
+def _numbers(texts: list[str]) -> list[float | None]:
+    """The numbers of a column; plain ones are read at once."""
+    if all(map(_PLAIN.match, texts)):
+        return list(map(float, texts))
+    return [number(text) for text in texts]
 
 
 def number(text: str) -> float | None:
@@ -202,7 +230,7 @@ def number(text: str) -> float | None:
 
 def _third(written: str, value: float) -> float:
     """The third or sixth that was rounded to the written decimals, or the value itself."""
-    match = re.match(r"[+-]?\d*\.(\d{2,7})(?:\(|$)", written.strip())
+    match = _DECIMALS.match(written)
     if not match:
         return value
     near = round(value * 6) / 6

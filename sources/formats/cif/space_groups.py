@@ -85,21 +85,24 @@ def named(symbol: str) -> list[Setting]:
     >>> [setting.name for setting in named("F 41/d -3 2/m (origin choice 2)")]
     ['F d -3 m:2']
     """
-    if len(symbol) > MAX_SYMBOL:
-        return []
+    return list(_named(symbol)) if len(symbol) <= MAX_SYMBOL else []
+
+
+@lru_cache(maxsize=4096)
+def _named(symbol: str) -> tuple[Setting, ...]:
     text = _plain(symbol)
     if text.isdigit():
-        return numbered(int(text))
+        return _standard().get(int(text), ())
     found = _index().get(_key(text))
     if found:
-        return list(found)
+        return found
     for pattern in _SUFFIXES:
         match = pattern.search(text)
         found = _index().get(_key(text[: match.start()])) if match else None
         if match and found:
             choice = match[1].lower()
             return _chosen(found, _ORIGINS.get(choice, choice))
-    return []
+    return ()
 
 
 def numbered(number: int) -> list[Setting]:
@@ -115,6 +118,7 @@ def setting_of(operations: Operations) -> Setting | None:
     return _by_key().get(operations.key)
 
 
+@lru_cache(maxsize=1024)
 def number_of(operations: Operations) -> int:
     """Number of the space group with these operations, on any axes and origin; 0 when unknown."""
     setting = setting_of(operations)
@@ -241,7 +245,7 @@ _SUFFIXES = tuple(
 """The ends of a symbol that name an origin or axes; the group is the choice."""
 
 
-def _chosen(settings: tuple[Setting, ...], choice: str) -> list[Setting]:
+def _chosen(settings: tuple[Setting, ...], choice: str) -> tuple[Setting, ...]:
     """Of these settings, those with this choice; all where none of them leaves any choice."""
-    found = [one for one in settings if one.choice == choice or (one.axes and one.axes.startswith(choice))]
-    return found or ([] if any(one.choice for one in settings) else list(settings))
+    found = tuple(one for one in settings if one.choice == choice or (one.axes and one.axes.startswith(choice)))
+    return found or (() if any(one.choice for one in settings) else settings)

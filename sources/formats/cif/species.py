@@ -8,7 +8,7 @@ site lies.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from assay.sources.elements import NUMBERS
 from assay.sources.quarantine import Reason
@@ -36,15 +36,17 @@ class Refused(Exception):
         self.message = message
 
 
-def element(kind: str, label: str, line: int, stated: Collection[str], warnings: list[str]) -> int:
+def element(kind: str, label: str, line: Callable[[], int], stated: Collection[str], warnings: list[str]) -> int:
     """Atomic number of a site from its type symbol `kind`, or from its label where there is none.
 
-    `stated` are the elements of the formula, empty if not known.
+    `line` gives the line in the file, `stated` are the elements of the formula, empty if not known.
 
     Raises:
         Refused: when neither names one element, with the line and the spelling.
     """
-    place = f"line {line}"
+    if kind in NUMBERS and label.startswith(kind) and not label[len(kind) : len(kind) + 1].isalpha():
+        return NUMBERS[kind]  # Fe1 of Fe: most sites there are
+    place = f"line {line()}"
     if not kind:
         return NUMBERS[_of_label(label, place, stated, warnings)]
     symbol = _of_type(kind, place, stated, warnings)
