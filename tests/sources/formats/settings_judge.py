@@ -27,8 +27,8 @@ class Expected(StrEnum):
 
     READ = "read"
     """The file has one meaning: a refusal is a defect."""
-    EITHER = "read or refuse"
-    """The file has several meanings: the right crystal or a refusal."""
+    EITHER = "read, or refuse, or choose and warn"
+    """The file has several meanings: the right crystal, a refusal, or a choice that is told."""
     TELL = "refuse, or read right and warn"
     """The file contradicts itself."""
     FOLLOW = "refuse, or follow the operations and warn"
@@ -68,7 +68,7 @@ class Outcome:
     def is_defect(self) -> bool:
         """Whether the reader did what it may not do."""
         if self.verdict is Verdict.WARNED_WRONG:
-            return self.case.expected is not Expected.FOLLOW
+            return self.case.expected not in (Expected.FOLLOW, Expected.EITHER)
         silent = self.verdict is Verdict.RIGHT and self.case.expected in (Expected.TELL, Expected.FOLLOW)
         refused = self.verdict is Verdict.REFUSED and self.case.expected is Expected.READ
         return self.verdict is Verdict.WRONG or silent or refused
