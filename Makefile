@@ -49,6 +49,7 @@ bench: $(VENV)/.bench ## Structures per second, beside alignn; needs ASSAY_DATA
 	$(BIN)/python benchmarks/vision.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/reading.py
 
 chaos: $(VENV)/.dev ## 200 kills at random instants, and one at every system call of a commit
 	$(BIN)/python -m tests.chaos --kills 200 --seed 1

@@ -113,7 +113,7 @@ def _files(folders: list[Path]) -> Iterator[tuple[str, Path]]:
 
 
 def _compared(paths: Iterator[tuple[str, Path]]) -> dict[str, Any]:
-    from cif_readers import by_assay, by_others, majority, voices
+    from tests.sources.formats.cif_peers import by_assay, by_others, majority, voices
 
     counts: Counter[str] = Counter()
     notes: dict[str, list[str]] = {"alone": [], "refused": [], "refused against a majority": []}
@@ -138,7 +138,7 @@ def _compared(paths: Iterator[tuple[str, Path]]) -> dict[str, Any]:
 
 def written_by_others(folder: Path, data: Path, count: int) -> dict[str, Any]:
     """Crystals of the packs as other programs write them: how many are read as the same."""
-    from cif_readers import by_assay, reading
+    from tests.sources.formats.cif_peers import by_assay, reading
 
     report = {}
     for pack, name in PACKS.items():

@@ -9,8 +9,10 @@ from collections import Counter
 
 import pytest
 
-from .cif_mutations import KINDS, independent, mutants, originals
+from .cif_mutations import KINDS, Mutant, independent, mutants, originals
 from .mutation_judge import Fate, Reading, judge_mutants
+from .settings_crystals import truth
+from .settings_files import Symmetry, Syntax, write
 
 SEED = 16
 COUNT = 600
@@ -40,6 +42,18 @@ def test_a_refusal_has_a_reason_that_is_no_inner_error(readings):
     assert len(refused) > 100
     assert all(len(message) > 15 for message in refused)
     assert not [message for message in refused if "Error:" in message or "object" in message.split()]
+
+
+@pytest.mark.parametrize("word", ["loop_", "LOOP_", "_", "data_crystal", "data_other", "global_", "stop_"])
+def test_a_word_that_ends_a_loop_costs_no_site(tmp_path, word):
+    crystal = truth(458, SEED)
+    text = write(crystal, Symmetry(hall=crystal.setting.hall_symbol), Syntax())
+    label = crystal.sites[-1].label
+    cut = text.replace(f"\n{label} ", f"\n{word} ")
+    found = judge_mutants([Mutant(word, cut, crystal.composition)], tmp_path)
+
+    assert cut != text
+    assert found[0].fate in (Fate.REFUSED, Fate.WARNED), found[0].message
 
 
 def test_changes_of_each_kind_are_read_refused_and_warned_of(readings):
