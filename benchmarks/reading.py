@@ -116,7 +116,7 @@ def _compared(paths: Iterator[tuple[str, Path]]) -> dict[str, Any]:
     from tests.sources.formats.cif_peers import by_assay, by_others, majority, voices
 
     counts: Counter[str] = Counter()
-    notes: dict[str, list[str]] = {"alone": [], "refused": [], "refused against a majority": []}
+    notes: dict[str, list[str]] = {"alone": [], "refusals": [], "refusals against a majority": []}
     for name, path in paths:
         counts["files"] += 1
         own, refusals = by_assay(path)
@@ -131,7 +131,7 @@ def _compared(paths: Iterator[tuple[str, Path]]) -> dict[str, Any]:
         lost = [one for one in majority(others) if not any(one.agrees(mine) for mine, _ in own)]
         for refusal in refusals:
             counts["refused"] += 1
-            kind = "refused against a majority" if lost else "refused"
+            kind = "refusals against a majority" if lost else "refusals"
             notes[kind].append(f"{name}: {refusal}" + (f"; others {lost[0]}" if lost else ""))
     return {**dict(sorted(counts.items())), **{kind: lines for kind, lines in notes.items() if lines}}
 
