@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import save
 
+from assay.models.ensemble import validation
 from assay.models.ensemble.frozen import freeze
-from assay.models.networks import kinds, registry
+from assay.models.networks import kinds, registry, tensors
 from assay.models.networks.kinds import Kind, Spec
 from assay.models.networks.layers import Network
 from assay.models.target import Property
@@ -26,6 +30,8 @@ from assay.sources.durable import whole
 FORMAT = 2
 """Newest version of the folder layout that is read; each kind of input has its own, see
 `Kind.format`."""
+MAX_BYTES = 64 * 2**20
+"""Of a JSON file."""
 
 
 @dataclass(frozen=True)
@@ -91,31 +97,35 @@ def write(checkpoint: Checkpoint, folder: Path) -> Path:
 
 
 def read(folder: Path, precision: str = "float32") -> Checkpoint:
-    """Read a checkpoint folder and check its weights against the recorded hash.
+    """Read a checkpoint folder, checking every number in it and the recorded hash of its weights.
 
     `precision` is that of predictions, see `Recipe.precision`.
 
     Raises:
         FileNotFoundError: when the folder or a file of it is missing.
-        ValueError: when the weights are not the ones `model.json` describes, or the layout is newer
-            than this code.
+        ValueError: when the weights are not the ones `model.json` describes, a number is out of its
+            range, or the layout is newer than this code.
     """
     described = read_json(folder / "model.json", "a checkpoint")
-    if described["format"] > FORMAT:
-        raise ValueError(f"{folder} has checkpoint format {described['format']}; this Assay reads up to {FORMAT}")
+    newest = described.get("format")
+    if not isinstance(newest, int) or newest < 1:
+        raise ValueError(f"{folder / 'model.json'}: format is {newest!r}, expected a whole number from 1 to {FORMAT}")
+    if newest > FORMAT:
+        raise ValueError(f"{folder} has checkpoint format {newest}; this Assay reads up to {FORMAT}")
     path = folder / "weights.safetensors"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: copy the whole checkpoint folder again")
+    with naming(folder / "model.json"):
+        validation.model(described)
+        validation.spec(described)
+        spec = kinds.from_json(described)
+        properties = tuple(Property(**p) for p in described["properties"])
     weights = path.read_bytes()
     digest = hashlib.sha256(weights).hexdigest()
     if digest != described["weights_sha256"]:
         recorded = described["weights_sha256"]
         raise ValueError(f"{path} is damaged or replaced: sha256 {digest[:12]}, model.json says {recorded[:12]}")
-    spec = kinds.from_json(described)
-    properties = tuple(Property(**p) for p in described["properties"])
-    names = [p.name for p in properties]
-    network = registry.create(described["network"], spec.shape, names, **described["sizes"])
-    network.load_state_dict(load(weights), strict=True)
+    network = _network(described, spec, [p.name for p in properties], weights, path)
     if precision == "bfloat16":
         network.lower()
     return Checkpoint(
@@ -125,25 +135,69 @@ def read(folder: Path, precision: str = "float32") -> Checkpoint:
         spec=spec,
         properties=properties,
         elements=tuple(described["elements"]),
-        facts={k: v for k, v in described.items() if k not in _OWN_KEYS},
+        facts={k: finite(v) for k, v in described.items() if k not in _OWN_KEYS},
         sha256=digest,
     )
 
 
+def _network(described: dict[str, Any], spec: Spec, names: list[str], weights: bytes, path: Path) -> Network:
+    """The network in `model.json`, made no larger than the header of its weights allows."""
+    sizes, largest = described["sizes"], tensors.header(weights, path).largest
+    with naming(path.parent / "model.json"):
+        validation.sizes(sizes, largest)
+    make = partial(registry.create, described["network"], spec.shape, names, **sizes)
+    return tensors.fill(make, weights, path, large=kinds.of(spec).views)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the path of a file before the complaints about its content."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def read_json(path: Path, what: str) -> dict[str, Any]:
-    """The JSON object in `path`, which makes its folder `what` it is."""
+    """The JSON object in `path`, which makes its folder `what` it is.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is no JSON object, or has a key twice.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent} is not {what}: it has no {path.name}; check the path, or train one")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path} has {path.stat().st_size} bytes, expected at most {MAX_BYTES}")
     try:
-        parsed: dict[str, Any] = json.loads(path.read_bytes())
-    except ValueError as error:
+        parsed = json.loads(path.read_bytes(), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(parsed, dict):
+        raise ValueError(f"{path} holds a {type(parsed).__name__}, expected a JSON object")  # noqa: TRY004 -- a damaged file
     return parsed
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {next(n for n in names if names.count(n) > 1)!r} twice in one object")
+    return made
+
+
+def finite(value: Any) -> Any:
+    """The same with null for what is not finite: JSON knows no NaN."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def to_json(described: dict[str, Any]) -> bytes:
-    """Readable JSON, keys in the given order."""
-    return (json.dumps(described, indent=1, ensure_ascii=False) + "\n").encode()
+    """Readable JSON, keys in the given order; null where a number is not finite."""
+    return (json.dumps(finite(described), indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.models.ensemble import checkpoint, device as devices, inference, stored
+from assay.models.ensemble import checkpoint, device as devices, inference, stored, validation
 from assay.models.ensemble.stored import Trained
 from assay.models.ensemble.summary import EnsemblePrediction, summarise
 from assay.sources.elements import NUMBERS, SYMBOLS
@@ -56,11 +56,15 @@ class Ensemble(Trained):
         """
         folder, place = Path(folder), devices.chosen(device)
         described = checkpoint.read_json(folder / "ensemble.json", "a model ensemble")
+        with checkpoint.naming(folder / "ensemble.json"):
+            validation.ensemble(described)
         precision = precision or described.get("precision", "float32")
         kept = precision if place.type == "cpu" else "float32"  # a device lowers its own copies
         parts = stored.read(folder, described, kept)
         path = devices.path(parts["members"], place, precision, compiled=compiled)
-        return cls(**parts, threads=threads, device=path)
+        made = cls(**parts, threads=threads, device=path)
+        stored.check_seal(folder, described)
+        return made
 
     def predict(self, crystals: Crystals) -> tuple[EnsemblePrediction, list[Quarantined]]:
         """Predict every crystal, or say why not.

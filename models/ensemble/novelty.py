@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
 from assay.models.ensemble import kernels
 from assay.models.ensemble.checkpoint import write_whole
+from assay.models.networks import tensors
 from assay.models.networks.layers import Network
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ class Reference:
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Write `reference.safetensors`; returns the section `novelty` of `ensemble.json`."""
-        tensors = {"points": self.points.to(torch.float16), "mean": self.mean, "deviation": self.deviation}
-        content = save(tensors)
+        parts = {"points": self.points.to(torch.float16), "mean": self.mean, "deviation": self.deviation}
+        content = save(parts)
         write_whole(folder / FILE, content)
         digest = hashlib.sha256(content).hexdigest()
         return {"k": self.k, "member": self.member, "quantiles": self.quantiles, "sha256": digest}
@@ -97,10 +98,23 @@ class Reference:
         digest, recorded = hashlib.sha256(content).hexdigest(), described["sha256"]
         if digest != recorded:
             raise ValueError(f"{path} is damaged or replaced: sha256 {digest[:12]}, ensemble.json says {recorded[:12]}")
-        tensors = load(content)
-        points = tensors["points"].to(torch.float32)
+        parts = tensors.read(content, path)
+        _check(parts, described, path)
         quantiles, k, member = described["quantiles"], described["k"], described["member"]
-        return cls(points, tensors["mean"], tensors["deviation"], quantiles, k, member)
+        return cls(parts["points"].to(torch.float32), parts["mean"], parts["deviation"], quantiles, k, member)
+
+
+def _check(parts: dict[str, Tensor], described: dict[str, Any], path: Path) -> None:
+    """Refuse tensors that do not fit together, or a limit that is not there."""
+    if str(LIMIT) not in described["quantiles"]:
+        raise ValueError(f"novelty.quantiles beside {path} has no {str(LIMIT)!r}, the limit of an `ood_distance` of 1")
+    width = tuple(parts["points"].shape[1:]) if "points" in parts else ()
+    good = set(parts) == {"points", "mean", "deviation"} and len(width) == 1 and len(parts["points"]) > 0
+    good = good and all(part.is_floating_point() for part in parts.values())
+    if not (good and all(tuple(parts[name].shape) == width for name in ("mean", "deviation"))):
+        raise ValueError(f"{path} holds other tensors than points (r, width), mean and deviation (width)")
+    if not (parts["deviation"] > 0).all():
+        raise ValueError(f"{path}: a deviation is 0, expected above 0")
 
 
 def fit(

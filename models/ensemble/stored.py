@@ -6,6 +6,8 @@ a folder with `ensemble.json`. This module does not know crystals or predictions
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,14 +15,14 @@ from typing import Any
 
 from assay.featurize.graphs import GraphSpec
 from assay.featurize.pictures.scene import ViewSpec
-from assay.models.ensemble import checkpoint
+from assay.models.ensemble import checkpoint, validation
 from assay.models.ensemble.calibration import Calibration
 from assay.models.ensemble.checkpoint import Checkpoint
 from assay.models.ensemble.novelty import Reference
 from assay.models.networks import registry
 from assay.models.target import Property
 
-_OWN_KEYS = frozenset({"name", "members", "calibration", "weights", "novelty"})
+_OWN_KEYS = frozenset({"name", "members", "calibration", "weights", "novelty", "sha256"})
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Trained:
         _check_members(self.members, self.folder)
         _check_inputs(self.members, self.folder, self.spec)
         _check_weights(self.weights, len(self.members), self.folder)
+        _check_names(self.calibration, self.weights, [p.name for p in self.properties], self.folder)
 
     @property
     def spec(self) -> GraphSpec:
@@ -82,7 +85,7 @@ class Trained:
 
 
 def read(folder: Path, described: dict[str, Any], precision: str) -> dict[str, Any]:
-    """The fields of a `Trained`, from its folder and the content of `ensemble.json`.
+    """The fields of a `Trained`, from its folder and the checked content of `ensemble.json`.
 
     Raises:
         FileNotFoundError: when a member or the reference is missing.
@@ -99,7 +102,7 @@ def read(folder: Path, described: dict[str, Any], precision: str) -> dict[str, A
         "folder": folder,
         "members": members,
         "calibration": {name: Calibration(**fields) for name, fields in described["calibration"].items()},
-        "facts": {key: value for key, value in described.items() if key not in _OWN_KEYS},
+        "facts": {key: checkpoint.finite(value) for key, value in described.items() if key not in _OWN_KEYS},
         "weights": {name: tuple(shares) for name, shares in described.get("weights", {}).items()},
         "reference": reference,
     }
@@ -125,8 +128,45 @@ def write(
     if reference:
         embedder = checkpoint.read_json(folder / members[reference.member] / "model.json", "a checkpoint")
         described["novelty"] = {**reference.write(folder), "weights_sha256": embedder["weights_sha256"]}
-    described |= facts
+    validation.ensemble(described)
+    _write(folder, described | facts)
+
+
+def seal(folder: Path) -> None:
+    """Record the digest of an ensemble folder anew, after a wanted change of its JSON files."""
+    _write(folder, checkpoint.read_json(folder / "ensemble.json", "a model ensemble"))
+
+
+def check_seal(folder: Path, described: dict[str, Any]) -> None:
+    """Hold `ensemble.json`, and `model.json` of each member, against the recorded digest, if any.
+
+    Raises:
+        ValueError: when one of them is damaged or was changed.
+    """
+    recorded = described.get("sha256")
+    digest = _digest(folder, described)
+    if recorded is not None and recorded != digest:
+        raise ValueError(
+            f"ensemble.json or a model.json of {folder} is damaged or was changed: sha256 {digest[:12]}, ensemble.json "
+            f"says {recorded[:12]}; copy it again, or after a wanted change call assay.models.ensemble.stored.seal"
+        )
+
+
+def _write(folder: Path, described: dict[str, Any]) -> None:
+    described = json.loads(checkpoint.to_json(described))  # as it will be read
+    described["sha256"] = _digest(folder, described)
     checkpoint.write_whole(folder / "ensemble.json", checkpoint.to_json(described))
+
+
+def _digest(folder: Path, described: dict[str, Any]) -> str:
+    """Sha256 of the content of `ensemble.json`, without the digest, and of each `model.json`.
+
+    The content counts, not its layout: keys are sorted, and spaces are left out.
+    """
+    rest = {key: value for key, value in described.items() if key != "sha256"}
+    models = [checkpoint.read_json(folder / name / "model.json", "a checkpoint") for name in described["members"]]
+    canonical = json.dumps([rest, *models], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _check_members(members: Sequence[Checkpoint], folder: Path) -> None:
@@ -164,3 +204,15 @@ def _check_weights(weights: dict[str, tuple[float, ...]], members: int, folder: 
                 f"weights of {name} in {folder} are {list(shares)}, expected "
                 f"{members} numbers of at least 0 that sum to 1"
             )
+
+
+def _check_names(
+    calibration: dict[str, Calibration], weights: dict[str, tuple[float, ...]], properties: list[str], folder: Path
+) -> None:
+    """Each property has a calibration, and nothing else has one, or weights."""
+    missing = [name for name in properties if name not in calibration]
+    unknown = [name for name in (*calibration, *weights) if name not in properties]
+    if missing:
+        raise ValueError(f"{folder} has no calibration of {missing[0]}, which its members predict")
+    if unknown:
+        raise ValueError(f"{folder} has a calibration or weights of {unknown[0]}, expected {', '.join(properties)}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,7 +110,7 @@ def run(
     output.mkdir(parents=True, exist_ok=True)
     found["figures"] = figures.draw(output, judged.truth, judged.predicted, judged.shown, level, threshold)
     write_whole(output / "predictions.csv", _table(judged).encode())
-    write_whole(output / "evaluation.json", to_json(_finite(found)))
+    write_whole(output / "evaluation.json", to_json(found))
     write_whole(output / "evaluation.md", page.text(found).encode())
     return found
 
@@ -222,12 +221,3 @@ def _table(judged: Judged) -> str:
     for id, group, values in zip(judged.data.crystals.ids.tolist(), judged.truth.groups.tolist(), rows, strict=True):
         lines.writerow([id, group, *(f"{value:.7g}" for value in values)])
     return text.getvalue()
-
-
-def _finite(value: Any) -> Any:
-    """The same with null for what is not finite: JSON knows no NaN."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -27,7 +27,9 @@ def write(folder: Path, command: str) -> None:
 def _again(command: str) -> str:
     return (
         f"## Make it again\n\n```\n{command}\n```\n\ntrains it anew. With `--resume` the weights in the output "
-        "folder are kept, and only the numbers above are measured again.\n"
+        "folder are kept, and only the numbers above are measured again.\n\n"
+        "The folder proves itself: `model.json` holds the sha256 of the weights, and `ensemble.json` one of its own "
+        "content and of every `model.json`. Loading checks them, and every number.\n"
     )
 
 

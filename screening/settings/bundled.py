@@ -7,6 +7,7 @@ that exists wins over a name. It reads no file.
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 
 from assay.screening.settings.exits import Exit, Failure
@@ -38,11 +39,13 @@ def search(name: Path | str) -> Path:
 
 def _find(name: Path | str, noun: str, bundled: list[Path]) -> Path:
     """The file of that path, or of that name among the bundled ones."""
-    if Path(name).is_file():
+    if os.path.isfile(name):  # noqa: PTH113 -- False for a name that no file can have
         return Path(name)
     known = {path.stem: path for path in bundled}
     if str(name) in known:
         return known[str(name)]
     near = difflib.get_close_matches(Path(name).stem, known, n=1)
+    if os.path.lexists(name):
+        raise Failure(Exit.CONFIG, f"{noun} {name} is no regular file; give the path of a YAML file")
     hint = f"did you mean the bundled {near[0]!r}?" if near else "give the path of a YAML file"
     raise Failure(Exit.CONFIG, f"{noun} {name} not found; {hint} (bundled are {', '.join(known)})")

@@ -7,6 +7,7 @@ nearest known key. It knows no campaign.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,17 +21,20 @@ from assay.screening.settings.exits import Exit, Failure
 
 T = TypeVar("T")
 MAX_BYTES = 1 << 20
+MAX_DEPTH = 50
+"""Levels of lists and mappings inside one another; configs have fewer than ten."""
 
 
 def read(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file: safe types, no aliases, no key twice."""
     if not path.is_file():
-        raise Failure(Exit.CONFIG, f"config {path} not found; give the path of a YAML file")
+        found = "is no regular file" if os.path.lexists(path) else "not found"
+        raise Failure(Exit.CONFIG, f"config {path} {found}; give the path of a YAML file")
     if path.stat().st_size > MAX_BYTES:
         raise Failure(Exit.CONFIG, f"config {path} has {path.stat().st_size} bytes; at most {MAX_BYTES}")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, OSError) as error:
         text = " ".join(str(error).split())
         raise Failure(Exit.CONFIG, f"config {path} is not readable YAML: {text}") from None
     if not isinstance(content, dict):
@@ -67,7 +71,7 @@ def validate(schema: type[T], content: dict[str, Any], where: str) -> T:
     """Make a pydantic model or dataclass from a mapping, or refuse it in one line."""
     # in a list, because pydantic takes a config for the dataclasses inside a type but not for a
     # bare dataclass
-    adapter: TypeAdapter[list[T]] = TypeAdapter(list[schema], config=ConfigDict(extra="forbid"))  # type: ignore[valid-type]
+    adapter: TypeAdapter[list[T]] = TypeAdapter(list[schema], config=ConfigDict(extra="forbid", allow_inf_nan=False))  # type: ignore[valid-type]
     try:
         return adapter.validate_python([content])[0]
     except ValidationError as error:
@@ -126,13 +130,22 @@ def _variants(node: dict[str, Any], schema: dict[str, Any]) -> Iterator[dict[str
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML without aliases (no alias bombs) and without a key twice in one mapping."""
+    """Safe YAML without aliases (no alias bombs), deep nesting or a key twice in one mapping."""
+
+    _depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
             line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]
             raise yaml.YAMLError(f"aliases are not accepted (line {line})")
-        return super().compose_node(parent, index)
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]
+            raise yaml.YAMLError(f"nested more than {MAX_DEPTH} deep (line {line})")
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]

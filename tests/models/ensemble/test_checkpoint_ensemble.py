@@ -113,6 +113,7 @@ def test_ensembles_calibrated_without_a_scale_load_and_tell_the_spread(folder: P
     described = json.loads(path.read_text())
     before, _ = Ensemble.load(folder).predict(crystals[:20])
     described["calibration"]["tc"] = {"level": 0.9, "quantile": 2.0, "floor": 0.5, "n": 100}
+    del described["sha256"]
     path.write_text(json.dumps(described))
     loaded = Ensemble.load(folder)
     found, _ = loaded.predict(crystals[:20])
@@ -188,6 +189,7 @@ def test_members_on_one_trunk_embed_a_crystal_once(
             {**other.network.state_dict(), **{n: t for n, t in first.network.state_dict().items() if "heads" not in n}}
         )
         checkpoint.write(other, folder / f"member-{k}")
+    stored.seal(folder)
     loaded = Ensemble.load(folder)
     assert len({member.trunk for member in loaded.members}) == 1
     seen = []

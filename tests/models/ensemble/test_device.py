@@ -311,6 +311,7 @@ def test_what_an_ensemble_says_of_precision_is_read_as_float32_for_a_device(
     """A CPU without bfloat16 can still feed a device that has it."""
     described = json.loads((seeing / "ensemble.json").read_text())
     (seeing / "ensemble.json").write_text(json.dumps({**described, "precision": "bfloat16"}))
+    stored.seal(seeing)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     monkeypatch.setattr(device, "chosen", torch.device)
     monkeypatch.setattr(device, "DevicePath", lambda *given, **_: SimpleNamespace(given=given))

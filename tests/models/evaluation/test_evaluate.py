@@ -153,6 +153,7 @@ def test_the_split_is_made_again_where_no_file_holds_it(place: Path, dataset: st
     assert evaluate.run(old, place / "out-old")["scores"] == found["scores"]
     described = json.loads((old / "ensemble.json").read_text())
     (old / "ensemble.json").write_text(json.dumps({**described, "data": {"sha256": "0" * 64}}))
+    stored.seal(old)
     with pytest.raises(ValueError, match="trained on another file of .* cannot be told"):
         evaluate.run(old, place / "out-old")
 
@@ -249,10 +250,12 @@ def test_rows_the_start_was_trained_on_are_called_so(place: Path, dataset: str, 
     shutil.copytree(folder, after)
     described["recipe"]["start"] = {"folder": str(place / "before" / "member-0")}
     (after / "ensemble.json").write_text(json.dumps(described))
+    stored.seal(after)
     found = evaluate.run(after, place / "out-after")
     assert "WERE TRAINED ON by" in found["warnings"][0]
     described["recipe"]["start"] = {"folder": str(place / "gone")}
     (after / "ensemble.json").write_text(json.dumps(described))
+    stored.seal(after)
     assert "is not known here" in evaluate.run(after, place / "out-after")["warnings"][0]
 
 

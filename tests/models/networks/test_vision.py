@@ -476,6 +476,7 @@ def test_a_crystal_that_cannot_be_drawn_is_accounted_for(folder: Path, crystals:
     few = small(crystals, 4)
     huge = replace(VIEW, supercells=((40, 40, 40),))
     checkpoint.write(pictured(1, huge), folder / "member-1")
+    stored.seal(folder)
     loaded = Ensemble.load(folder)
     found, refused = loaded.predict(few)
     assert len(found.index) + len(refused) == 4
@@ -490,6 +491,7 @@ def test_bfloat16_says_nearly_the_same_and_the_ensemble_says_that_it_is_used(fol
     full, _ = Ensemble.load(folder).predict(few)
     described = json.loads((folder / "ensemble.json").read_text())
     (folder / "ensemble.json").write_text(json.dumps({**described, "precision": "bfloat16"}))
+    stored.seal(folder)
     half, _ = Ensemble.load(folder).predict(few)
     before, after = full.values["tc"].members, half.values["tc"].members
     assert np.array_equal(before[:, [0, 2]], after[:, [0, 2]])  # graph networks are left alone

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from assay.models.ensemble import stored
 from assay.screening.audit import audit
 from assay.screening.audit.audit import Findings
 from assay.screening.audit.outputs import Rows
@@ -131,6 +132,7 @@ def test_facts_of_the_model_belong_to_the_fingerprint(folder: Path, model: Path,
     described = json.loads((copy / "ensemble.json").read_text())
     described["note"] = "another story"
     (copy / "ensemble.json").write_text(json.dumps(described))
+    stored.seal(copy)
     findings = audit.check(folder)
     assert findings.code is Exit.CONFIG
     assert [".files: was" in str(problem) for problem in findings.problems] == [True]

@@ -69,6 +69,7 @@ def test_a_crystal_too_large_to_be_drawn_is_in_the_quarantine(
     checkpoint.write(
         Checkpoint(member.network, "vit", TINY, view, member.properties, member.elements, {}), both / "member-1"
     )
+    stored.seal(both)
     path = write_config({**PROTOTYPES, "n": 20}, models=[str(both)], chunk_size=10, max_bad=1.0)
     assert run(path, tmp_path / "out", LocalRunner(real_work(both)())).code is Exit.DONE
     scored = table.read(tmp_path / "out/candidates.parquet").num_rows

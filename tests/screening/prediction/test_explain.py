@@ -178,6 +178,7 @@ def test_an_ensemble_that_predicts_in_bfloat16_is_explained_in_float32(mixed: Pa
     plain = read(explained([CUPRATE], mixed, tmp_path / "plain")[0].table)
     described = json.loads((mixed / "ensemble.json").read_text())
     (mixed / "ensemble.json").write_text(json.dumps({**described, "precision": "bfloat16"}))
+    stored.seal(mixed)
     assert read(explained([CUPRATE], mixed, tmp_path / "half")[0].table) == plain
 
 

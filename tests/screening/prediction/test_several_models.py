@@ -14,6 +14,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from assay.models.ensemble import stored
 from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.commands.cli import app
 from assay.screening.prediction import inputs, predict
@@ -56,6 +57,7 @@ def test_two_models_of_one_property_are_told_apart(fast: Ensemble, tmp_path: Pat
     shutil.copytree(fast.folder, tmp_path / "mine")
     description = json.loads((tmp_path / "mine" / "ensemble.json").read_text())
     (tmp_path / "mine" / "ensemble.json").write_text(json.dumps(description | {"name": "my own"}))
+    stored.seal(tmp_path / "mine")
     crystals, _ = files.read_many(PATHS)
     both = predict.predict(crystals, [fast, inputs.load(tmp_path / "mine")])
     assert [item.name for item in both.properties] == ["tc_fast_tc", "my_own_tc"]

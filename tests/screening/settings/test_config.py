@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given, strategies as st
 
 from assay.models.training.recipe import Recipe
 from assay.screening.campaign import plan
-from assay.screening.settings import config, yamlfile
+from assay.screening.settings import bundled, config, yamlfile
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure
 
@@ -39,6 +40,17 @@ def load(tmp_path: Path, *overrides: str, text: str | None = None) -> Campaign:
         ("chunksize=3", "unknown key 'chunksize'; did you mean 'chunk_size'?"),
         ("zzzzzz=1", "unknown key 'zzzzzz'; known keys: cascade, chunk_size, compile"),
         ("sources.0.n='7'", "sources.0.n: Input should be a valid integer, got '7'"),
+        ("rank.threshold=.nan", "rank.threshold: Input should be a finite number, got nan"),
+        (
+            "filters.reported.band_gap.max=.nan",
+            "filters.reported.band_gap.max: Input should be a finite number, got nan",
+        ),
+        ("filters.nsites={min: .inf}", "filters.nsites.min: Input should be a finite number, got inf"),
+        ("max_bad=.nan", "max_bad: Input should be a finite number, got nan"),
+        (
+            "cascade={tiers: [{model: tc-fast, keep: .nan}]}",
+            "cascade.tiers.0.keep.int: Input should be a valid integer, got nan",
+        ),
         ("sources.0.n=0", "sources.0.n: Input should be greater than or equal to 1, got 0"),
         ("filters.elements.only=[Xx]", "filters.elements: 'Xx' is not an element symbol (H to Og)"),
         ("filters.nsites={min: 9, max: 2}", "filters.nsites: min 9.0 must not be above max 2.0"),
@@ -79,11 +91,28 @@ def test_a_wrong_config_is_refused_in_one_line(tmp_path: Path, setting: str, mes
         ("!!python/object/apply:os.system ['true']", "not readable YAML"),
         ("- 1\n", "must be a mapping"),
         ("a: [\n", "not readable YAML"),
+        ("a: " + "[" * 3000 + "]" * 3000, "nested more than 50 deep"),
+        ("a: " + "{b: " * 3000 + "1" + "}" * 3000, "nested more than 50 deep"),
+        ("a: 2026-13-45\n", "not readable YAML"),
     ],
 )
 def test_unsafe_or_broken_yaml_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(Failure, match=message):
         load(tmp_path, text=text)
+
+
+def test_deep_overrides_cost_one_line(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="nested more than 50 deep"):
+        load(tmp_path, "rank.top=" + "[" * 3000 + "]" * 3000)
+
+
+def test_a_pipe_is_no_config(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+    for read in (config.load, bundled.campaign, bundled.recipe):
+        with pytest.raises(Failure, match=r"pipe\.yaml is no regular file") as caught:
+            read(pipe)
+        assert caught.value.code is Exit.CONFIG
 
 
 def test_settings_override_in_order_and_make_missing_sections(tmp_path: Path) -> None:
