@@ -200,7 +200,7 @@ def _add_hall(stated: _Stated, item: Item) -> None:
     try:
         stated.hall, stated.hall_text = space_groups.of_hall(text), text
     except ValueError:
-        settings = space_groups.named(text)  # a Hermann-Mauguin symbol under the wrong tag
+        settings = [] if text.isdigit() else space_groups.named(text)  # a Hermann-Mauguin symbol
         if settings:
             stated.names.append((text, settings))
         elif stated.listed is None:

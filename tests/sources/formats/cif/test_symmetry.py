@@ -227,5 +227,11 @@ def test_a_list_that_name_and_hall_symbol_contradict_together_is_refused() -> No
     assert "are those of I 1 2 1, not of C 1 2 1" in one(block(MONOCLINIC, hm("C 1 2 1"), listed, GENERAL)).warnings
 
 
-def test_a_letter_that_is_no_lattice_is_no_hall_symbol() -> None:
-    assert "'H' is no Hall symbol" in refusal(block(CUBIC, hall("H"), sites(*ROCK_SALT)))[1]
+@pytest.mark.parametrize("symbol", ["H", "1", "225"])
+def test_what_names_no_lattice_is_no_hall_symbol(symbol: str) -> None:
+    assert f"'{symbol}' is no Hall symbol" in refusal(block(CUBIC, hall(symbol), sites(*ROCK_SALT)))[1]
+
+
+@pytest.mark.parametrize("symbol", ["225", "F m -3 m (225)", "F m -3 m (No. 225)", "Fm-3m (#225)"])
+def test_a_number_in_the_name(symbol: str) -> None:
+    assert one(block(CUBIC, hm(symbol), sites(*ROCK_SALT))).amounts == FULL
