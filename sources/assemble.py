@@ -122,20 +122,32 @@ class Assembler:
 
 
 def join(parts: Iterable[Crystals]) -> Crystals:
-    """Join batches and keep the columns of each; NaN or "" where a batch lacks a column."""
+    """Join batches and keep the columns of each; a null where a batch lacks a column.
+
+    A column without a value (None throughout) goes with numbers, texts and flags alike. As in
+    `assay.sources.table`, a null is NaN among numbers, "" among texts and None among flags.
+    """
     parts = [part for part in parts if len(part)]
     if not parts:
         return empty()
-    models = {name: column for part in reversed(parts) for name, column in part.columns.items()}
     names = dict.fromkeys(name for part in parts for name in part.columns)
-    return concat(
-        part.with_columns(**{n: _blank(models[n], len(part)) for n in names if n not in part.columns}) for part in parts
-    )
+    held = [{name: column for name, column in part.columns.items() if not _holds_nothing(column)} for part in parts]
+    models = {name: column for columns in reversed(held) for name, column in columns.items()}
+    blanks = [
+        {n: _blank(models.get(n), len(part)) for n in names if n not in columns} for part, columns in zip(parts, held)
+    ]
+    return concat(part.with_columns(**blank) for part, blank in zip(parts, blanks))
 
 
-def _blank(model: NDArray[Any], length: int) -> NDArray[Any]:
-    text = model.dtype.kind in "UO"
-    return np.full((length, *model.shape[1:]), "" if text else np.nan)
+def _holds_nothing(column: NDArray[Any]) -> bool:
+    return column.dtype.kind == "O" and all(value is None for value in column.flat)
+
+
+def _blank(model: NDArray[Any] | None, length: int) -> NDArray[Any]:
+    if model is None:
+        return np.full(length, None)
+    null = {"U": "", "O": None, "b": None}.get(model.dtype.kind, np.nan)
+    return np.full((length, *model.shape[1:]), null)
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:

@@ -243,7 +243,7 @@ def _counted(counts: dict[str, int], more: dict[str, int]) -> dict[str, int]:
 def _keys(crystals: Crystals, spec: DatasetSpec) -> dict[str, NDArray[np.str_]]:
     keys = {"element-set": crystals.elements(), "formula": _formulas(crystals, spec.formula), "row": crystals.ids}
     if spec.family:
-        stated = crystals.columns[spec.family].astype(np.str_).tolist()
+        stated = ["" if value is None else str(value) for value in crystals.columns[spec.family].tolist()]
         known = spec.family == _SC_CLASS
         keys["family"] = np.array(
             [FAMILIES.get(s, "mixed") if known else s or "unknown" for s in stated], dtype=np.str_

@@ -95,9 +95,10 @@ def to_table(crystals: Crystals) -> pa.Table:
 def from_table(table: pa.Table, name: str, max_sites: int = MAX_SITES) -> tuple[Crystals, list[Quarantined]]:
     """Read the crystals of a table in Assay's layout or in the layout of the data packs.
 
-    Ids are kept as they are. Scalar columns become columns of the batch, with NaN or "" for null.
-    List columns of one fixed length become (n, length). Other columns are left out with a note in
-    the log. `name` is the origin in the quarantine records.
+    Ids are kept as they are. Scalar columns become columns of the batch. A null becomes NaN among
+    numbers, "" among texts and None among flags; a column that holds nothing else becomes None
+    throughout. List columns of one fixed length become (n, length). Other columns are left out with
+    a note in the log. `name` is the origin in the quarantine records.
 
     Raises:
         ValueError: when the table is in neither layout, or a structure column has an unfitting
@@ -110,6 +111,46 @@ def from_table(table: pa.Table, name: str, max_sites: int = MAX_SITES) -> tuple[
     crystals, refusals = sift(batch, max_sites)
     refused += [(str(batch.ids[row]), reason, message) for row, reason, message in refusals]
     return crystals, [Quarantined(id, name, Stage.PULL, reason, message) for id, reason, message in refused]
+
+
+def kind_of(column: pa.DataType) -> str | None:
+    """The kind of a column; two columns of one kind, or with an `empty` one, can be joined.
+
+    None for a column that `from_table` leaves out.
+
+    >>> kind_of(pa.int32()), kind_of(pa.bool_()), kind_of(pa.list_(pa.float64(), 3))
+    ('number', 'flag', 'number[3]')
+    """
+    types = pa.types
+    if types.is_dictionary(column):
+        return kind_of(column.value_type)
+    if types.is_fixed_size_list(column):
+        inner = kind_of(column.value_type)
+        return inner if inner in (None, "empty") else f"{inner}[{column.list_size}]"
+    if types.is_string(column) or types.is_large_string(column) or types.is_temporal(column):
+        return "text"
+    if types.is_integer(column) or types.is_floating(column):
+        return "number"
+    return {pa.bool_(): "flag", pa.null(): "empty"}.get(column)
+
+
+def kinds(schema: pa.Schema) -> dict[str, str]:
+    """Name of each column beside the crystal fields -> its kind; `warnings` may hold anything."""
+    taken = {*_OWN, *_PACK, WARNINGS}
+    found = {field.name: kind_of(field.type) for field in schema if field.name not in taken}
+    return {name: kind for name, kind in found.items() if kind is not None}
+
+
+def schema(path: Path) -> pa.Schema:
+    """The schema of a Parquet file, without its rows.
+
+    Raises:
+        ValueError: when the file is no Parquet or cannot be opened.
+    """
+    try:
+        return pq.read_schema(path)
+    except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
+        raise ValueError(f"{path} is no intact Parquet file: {str(error).splitlines()[0]}") from error
 
 
 def encode(table: pa.Table) -> pa.Buffer:
@@ -178,9 +219,7 @@ def _to_arrow(name: str, column: NDArray[Any]) -> pa.Array:
         raise ValueError(f"column {name!r} has shape {column.shape}, at most 2 dimensions can be stored")
     if column.ndim == 2:
         return pa.FixedSizeListArray.from_arrays(_to_arrow(name, column.ravel()), column.shape[1])
-    if column.dtype.kind in "UO":
-        return pa.array(column.astype(object), pa.string())
-    return pa.array(column)
+    return pa.array(column.astype(object), pa.string()) if column.dtype.kind == "U" else pa.array(column)
 
 
 # From Arrow to arrays.
@@ -297,7 +336,11 @@ def _pack_arrays(table: pa.Table) -> Unchecked:
 
 def _columns(table: pa.Table, taken: Sequence[str]) -> dict[str, NDArray[Any]]:
     free = [name for name in table.column_names if name not in taken and name not in RESERVED]
-    if WARNINGS in free and pa.types.is_null(table[WARNINGS].type):
+    if (
+        WARNINGS in free
+        and kind_of(table[WARNINGS].type) in ("text", "empty")
+        and not pc.any(pc.is_valid(table[WARNINGS])).as_py()
+    ):
         free.remove(WARNINGS)
     found = {name: _scalar(table[name]) for name in free}
     skipped = [name for name, column in found.items() if column is None]
@@ -318,13 +361,11 @@ def _scalar(column: pa.ChunkedArray) -> NDArray[Any] | None:
     if pa.types.is_fixed_size_list(kind) and not column.null_count:
         inner = _scalar(pa.chunked_array([column.combine_chunks().flatten()]))
         return None if inner is None else inner.reshape(len(column), kind.list_size)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_temporal(kind):
-        return _strings(column)
-    if pa.types.is_null(kind) or (pa.types.is_boolean(kind) and column.null_count):
-        return np.asarray(column.cast(pa.float64()).to_numpy())
-    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return np.asarray(column.to_numpy())
-    return None
+    if kind_of(kind) is None:
+        return None
+    if column.null_count == len(column) > 0 or pa.types.is_null(kind):
+        return np.full(len(column), None)
+    return _strings(column) if kind_of(kind) == "text" else np.asarray(column.to_numpy())
 
 
 def _strings(column: pa.ChunkedArray) -> NDArray[Any]:

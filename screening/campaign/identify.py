@@ -117,7 +117,7 @@ def fan_out(candidates: pa.Table, ledger: Ledger) -> pa.Table:
         "spacegroup": rows["spacegroup"].take(_rows_of([group[0] for group in groups])),
     }
     for name in [name.removesuffix("_functional") for name in rows.column_names if name.endswith("_functional")]:
-        values, functionals = rows[name].to_numpy(), rows[f"{name}_functional"].to_pylist()
+        values, functionals = rows[name].cast(pa.float64()).to_numpy(), rows[f"{name}_functional"].to_pylist()
         added[f"{name}_spread"] = pa.array([_spread(values[group]) for group in groups], pa.float64())
         names = [" | ".join(sorted({functionals[row] for row in group} - {"", None})) for group in groups]
         added[f"{name}_functionals"] = pa.array(names, pa.string())
@@ -217,7 +217,7 @@ def _representatives(rows: pa.Table, root: NDArray[np.int64], sources: list[str]
     order = np.array([sources.index(name) for name in rows["source"].to_pylist()])
     hull = np.full(len(order), np.inf)
     if "energy_above_hull" in rows.column_names:
-        values = rows["energy_above_hull"].to_numpy()
+        values = rows["energy_above_hull"].cast(pa.float64()).to_numpy()
         hull = np.where(np.isfinite(values), values, np.inf)
     ids = np.array(rows["id"].to_pylist(), dtype=np.str_)
     best = np.full(len(order), -1, dtype=np.int64)

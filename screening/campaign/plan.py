@@ -16,7 +16,7 @@ from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.campaign import fingerprint
 from assay.screening.folder.summary import Target
 from assay.screening.prediction import predict
-from assay.screening.pulling import filters
+from assay.screening.pulling import columns, filters
 from assay.screening.pulling.source import named
 from assay.screening.ranking import rules
 from assay.screening.runners.worker import Worker, load
@@ -90,6 +90,8 @@ def check_sources(campaign: Campaign) -> None:
             source.check(campaign.licences, begun=begun)
         except ValueError as error:
             raise Failure(Exit.CONFIG, f"source {name}: {error}") from None
+    if not begun:
+        columns.check([path for source in named(campaign).values() for path in source.tables()])
 
 
 def load_ensembles(folders: Sequence[str]) -> list[Ensemble]:

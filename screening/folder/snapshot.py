@@ -9,7 +9,7 @@ of all; it does not know servers or models.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ import pyarrow as pa
 from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.pulling import filters, source as sources
 from assay.screening.settings.config import Campaign
-from assay.screening.settings.exits import Exit, Failure
+from assay.screening.settings.exits import Exit, Failure, one_line
 from assay.sources import table
 from assay.sources.crystals import Crystals, empty
 from assay.sources.quarantine import Quarantined
@@ -164,7 +164,8 @@ def seal(
     kept = found.crystals.select(wanted)
     alone = np.array([name not in same for name in kept.ids.tolist()], dtype=bool)
     kept = kept.select(alone)
-    _check_columns(ledger, shard_key(source, shard), kept)
+    kinds = table.kinds(table.to_table(kept).schema) if len(kept) else {}
+    _check_columns(ledger, shard_key(source, shard), kinds)
     made, tables = [], {}
     for part in _slices(kept, campaign.chunk_size):
         name = content_name(part)
@@ -181,7 +182,7 @@ def seal(
         "quarantined": len(found.quarantined),
         "filtered": int((~wanted).sum()),
     }
-    detail = {"chunks": [vars(chunk) for chunk in made], "columns": _kinds(kept)}
+    detail = {"chunks": [vars(chunk) for chunk in made], "columns": kinds}
     ledger.commit("chunks", shard_key(source, shard), tables, counts, detail)
     return made
 
@@ -224,27 +225,23 @@ def _load(ledger: Ledger, source: str, shard: int) -> tuple[pa.Table, list[Quara
                 tables.append(content.rename_columns(columns).append_column("source", origin))
     if not tables:
         return table.to_table(empty()), bad
-    return pa.concat_tables(tables, promote_options="permissive"), bad
+    try:
+        return pa.concat_tables(tables, promote_options="permissive"), bad
+    except pa.ArrowException as error:
+        what = f"source {source} reports a column with different types in shard {shard}"
+        raise Failure(Exit.CONFIG, f"{what} ({one_line(error)}); leave that column out") from None
 
 
-def _check_columns(ledger: Ledger, key: str, crystals: Crystals) -> None:
-    """Refuse, before anything is scored, columns that could not be put into one table."""
-    mine = _kinds(crystals)
+def _check_columns(ledger: Ledger, key: str, mine: Mapping[str, str]) -> None:
+    """Refuse, before anything of a shard is scored, columns that cannot be put into one table."""
     for record in ledger.all("chunks"):
         for name, kind in record.detail["columns"].items():
-            if mine.get(name, kind) != kind:
+            if mine.get(name, kind) != kind and "empty" not in (mine[name], kind):
                 raise Failure(
                     Exit.CONFIG,
                     f"two sources report {name!r} with different types: {kind} in {record.key}, "
                     f"{mine[name]} in {key}; leave one of them out",
                 )
-
-
-def _kinds(crystals: Crystals) -> dict[str, str]:
-    if len(crystals) == 0:
-        return {}
-    kinds = {"f": "number", "i": "number", "u": "number", "b": "flag"}
-    return {name: kinds.get(column.dtype.kind, "text") for name, column in crystals.columns.items()}
 
 
 def _slices(crystals: Crystals, size: int) -> Sequence[Crystals]:

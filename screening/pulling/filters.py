@@ -76,7 +76,7 @@ def _reported(crystals: Crystals, name: str) -> NDArray[np.float64]:
     column = crystals.columns.get(name)
     if column is None and name != WARNINGS:
         return np.full(len(crystals), np.nan)
-    if column is None or column.dtype.kind not in "fiub":
+    if column is None or column.dtype.kind not in "fiubO":  # objects are flags, some of them unknown
         raise ValueError(f"filters.reported.{name}: this column holds text, a range needs numbers")
     return column.astype(np.float64)
 

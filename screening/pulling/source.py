@@ -11,6 +11,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, cast
 
 from assay.screening.pulling.steps import Kept, Sharding, Step
@@ -65,6 +66,10 @@ class Source(SourceSection, ABC):
         Raises:
             ConnectionError: when the source is down or refuses.
         """
+
+    def tables(self) -> list[Path]:
+        """The Parquet files that are read; their columns are compared before anything is read."""
+        return []
 
     def host(self, name: str) -> str:
         """The machine that is asked, or `name`; sources of one host are pulled in turn."""

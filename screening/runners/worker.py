@@ -174,4 +174,4 @@ def _with_origin(refused: dict[str, Quarantined], crystals: Crystals, row: int) 
 
 
 def _array(values: NDArray[Any]) -> pa.Array:
-    return pa.array(values.astype(object), pa.string()) if values.dtype.kind in "UO" else pa.array(values)
+    return pa.array(values.astype(object), pa.string()) if values.dtype.kind == "U" else pa.array(values)

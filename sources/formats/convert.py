@@ -230,4 +230,4 @@ def _rows(crystals: Crystals) -> Iterable[tuple[slice, list[list[tuple[int, floa
 
 
 def _row_columns(crystals: Crystals, row: int) -> dict[str, Any]:
-    return {name: column[row].tolist() for name, column in crystals.columns.items()}
+    return {name: column[row : row + 1].tolist()[0] for name, column in crystals.columns.items()}

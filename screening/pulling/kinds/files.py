@@ -19,6 +19,7 @@ from assay.screening.pulling.source import Provenance
 from assay.sources import durable, files
 from assay.sources.crystals import Crystals
 from assay.sources.quarantine import Quarantined
+from assay.sources.storage.kinds import Kind, kind_of
 
 
 class FileSource(LocalSource):
@@ -38,6 +39,10 @@ class FileSource(LocalSource):
     def describe(self) -> list[str]:
         """The paths."""
         return [", ".join(self.paths)]
+
+    def tables(self) -> list[Path]:
+        """The Parquet files among the paths, and in the folders among them."""
+        return [file for path in self.paths for file in files.found(Path(path)) if kind_of(file.name) is Kind.PARQUET]
 
     def provenance(self) -> Provenance:
         """Nobody knows the licence of the user's files."""
