@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.sources.checks import coincident, row_warnings, shares
-from assay.sources.checks.texts import MAX_TEXT, one_line, storable
+from assay.sources.checks.texts import MAX_TEXT, one_line, one_name, storable
 from assay.sources.checks.unchecked import Unchecked, pointer, safe_cells
 from assay.sources.crystals import WARNINGS, Crystals, concat, empty
 from assay.sources.quarantine import Quarantined, Reason, Stage
@@ -89,8 +89,7 @@ class Assembler:
 
     def refuse(self, id: object, origin: str, reason: Reason, message: str) -> None:
         """Record a crystal that the caller already knows to be unusable."""
-        clean = (one_line(str(text)) for text in (id, origin, message))
-        name, source, line = clean
+        name, source, line = one_name(str(id)), one_line(origin), one_line(message)
         self.quarantined.append(Quarantined(name, source, self._stage, reason, line))
 
     def finish(self) -> tuple[Crystals, list[Quarantined]]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from assay.screening.folder import snapshot
 from assay.screening.folder.ledger import Ledger, Record
+from assay.screening.folder.naming import Taken
 from assay.screening.runners.label import Label
 from assay.screening.runners.match import Match
 from assay.screening.runners.runner import Unit
@@ -151,19 +152,15 @@ def _pairs(ledger: Ledger) -> list[tuple[str, str]]:
 def _gather(ledger: Ledger, campaign: Campaign, wanted: dict[str, int]) -> pa.Table:
     """The crystals of some ids, structure columns only, sorted by block and id."""
     names = [field.name for field in table.CRYSTAL_FIELDS]
-    tables = [table.to_table(empty()).select(names)]
+    tables, taken = [table.to_table(empty()).select(names)], Taken()
     for source, shard in snapshot.plan_order(ledger, campaign):
-        for record in snapshot.pages(ledger, source, shard):
-            for path in record.files:
-                if not path.endswith(".quarantine.parquet"):
-                    content = ledger.read(record, path, names)
-                    chosen = [name in wanted for name in content["id"].to_pylist()]
-                    tables.append(content.filter(pa.array(chosen, pa.bool_())))
+        content = snapshot.rows(ledger, source, shard, taken, names)
+        chosen = [name in wanted for name in content["id"].to_pylist()]
+        tables.append(content.filter(pa.array(chosen, pa.bool_())))
     pool = pa.concat_tables(tables).combine_chunks()
-    ids = np.array(pool["id"].to_pylist(), dtype=np.str_)
-    _, first = np.unique(ids, return_index=True)  # an id that came twice: the first in plan order, as in the snapshot
-    block = np.array([wanted[name] for name in ids[first]])
-    return pool.take(first[np.lexsort((ids[first], block))])
+    ids = pool["id"].to_pylist()
+    block = np.array([wanted[name] for name in ids])
+    return pool.take(np.lexsort((np.array(ids, dtype=np.str_), block)))
 
 
 def _batches(block: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
@@ -184,21 +181,14 @@ def _rows(ledger: Ledger, campaign: Campaign) -> pa.Table:
     """
     labels = _labels(ledger)
     place = {name: row for row, name in enumerate(labels["id"].to_pylist())}
-    tables: list[pa.Table] = []
-    used: set[str] = set()
+    tables, taken = [], Taken()
     for source, shard in snapshot.plan_order(ledger, campaign):
-        for record in snapshot.pages(ledger, source, shard):
-            for path in record.files:
-                if path.endswith(".quarantine.parquet"):
-                    continue
-                content = ledger.read(record, path)
-                ids = content["id"].to_pylist()
-                fresh = [row for row, name in enumerate(ids) if name in place and name not in used]
-                used.update(ids[row] for row in fresh)
-                functionals = [name for name in content.column_names if name.endswith("_functional")]
-                reported = [name for pair in functionals for name in (pair.removesuffix("_functional"), pair)]
-                content = content.select(["id", "nsites", *reported]).take(_rows_of(fresh))
-                tables.append(content.append_column("source", pa.array([source] * len(fresh), pa.string())))
+        content = snapshot.rows(ledger, source, shard, taken)
+        functionals = [name for name in content.column_names if name.endswith("_functional")]
+        reported = [name for pair in functionals for name in (pair.removesuffix("_functional"), pair)]
+        labelled = [row for row, name in enumerate(content["id"].to_pylist()) if name in place]
+        content = content.select(["id", "nsites", *reported]).take(_rows_of(labelled))
+        tables.append(content.append_column("source", pa.array([source] * len(labelled), pa.string())))
     if not tables:
         tables = [table.to_table(empty()).select(["id", "nsites"]).append_column("source", pa.array([], pa.string()))]
     rows = pa.concat_tables(tables, promote_options="permissive").combine_chunks()

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from assay.screening.folder import naming
 from assay.screening.folder.ledger import Ledger, Record
+from assay.screening.folder.naming import Taken
 from assay.screening.pulling import filters, source as sources
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure, one_line
@@ -42,7 +45,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Unique:
-    """A shard without the rows whose id had come before."""
+    """A shard without the rows that had come before."""
 
     crystals: Crystals
     """Sorted by id, with the column `source`."""
@@ -53,14 +56,6 @@ class Unique:
     def received(self) -> int:
         """Rows the shard delivered."""
         return len(self.crystals) + len(self.quarantined) + self.duplicate
-
-
-@dataclass
-class Taken:
-    """Ids of the shards before this one."""
-
-    good: set[str] = field(default_factory=set)
-    bad: set[str] = field(default_factory=set)
 
 
 def shard_key(source: str, shard: int) -> str:
@@ -130,30 +125,50 @@ def tiers(ledger: Ledger) -> int:
 
 
 def note(ledger: Ledger, source: str, shard: int, taken: Taken) -> None:
-    """Add the ids of a shard that was dealt with in an earlier run."""
-    for record in pages(ledger, source, shard):
-        for path in record.files:
-            ids = ledger.read(record, path, ["id"])["id"].to_pylist()
-            (taken.bad if path.endswith(".quarantine.parquet") else taken.good).update(ids)
+    """Add the rows of a shard that was dealt with in an earlier run."""
+    rows(ledger, source, shard, taken, [field.name for field in table.CRYSTAL_FIELDS])
+    for page in _refused(ledger, source, shard):
+        taken.refuse(page)
 
 
 def unique(ledger: Ledger, source: str, shard: int, taken: Taken) -> Unique:
-    """One shard without duplicates: of equal ids the first row counts, a good one before a bad one.
+    """One shard without duplicates, each crystal under its own id; `taken` learns its rows."""
+    received = sum(record.counts["received"] for record in pages(ledger, source, shard))
+    content = rows(ledger, source, shard, taken)
+    columns = ["reported_source" if column == "source" else column for column in content.column_names]
+    content = content.rename_columns(columns)
+    content = content.append_column("source", pa.array([source] * content.num_rows, pa.string()))
+    crystals, refused = table.from_table(content.take(pc.sort_indices(content["id"])), "snapshot")
+    bad = [row for page in _refused(ledger, source, shard) for row in taken.refuse(page)]
+    bad = sorted([*bad, *refused], key=lambda row: (row.id, row.origin, row.message))
+    return Unique(naming.warned(crystals, taken), bad, received - len(crystals) - len(bad))
 
-    The ids that are left are added to `taken`.
+
+def rows(ledger: Ledger, source: str, shard: int, taken: Taken, columns: Sequence[str] | None = None) -> pa.Table:
+    """The crystals of a shard that did not come before, under their ids in the campaign.
+
+    `columns` must name every crystal field. The rows are added to `taken`.
     """
-    content, bad = _load(ledger, source, shard)
-    ids = np.array(content["id"].to_pylist(), dtype=object)
-    _, first = np.unique(ids.astype(np.str_), return_index=True)
-    fresh = np.array([row for row in first if ids[row] not in taken.good], dtype=np.int64)
-    crystals, refused = table.from_table(content.take(fresh), "snapshot")
-    taken.good.update(crystals.ids.tolist())
-    kept = []
-    for row in sorted([*bad, *refused], key=lambda row: (row.id, row.origin, row.message)):
-        if row.id == "" or not (row.id in taken.good or row.id in taken.bad):
-            kept.append(row)
-        taken.bad.add(row.id)
-    return Unique(crystals, kept, content.num_rows + len(bad) - len(crystals) - len(kept))
+    tables = [
+        ledger.read(record, path, columns)
+        for record in pages(ledger, source, shard)
+        for path in record.files
+        if not path.endswith(".quarantine.parquet")
+    ]
+    try:
+        content = pa.concat_tables(tables or [table.to_table(empty())], promote_options="permissive")
+    except pa.ArrowException as error:
+        what = f"source {source} reports a column with different types in shard {shard}"
+        raise Failure(Exit.CONFIG, f"{what} ({one_line(error)}); leave that column out") from None
+    return naming.named(content, taken)
+
+
+def _refused(ledger: Ledger, source: str, shard: int) -> Iterator[list[Quarantined]]:
+    """The refused rows of a shard, page by page."""
+    for record in pages(ledger, source, shard):
+        for path in record.files:
+            if path.endswith(".quarantine.parquet"):
+                yield table.quarantine_rows(ledger.read(record, path))
 
 
 def seal(
@@ -210,26 +225,6 @@ def content_name(crystals: Crystals) -> str:
     for name in CONTENT:
         digest.update(np.ascontiguousarray(getattr(crystals, name)).tobytes())
     return digest.hexdigest()[:16]
-
-
-def _load(ledger: Ledger, source: str, shard: int) -> tuple[pa.Table, list[Quarantined]]:
-    tables, bad = [], []
-    for record in pages(ledger, source, shard):
-        for path in record.files:
-            content = ledger.read(record, path)
-            if path.endswith(".quarantine.parquet"):
-                bad += table.quarantine_rows(content)
-            else:
-                columns = ["reported_source" if column == "source" else column for column in content.column_names]
-                origin = pa.array([source] * content.num_rows, pa.string())
-                tables.append(content.rename_columns(columns).append_column("source", origin))
-    if not tables:
-        return table.to_table(empty()), bad
-    try:
-        return pa.concat_tables(tables, promote_options="permissive"), bad
-    except pa.ArrowException as error:
-        what = f"source {source} reports a column with different types in shard {shard}"
-        raise Failure(Exit.CONFIG, f"{what} ({one_line(error)}); leave that column out") from None
 
 
 def _check_columns(ledger: Ledger, key: str, mine: Mapping[str, str]) -> None:

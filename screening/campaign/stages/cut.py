@@ -9,7 +9,7 @@ from assay.screening.campaign.stages.shards import NewShards
 from assay.screening.campaign.stages.stage import Stage
 from assay.screening.folder import snapshot
 from assay.screening.folder.ledger import Ledger
-from assay.screening.folder.snapshot import Taken
+from assay.screening.folder.naming import Taken
 from assay.screening.runners.runner import Unit
 from assay.screening.settings.config import Campaign
 

@@ -14,7 +14,7 @@ from assay.screening.folder import balance, snapshot
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.journal import Journal
 from assay.screening.folder.ledger import Ledger
-from assay.screening.folder.snapshot import Taken
+from assay.screening.folder.naming import Taken
 from assay.screening.pulling import filters
 from assay.screening.pulling.steps import Portion, ShardEnd, Sharding, SourceEnd
 from assay.screening.settings import yamlfile
