@@ -115,6 +115,7 @@ def _fingerprint(findings: Findings, load: Load) -> None:
         ensembles = load([model for model in campaign.models if model not in absent])
         tiers = [None if tier.model in absent else load([tier.model])[0] for tier in campaign.tiers()]
         now = fingerprint.take(campaign, ensembles, tiers)
+        content = fingerprint.content(campaign)
     except ModuleNotFoundError as error:
         findings.notes.append(f"the fingerprint was not compared: {error}")
         return
@@ -126,6 +127,11 @@ def _fingerprint(findings: Findings, load: Load) -> None:
         return
     for model in absent:
         findings.notes.append(f"model folder {model} is not on this machine: its weights were not compared")
+    gone = [name for name in before if name.startswith(stamp.CONTENT) and name not in content]
+    if gone:
+        findings.notes.append(f"{len(gone)} source files are not here and were not compared, such as {gone[0]}")
+    before = {name: value for name, value in before.items() if name not in gone}
+    now |= {name: value for name, value in content.items() if name in before or not gone}
     if absent:
         before = {
             key: value for key, value in before.items() if key in now or not key.startswith(("models.", "cascade."))

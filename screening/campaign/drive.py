@@ -7,11 +7,11 @@ Only this driver writes to the ledger. It does not know which runner it drives.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from assay.screening.campaign import flow
+from assay.screening.campaign import fingerprint, flow
 from assay.screening.campaign.flow import Flow
 from assay.screening.campaign.plan import Plan
 from assay.screening.campaign.stages.rank import Ranking
@@ -49,8 +49,9 @@ def run(plan: Plan, runner: Runner, stopped: Callable[[], bool], *, pull_only: b
         Failure: locked, other fingerprint, source down, disk full, damaged files, balance broken,
             stopped.
     """
+    content = fingerprint.content(plan.campaign)
     with lock.held(plan.folder) as hold:
-        ledger = _open(plan)
+        ledger = _open(plan, content)
         ranking = Ranking(plan, ledger)
         with progress.board() as board, Attempts(plan.folder / "attempts.log") as attempts:
             if pull_only:
@@ -84,9 +85,9 @@ def rerank(plan: Plan) -> Outcome:
         return _outcome(plan, ledger, ranking)
 
 
-def _open(plan: Plan) -> Ledger:
+def _open(plan: Plan, content: Mapping[str, str] | None = None) -> Ledger:
     """The ledger of the plan's folder, once all that an earlier run left there is checked."""
-    stamp.check_fingerprint(plan.folder, plan.fingerprint)
+    stamp.check_fingerprint(plan.folder, plan.fingerprint, content)
     durable.write(plan.folder / "config.resolved.yaml", dump(plan.campaign))
     durable.sweep(plan.folder)
     ledger = Ledger(plan.folder)

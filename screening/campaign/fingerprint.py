@@ -16,10 +16,13 @@ from pathlib import Path
 import torch
 
 from assay.models.ensemble.ensemble import Ensemble
-from assay.screening.folder.stamp import FORMAT
+from assay.screening.folder.stamp import CONTENT, FORMAT
 from assay.screening.pulling.source import named
 from assay.screening.settings.config import Campaign
 from assay.sources import identity, symmetry
+
+MOST_FILES = 2_000
+"""Files of one source that the fingerprint lists one by one."""
 
 
 def take(campaign: Campaign, ensembles: Sequence[Ensemble], tiers: Sequence[Ensemble | None] = ()) -> dict[str, str]:
@@ -53,6 +56,18 @@ def take(campaign: Campaign, ensembles: Sequence[Ensemble], tiers: Sequence[Ense
             stamp[f"cascade.{number}.keep"] = str(setting.keep)
             stamp |= {} if tier is None else _model_stamp(f"cascade.{number}.{tier.name}", tier)
     return stamp
+
+
+def content(campaign: Campaign) -> dict[str, str]:
+    """Each file that a source reads -> its digest; of very many files, one digest per source."""
+    found: dict[str, str] = {}
+    for name, source in named(campaign).items():
+        digests = source.content()
+        if len(digests) > MOST_FILES:
+            text = json.dumps(digests, sort_keys=True)
+            digests = {f"{len(digests)} files": hashlib.sha256(text.encode()).hexdigest()[:16]}
+        found |= {f"{CONTENT}{name}.{file}": digest for file, digest in digests.items()}
+    return found
 
 
 def _model_stamp(key: str, ensemble: Ensemble) -> dict[str, str]:

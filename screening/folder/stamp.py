@@ -16,6 +16,10 @@ from assay.sources import durable
 
 FORMAT = "2"
 """Layout of the campaign folder."""
+CONTENT = "content."
+"""Start of the names of the parts that are digests of source files."""
+MOST_CHANGES = 12
+"""Differences that a message lists."""
 
 
 def expect(folder: Path) -> None:
@@ -37,20 +41,31 @@ def expect(folder: Path) -> None:
         raise Failure(Exit.CONFIG, f"{folder} {what}; use the version that made it")
 
 
-def check_fingerprint(folder: Path, current: Mapping[str, str]) -> None:
+def check_fingerprint(folder: Path, current: Mapping[str, str], content: Mapping[str, str] | None = None) -> None:
     """Stamp a new campaign folder, or compare the stamp of an old one.
+
+    `content` are the digests of the source files; None where no source is read.
 
     Raises:
         Failure: CONFIG, when the folder was made with something else; old and new side by side.
     """
     path = folder / "fingerprint.json"
     if not path.exists() and not listed(folder / "log"):
-        durable.write(path, durable.canonical(dict(current)))
+        durable.write(path, durable.canonical({**current, **(content or {})}))
         return
-    changed = changes(read_fingerprint(folder), current)
+    before = read_fingerprint(folder)
+    changed = changes(settings(before) if content is None else before, {**current, **(content or {})})
     if changed:
-        advice = "restore the old setting or choose a new --output folder"
-        raise Failure(Exit.CONFIG, f"{folder} holds another campaign ({'; '.join(changed)}); {advice}")
+        files = all(line.startswith(CONTENT) for line in changed)
+        advice = f"{'put the old files back' if files else 'restore the old setting'} or choose a new --output folder"
+        more = f"; and {len(changed) - MOST_CHANGES} more" if len(changed) > MOST_CHANGES else ""
+        what = "; ".join(changed[:MOST_CHANGES]) + more
+        raise Failure(Exit.CONFIG, f"{folder} holds another campaign ({what}); {advice}")
+
+
+def settings(fingerprint: Mapping[str, str]) -> dict[str, str]:
+    """The parts of a fingerprint that are no digests of source files."""
+    return {name: value for name, value in fingerprint.items() if not name.startswith(CONTENT)}
 
 
 def read_fingerprint(folder: Path) -> dict[str, str]:

@@ -67,6 +67,10 @@ class Source(SourceSection, ABC):
             ConnectionError: when the source is down or refuses.
         """
 
+    def content(self) -> dict[str, str]:
+        """Name of each file that is read -> start of its sha256; empty where no file is read."""
+        return {}
+
     def tables(self) -> list[Path]:
         """The Parquet files that are read; their columns are compared before anything is read."""
         return []

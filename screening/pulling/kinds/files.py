@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -53,17 +54,40 @@ class FileSource(LocalSource):
         content: dict[str, Any] = self.model_dump(mode="json", exclude=set(self.neutral))
         return json.dumps({**content, "paths": [Path(path).name for path in self.paths]}, sort_keys=True)
 
+    def content(self) -> dict[str, str]:
+        """Digests by place of the path in `paths`, name, and path below a folder.
+
+        A path that is gone has no entry.
+        """
+        digests: dict[str, str] = {}
+        for number, path in enumerate(map(Path, self.paths)):
+            for file in files.found(path) if path.exists() else []:
+                below = f"/{file.relative_to(path).as_posix()}" if path.is_dir() else ""
+                digests[f"{number}.{path.name}{below}"] = _digest(file)[:16]
+        return digests
+
     def stamp(self) -> str:
         """Digest of the content of all files that are read, their names aside."""
         digest = hashlib.sha256()
         for path in map(Path, self.paths):
             for file in files.found(path):
-                try:
-                    digest.update(durable.sha256(file).encode())
-                except PermissionError:
-                    digest.update(b"may not be read")
+                digest.update(_digest(file).encode())
         return digest.hexdigest()
 
     def read(self) -> Iterator[tuple[Crystals, list[Quarantined]]]:
         """One path after the other."""
         return (files.read(Path(path)) for path in self.paths)
+
+
+def _digest(file: Path) -> str:
+    """sha256 of a file; a file that was not touched since is not read twice."""
+    try:
+        found = file.stat()
+        return _sha256(file, found.st_ino, found.st_size, found.st_mtime_ns)
+    except PermissionError:
+        return "may not be read"
+
+
+@lru_cache(maxsize=2**14)
+def _sha256(file: Path, *_: int) -> str:
+    return durable.sha256(file)

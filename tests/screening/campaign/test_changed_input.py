@@ -1,0 +1,94 @@
+"""Changed input is new input: the folder of a campaign over other files is refused, with what changed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from assay.models.ensemble.ensemble import Ensemble
+from assay.screening.audit import audit
+from assay.screening.campaign import drive, plan
+from assay.screening.campaign.plan import Plan
+from assay.screening.settings.exits import Exit, Failure
+from assay.sources import table
+from assay.sources.crystals import Crystals
+from tests.screening import small_campaign
+
+
+@pytest.fixture(scope="module")
+def loaded(model: Path) -> list[Ensemble]:
+    return plan.load_ensembles([str(model)])
+
+
+@pytest.fixture
+def finished(tmp_path: Path, model: Path, real: Crystals, loaded: list[Ensemble]) -> Plan:
+    """A campaign over a table and a folder of two more; its files are in `in`."""
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for number, name in enumerate(("a", "deep/b", "deep/c")):
+        table.write(table.to_table(real[3 * number : 3 * number + 3]), tmp_path / "in" / f"{name}.parquet")
+    paths = [str(tmp_path / "in" / "a.parquet"), str(tmp_path / "in" / "deep")]
+    sources = [{"kind": "files", "paths": paths, "name": "s"}]
+    planned = small_campaign.make(small_campaign.write_config(tmp_path, model, sources=sources), loaded)
+    small_campaign.run(planned)
+    return planned
+
+
+def append(files: Path) -> None:
+    content = table.read(files / "a.parquet")
+    names = pa.array([f"more/{row}" for row in range(content.num_rows)], pa.string())
+    table.write(pa.concat_tables([content, content.set_column(0, "id", names)]), files / "a.parquet")
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "rows appended": (append, r"content\.s\.0\.a\.parquet: was [0-9a-f]{16}, now [0-9a-f]{16}\)"),
+    "another file of the same name": (
+        lambda files: shutil.copy(files / "deep" / "b.parquet", files / "a.parquet"),
+        r"content\.s\.0\.a\.parquet: was [0-9a-f]{16}, now [0-9a-f]{16}\)",
+    ),
+    "a file deleted": (
+        lambda files: (files / "a.parquet").unlink(),
+        r"content\.s\.0\.a\.parquet: was [0-9a-f]{16}, now absent\)",
+    ),
+    "a file of a folder deleted": (
+        lambda files: (files / "deep" / "c.parquet").unlink(),
+        r"content\.s\.1\.deep/c\.parquet: was [0-9a-f]{16}, now absent\)",
+    ),
+    "a file added to a folder": (
+        lambda files: shutil.copy(files / "a.parquet", files / "deep" / "d.parquet"),
+        r"content\.s\.1\.deep/d\.parquet: was absent, now [0-9a-f]{16}\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_a_folder_over_other_files_is_refused(case: str, tmp_path: Path, finished: Plan) -> None:
+    change, said = CHANGES[case]
+    change(tmp_path / "in")
+    with pytest.raises(Failure, match=rf"holds another campaign \({said}; put the old files back") as caught:
+        small_campaign.run(finished)
+    assert caught.value.code is Exit.CONFIG
+    assert drive.rerank(finished).code is Exit.DONE  # the folder has all that a ranking needs
+
+
+def test_files_that_moved_are_the_same_input(
+    tmp_path: Path, finished: Plan, model: Path, loaded: list[Ensemble]
+) -> None:
+    shutil.move(tmp_path / "in", tmp_path / "there")
+    paths = [str(tmp_path / "there" / "a.parquet"), str(tmp_path / "there" / "deep")]
+    sources = [{"kind": "files", "paths": paths, "name": "s"}]
+    moved = small_campaign.make(small_campaign.write_config(tmp_path, model, sources=sources), loaded)
+    assert small_campaign.run(moved).code is Exit.DONE
+
+
+def test_an_audit_says_which_files_changed_and_which_are_gone(tmp_path: Path, finished: Plan) -> None:
+    found = audit.check(finished.folder)
+    assert found.problems == []
+    (tmp_path / "in" / "a.parquet").unlink()
+    shutil.copy(tmp_path / "in" / "deep" / "b.parquet", tmp_path / "in" / "deep" / "c.parquet")
+    found = audit.check(finished.folder)
+    assert [str(problem) for problem in found.problems if "content.s.1.deep/c.parquet: was" in str(problem)]
+    assert [note for note in found.notes if "1 source files are not here" in note]
