@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from assay.screening.pulling.kinds.files import FileSource
+from assay.screening.pulling.source import Job
+from assay.screening.pulling.steps import Sharding
+from assay.screening.settings.exits import Exit, Failure
 
 MGB2 = Path(__file__).resolve().parents[2] / "data" / "MgB2.cif"
 
@@ -43,6 +46,17 @@ def test_only_files_that_are_read_count_as_content(tmp_path: Path) -> None:
     assert source(tmp_path).stamp() == before
     (tmp_path / "a.cif").write_text("data_other")
     assert source(tmp_path).stamp() != before
+
+
+def test_a_machine_that_sees_other_files_under_the_same_paths_is_refused(tmp_path: Path) -> None:
+    shutil.copy(MGB2, tmp_path / "a.cif")
+    files = source(tmp_path)
+    job = Job("s", files, "s", Sharding("s", [], files.stamp()))
+    assert list(files.pull(job, None))
+    (tmp_path / "a.cif").write_text("data_other")
+    with pytest.raises(Failure, match="not what this campaign began with") as caught:
+        list(files.pull(job, None))
+    assert caught.value.code is Exit.CONFIG
 
 
 def test_a_folder_is_read_with_its_archives(tmp_path: Path) -> None:
