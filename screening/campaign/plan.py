@@ -71,7 +71,7 @@ class Plan:
 def make(campaign: Campaign) -> Plan:
     """Check everything a config can get wrong, and load the ensembles."""
     for formula in campaign.filters.formula:
-        filters.canonical_formula(formula)
+        filters.composition(formula)
     check_sources(campaign)
     ensembles = load_ensembles(campaign.models)
     target = find_target(ensembles, campaign.rank)

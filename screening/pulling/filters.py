@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 
 from assay.screening.pulling.source import Source
 from assay.screening.settings.config import Filters, Range
-from assay.sources.crystals import WARNINGS, Crystals, reduced_formula
+from assay.sources.crystals import WARNINGS, Crystals
 from assay.sources.elements import NUMBERS
+
+SHARE_TOLERANCE = 5e-4
+"""Relative difference of a share that is the same composition still: that of four digits."""
 
 
 def keep(crystals: Crystals, filters: Filters) -> NDArray[np.bool_]:
     """(n,) True for crystals that pass every filter."""
     mask = np.ones(len(crystals), dtype=bool)
     if filters.formula:
-        mask &= np.isin(crystals.formulas(), [canonical_formula(text) for text in filters.formula])
+        mask &= _composed(crystals, [composition(text) for text in filters.formula])
     mask &= _elements(crystals, filters)
     if filters.nsites:
         mask &= _inside(crystals.nsites.astype(np.float64), filters.nsites)
@@ -38,11 +41,14 @@ def licensed(crystals: Crystals, source: Source, licences: Sequence[str]) -> NDA
     return np.isin(crystals.columns["licence"], list(licences))
 
 
-def canonical_formula(text: str) -> str:
-    """A formula as `Crystals.formulas` writes it.
+def composition(text: str) -> NDArray[np.float64]:
+    """(119,) share of each element among the atoms of a formula, by atomic number.
 
-    >>> canonical_formula("La1.85Sr0.15CuO4"), canonical_formula("MgB2")
-    ('CuLa1.85O4Sr0.15', 'B2Mg')
+    >>> composition("MgB2")[[5, 12]].round(3).tolist()
+    [0.667, 0.333]
+
+    Raises:
+        ValueError: when it is no formula.
     """
     amounts = np.zeros(119)
     terms = re.findall(r"([A-Z][a-z]?)([0-9]*\.?[0-9]*)", text)
@@ -52,7 +58,17 @@ def canonical_formula(text: str) -> str:
         if symbol not in NUMBERS:
             raise ValueError(f"filters.formula: {symbol!r} in {text!r} is not an element symbol (H to Og)")
         amounts[NUMBERS[symbol]] += float(count or 1)
-    return reduced_formula(amounts)
+    if amounts.sum() == 0:
+        raise ValueError(f"filters.formula: {text!r} holds no atom")
+    return np.asarray(amounts / amounts.sum())
+
+
+def _composed(crystals: Crystals, wanted: Sequence[NDArray[np.float64]]) -> NDArray[np.bool_]:
+    """(n,) True for crystals of one of the compositions, whatever their cells."""
+    found = crystals.composition()
+    found = found / found.sum(axis=1, keepdims=True)
+    fits = [(np.abs(found - shares) <= SHARE_TOLERANCE * shares).all(axis=1) for shares in wanted]
+    return np.asarray(np.any(fits, axis=0))
 
 
 def _elements(crystals: Crystals, filters: Filters) -> NDArray[np.bool_]:

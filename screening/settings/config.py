@@ -56,7 +56,7 @@ class Filters(Section):
     """Which crystals are scored; the others are counted as filtered."""
 
     formula: list[str] = []
-    """Reduced formulas, elements in any order (MgB2, LaFeAsO); empty: no limit."""
+    """Compositions as formulas, elements in any order (MgB2, LaFeAsO); empty: no limit."""
     elements: Elements = Elements()
     nsites: Range | None = None
     """Sites in the cell."""
