@@ -44,6 +44,15 @@ class Calibration:
         return np.asarray(scaled, dtype=np.float64)
 
 
+def suffices(n: int, level: float) -> bool:
+    """Whether `n` crystals give an interval at this level that is finite.
+
+    >>> suffices(9, 0.9), suffices(8, 0.9)
+    (True, False)
+    """
+    return n / (n + 1) >= level - 1e-12
+
+
 def fit(
     truth: NDArray[Any], mean: NDArray[Any], spread: NDArray[Any], level: float, weight: NDArray[Any] | None = None
 ) -> Calibration:

@@ -78,12 +78,26 @@ def train_member(recipe: Recipe, k: int, output: Path) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)
     prepared, material = prepare.for_member(recipe, k)
+    if registry.MODELS[recipe.members[k].network].labelled:
+        _check_calibration(recipe, prepared)
     facts = {
         "data": [{"name": dataset.name, "sha256": dataset.sha256} for dataset in prepared.datasets],
         "split": asdict(recipe.split),
         "start": begun.folder if (begun := recipe.start_of(recipe.members[k])) else None,
     }
     train.member(recipe, k, material, output / f"member-{k}", facts)
+
+
+def _check_calibration(recipe: Recipe, prepared: Prepared) -> None:
+    """Refuse, before any training, data that give an infinite interval."""
+    for k, task in enumerate(recipe.tasks):
+        rows = len(prepared.known(prepared.split.calibration, k))
+        kept = rows // 2 if recipe.combine == "stacking" else rows
+        if not calibration.suffices(kept, recipe.level):
+            raise ValueError(
+                f"{kept} calibration rows of {task.property.name} are too few for intervals at level {recipe.level:g}; "
+                "raise split.calibration, or lower level"
+            )
 
 
 def uncalibrated(recipe: Recipe, output: Path) -> Ensemble:

@@ -15,7 +15,7 @@ from assay.screening.campaign import fingerprint, flow
 from assay.screening.campaign.flow import Flow
 from assay.screening.campaign.plan import Plan
 from assay.screening.campaign.stages.rank import Ranking
-from assay.screening.folder import balance, delivery, lock, snapshot, stamp
+from assay.screening.folder import balance, delivery, lock, snapshot, stamp, unreported
 from assay.screening.folder.attempts import Attempts
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.ledger import Ledger
@@ -118,4 +118,6 @@ def _outcome(plan: Plan, ledger: Ledger, ranking: Ranking) -> Outcome:
         )
     elif short:
         code, note = Exit.INCOMPLETE, f"incomplete: {', '.join(short)} delivered less than announced; see report.html"
+    elif empty := unreported.note(ledger, plan.campaign):
+        code, note = Exit.INCOMPLETE, empty
     return Outcome(code, counted, plan.folder, note, summary)

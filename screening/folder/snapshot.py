@@ -175,6 +175,8 @@ def seal(
     ledger: Ledger, campaign: Campaign, source: str, shard: int, found: Unique, same: Collection[str] = frozenset()
 ) -> list[Chunk]:
     """Cut a shard into chunks; `same` holds ids of crystals that another row stands for."""
+    if shard == 0:
+        filters.warn_of_absent(found.crystals, campaign.filters, source)
     wanted = keep(campaign, source, found.crystals)
     kept = found.crystals.select(wanted)
     alone = np.array([name not in same for name in kept.ids.tolist()], dtype=bool)

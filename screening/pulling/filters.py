@@ -6,6 +6,7 @@ as filtered.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 
@@ -13,12 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.screening.pulling.source import Source
+from assay.screening.settings import nearest
 from assay.screening.settings.config import Filters, Range
 from assay.sources.crystals import WARNINGS, Crystals
 from assay.sources.elements import NUMBERS
 
 SHARE_TOLERANCE = 5e-4
 """Relative difference of a share that is the same composition still: that of four digits."""
+
+log = logging.getLogger(__name__)
 
 
 def keep(crystals: Crystals, filters: Filters) -> NDArray[np.bool_]:
@@ -32,6 +36,14 @@ def keep(crystals: Crystals, filters: Filters) -> NDArray[np.bool_]:
     for name, limits in filters.reported.items():
         mask &= _inside(_reported(crystals, name), limits)
     return mask
+
+
+def warn_of_absent(crystals: Crystals, filters: Filters, source: str) -> None:
+    """Warn that a source lacks a column that is filtered on: the filter lets none of it through."""
+    for name in filters.reported:
+        if len(crystals) and name != WARNINGS and name not in crystals.columns:
+            near = nearest.hint(name, sorted(crystals.columns), "it reports")
+            log.warning("filters.reported: %s does not report %r, so nothing of it is scored; %s", source, name, near)
 
 
 def licensed(crystals: Crystals, source: Source, licences: Sequence[str]) -> NDArray[np.bool_]:

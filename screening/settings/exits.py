@@ -19,7 +19,7 @@ class Exit(IntEnum):
     DONE = 0
     USAGE = 2
     INCOMPLETE = 3
-    """Done, but a source delivered less than it announced."""
+    """Done, but a source delivered less than it announced, or none reports what is filtered on."""
     TOO_MANY_BAD = 65
     """More bad rows than `max_bad`."""
     SOURCE_DOWN = 69

@@ -14,13 +14,14 @@ from assay.featurize.pictures.scene import ViewSpec
 from assay.models.ensemble import checkpoint, explain, stored
 from assay.models.ensemble.calibration import Calibration
 from assay.models.ensemble.ensemble import Ensemble
+from assay.models.evaluation.split import SplitSpec
 from assay.models.networks import registry
 from assay.models.networks.batch import Batch
 from assay.models.networks.kinds import ANGLES, GRAPHS
 from assay.models.networks.layers import GraphPool, Network, PropertyHeads
 from assay.models.networks.registry import Entry
 from assay.models.target import Property
-from assay.models.training import prepare, train
+from assay.models.training import fit, prepare, train
 from assay.models.training.recipe import MemberSpec, Recipe, Schedule, Start, Task
 from assay.sources.crystals import Crystals
 
@@ -104,6 +105,14 @@ def test_its_entry_says_what_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan.reads(plan.members[0]) == GraphSpec(angles=False)
     monkeypatch.setitem(registry.MODELS, "toy", Entry(f"{__name__}:Toy", ANGLES))
     assert plan.reads(plan.members[0]) == GraphSpec(angles=True)
+
+
+@pytest.mark.usefixtures("data")
+def test_too_few_calibration_rows_are_refused_before_training(tmp_path: Path) -> None:
+    plan = replace(recipe(), limit=60, split=SplitSpec(calibration=0.1))
+    with pytest.raises(ValueError, match="are too few for intervals at level 0.9; raise split.calibration"):
+        fit.run(plan, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_network_of_its_name_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
