@@ -9,11 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+_TEMPORARY = re.compile(r"\..+\.[0-9]+\.[0-9a-f]{8}\.tmp")
+"""Names of the files that `whole` writes to."""
 
 
 @contextmanager
@@ -77,11 +81,30 @@ def put_if_absent(path: Path, text: str) -> None:
         file.write(text.encode("utf-8"))
 
 
-def sweep(folder: Path) -> None:
-    """Remove temporary files of killed writers; the caller holds the lock of the folder."""
-    for path in folder.rglob(".*.tmp"):
-        if not path.name.startswith(".LOCK"):  # of a process that is trying to get the lock
-            path.unlink(missing_ok=True)
+def sweep(folder: Path, below: Sequence[str]) -> None:
+    """Remove temporary files of killed writers; the caller holds the lock of the folder.
+
+    Only names that `whole` makes are looked for, in the folder itself and anywhere in the folders
+    `below` it. Links to folders are not followed.
+    """
+    places = [folder]
+    for name in below:
+        if not (folder / name).is_symlink():
+            places += [Path(place) for place, _, _ in os.walk(folder / name)]
+    for place in places:
+        for path in place.glob(".*.tmp"):
+            ours = is_temporary(path.name) and path.is_file() and not path.is_symlink()
+            if ours and not path.name.startswith(".LOCK"):  # of a process that is trying to get the lock
+                path.unlink(missing_ok=True)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file has the name of one that `whole` writes to.
+
+    >>> is_temporary(".a.parquet.4711.0a1b2c3d.tmp"), is_temporary(".notes.tmp")
+    (True, False)
+    """
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def canonical(content: Any) -> str:

@@ -22,6 +22,7 @@ from assay.screening.folder.lock import Verdict
 from assay.screening.settings import config
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure, explain
+from assay.sources import durable
 
 if TYPE_CHECKING:
     from assay.models.ensemble.ensemble import Ensemble
@@ -166,12 +167,21 @@ def _config(findings: Findings) -> Campaign | None:
 
 
 def _litter(ledger: Ledger) -> Iterator[str]:
-    """Files that no record names and no part of Assay keeps."""
+    """Files that no record names and that a campaign left there; files of others are not listed."""
     named = {name for _, name in ledger.files()} | KNOWN
     ranked = ledger.find("ranked", "all")
     named |= set(ranked.files) if ranked else set()
     for path in sorted(ledger.folder.rglob("*")):
-        name = str(path.relative_to(ledger.folder))
+        place = path.relative_to(ledger.folder)
         record = path.parent == ledger.folder / "log" and path.stem.isdigit() and int(path.stem) < len(ledger)
-        if path.is_file() and name not in named and not record:
-            yield name
+        if path.is_file() and str(place) not in named and not record and _is_ours(place):
+            yield str(place)
+
+
+def _is_ours(place: Path) -> bool:
+    """Whether a campaign may have written a file at that place of its folder."""
+    inside = len(place.parts) > 1 and place.parts[0] in stamp.FOLDERS
+    content = ".json" if place.parts[0] == "log" else ".parquet"
+    return (inside and place.suffix == content) or (
+        durable.is_temporary(place.name) and (inside or len(place.parts) == 1)
+    )

@@ -89,7 +89,7 @@ def _open(plan: Plan, content: Mapping[str, str] | None = None) -> Ledger:
     """The ledger of the plan's folder, once all that an earlier run left there is checked."""
     stamp.check_fingerprint(plan.folder, plan.fingerprint, content)
     durable.write(plan.folder / "config.resolved.yaml", dump(plan.campaign))
-    durable.sweep(plan.folder)
+    durable.sweep(plan.folder, stamp.FOLDERS)
     ledger = Ledger(plan.folder)
     files = ledger.check()
     log.info("%d records and %d files of earlier runs are intact", len(ledger), files)

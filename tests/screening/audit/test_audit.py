@@ -67,6 +67,16 @@ def test_every_problem_is_told_with_its_path_and_what_to_do(folder: Path, check:
     chunk.unlink()
     flip(folder / "report.html")
     (folder / "snapshot" / "stray.parquet").write_bytes(b"half a page")
+    for foreign in (
+        "notes.txt",
+        ".notes.tmp",
+        "mine.parquet",
+        "snapshot/notes.txt",
+        "log/notes.txt",
+        "figures/a.parquet",
+    ):
+        (folder / foreign).parent.mkdir(exist_ok=True)
+        (folder / foreign).touch()
     findings = check()
     assert findings.code is Exit.DISK
     assert len(findings.problems) == 3
