@@ -212,4 +212,6 @@ _OWN_KEYS = frozenset({"format", "network", "sizes", "graph", "view", "propertie
 def _card(described: dict[str, Any]) -> str:
     units = ", ".join(f"{p['name']} ({p['unit']})" for p in described["properties"])
     facts = "\n".join(f"- {key}: {value}" for key, value in described.items() if key in ("data", "seed", "metrics"))
+    note = described.get("published", {}).get("note", "")
+    facts += f"\n{note}" if note else ""
     return f"# {described['network']}: {units}\n\nOne member of the ensemble described in `../README.md`.\n\n{facts}\n"

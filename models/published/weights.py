@@ -221,5 +221,6 @@ def _origin(model: Published, rule: Rule, features: str) -> dict[str, Any]:
         "rule": asdict(rule),
         "note": "Trained elsewhere on graphs by `rule`: the published numbers hold on those "
         "(assay.models.published.graphs). "
-        "Elements are those of its table, not those of its training data.",
+        "Elements are those of its table, not those of its training data."
+        + (" Its graphs depend on the choice of the cell, as alignn's own do." if rule.mutual else ""),
     }

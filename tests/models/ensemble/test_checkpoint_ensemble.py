@@ -56,6 +56,12 @@ def test_saved_and_loaded_predicts_the_same_bits(name: str, crystals: Crystals, 
     assert not after.network.training
 
 
+def test_the_card_of_an_import_has_its_note(tmp_path: Path) -> None:
+    made = replace(untrained("cgcnn", 0), facts={"published": {"note": "Its graphs depend on the choice of the cell."}})
+    checkpoint.write(made, tmp_path)
+    assert "depend on the choice of the cell" in (tmp_path / "README.md").read_text()
+
+
 @pytest.mark.parametrize("position", [200, 5000, -1])
 def test_one_flipped_bit_in_the_weights_is_refused(position: int, folder: Path) -> None:
     path = folder / "member-1/weights.safetensors"
