@@ -270,7 +270,7 @@ def test_crystals_that_cannot_be_predicted_are_named(place: Path, dataset: str, 
     other = untrained(place / "close-too", dataset, seed=40)
     both = evaluate.run(folder, place / "out-close-too", dataset=close, part="all", against=other)
     assert (both["rows"]["evaluated"], both["rows"]["refused"]) == (8, 1)  # refused by both, counted once
-    assert "test/0: two sites that hold 1 and 1 atoms are 0.080 Å apart" in (place / "out-close/evaluation.md").read_text()
+    assert "two sites that hold 1 and 1 atoms are 0.080 Å apart" in (place / "out-close/evaluation.md").read_text()
 
 
 def test_the_bundled_tc_ensemble_reproduces_its_card(quick: None, zoo: Path, data: Path, tmp_path: Path) -> None:
