@@ -89,10 +89,13 @@ def lattice(found: Mapping[str, str]) -> NDArray[np.float64] | None:
     """Return the rows a, b, c in Å, (3, 3); None without `Lattice`."""
     if "Lattice" not in found:
         return None
-    words = re.findall(r"[^\s,]+", found["Lattice"])
+    words = re.findall(r"[^\s,\[\]]+", found["Lattice"])
     if len(words) != 9 or not all(map(is_number, words)):
         raise Unusable(f"Lattice must hold nine numbers, found {quoted(found['Lattice'])}")
-    return np.array([real(word) for word in words]).reshape(3, 3)
+    cell = np.array([real(word) for word in words]).reshape(3, 3)
+    if "[" in found["Lattice"] and (cell != cell.T).any():  # ASE takes the columns for a, b, c, others the rows
+        raise Unusable("Lattice in nested brackets may hold vectors as rows or as columns; write nine numbers")
+    return cell
 
 
 def periodic(found: Mapping[str, str]) -> tuple[bool, bool, bool]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from assay.sources.checks import shares
 from assay.sources.elements import SYMBOLS
-from assay.sources.formats.cif.operations import SITE_TOLERANCE
+from assay.sources.formats.cif.operations import SITE_TOLERANCE, Operations
 from assay.sources.formats.cif.sites import Site
 from assay.sources.formats.cif.species import Refused
 from assay.sources.formats.cif.symmetry import Reading
@@ -73,12 +73,12 @@ def build(rows: list[Site], reading: Reading) -> Built:
         return alone
     if len(rows) * len(group) > 100 * MAX_BUILT:
         raise Refused(Reason.TOO_LARGE, f"{len(rows)} sites under {len(group)} operations")
-    listed = np.array([row.thirds if group.has_threefold else row.place for row in rows]).reshape(-1, 3)
+    notes: list[str] = []
+    listed = np.array([_placed(row, group, notes) for row in rows]).reshape(-1, 3)
     frac: list[NDArray[np.float64]] = []
     owner: list[int] = []
     made: list[NDArray[np.int64]] = []
     cell = np.empty((0, 3))
-    notes: list[str] = []
     species: list[tuple[tuple[int, float], ...]] = []
     for index, row in enumerate(rows):
         place = listed[index]
@@ -122,6 +122,18 @@ def _alone(rows: list[Site], reading: Reading) -> Built | None:
     return Built(reading.source, frac, np.arange(len(rows)), np.zeros(len(rows), np.int64), species)
 
 
+def _placed(row: Site, group: Operations, notes: list[str]) -> NDArray[np.float64]:
+    """Where a row stands: as written, or at rounded thirds where these are more special."""
+    place, thirds = np.array(row.place), np.array(row.thirds if group.has_threefold else row.place)
+    if (place == thirds).all():
+        return place
+    written, special = group.orbit(place), group.orbit(thirds)
+    if special is None or (written is not None and len(written[0]) <= len(special[0])):
+        return place
+    notes.append(f"coordinates of {row.label} were taken as thirds: {', '.join(row.written)}")
+    return thirds
+
+
 def _repeats(rows: list[Site], listed: NDArray[np.float64], owners: list[int], index: int, notes: list[str]) -> bool:
     """Whether a row lists an atom again that an earlier row made; False where they share a place.
 
@@ -144,7 +156,7 @@ def _repeats(rows: list[Site], listed: NDArray[np.float64], owners: list[int], i
         notes.append(f"site {row.label} lists an image of {rows[twin].label} again and was left out")
         return True
     labels = " and ".join([*(rows[k].label for k in before), row.label])
-    text = f"{labels} share a place and hold {total:.4g} atoms, at most 1 accepted"
+    text = f"{labels} share a place and hold {total:.6g} atoms, at most 1 accepted (1.02 for rounded shares)"
     raise Refused(Reason.BAD_OCCUPANCY, f"line {row.line}: {text}")
 
 

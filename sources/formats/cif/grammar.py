@@ -204,12 +204,14 @@ class _State:
         self._single: Item | None = None
         self._loop: _Loop | None = None
         self._deaf = block is None  # in a save frame, or before the first block
+        self._frame = 0  # where the save frame begins
 
     def take_word(self, text: str, low: str, place: int) -> None:
         """Take a token that may be a data name or a reserved word."""
         if low.startswith("save_") and self.block is not None:
             self._finish()
             self._deaf = len(low) > len("save_")
+            self._frame = place
         elif self._deaf:
             return
         elif low == "loop_":
@@ -265,9 +267,12 @@ class _State:
 
     def end(self) -> Iterator[Block]:
         """The complete block, if there is one."""
-        if self.block is not None:
-            self._finish()
-            yield self.block
+        if self.block is None:
+            return
+        self._finish()
+        if self._deaf:
+            self.block.fatal = f"line {self._page.line(self._frame)}: a save frame opens and never ends"
+        yield self.block
 
 
 class _Loop:

@@ -77,6 +77,10 @@ def magnetic_group(block: Block, lattice: NDArray[np.float64]) -> Magnetic | Non
         Damaged: when an item breaks the grammar.
     """
     listed = block.item(*_OPERATIONS)
+    centring = block.item(*_CENTRING)
+    if listed is None and centring is not None:
+        message = f"line {centring.line}: {centring.tag} needs the list of magnetic operations beside it"
+        raise Refused(Reason.MALFORMED, message)
     if listed is None:
         named = next((item for start in _NAMES if (item := block.holds(start)) and not is_unsaid(item.values[0])), None)
         if named is not None and not any("symop" in name or "equiv_pos" in name for name in block.items):
@@ -84,7 +88,6 @@ def magnetic_group(block: Block, lattice: NDArray[np.float64]) -> Magnetic | Non
                 Reason.UNSUPPORTED, f"line {named.line}: {named.tag}: a magnetic group needs its list of operations"
             )
         return None
-    centring = block.item(*_CENTRING)
     base, sign = _parsed(listed)
     shifts, turns = _parsed(centring) if centring else (operations.parse(["x,y,z"]), np.ones(1, np.int64))
     rot = np.repeat(base.rot, len(shifts), axis=0)

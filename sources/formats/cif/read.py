@@ -27,6 +27,8 @@ from assay.sources.quarantine import Reason
 
 VOLUME_TOLERANCE = 0.01
 """Relative difference between cell and stated volume from which a row tells it."""
+DENSITY_TOLERANCE = 0.05
+"""The same for a density that the file calculates from its own cell."""
 CROWDED_RATIO = 0.75
 """Of two origins, one whose atoms come closer than this times the sum of their covalent radii is
 ruled out, if the other keeps the distance."""
@@ -65,6 +67,7 @@ def _add_block(assembler: Assembler, block: Block, id: str, origin: str) -> None
     stated = Symmetry([group.reading], lattice) if group else symmetry(block, lattice)
     rows = [row for row in sites(block, frozenset(formula or ()), warnings) if row.species]
     built = _chosen(block, rows, stated, formula, warnings)
+    _compare_density(block, built, lattice, warnings)
     columns = group.columns(block, rows, built, lattice, warnings) if group else {}
     warnings = [*stated.warnings, *warnings, *built.notes, *_multiplicities(rows, built)]
     species = [rows[owner].species for owner in built.owner.tolist()]
@@ -205,6 +208,14 @@ def _confirmed_by_density(
         return False
     found = density(built, lattice)
     return abs(stated - found) < 0.03 * found
+
+
+def _compare_density(block: Block, built: Built, lattice: NDArray[np.float64], warnings: list[str]) -> None:
+    """Tell a calculated density that the cell does not have."""
+    item = block.item("_exptl_crystal_density_diffrn")
+    stated = number(item.values[0]) if item else None
+    if stated is not None and abs(stated - (found := density(built, lattice))) > DENSITY_TOLERANCE * found:
+        warnings.append(f"the cell has {found:.4g} g/cm^3, but a density of {stated:.4g} is stated")
 
 
 def _different(every: list[Built]) -> list[Built]:

@@ -7,6 +7,7 @@ know symmetry.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class Site:
 
     @property
     def thirds(self) -> tuple[float, float, float]:
-        """The place with the rounding of a third or sixth (0.33, 0.1667) undone."""
+        """The place with the rounding of thirds and sixths (0.33, 0.1667) undone."""
         x, y, z = (_third(text, value) for text, value in zip(self.written, self.place))
         return x, y, z
 
@@ -229,15 +230,13 @@ def number(text: str) -> float | None:
 
 
 def _third(written: str, value: float) -> float:
-    """The third or sixth that was rounded to the written decimals, or the value itself."""
+    """The third or sixth that was rounded or cut to the written decimals, or the value itself."""
     match = _DECIMALS.match(written)
     if not match:
         return value
-    near = round(value * 6) / 6
-    rounding = 10.0 ** -len(match[1])
-    if round(value * 6) % 3 and abs(value - near) <= rounding * 0.7:
-        return near
-    return value
+    near, decimals = round(value * 6) / 6, len(match[1])
+    cut = math.trunc(near * 10**decimals) / 10**decimals
+    return near if round(value * 6) % 3 and value in (round(near, decimals), cut) else value
 
 
 def _no_lost_hydrogen(table: _Table) -> None:

@@ -14,12 +14,12 @@ from assay.sources.elements import NUMBERS
 from assay.sources.quarantine import Reason
 
 _TYPE = re.compile(
-    r"(?P<mass>\d{1,3})?(?P<symbol>[A-Za-z]{1,2})(?:\(?(?:\d*\.?\d*[+-]|[+-]\d*\.?\d*|\d+|[IVX]+)\)?|\.+)?$"
+    r"(?P<mass>\d{1,3})?(?P<symbol>[A-Za-z]{1,2})(?:val|va|\(?(?:\d*\.?\d*[+-]|[+-]{2,4}|[+-]\d*\.?\d*|\d+|[IVX]+)\)?|\.+)?$"
 )
 """An element with its charge, valence or mass: `Fe`, `Fe3+`, `O-2`, `Fe(III)`, `2H`."""
-_GROUP = re.compile(r"wat|water|h2o|d2o|hoh|o-?[hd]|ow|n-?h|c-?h|aq", re.IGNORECASE)
+_GROUP = re.compile(r"wat|water|wa(?![a-z])|h2o|d2o|hoh|o[-_]?[hd]|ow|n-?h|c-?h|aq", re.IGNORECASE)
 """The beginning of a name for several atoms: water, hydroxyl, ammonium, methyl."""
-_WATER = re.compile(r"h2o|d2o|[onc]-[hd]", re.IGNORECASE)
+_WATER = re.compile(r"h2o|d2o|[onc][-_][hd]", re.IGNORECASE)
 """Names of the same kind that begin like the label of one atom."""
 _SEVERAL = re.compile(r".*[A-Za-z\d][/,&][A-Z]|[A-Z][a-z]?\d*\.?\d+[A-Z][a-z]")
 """Labels of more than one element: `Fe/Co`, `Fe0.5Co0.5`."""

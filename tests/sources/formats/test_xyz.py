@@ -419,3 +419,15 @@ def test_json_of_any_depth_is_refused() -> None:
     deep = json.dumps("[" * 50_000)[1:-1]
     _, refused = read(frame(comment=f'{CELL} occupancy="_JSON {deep}"'))
     assert [record.reason for record in refused] == [Reason.UNREADABLE]
+
+
+@pytest.mark.parametrize("text", ["[[4,0,0],[0,5,0],[0,0,6]]", "[[4, 1, 0], [1, 5, 0], [0, 0, 6]]"])
+def test_a_nested_lattice_is_read_where_rows_and_columns_agree(text: str) -> None:
+    crystals, refused = read(f"1\nLattice={text} Properties=species:S:1:pos:R:3\nNa 0 0 0\n")
+    assert not refused
+    assert crystals.lattice[0].diagonal().tolist() == [4, 5, 6]
+
+
+def test_a_nested_lattice_that_may_be_rows_or_columns_is_refused() -> None:
+    _, refused = read("1\nLattice=[[4,0,0],[1,5,0],[0,0,6]] Properties=species:S:1:pos:R:3\nNa 0 0 0\n")
+    assert "rows or as columns" in refused[0].message

@@ -126,7 +126,7 @@ def test_endless_values_cost_little_and_are_told_short(change: tuple[str, str], 
 ROWS = "Cl1 Cl 0.5 0.5 0.5 1"
 
 
-@pytest.mark.parametrize("word", ["loop_", "LOOP_", "_"])
+@pytest.mark.parametrize("word", ["loop_", "LOOP_", "_", "save_x", "SAVE_label"])
 def test_a_list_that_a_stray_word_cuts_in_two_is_refused(word: str) -> None:
     reason, message = refusal(ROCK.replace(ROWS, ROWS.replace("Cl1", word)))
     assert reason is Reason.UNREADABLE

@@ -50,3 +50,8 @@ def test_a_magnetic_group_by_name_only_is_refused() -> None:
     reason, message = refusal(block(cell(4.2), "_space_group_magn.number_BNS 14.75", ATOMS))
     assert reason is Reason.UNSUPPORTED
     assert "list of operations" in message
+
+
+def test_magnetic_centring_without_operations_is_refused() -> None:
+    text = block(cell(4.2), magnetic("x,y,z,+1", "x,y,z+1/2,-1", kind="centering"), ATOMS)
+    assert "needs the list of magnetic operations" in refusal(text)[1]

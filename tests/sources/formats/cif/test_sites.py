@@ -247,3 +247,9 @@ def test_a_stated_multiplicity_that_differs_is_told() -> None:
 )
 def test_a_list_of_sites_that_lacks_a_column(columns: str, told: str) -> None:
     assert told in refusal(block(CELL, P1, sites("Na1 Na 0 0 0 1", columns=columns)))[1]
+
+
+def test_a_stated_density_that_differs_is_told() -> None:
+    density = "_exptl_crystal_density_diffrn {}\n"
+    assert "a density of 2.16 is stated" in one(block(CELL, density.format(2.16), P1, PAIR)).warnings
+    assert one(block(CELL, density.format(1.52), P1, PAIR)).warnings == ""

@@ -211,6 +211,27 @@ def test_a_modulated_crystal_is_refused_as_such(parts: str) -> None:
     assert "modulated" in message
 
 
+@pytest.mark.parametrize("z", ["0.34", "0.16", "0.33", "0.1667", "0.34(1)"])
+def test_a_coordinate_that_no_third_makes_special_stays(z: str) -> None:
+    rows = sites(f"K1 K .13 .21 {z} 1", "Cl1 Cl .4107 .0712 .5512 1")
+    hexagonal, exact = cell(9.4, 9.4, 12.3, 90, 90, 120), z.replace("(1)", "") + "0000"
+    written = sites(f"K1 K .13 .21 {exact} 1", "Cl1 Cl .4107 .0712 .5512 1")
+    found = [one(block(hexagonal, hm("P 63 m c"), text)) for text in (rows, written)]
+    assert (found[0], found[0].warnings) == (found[1], "")
+
+
+@pytest.mark.parametrize("pair", [(".33", ".67"), (".33", ".66"), (".333", ".667"), (".3333", ".6667"), ("1/3", "2/3")])
+def test_thirds_in_any_rounding_are_a_special_position(pair: tuple[str, str]) -> None:
+    rows = sites("Mg1 Mg 0 0 0 1", f"B1 B {pair[0]} {pair[1]} .5 1")
+    assert one(block(cell(3.086, 3.086, 3.524, 90, 90, 120), hm("P 6/m m m"), rows)).amounts == {"Mg": 1.0, "B": 2.0}
+
+
+def test_a_coordinate_near_a_third_is_none() -> None:
+    rows = sites("Mg1 Mg 0 0 0 1", "B1 B .34 .67 .5 1")
+    found = one(block(cell(9, 9, 3.5, 90, 90, 120), hm("P 6/m m m"), rows))
+    assert (found.amounts["B"], found.warnings) == (6, "")  # x, 2x is not met, x, -x + 1.01 neither
+
+
 def test_thirds_that_were_rounded_are_thirds() -> None:
     found = one(
         block(cell(3.086, 3.086, 3.524, 90, 90, 120), hm("P 6/m m m"), sites("Mg1 Mg 0 0 0 1", "B1 B .33 .67 .5 1"))
@@ -235,3 +256,8 @@ def test_what_names_no_lattice_is_no_hall_symbol(symbol: str) -> None:
 @pytest.mark.parametrize("symbol", ["225", "F m -3 m (225)", "F m -3 m (No. 225)", "Fm-3m (#225)"])
 def test_a_number_in_the_name(symbol: str) -> None:
     assert one(block(CUBIC, hm(symbol), sites(*ROCK_SALT))).amounts == FULL
+
+
+def test_the_symbol_of_usual_and_permuted_axes_means_the_usual_ones() -> None:
+    found = one(block(cell(9, 10, 11), hm("C c c e :2"), sites("Na1 Na .1 .2 .3 1")))
+    assert found == one(block(cell(9, 10, 11), hm("C c c a :2"), sites("Na1 Na .1 .2 .3 1")))
