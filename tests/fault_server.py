@@ -30,12 +30,15 @@ from assay.sources.databases.filters.grammar import validate_filter
 
 Entry = dict[str, Any]
 
+RAW = {"bad-byte": b'"\xff"', "digits": b"7" * 5000, "nested": b"[" * 5000 + b"]" * 5000}
+"""Values that no JSON library writes; they stand in the entry's attributes."""
 LOOPS = {"self-next", "loop-next", "endless"}
 SPOILERS = LOOPS | {
     "href-next", "relative-next", "foreign-next", "cursor-next", "forget-fields", "forget", "next-key", "page-count",
     "ignore-limit", "refuse-limit", "ignore-filter", "ignore-offset", "old-version",
     "wrong-count", "no-count", "no-available", "more-lies", "shrink", "lost", "doubled", "errors", "delay",
     "nan", "int-ids", "no-species", "disorder", "vacancy", "unknown", "fat",
+    "bad-byte", "digits", "nested",
 }  # fmt: skip
 """Faults that spoil documents; every other fault takes the place of the answer to a request."""
 
@@ -80,7 +83,8 @@ class FaultServer:
     and doubled:N (rows between two pages), ignore-limit:N, refuse-limit:N, ignore-filter,
     ignore-offset, old-version (refuses fields of OPTIMADE 1.3), errors (in a good reply), delay:S.
     Of entries (K is a place in the list, or several as in 3,7): nan:K, no-species:K, disorder:K,
-    vacancy:K, unknown:K (no nelements, nsites nor elements), fat:K (2 MB), int-ids.
+    vacancy:K, unknown:K (no nelements, nsites nor elements), fat:K (2 MB), bad-byte:K, digits:K (5,000 of them),
+    nested:K (5,000 lists), int-ids. In place of entries: junk:N (N empty lists).
     """
 
     def __init__(
@@ -239,6 +243,8 @@ class FaultServer:
                 mixed = {**first, "chemical_symbols": [first["chemical_symbols"][0], partner]}
                 attributes["species"] = [{**mixed, "concentration": [0.75, 0.25]}, *attributes["species"][1:]]
         identifier = place + 1 if "int-ids" in self.faults else entry["id"]
+        for name in RAW.keys() & wrong:
+            attributes["_raw"] = f"<{name}>"
         fat = {"meta": {"padding": "x" * 2_000_000}} if "fat" in wrong else {}
         return {**entry, **fat, "id": identifier, "attributes": attributes}
 
@@ -247,7 +253,8 @@ class FaultServer:
         wanted = asked.get("response_fields", "id" if "forget-fields" in self.faults else "")
         if not wanted:
             return entry
-        shown = {name: value for name, value in entry["attributes"].items() if name in wanted.split(",")}
+        asked_for = {*wanted.split(","), "_raw"}
+        shown = {name: value for name, value in entry["attributes"].items() if name in asked_for}
         return {**entry, "attributes": shown}
 
     def _next(self, path: str, asked: Mapping[str, str], start: int, count: int) -> Any:
@@ -316,6 +323,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             status, document = self.owner.document(self.path)
             body = json.dumps(document).encode()
+            for name, value in RAW.items():
+                body = body.replace(f'"<{name}>"'.encode(), value)
             if self.owner.gzipped:
                 self.send(status, gzip.compress(body, 1), {"Content-Encoding": "gzip"})
             else:
@@ -369,6 +378,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def fault_big(self, size: str) -> None:
         self.send(200, b'{"data": []}' + b" " * int(size))
+
+    def fault_junk(self, count: str) -> None:
+        self.send(200, b'{"data":[' + b"[]," * (int(count) - 1) + b'[]],"meta":{},"links":{"next":null}}')
 
     def fault_html(self, _: str) -> None:
         self.send(200, b"<html>maintenance</html>")

@@ -28,6 +28,7 @@ import numpy as np
 
 from assay.sources.crystals import Crystals
 from assay.sources.databases.client import Client, Reply, SourceRefused
+from assay.sources.databases.documents import BrokenEntry
 from assay.sources.databases.numbered_pages import PageContent, Window, walk
 from assay.sources.databases.optimade_entries import entries_to_crystals, entry_id
 from assay.sources.databases.paging import Page, Resume, check_limits
@@ -146,6 +147,8 @@ def rows_to_crystals(
         name = entry_id({"id": identifier}, PROVIDER, origin, place)
         names.append(name)
         try:
+            if isinstance(row, BrokenEntry):
+                raise ValueError(row.message)  # noqa: TRY004 - the row is refused like any other
             if not isinstance(row, dict) or "?" in name.partition("/")[2][:1]:
                 raise ValueError(f"auid {identifier!r:.60} is not a printable text")
             entries.append({"id": identifier, "type": "structures", "attributes": _attributes(row)})

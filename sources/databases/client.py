@@ -9,7 +9,6 @@ does. This module does not know OPTIMADE, pages or crystals.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import socket
 import threading
@@ -23,11 +22,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from assay.sources.databases.documents import parse
 from assay.sources.databases.pace import Clock, HostPace, Pace
 from assay.sources.databases.trust import (
     MAX_BYTES,
     MAX_RATIO,
     MAX_RETRY_AFTER,
+    UNREADABLE,
     Passing,
     ReplyTooLarge,
     SourceDown,
@@ -61,7 +62,7 @@ class Reply:
     """One JSON document as the server sent it."""
 
     json: Any
-    """Parsed body; the tokens NaN and Infinity are tolerated and come out as floats."""
+    """Parsed body; see `assay.sources.databases.documents` for entries that cannot be read."""
     url: str
     """Address it came from, secrets removed."""
     sha256: str
@@ -151,8 +152,7 @@ class Client:
         Raises:
             SourceDown: retries or deadline exhausted; `status` is that of the last answer.
             SourceRefused: a final status such as 400, 401, 403, 404, 501.
-            UnsafeReply: another origin, a redirect, a private address, too many bytes, too deep a
-                document.
+            UnsafeReply: another origin, a redirect, a private address, too many bytes or values.
         """
         target = self.same_origin(url)
         if params:
@@ -209,16 +209,19 @@ class Client:
         watchdog = threading.Timer(left, self._hang_up)
         watchdog.daemon = True
         watchdog.start()
+        status = 0
         try:
             with self._http.stream(
                 "GET", target, timeout=min(self.timeout_s, left), extensions={"trace": self._on_event}
             ) as response:
+                status = response.status_code
                 body = self._read(response, deadline)
                 return self._judge(response, body, target)
         except (_httpx2().RequestError, OSError) as error:
             if isinstance(error, SourceError):
                 raise
-            raise Passing(f"{type(error).__name__}: {error}") from None
+            cut = status == 200 and isinstance(error, _httpx2().RemoteProtocolError)
+            raise Passing(f"{type(error).__name__}: {error}", status=UNREADABLE if cut else 0) from None
         finally:
             watchdog.cancel()
 
@@ -272,12 +275,10 @@ class Client:
                 raise Passing(answer, retry_after(response.headers.get("retry-after", "")), status)
             raise SourceRefused(f"{where} refused: {answer}", status)
         try:
-            document = json.loads(body)
-        except RecursionError:
-            raise UnsafeReply(f"{where} sent JSON nested too deeply") from None
+            document = parse(body)
         except ValueError as error:
             kind = "a web page" if body.lstrip()[:1] == b"<" else f"broken JSON ({error})"
-            raise Passing(f"{kind} of {len(body)} bytes instead of JSON") from None
+            raise Passing(f"{kind} of {len(body)} bytes instead of JSON", status=UNREADABLE) from None
         return Reply(document, where, hashlib.sha256(body).hexdigest(), len(body))
 
 

@@ -29,12 +29,13 @@ import numpy as np
 
 from assay.sources.crystals import Crystals
 from assay.sources.databases.client import Client, Reply, SourceRefused
+from assay.sources.databases.documents import BrokenEntry
 from assay.sources.databases.filters.checker import MAX_MISSES
 from assay.sources.databases.mp_query import MAX_PAGE, THERMO_TYPES, MPQuery
 from assay.sources.databases.numbered_pages import PageContent, Window, walk
 from assay.sources.databases.optimade_entries import entries_to_crystals, entry_id
 from assay.sources.databases.paging import Page, Resume
-from assay.sources.databases.provider_table import properties
+from assay.sources.databases.provider_table import number_of, properties
 from assay.sources.databases.providers import PROVIDERS, is_local
 from assay.sources.databases.trust import printable
 from assay.sources.quarantine import Quarantined, Reason, Stage
@@ -161,7 +162,7 @@ class Api:
         return PageContent(reply.json["data"], total if whole else None, reply)
 
     def energies(self, rows: list[Any], thermo_type: str) -> dict[str, Mapping[str, Any]]:
-        """Thermodynamic data on one energy scale, by material id; some materials have none."""
+        """Thermodynamic data on one energy scale, by `material_key`; some materials have none."""
         names = [row.get("material_id") for row in rows if isinstance(row, dict)]
         usable = [name for name in names if isinstance(name, str) and re.fullmatch(r"[a-z]{1,20}-[a-z0-9]{1,20}", name)]
         if not usable:
@@ -172,7 +173,7 @@ class Api:
             rester.search(material_ids=usable, thermo_types=[thermo_type], **_one_page(1000, fields))
         found = [row for reply in rester.replies for row in reply.json["data"] if isinstance(row, dict)]
         same = [row for row in found if str(row.get("thermo_type", "")).upper() == thermo_type]
-        return {str(row.get("material_id")): row for row in same}
+        return {material_key(row.get("material_id")): row for row in same}
 
     def rester(self, kind: int) -> Any:
         """Make mp-api's object for one kind of request: 0 for the summary page, 1 for energies."""
@@ -292,25 +293,29 @@ def rows_to_crystals(
 ) -> tuple[Crystals, list[Quarantined], list[str]]:
     """Turn rows of the summary page into crystals.
 
-    `energies` maps material ids to thermodynamic data of `query.thermo_type`; where it is given,
-    the energies and is_stable come from it.
+    `energies` maps the `material_key` of ids to thermodynamic data of `query.thermo_type`; where it
+    is given, the energies and is_stable come from it.
 
     Returns:
         The crystals, the refused rows, and the id of every row in order.
     """
     names, entries, refused = [], [], []
     licences: dict[str, str] = {}
-    for place, row in enumerate(row if isinstance(row, dict) else {} for row in rows):
+    for place, found in enumerate(rows):
+        row = found if isinstance(found, dict) else {}
         identifier = row.get("material_id")
         name = entry_id({"id": identifier}, PROVIDER, origin, place)
         names.append(name)
+        if isinstance(found, BrokenEntry):
+            refused.append(Quarantined(name, origin, Stage.PULL, Reason.MALFORMED, found.message))
+            continue
         attributes, elements = _attributes(row)
         message = query.contradiction(row, elements, len(attributes["species_at_sites"])) if elements else ""
         if message:
             refused.append(Quarantined(name, origin, Stage.PULL, Reason.FILTER_MISMATCH, message))
             continue
         if energies is not None:
-            own = energies.get(str(identifier), {})
+            own = energies.get(material_key(identifier), {})
             attributes.update({field: own.get(field) for field in ("formation_energy_per_atom", "energy_above_hull")})
             attributes["is_stable"] = _one_or_zero(own.get("is_stable"))
         licences[name] = _licence(row, str(identifier))
@@ -357,6 +362,12 @@ def _kind(site: Any) -> list[tuple[Any, Any]]:
     species = site.get("species") if isinstance(site, dict) else None
     parts = [part for part in species if isinstance(part, dict)] if isinstance(species, list) else []
     return [(part.get("element"), part.get("occu")) for part in parts]
+
+
+def material_key(identifier: Any) -> str:
+    """Text that is the same for both spellings of an id, in digits and in letters."""
+    number = number_of(identifier) if isinstance(identifier, str) else None
+    return str(identifier) if number is None else f"{identifier.partition('-')[0].lower()}-{number}"
 
 
 def _one_or_zero(value: Any) -> float | None:

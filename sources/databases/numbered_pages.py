@@ -4,20 +4,25 @@ Page k of size s holds the rows (k - 1) s + 1 to k s of the list.
 
 Enters: a function that fetches one page, and one that turns its rows into crystals. Leaves:
 `Page`s; a `Resume` continues the walk after any of them. A page too large to read is fetched again
-as smaller pages, the first of which starts at the same row. This module does not know HTTP or the
+as smaller pages, the first of which starts at the same row; a row too large to read is set apart
+as a `BrokenEntry`. This module does not know HTTP or the
 meaning of a row.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from assay.sources.crystals import Crystals
-from assay.sources.databases.client import Reply, ReplyTooLarge
+from assay.sources.databases.client import Reply, ReplyTooLarge, SourceDown, shown
+from assay.sources.databases.documents import BrokenEntry
 from assay.sources.databases.paging import CursorExpired, Page, Resume, Walk
+from assay.sources.databases.salvage import MAX_LOST
+from assay.sources.databases.trust import MAX_OVERFULL
 from assay.sources.quarantine import Quarantined
 
 log = logging.getLogger(__name__)
@@ -41,6 +46,12 @@ class Window:
         start = (self.page - 1) * self.size
         size = next((size for size in range(self.size // 2, 0, -1) if start % size == 0), None)
         return None if size is None else Window(start // size + 1, size)
+
+    def larger(self, most: int) -> Window:
+        """The largest page of at most `most` rows that begins at the same row."""
+        start = (self.page - 1) * self.size
+        size = next(size for size in range(max(most, self.size), 0, -1) if start % size == 0)
+        return Window(start // size + 1, size)
 
 
 @dataclass(frozen=True)
@@ -84,13 +95,22 @@ def walk(
     """
     own = Walk(name, max_entries, resume)
     window: Window | None = Window(1, size) if resume is None else _cursor(name, resume, address, state or {})
+    lost, most_rows = (int(resume.cursor[key]) for key in ("lost", "most")) if resume else (0, size)
     while window is not None:
         own.visit(address(window))
-        content, window = _fetch(name, fetch, window)
+        content, got = _fetch(name, fetch, window, address)
+        if got.size == 1 and content.rows and isinstance(content.rows[0], BrokenEntry):
+            lost, most_rows = lost + 1, size  # the pages were small for the sake of this row
+        elif got.size < window.size:
+            most_rows = got.size
+        window = got
+        if lost > MAX_LOST:
+            raise SourceDown(f"more than {MAX_LOST} rows of {name} cannot be had; last: {content.rows[0].message}")
+        content, overfull = _bounded(name, content, max(window.size, MAX_OVERFULL), own.taken)
         rows = content.rows if own.room is None else content.rows[: own.room]
         crystals, quarantined, names = convert(rows, content.reply.url)
         counted = content.announced is not None and own.taken + len(content.rows) >= content.announced
-        following = None if counted or not content.rows else window.following()
+        following = None if counted or not rows or overfull else window.following().larger(most_rows)
         page = own.page(
             crystals,
             quarantined,
@@ -99,27 +119,37 @@ def walk(
             sha256=content.reply.sha256,
             following=None if following is None else address(following),
             announced=max((count for count in (announced, content.announced) if count is not None), default=None),
-            state={**(state or {}), "window": [window.page + 1, window.size]},
+            state={**(state or {}), "window": vars(following or window.following()), "most": most_rows, "lost": lost},
         )
         yield page
         window = None if page.end else following
 
 
-def _fetch(name: str, fetch: Fetch, window: Window) -> tuple[PageContent, Window]:
+def _bounded(name: str, content: PageContent, most: int, taken: int) -> tuple[PageContent, bool]:
+    """Refuse the rows of a page beyond `most`; they count as announced, and so as missing."""
+    came = len(content.rows)
+    if came <= most:
+        return content, False
+    log.warning("%s: a page of %d rows, %d accepted; the rest is refused", name, came, most)
+    return replace(content, rows=content.rows[:most], announced=max(content.announced or 0, taken + came)), True
+
+
+def _fetch(name: str, fetch: Fetch, window: Window, address: Callable[[Window], str]) -> tuple[PageContent, Window]:
     while True:
         try:
             return fetch(window), window
         except ReplyTooLarge as error:
             smaller = window.smaller()
             if smaller is None:
-                raise
+                unread = Reply(None, shown(address(window)), hashlib.sha256().hexdigest(), 0)
+                return PageContent([BrokenEntry(str(error))], None, unread), window
             log.warning("%s: %s; asking for %d rows at a time", name, error, smaller.size)
             window = smaller
 
 
 def _cursor(name: str, resume: Resume, address: Callable[[Window], str], state: Mapping[str, Any]) -> Window:
     try:
-        page, size = (int(number) for number in resume.cursor["window"])
+        page, size = (int(resume.cursor["window"][key]) for key in ("page", "size"))
         window = Window(page, size)
     except (KeyError, TypeError, ValueError) as error:
         raise CursorExpired(f"the cursor of {name} cannot be read: {error!r:.200}") from None

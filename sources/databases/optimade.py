@@ -38,16 +38,17 @@ from assay.sources.databases.optimade_query import (
     announced,
     announced_count,
     brief,
+    check_answer,
     connect,
     first_url,
     meta_number,
-    reply_entries,
     says_more,
     with_parameter,
 )
 from assay.sources.databases.paging import CursorExpired, End, Page, Resume, Walk
 from assay.sources.databases.providers import Provider, resolve
 from assay.sources.databases.salvage import MAX_LOST, Fragment, salvage
+from assay.sources.databases.trust import MAX_OVERFULL
 from assay.sources.quarantine import Quarantined, Reason, Stage
 
 __all__ = ["CursorExpired", "End", "FilterIgnored", "Page", "Query", "Resume", "announced", "connect", "pages"]
@@ -125,8 +126,14 @@ class _Pull:
                     f"{self.provider.id} does not go on where the walk broke off: {error}", error.status
                 ) from None
             raise
-        entries = self._entries(reply)[: self.walk.room]
-        return self._page(entries, reply.url, reply.sha256, self._next(reply.json, self.url))
+        entries = self._entries(reply)
+        following = self._next(reply.json, self.url)
+        most = max(self.limit, MAX_OVERFULL)
+        if len(entries) > most:
+            log.warning("%s: %d entries came, %d asked for; the rest is refused", reply.url, len(entries), self.limit)
+            self.announced = max(self.announced or 0, self.walk.taken + len(entries))
+            following = None
+        return self._page(entries[:most][: self.walk.room], reply.url, reply.sha256, following)
 
     def _page(
         self,
@@ -160,7 +167,7 @@ class _Pull:
 
     def _entries(self, reply: Reply) -> list[Any]:
         """Entries of a reply; its `meta` is taken note of."""
-        entries = reply_entries(reply)
+        entries = check_answer(reply, self.query.filter, self.provider)
         self.client.pace.slow_down(meta_number(reply.json, "request_delay") or 0.0)
         self.announced = announced_count(reply.json, "data_returned")
         self.more = says_more(reply.json)
@@ -170,7 +177,7 @@ class _Pull:
         """Offsets of the entries on a page that failed; empty where they are not known."""
         asked = dict(parse_qsl(urlsplit(self.url).query))
         offset = asked.get("page_offset", "" if self.walk.n_pages else "0")
-        broken = isinstance(error, ReplyTooLarge) or error.status >= 500
+        broken = isinstance(error, ReplyTooLarge) or error.answered
         if not broken or not offset.isdecimal():
             return range(0)
         return range(int(offset), int(offset) + min(self.limit, self.walk.room or self.limit))

@@ -18,6 +18,7 @@ import numpy as np
 from assay.sources.assemble import Assembler
 from assay.sources.checks import shares
 from assay.sources.crystals import Crystals
+from assay.sources.databases.documents import BrokenEntry
 from assay.sources.databases.providers import PROVIDERS, Provider, ReportedProperty
 from assay.sources.databases.trust import SourceRefused, printable
 from assay.sources.elements import NUMBERS
@@ -27,6 +28,7 @@ from assay.sources.sift import MAX_SITES
 STRUCTURE_FIELDS = (
     "structure_features",
     "dimension_types",
+    "nperiodic_dimensions",
     "lattice_vectors",
     "cartesian_site_positions",
     "species",
@@ -101,6 +103,8 @@ def entries_to_crystals(
             lattice, places, cartesian, sites, warnings = _geometry(attributes, _withheld(entry))
         except _Refused as refused:
             assembler.refuse(name, origin, refused.reason, str(refused))
+        except RecursionError:
+            assembler.refuse(name, origin, Reason.MALFORMED, "lists or objects are nested too deeply")
         else:
             assembler.add(name, origin, lattice, places, sites, read(attributes), cartesian, warnings)
     crystals, quarantined = assembler.finish()
@@ -123,7 +127,7 @@ def _identifier(entry: Any) -> str:
 
 def _with_provenance(crystals: Crystals, provider: Provider, origin: str, extra: Sequence[str]) -> Crystals:
     n, skip = len(crystals), len(provider.id) + 1
-    licences = [provider.licence_of(name[skip:]) for name in crystals.ids] if provider.noncommercial else None
+    licences = [provider.licence_of(name[skip:]) for name in crystals.ids] if provider.noncommercial_from else None
     constant = {"provider": provider.id, "origin": origin, "licence": provider.licence}
     columns: dict[str, Any] = {name: np.full(n, value) for name, value in constant.items()}
     if licences:
@@ -142,6 +146,8 @@ def _with_provenance(crystals: Crystals, provider: Provider, origin: str, extra:
 
 
 def _attributes(entry: Any) -> Mapping[str, Any]:
+    if isinstance(entry, BrokenEntry):
+        raise _Refused(Reason.MALFORMED, entry.message)
     if not isinstance(entry, dict):
         raise _Refused(Reason.MALFORMED, f"the entry is {type(entry).__name__}, an object is needed")
     kind = entry.get("type", "structures")

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 
 from assay.sources.databases.client import Client, Reply, SourceDown, SourceRefused
 from assay.sources.databases.filters.grammar import check_dialect, validate_filter
+from assay.sources.databases.filters.reference import is_reference, wrong_answer
 from assay.sources.databases.optimade_entries import entries_of
 from assay.sources.databases.pace import Pace
 from assay.sources.databases.paging import check_limits
@@ -72,11 +73,11 @@ def announced(client: Client, query: Query, provider: Provider | None = None) ->
     try:
         reply = client.get_json(url)
     except SourceDown as error:
-        if error.status < 500:
+        if not error.answered:
             raise
         second = with_parameter(url, "page_offset", 1)  # the first entry may be the broken one
         reply = client.get_json(second, retries=1)
-    reply_entries(reply)
+    check_answer(reply, query.filter, provider)
     return announced_count(reply.json, "data_returned")
 
 
@@ -106,6 +107,17 @@ def reply_entries(reply: Reply) -> list[Any]:
         return entries_of(reply.json)
     except SourceRefused as error:
         raise SourceRefused(f"{reply.url}: {error}") from None
+
+
+def check_answer(reply: Reply, text: str, provider: Provider) -> list[Any]:
+    """Return the entries of a reply, unless its server is known to answer this filter wrongly.
+
+    Raises:
+        SourceRefused: when the reference implementation answered a filter that it misreads.
+    """
+    if is_reference(reply.json) and (fault := wrong_answer(validate_filter(text))):
+        raise SourceRefused(f"the answer of {provider.id} to the filter {text!r:.200} is wrong: {fault}")
+    return reply_entries(reply)
 
 
 def announced_count(document: Any, name: str) -> int | None:

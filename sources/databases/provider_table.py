@@ -68,13 +68,16 @@ class Provider:
     """Numbers that stand for "no value"."""
     refused: tuple[Quirk, ...] = ()
     """Filters that are not sent because the answer would be wrong."""
+    reference: bool = False
+    """The server runs the reference implementation, which answers some filters wrongly."""
     filter_required: bool = False
     """Without a filter the server returns nothing."""
     unjudged: frozenset[str] = frozenset()
     """Properties whose replies are rounded or clamped, so that a filter on them cannot be checked
     again."""
-    noncommercial: str = ""
-    """Regular expression of entry ids under CC-BY-NC-4.0 in place of `licence`."""
+    noncommercial_from: int | None = None
+    """Entries whose id stands for this number or a larger one are under CC-BY-NC-4.0; an id that
+    stands for no number is under a licence that is not known. None: all are under `licence`."""
     max_window: int | None = None
     """Entries of one filter the server hands out at most (offset + page size); None: all. Larger
     pulls need shards."""
@@ -92,7 +95,29 @@ class Provider:
 
     def licence_of(self, entry: str) -> str:
         """SPDX identifier for one entry of this provider."""
-        return "CC-BY-NC-4.0" if self.noncommercial and re.fullmatch(self.noncommercial, entry) else self.licence
+        if self.noncommercial_from is None:
+            return self.licence
+        number = number_of(entry)
+        if number is None:
+            return "unknown"
+        return "CC-BY-NC-4.0" if number >= self.noncommercial_from else self.licence
+
+
+def number_of(entry: str) -> int | None:
+    """Return the number that an id of the Materials Project stands for; None for another text.
+
+    Newer ids have letters for digits, with base 26 and a as 0 (emmet-core 0.87.3): mp-aaahilze is
+    mp-3347530.
+    """
+    found = re.fullmatch(r"(?:[a-z]+[-:_])?+(?:([0-9]{1,15})|([a-z]{1,15}))(?:-[a-z0-9]+)*", entry.strip().lower())
+    if found is None:
+        return None
+    if found[1]:
+        return int(found[1])
+    number = 0
+    for letter in found[2]:
+        number = 26 * number + ord(letter) - ord("a")
+    return number
 
 
 def properties(functional: str, suffix: str = "", **fields: str) -> tuple[ReportedProperty, ...]:
@@ -126,7 +151,8 @@ _MP = Provider(
         for suffix, functional, keys in _MP_SCALES
         for column in ("formation_energy_per_atom", "energy_above_hull")
     ),
-    noncommercial=r"mp-(3[1-9]\d{5}|[4-9]\d{6}|\d{8,})",  # the block of GNoME structures
+    reference=True,
+    noncommercial_from=3_100_000,  # the block of GNoME structures
     caveat="band gaps and is_stable are not served here; a source of kind materials-project has them",
 )
 
@@ -192,6 +218,7 @@ def _alexandria(functional: str, path: str, *more: ReportedProperty) -> Provider
             band_gap="_alexandria_band_gap",
         )
         + more,
+        reference=True,
         caveat="the server holds a part of the database; all of it is in the bulk files",
     )
 
@@ -263,6 +290,7 @@ def _materials_cloud(path: str, title: str, functional: str, caveat: str = "") -
         base_url=f"https://optimade.materialscloud.org/main/{path}",
         licence="unknown",
         properties=properties(functional, band_gap="_mcloud_band_gap"),
+        reference=True,
         caveat=caveat,
     )
 
@@ -280,6 +308,7 @@ def _odbx(
         base_url=f"https://{host}.odbx.science",
         licence=licence,
         properties=more,
+        reference=True,
         caveat=caveat,
     )
 

@@ -126,8 +126,6 @@ class _Search:
             came = 0
             try:
                 came = len(self.ask(place, 1, FEW_RETRIES).entries)
-            except ReplyTooLarge:
-                pass  # it answers
             except SourceError as error:
                 log.info("entry %d did not come either: %s", place, error)
                 continue

@@ -18,6 +18,11 @@ MAX_BYTES = 64 * 2**20
 """Largest accepted body, after decompression."""
 MAX_RATIO = 100
 """Largest accepted ratio of decompressed to received bytes, for a body above 1 MiB."""
+UNREADABLE = 200
+"""Status of a server that answered, but with a body that cannot be read."""
+MAX_OVERFULL = 1000
+"""Most entries taken from a page, or the page limit if that is more: some servers ignore the limit.
+A walk ends at a page with more entries."""
 MAX_RETRY_AFTER = 600.0
 """s; a server that asks for a longer pause gets this one."""
 
@@ -32,7 +37,12 @@ class SourceDown(SourceError):
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
-        """HTTP status of the last answer, 0 when there was none or it could not be read."""
+        """HTTP status of the last answer; `UNREADABLE` for a broken body, 0 for no answer."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether the server answered, with a failure that may be that of a single entry."""
+        return self.status >= 500 or self.status == UNREADABLE
 
 
 class SourceRefused(SourceError):
@@ -49,7 +59,7 @@ class UnsafeReply(SourceError):
 
 
 class ReplyTooLarge(UnsafeReply):
-    """The body is above the size or compression limit; a smaller page may pass."""
+    """The body is above a limit on bytes, compression or values; a smaller page may pass."""
 
 
 class Passing(Exception):
@@ -81,7 +91,7 @@ def gunzip(chunks: Iterator[bytes], max_bytes: int, max_ratio: int) -> Iterator[
             try:
                 piece = stream.decompress(rest, 2**20)
             except zlib.error as error:
-                raise Passing(f"broken gzip body: {error}") from None
+                raise Passing(f"broken gzip body: {error}", status=UNREADABLE) from None
             rest = stream.unconsumed_tail
             given += len(piece)
             if given > max_bytes or given > max(2**20, max_ratio * taken):
@@ -89,7 +99,7 @@ def gunzip(chunks: Iterator[bytes], max_bytes: int, max_ratio: int) -> Iterator[
                 raise ReplyTooLarge(message)
             yield piece
     if taken and not stream.eof:
-        raise Passing(f"gzip body cut off after {taken} bytes")
+        raise Passing(f"gzip body cut off after {taken} bytes", status=UNREADABLE)
 
 
 def retry_after(value: str) -> float:

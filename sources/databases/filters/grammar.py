@@ -10,6 +10,7 @@ import re
 from functools import cache
 from typing import Any
 
+from assay.sources.databases.filters.reference import wrong_answer
 from assay.sources.databases.providers import Provider
 
 MAX_FILTER = 10_000
@@ -53,6 +54,8 @@ def check_dialect(provider: Provider, text: str) -> None:
     Raises:
         ValueError: the message says how the answer would be wrong and what to write instead.
     """
+    if provider.reference and (fault := wrong_answer(validate_filter(text))):
+        raise ValueError(f"filter {text!r:.200} is not sent to {provider.id}: {fault}")
     bare = re.sub(r'"(\\.|[^"\\])*"', '""', text)
     for quirk in provider.refused:
         if re.search(quirk.pattern, bare):

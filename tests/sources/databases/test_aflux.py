@@ -319,6 +319,30 @@ def test_pages_too_large_are_asked_for_in_halves(rows: list[Row]) -> None:
     assert found[-1].complete
 
 
+def test_a_row_too_large_to_read_is_lost_alone(rows: list[Row]) -> None:
+    """The row costs one row; a pull that goes on after any page comes to the same end."""
+    fat = [{**row, "compound": "x" * 300_000} if place == 37 else row for place, row in enumerate(rows)]
+    query = AfluxQuery("nspecies(1*)", page_limit=32)
+    with AfluxServer(fat) as server:
+        whole = pull(server, query, max_bytes=200_000)
+        assert len(server.requests) <= 30
+        for kept in range(1, len(whole)):
+            resume = Resume.after([page.cursor for page in whole[:kept] if page.cursor], ids_of(whole[:kept]))
+            rest = pull(server, query, resume, max_bytes=200_000)
+            assert [page.url for page in rest] == [page.url for page in whole[kept:]]
+    assert ids(whole) == [f"aflow/{row['auid']}" for place, row in enumerate(rows) if place != 37]
+    (lost,) = [row for page in whole for row in page.quarantined]
+    assert lost.reason is Reason.MALFORMED
+    assert "200000 bytes" in lost.message
+    assert whole[-1].complete
+
+
+def test_rows_far_beyond_those_asked_for_are_refused() -> None:
+    with Odd([[]] * 200_000) as server:
+        (page,) = pull(server, ALL)
+    assert (page.n_entries, len(page.quarantined), page.missing, page.complete) == (1000, 1000, 199_000, False)
+
+
 def test_a_pull_goes_on_after_any_page(rows: list[Row]) -> None:
     with AfluxServer(rows[:-3] + [{**row, "species": None} for row in rows[-3:]]) as server:
         whole = pull(server, ALL)

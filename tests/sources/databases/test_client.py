@@ -143,7 +143,7 @@ def test_a_gzip_body_cut_off_is_no_body() -> None:
 def test_deeply_nested_json_is_refused() -> None:
     with FaultServer(script=["deep"]) as server, client_for(server) as client:
         url = page(server)
-        with pytest.raises(UnsafeReply, match="nested too deeply"):
+        with pytest.raises(SourceDown, match="nested too deeply"):
             client.get_json(url)
 
 

@@ -2,6 +2,7 @@
 
 import random
 import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,15 @@ def test_quirks_that_cost_nothing(fault: str, entries: list[Entry]) -> None:
         ("503#{}", "server_error"),
         ("fat:{}", "server_error"),
         ("bomb#{}", "server_error"),
+        ("truncated#{}", "server_error"),
+        ("short-gzip#{}", "server_error"),
+        ("close#{}", "server_error"),
+        ("html#{}", "server_error"),
+        ("deep#{}", "server_error"),
+        ("junk:400000#{}", "server_error"),
+        ("bad-byte:{}", "malformed"),
+        ("digits:{}", "malformed"),
+        ("nested:{}", "malformed"),
     ],
 )
 def test_one_bad_entry_is_named_and_the_others_arrive(fault: str, reason: str, seed: int, entries: list[Entry]) -> None:
@@ -146,11 +156,9 @@ def test_what_is_missing_is_counted(fault: str, came: int, missing: int, entries
     assert (found[-1].missing, found[-1].complete) == (missing, missing == 0)
 
 
-LASTING: dict[str, type[Exception]] = dict.fromkeys(
-    ["429", "429-after:500", "html", "truncated", "short-gzip", "close", "reset"], SourceDown
-)
+LASTING: dict[str, type[Exception]] = dict.fromkeys(["429", "429-after:500", "reset"], SourceDown)
 LASTING |= dict.fromkeys(["400", "404", "501"], SourceRefused)
-LASTING |= dict.fromkeys(["deep", "redirect:http://192.0.2.1/"], UnsafeReply)
+LASTING |= dict.fromkeys(["redirect:http://192.0.2.1/"], UnsafeReply)
 
 
 def assert_the_end_comes_at(page: int, fault: str, error: type[Exception], entries: list[Entry], **limits: Any) -> None:
@@ -249,3 +257,48 @@ def test_pages_that_become_smaller_than_the_first_one_all_count() -> None:
         names = [f"{n}-{i}" for i in range(10)]
         page = walk.page(empty(), [], names, url="u", sha256="0", following=f"http://x/{n}" if n < 50 else None)
     assert (walk.n_pages, page.complete) == (51, True)
+
+
+@pytest.mark.parametrize("fault", ["bad-byte", "digits", "nested"])
+@pytest.mark.parametrize("paging", ["cursor-next", "ignore-limit:10"])
+def test_an_entry_that_cannot_be_parsed_is_lost_alone_however_the_server_pages(
+    paging: str, fault: str, entries: list[Entry]
+) -> None:
+    with FaultServer(entries, faults=[f"{fault}:0,17,44", paging]) as server:
+        found, error = pull(server)
+        assert len(server.requests) == 5
+    assert error is None
+    assert rows(found) == [f"local/{entry['id']}" for n, entry in enumerate(entries) if n not in (0, 17, 44)]
+    assert list(bad(found).values()) == ["malformed"] * 3
+    assert found[-1].complete
+
+
+def test_entries_far_beyond_those_asked_for_are_refused(entries: list[Entry]) -> None:
+    with FaultServer(entries, script=["junk:200000"]) as server:
+        found, error = pull(server)
+        assert len(server.requests) == 1
+    assert error is None
+    assert sum(page.n_entries for page in found) == len(bad(found)) == 1000
+    assert (found[-1].missing, found[-1].complete) == (199_000, False)
+
+
+def test_a_server_of_endless_values_is_left_before_they_are_built(entries: list[Entry]) -> None:
+    with FaultServer(entries, script=["junk:3300000"]) as server:
+        tracemalloc.start()
+        found, error = pull(server)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert len(server.requests) <= 15
+    assert found == []
+    assert isinstance(error, SourceDown)
+    assert "values, 1000000 accepted" in str(error)
+    assert peak < 200e6
+
+
+def test_every_entry_of_a_lasting_web_page_is_not_lost_but_the_server_is_down(entries: list[Entry]) -> None:
+    with FaultServer(entries, script=["ok", "html"]) as server:
+        found, error = pull(server)
+        assert len(server.requests) <= 15
+    assert isinstance(error, SourceDown)
+    assert rows(found) == [f"local/{entry['id']}" for entry in entries[:SIZE]]
+    assert bad(found) == {}

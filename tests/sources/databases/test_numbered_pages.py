@@ -25,3 +25,11 @@ def test_a_smaller_page_starts_at_the_same_row_and_shrinks_to_one(page: int, siz
         assert smaller is not None or window.size == 1
         window, steps = smaller, steps + 1
     assert steps <= 11
+
+
+@given(page=st.integers(1, 500), size=st.integers(1, 100), most=st.integers(1, 1000))
+def test_a_larger_page_starts_at_the_same_row(page: int, size: int, most: int) -> None:
+    window = Window(page, size)
+    larger = window.larger(most)
+    assert first_row(larger) == first_row(window)
+    assert size <= larger.size <= max(size, most)

@@ -113,6 +113,44 @@ def test_our_judgement_agrees_with_the_reference_server(text: str, reference: st
     assert 0 < len(ours) < N or "TiO2" in text
 
 
+MISREAD = [
+    ("species LENGTH >= 2", "one by one"),
+    ("species LENGTH > 1", "one by one"),
+    ("nelements < nsites", "after the pull"),
+    ("nelements != nsites", "after the pull"),
+    ('chemical_formula_descriptive CONTAINS "(OH)2"', "regular expression"),
+]
+
+
+@pytest.mark.parametrize(("text", "remedy"), MISREAD)
+def test_filters_that_the_reference_server_misreads_are_refused(text: str, remedy: str, reference: str) -> None:
+    """The server is known by what its replies say, so that this holds for any address."""
+    with pytest.raises(SourceRefused, match=remedy):
+        pull(reference, Query(text))
+    with connect(resolve(reference)) as client, pytest.raises(SourceRefused, match=remedy):
+        announced(client, Query(text))
+
+
+@pytest.mark.parametrize("name", ["elements", "elements_ratios", "species_at_sites", "cartesian_site_positions"])
+@pytest.mark.parametrize("operator", [">=", ">", "<", "<="])
+def test_lengths_that_the_reference_server_reads_rightly_are_asked(
+    name: str, operator: str, reference: str, entries: list[Entry]
+) -> None:
+    query = Query(f"{name} LENGTH {operator} 4", page_limit=500)
+    checker = Checker(validate_filter(query.filter))
+    found = pull(reference, query)
+    assert set(ids(found)) == {f"local/{entry['id']}" for entry in entries if checker(entry["attributes"])}
+
+
+def test_a_layer_is_known_by_its_number_of_periodic_dimensions(entries: list[Entry]) -> None:
+    flat = copy.deepcopy(entries[0])
+    flat["attributes"].update(dimension_types=None, nperiodic_dimensions=2)
+    with FaultServer([flat, *entries[1:3]]) as server:
+        (page,) = pull(server.url, Query())
+    assert [(row.id, row.reason) for row in page.quarantined] == [(f"local/{flat['id']}", Reason.NOT_PERIODIC)]
+    assert len(page.crystals) == 2
+
+
 def test_max_entries_and_extra_fields(reference: str) -> None:
     found = pull(reference, Query(page_limit=40, max_entries=100, response_fields=("_exmpl_band_gap",)))
     assert [page.n_entries for page in found] == [40, 40, 20]

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from assay.sources.databases.filters.grammar import check_dialect
+from assay.sources.databases.materials_project import PROVIDER as MP_API
 from assay.sources.databases.optimade import Query
 from assay.sources.databases.optimade_entries import entries_to_crystals
-from assay.sources.databases.provider_table import UNITS
+from assay.sources.databases.provider_table import UNITS, number_of
 from assay.sources.databases.providers import ALIASES, COMMERCIAL, PROVIDERS, Provider, is_local, resolve
 
 
@@ -94,6 +95,29 @@ def test_licences_differ_within_a_database() -> None:
     mp = PROVIDERS["mp"]
     assert [mp.licence_of(f"mp-{n}") for n in (149, 3_099_999)] == ["CC-BY-4.0"] * 2
     assert [mp.licence_of(f"mp-{n}") for n in (3_100_000, 9_999_999, 12_345_678)] == ["CC-BY-NC-4.0"] * 3
+    assert [mp.licence_of(name) for name in ("mvc-16806", "mp-834-Ag", "149")] == ["CC-BY-4.0"] * 3
+    assert [mp.licence_of(name) for name in ("mp-", "", "mp-12ab", "mp 149", "mp-" + "9" * 99)] == ["unknown"] * 5
+
+
+@pytest.mark.parametrize("number", [0, 25, 26, 149, 3_099_999, 3_100_000, 3_347_529, 3_347_530, 26**5 - 1, 99_999_999])
+def test_an_id_in_letters_has_the_licence_of_its_number(number: int) -> None:
+    """emmet-core writes the newer ids in letters."""
+    mpid = pytest.importorskip("emmet.core.mpid")
+    for name in {
+        *(str(mpid.AlphaID(number, padlen=pad, prefix="mp", separator=mark)) for pad in (0, 8) for mark in "-:_"),
+        mpid.AlphaID(number, padlen=8, prefix="mp").string,
+    }:
+        assert number_of(name) == number
+        assert PROVIDERS["mp"].licence_of(name) == PROVIDERS["mp"].licence_of(f"mp-{number}")
+        assert MP_API.licence_of(name) == PROVIDERS["mp"].licence_of(f"mp-{number}")
+
+
+def test_the_first_id_in_letters_is_under_the_licence_of_its_block() -> None:
+    found = [entry() | {"id": name} for name in ("mp-aaahilze", "mp-3347530", "mp-149", "mp-ft", "mp-ÄÖ")]
+    crystals, quarantined = entries_to_crystals(found, PROVIDERS["mp"], "here")
+    assert quarantined == []
+    expected = ["CC-BY-NC-4.0", "CC-BY-NC-4.0", "CC-BY-4.0", "CC-BY-4.0", "unknown"]
+    assert crystals.columns["licence"].tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -108,6 +132,17 @@ def test_licences_differ_within_a_database() -> None:
         ("oqmd", 'last_modified>"2020-01-01T00:00:00Z"'),
         ("oqmd", "_oqmd_formation_energy_per_atom<0"),
         ("aflow", 'elements HAS ALL "Nb","Ti"'),
+        ("mp", "species LENGTH >= 2"),
+        ("odbx", "NOT (species LENGTH > 1 AND nelements=2)"),
+        ("mc2d", "dimension_types LENGTH < 3"),
+        ("alexandria-pbe", "nelements < nsites"),
+        ("mp", "nelements != nsites OR nsites > 100"),
+        ("mp", "_mp_stability.gga_gga+u.energy_above_hull < _mp_stability.r2scan.energy_above_hull"),
+        ("mp", "elements HAS chemical_formula_reduced"),
+        ("mp", 'chemical_formula_descriptive CONTAINS "(OH)2"'),
+        ("odbx-gnome", 'chemical_formula_descriptive STARTS WITH "Nb0.5"'),
+        ("mc3d-pbe-v1", 'NOT chemical_formula_descriptive ENDS "+"'),
+        ("mp", 'chemical_formula_descriptive CONTAINS "a\\\\b"'),
     ],
 )
 def test_filters_that_a_provider_answers_wrongly_are_not_sent(name: str, filter_: str) -> None:
@@ -117,6 +152,8 @@ def test_filters_that_a_provider_answers_wrongly_are_not_sent(name: str, filter_
 
 
 def test_quoted_text_is_no_dialect() -> None:
+    check_dialect(PROVIDERS["mp"], 'chemical_formula_descriptive="(OH)2" AND elements LENGTH >= 2 AND 3<=nsites')
+    check_dialect(PROVIDERS["mp"], 'species LENGTH 2 OR chemical_formula_reduced CONTAINS "Ti O2"')
     check_dialect(PROVIDERS["jarvis"], 'chemical_formula_descriptive="Nb(3)Sn"')
     check_dialect(PROVIDERS["oqmd"], 'elements HAS ALL "Nb","Sn" AND nelements=2')
     check_dialect(PROVIDERS["oqmd"], '_oqmd_prototype="id" AND chemical_formula_reduced="type"')
