@@ -28,12 +28,11 @@ import numpy as np
 
 from assay.sources.crystals import Crystals
 from assay.sources.databases.client import Client, Reply, SourceRefused
-from assay.sources.databases.documents import BrokenEntry
 from assay.sources.databases.numbered_pages import PageContent, Window, walk
 from assay.sources.databases.optimade_entries import entries_to_crystals, entry_id
 from assay.sources.databases.paging import Page, Resume, check_limits
 from assay.sources.databases.providers import PROVIDERS, Provider
-from assay.sources.databases.trust import printable
+from assay.sources.databases.trust import BrokenEntry, printable
 from assay.sources.quarantine import Quarantined, Reason, Stage
 from assay.sources.sift import MAX_SITES
 

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from assay.sources.databases.documents import parse
 from assay.sources.databases.pace import Clock, HostPace, Pace
 from assay.sources.databases.trust import (
     MAX_BYTES,
@@ -38,6 +37,7 @@ from assay.sources.databases.trust import (
     detail,
     gunzip,
     is_public,
+    parse,
     printable,
     retry_after,
 )
@@ -62,7 +62,7 @@ class Reply:
     """One JSON document as the server sent it."""
 
     json: Any
-    """Parsed body; see `assay.sources.databases.documents` for entries that cannot be read."""
+    """Parsed body; see `assay.sources.databases.trust` for entries that cannot be read."""
     url: str
     """Address it came from, secrets removed."""
     sha256: str

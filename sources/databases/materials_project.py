@@ -29,7 +29,6 @@ import numpy as np
 
 from assay.sources.crystals import Crystals
 from assay.sources.databases.client import Client, Reply, SourceRefused
-from assay.sources.databases.documents import BrokenEntry
 from assay.sources.databases.filters.checker import MAX_MISSES
 from assay.sources.databases.mp_query import MAX_PAGE, THERMO_TYPES, MPQuery
 from assay.sources.databases.numbered_pages import PageContent, Window, walk
@@ -37,7 +36,7 @@ from assay.sources.databases.optimade_entries import entries_to_crystals, entry_
 from assay.sources.databases.paging import Page, Resume
 from assay.sources.databases.provider_table import number_of, properties
 from assay.sources.databases.providers import PROVIDERS, is_local
-from assay.sources.databases.trust import printable
+from assay.sources.databases.trust import BrokenEntry, printable
 from assay.sources.quarantine import Quarantined, Reason, Stage
 
 __all__ = ["ENDPOINT", "PROVIDER", "MPQuery", "connect", "count", "pages", "rows_to_crystals"]

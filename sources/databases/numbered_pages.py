@@ -19,10 +19,9 @@ from typing import Any, TypeAlias
 
 from assay.sources.crystals import Crystals
 from assay.sources.databases.client import Reply, ReplyTooLarge, SourceDown, shown
-from assay.sources.databases.documents import BrokenEntry
 from assay.sources.databases.paging import CursorExpired, Page, Resume, Walk
 from assay.sources.databases.salvage import MAX_LOST
-from assay.sources.databases.trust import MAX_OVERFULL
+from assay.sources.databases.trust import MAX_OVERFULL, BrokenEntry
 from assay.sources.quarantine import Quarantined
 
 log = logging.getLogger(__name__)

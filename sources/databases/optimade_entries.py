@@ -18,9 +18,8 @@ import numpy as np
 from assay.sources.assemble import Assembler
 from assay.sources.checks import shares
 from assay.sources.crystals import Crystals
-from assay.sources.databases.documents import BrokenEntry
 from assay.sources.databases.providers import PROVIDERS, Provider, ReportedProperty
-from assay.sources.databases.trust import SourceRefused, printable
+from assay.sources.databases.trust import BrokenEntry, SourceRefused, printable
 from assay.sources.elements import NUMBERS
 from assay.sources.quarantine import Quarantined, Reason
 from assay.sources.sift import MAX_SITES
