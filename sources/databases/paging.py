@@ -119,7 +119,7 @@ class Walk:
     def __init__(self, name: str, max_entries: int | None = None, resume: Resume | None = None) -> None:
         """Warnings quote `name`; the walk ends after `max_entries`, None takes all."""
         self.name, self.max_entries = name, max_entries
-        self.n_pages = self.taken = self.size = self.spare = 0
+        self.n_pages = self.taken = self.spare = 0
         self.announced: int | None = None
         self.next: str | None = None
         self.seen: set[str] = set()
@@ -132,8 +132,8 @@ class Walk:
         cursor = resume.cursor
         try:
             self.next = str(cursor["next"])
-            numbers = (int(cursor[key]) for key in ("pages", "taken", "size", "spare"))
-            self.n_pages, self.taken, self.size, self.spare = numbers
+            numbers = (int(cursor[key]) for key in ("pages", "taken", "spare"))
+            self.n_pages, self.taken, self.spare = numbers
             self.announced = None if cursor["announced"] is None else int(cursor["announced"])
         except (KeyError, TypeError, ValueError) as error:
             raise CursorExpired(f"the cursor of {self.name} cannot be read: {error!r:.200}") from None
@@ -172,16 +172,15 @@ class Walk:
         """
         self.n_pages += 1
         self.taken += len(names)
-        self.size = self.size or len(names)
         if announced is not None:
             self.announced = max(announced, self.announced or 0)
         fresh = len(set(names) - self.seen)
         self.seen.update(names)
-        self.spare += self._counted() and len(self.seen) >= (self.announced or 0)
+        self.spare += self.announced is not None and len(self.seen) >= self.announced
         end = self._end(len(names), fresh, following)
         missing = max(0, (self.announced or 0) - len(self.seen)) if end not in (None, End.ASKED) else 0
         shortfall = "" if end is None else self._shortfall(end, missing, more=more)
-        if end is None and self.n_pages == 1 and not self._counted():
+        if end is None and self.n_pages == 1 and self.announced is None:
             self._warn_uncounted()
         cursor = self._cursor(following, state or {}) if end is None else None
         self.next, self._asked = following, []
@@ -202,7 +201,7 @@ class Walk:
 
     def _cursor(self, following: str | None, state: Mapping[str, Any]) -> dict[str, Any]:
         own = {"next": following, "asked": self._asked, "pages": self.n_pages, "taken": self.taken}
-        return {**state, **own, "size": self.size, "spare": self.spare, "announced": self.announced}
+        return {**state, **own, "spare": self.spare, "announced": self.announced}
 
     def _end(self, count: int, fresh: int, following: str | None) -> End | None:
         if self.room == 0:
@@ -217,20 +216,12 @@ class Walk:
             return End.VISITED
         if self.spare > SPARE_PAGES or self.n_pages >= MAX_PAGES:
             return End.TOO_MANY
-        unbounded = self.max_entries is None and not self._counted()
+        unbounded = self.max_entries is None and self.announced is None
         return End.UNCOUNTED if unbounded and self.n_pages >= UNCOUNTED_PAGES else None
-
-    def _counted(self) -> bool:
-        """Whether the server has said how many entries match.
-
-        A count that the first page reaches, though pages follow, is that of a page.
-        """
-        return self.announced is not None and self.announced > self.size
 
     def _warn_uncounted(self) -> None:
         bound = f"{UNCOUNTED_PAGES} pages" if self.max_entries is None else f"{self.max_entries} entries"
-        said = "" if self.announced is None else f" (it says {self.announced}, and has more pages)"
-        log.warning("%s does not say how many entries match%s; %s at most are pulled", self.name, said, bound)
+        log.warning("%s does not say how many entries match; %s at most are pulled", self.name, bound)
 
     def _shortfall(self, end: End, missing: int, *, more: bool) -> str:
         """Say why entries may be missing at the end of the walk; empty where everything came."""

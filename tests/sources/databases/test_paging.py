@@ -124,7 +124,7 @@ def test_a_refusal_in_the_middle_of_a_resumed_walk_is_no_expired_cursor(entries:
     assert not isinstance(caught.value, CursorExpired)
 
 
-@pytest.mark.parametrize("cursor", [{}, {"next": "x", "pages": "many", "taken": 0, "size": 1, "announced": None}])
+@pytest.mark.parametrize("cursor", [{}, {"next": "x", "pages": "many", "taken": 0, "spare": 0, "announced": None}])
 def test_a_cursor_that_cannot_be_read_is_expired(cursor: dict[str, Any]) -> None:
     with pytest.raises(CursorExpired, match="cannot be read"):
         Walk("somewhere", resume=Resume(cursor, ()))
