@@ -81,15 +81,10 @@ def build(rows: list[Site], reading: Reading) -> Built:
     cell = np.empty((0, 3))
     species: list[tuple[tuple[int, float], ...]] = []
     for index, row in enumerate(rows):
-        place = listed[index]
-        gap = cell - place
-        gap -= np.round(gap)
-        hits = np.flatnonzero(np.abs(gap).max(axis=1, initial=0.0) < SITE_TOLERANCE)
-        if len(hits):
-            place = place + gap[hits[0]]
-            if _repeats(rows, listed, [owner[hit] for hit in hits.tolist()], index, notes):
-                species.append(())
-                continue
+        place, hits = _met(cell, listed[index])
+        if hits and _repeats(rows, listed, [owner[hit] for hit in hits], index, notes):
+            species.append(())
+            continue
         orbit = group.orbit(place)
         if orbit is None:
             message = f"line {row.line}: site {row.label} is neither on a special position nor clearly off it"
@@ -109,6 +104,14 @@ def build(rows: list[Site], reading: Reading) -> Built:
         tuple(species),
         tuple(notes),
     )
+
+
+def _met(cell: NDArray[np.float64], place: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[int]]:
+    """The sites (S, 3) that stand at a place already, and the place, moved onto the first of them."""
+    gap = cell - place
+    gap -= np.round(gap)
+    hits = np.flatnonzero(np.abs(gap).max(axis=1, initial=0.0) < SITE_TOLERANCE)
+    return (place + gap[hits[0]] if len(hits) else place), hits.tolist()
 
 
 def _alone(rows: list[Site], reading: Reading) -> Built | None:

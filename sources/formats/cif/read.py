@@ -263,6 +263,7 @@ def _by_evidence(rows: list[Site], different: list[Built], stated: Symmetry, war
     if roomy and stated.conventional:
         warnings.append(f"the {what} not stated; {roomy[0].source} was taken by convention")
         return roomy[0]
+    what = what if stated.conventional else "origin or setting is"
     message = f"the {what} not stated, and more than one is possible: {_sizes(different)}"
     raise Refused(Reason.MALFORMED, f"{message}; name it, or list the operations")
 

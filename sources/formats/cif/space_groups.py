@@ -95,13 +95,13 @@ def _named(symbol: str) -> tuple[Setting, ...]:
         return _standard().get(int(text), ())
     found = _index().get(_key(text))
     if found:
-        return _usual(found)
+        return found
     for pattern in _SUFFIXES:
         match = pattern.search(text)
         found = _index().get(_key(text[: match.start()])) if match else None
         if match and found:
             choice = match[1].lower()
-            return _usual(_chosen(found, _ORIGINS.get(choice, choice)))
+            return _chosen(found, _ORIGINS.get(choice, choice))
     return ()
 
 
@@ -243,11 +243,6 @@ _SUFFIXES = tuple(
     )
 )
 """The ends of a symbol that name an origin or axes; the group is the choice."""
-
-
-def _usual(settings: tuple[Setting, ...]) -> tuple[Setting, ...]:
-    """Without those on permuted axes, where a symbol is that of the usual axes too: `C c c e`."""
-    return tuple(one for one in settings if not one.axes) or settings
 
 
 def _chosen(settings: tuple[Setting, ...], choice: str) -> tuple[Setting, ...]:

@@ -287,7 +287,7 @@ def _by_name(stated: _Stated, settings: list[Setting], lattice: NDArray[np.float
     fitting = [one for one, misfit in zip(settings, misfits) if misfit <= METRIC_TOLERANCE]
     if not fitting:
         _fit(settings[int(np.argmin(misfits))].operations, lattice, f"the operations of {name}")
-    open_axes = all(one.axes for one in fitting)
+    open_axes = all(one.axes and 3 <= one.number <= 15 for one in fitting)
     if open_axes:
         fitting.sort(key=lambda one: "bca".find(one.axes.lstrip("-")[:1]))
     return Symmetry([Reading(one.operations, one.name) for one in fitting], lattice, conventional=open_axes)

@@ -421,7 +421,7 @@ def test_json_of_any_depth_is_refused() -> None:
     assert [record.reason for record in refused] == [Reason.UNREADABLE]
 
 
-@pytest.mark.parametrize("text", ["[[4,0,0],[0,5,0],[0,0,6]]", "[[4, 1, 0], [1, 5, 0], [0, 0, 6]]"])
+@pytest.mark.parametrize("text", ["[[4,0,0],[0,5,0],[0,0,6]]", "[[4,1,0],[1,5,0],[0,0,6]]"])
 def test_a_nested_lattice_is_read_where_rows_and_columns_agree(text: str) -> None:
     crystals, refused = read(f"1\nLattice={text} Properties=species:S:1:pos:R:3\nNa 0 0 0\n")
     assert not refused

@@ -258,6 +258,7 @@ def test_a_number_in_the_name(symbol: str) -> None:
     assert one(block(CUBIC, hm(symbol), sites(*ROCK_SALT))).amounts == FULL
 
 
-def test_the_symbol_of_usual_and_permuted_axes_means_the_usual_ones() -> None:
-    found = one(block(cell(9, 10, 11), hm("C c c e :2"), sites("Na1 Na .1 .2 .3 1")))
-    assert found == one(block(cell(9, 10, 11), hm("C c c a :2"), sites("Na1 Na .1 .2 .3 1")))
+def test_a_symbol_of_two_settings_is_refused_with_both() -> None:
+    text = block(cell(9, 10, 11), hm("C c c e :2"), sites("Na1 Na .1 .2 .3 1"))
+    assert "the origin or setting is not stated" in refusal(text)[1]
+    assert "by C c c a:2, 16 sites by C c c b:2" in refusal(text)[1]
