@@ -107,7 +107,7 @@ def build(rows: list[Site], reading: Reading) -> Built:
 
 
 def _met(cell: NDArray[np.float64], place: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[int]]:
-    """The sites (S, 3) that stand at a place already, and the place, moved onto the first of them."""
+    """A place (3,), moved onto the first site (S, 3) that stands there already, and those sites."""
     gap = cell - place
     gap -= np.round(gap)
     hits = np.flatnonzero(np.abs(gap).max(axis=1, initial=0.0) < SITE_TOLERANCE)
