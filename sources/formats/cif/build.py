@@ -23,6 +23,8 @@ from assay.sources.quarantine import Reason
 
 CROWDED_PLACE = shares.MOST_OF_SEVERAL / shares.FULL + 1e-6
 """Atoms on one place that may be rounded shares; `sift` judges sums a little above 1."""
+SAME_ATOM = 0.05
+"""Å along the longest axis of the cell; images farther apart are two atoms."""
 MAX_BUILT = 10_000
 """Sites of a cell that are built at all; the assembler accepts fewer."""
 
@@ -59,8 +61,8 @@ class Built:
         return {symbol: amount for symbol, amount in found.items() if amount}
 
 
-def build(rows: list[Site], reading: Reading) -> Built:
-    """Apply the operations to every site.
+def build(rows: list[Site], reading: Reading, lattice: NDArray[np.float64]) -> Built:
+    """Apply the operations to every site of a cell (3, 3) Å.
 
     A site that repeats an atom of an earlier one at another image of it is left out.
 
@@ -69,23 +71,24 @@ def build(rows: list[Site], reading: Reading) -> Built:
             special position.
     """
     group = reading.operations
-    if len(group) == 1 and (alone := _alone(rows, reading)) is not None:
+    tolerance = min(SITE_TOLERANCE, SAME_ATOM / float(np.linalg.norm(lattice, axis=1).max()))
+    if len(group) == 1 and (alone := _alone(rows, reading, tolerance)) is not None:
         return alone
     if len(rows) * len(group) > 100 * MAX_BUILT:
         raise Refused(Reason.TOO_LARGE, f"{len(rows)} sites under {len(group)} operations")
     notes: list[str] = []
-    listed = np.array([_placed(row, group, notes) for row in rows]).reshape(-1, 3)
+    listed = np.array([_placed(row, group, tolerance, notes) for row in rows]).reshape(-1, 3)
     frac: list[NDArray[np.float64]] = []
     owner: list[int] = []
     made: list[NDArray[np.int64]] = []
     cell = np.empty((0, 3))
     species: list[tuple[tuple[int, float], ...]] = []
     for index, row in enumerate(rows):
-        place, hits = _met(cell, listed[index])
+        place, hits = _met(cell, listed[index], tolerance)
         if hits and _repeats(rows, listed, [owner[hit] for hit in hits], index, notes):
             species.append(())
             continue
-        orbit = group.orbit(place)
+        orbit = group.orbit(place, tolerance)
         if orbit is None:
             message = f"line {row.line}: site {row.label} is neither on a special position nor clearly off it"
             raise Refused(Reason.MALFORMED, f"{message}, by {reading.source}")
@@ -106,31 +109,33 @@ def build(rows: list[Site], reading: Reading) -> Built:
     )
 
 
-def _met(cell: NDArray[np.float64], place: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[int]]:
+def _met(
+    cell: NDArray[np.float64], place: NDArray[np.float64], tolerance: float
+) -> tuple[NDArray[np.float64], list[int]]:
     """A place (3,), moved onto the first site (S, 3) that stands there already, and those sites."""
     gap = cell - place
     gap -= np.round(gap)
-    hits = np.flatnonzero(np.abs(gap).max(axis=1, initial=0.0) < SITE_TOLERANCE)
+    hits = np.flatnonzero(np.abs(gap).max(axis=1, initial=0.0) < tolerance)
     return (place + gap[hits[0]] if len(hits) else place), hits.tolist()
 
 
-def _alone(rows: list[Site], reading: Reading) -> Built | None:
+def _alone(rows: list[Site], reading: Reading, tolerance: float) -> Built | None:
     """The cell without symmetry, None where sites share a place or are too many to be compared."""
     frac = np.array([row.place for row in rows]).reshape(-1, 3)
     gap = frac[:, None] - frac[None] if len(rows) <= MAX_COMPARED else np.zeros((1, 1, 3))
-    close = np.abs(gap - np.round(gap)).max(axis=-1) < SITE_TOLERANCE
+    close = np.abs(gap - np.round(gap)).max(axis=-1) < tolerance
     if np.count_nonzero(close) != len(rows):
         return None
     species = tuple(tuple(row.species) for row in rows)
     return Built(reading.source, frac, np.arange(len(rows)), np.zeros(len(rows), np.int64), species)
 
 
-def _placed(row: Site, group: Operations, notes: list[str]) -> NDArray[np.float64]:
+def _placed(row: Site, group: Operations, tolerance: float, notes: list[str]) -> NDArray[np.float64]:
     """Where a row stands: as written, or at rounded thirds where these are more special."""
     place, thirds = np.array(row.place), np.array(row.thirds if group.has_threefold else row.place)
     if (place == thirds).all():
         return place
-    written, special = group.orbit(place), group.orbit(thirds)
+    written, special = group.orbit(place, tolerance), group.orbit(thirds, tolerance)
     if special is None or (written is not None and len(written[0]) <= len(special[0])):
         return place
     notes.append(f"coordinates of {row.label} were taken as thirds: {', '.join(row.written)}")

@@ -84,7 +84,7 @@ class Block:
     damage: dict[str, str] = field(default_factory=dict)
     """Items that cannot be trusted -> why."""
     stray: str = ""
-    """The first value that belongs to no item, if any."""
+    """The first value that belongs to no item, or an open quotation mark, if any."""
     headless: bool = False
     """Whether the stray value stands before the first item."""
     fatal: str = ""
@@ -176,6 +176,8 @@ def _blocks(page: Page) -> Iterator[Block]:
         for quoted, text, place in _tokens(page):
             if quoted or text[0] not in _KEYWORDS:
                 state.take_value(text, place)
+                if not quoted and text[0] in "'\"":
+                    state.tell(f"line {page.line(place)}: a quotation mark is never closed")
                 continue
             low = text.lower()
             if low.startswith("data_") or low == "global_":
@@ -250,6 +252,11 @@ class _State:
         elif not self.block.stray:
             self.block.headless = not (self.block.items or self.block.damage)
             self.block.stray = f"line {self._page.line(place)}: {text[:40]!r} stands beside no data name"
+
+    def tell(self, text: str) -> None:
+        """Note something odd that does not stop the reading, the first one only."""
+        if self.block is not None and not self._deaf:
+            self.block.stray = self.block.stray or text
 
     def _belongs_to_single(self, place: int) -> bool:
         """Whether a stray value stands on the line of the last item, which is not long yet."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from assay.sources.checks.texts import MAX_TEXT
 from assay.sources.formats.cif import operations
 from assay.sources.formats.cif.build import Built
 from assay.sources.formats.cif.grammar import Block, Item, is_unsaid
-from assay.sources.formats.cif.operations import METRIC_TOLERANCE, Operations, distinct
+from assay.sources.formats.cif.operations import METRIC_TOLERANCE, SITE_TOLERANCE, Operations, distinct
 from assay.sources.formats.cif.sites import Site, number
 from assay.sources.formats.cif.species import Refused
 from assay.sources.formats.cif.symmetry import Reading
@@ -26,6 +26,10 @@ from assay.sources.quarantine import Reason
 
 MOMENTS = "magnetic_moments"
 """Column with the moments: JSON, one [x, y, z] in Bohr magnetons per site, Cartesian."""
+_Signed: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]
+_IDENTITY: _Signed = (np.eye(3, dtype=np.int64)[None], np.zeros((1, 3)), np.ones(1, np.int64))
+MOMENT_TOLERANCE = 0.05
+"""Bohr magnetons; a component that symmetry changes by less is rounding."""
 _OPERATIONS = ("_space_group_symop_magn_operation_xyz",)
 _CENTRING = ("_space_group_symop_magn_centering_xyz",)
 _NAMES = ("_space_group_magn_", "_magnetic_space_group_")
@@ -38,6 +42,8 @@ class Magnetic:
     operations: Operations
     reversal: NDArray[np.int64]
     """(n,) +1, or -1 where an operation turns all moments around as well."""
+    grey: bool = False
+    """Whether each operation stands with and without time reversal, which allows no moment."""
 
     @property
     def reading(self) -> Reading:
@@ -48,25 +54,41 @@ class Magnetic:
         self, block: Block, rows: list[Site], built: Built, lattice: NDArray[np.float64], warnings: list[str]
     ) -> dict[str, Any]:
         """The column with the moments of all sites, none where the file has no moment."""
-        listed = _moments(block)
+        listed = _moments(block, warnings)
         if not listed:
             return {}
         if any(row.amount < 1 for row in rows):
             warnings.append("magnetic moments were left out: sites are partly occupied")
             return {}
-        unit = lattice / np.linalg.norm(lattice, axis=1)[:, None]
         lengths = np.linalg.norm(lattice, axis=1)
+        moments = [np.array(listed.pop(row.label, (0.0, 0.0, 0.0))) for row in rows]
+        warnings += [f"the moment of {label[:20]} belongs to no site and was left out" for label in listed]
         found = []
         for owner, op in zip(built.owner.tolist(), built.operation.tolist()):
-            rot = self.operations.rot[op]
-            sign = float(self.reversal[op]) * round(float(np.linalg.det(rot)))
-            along = sign * (rot @ (np.array(listed.get(rows[owner].label, (0.0, 0.0, 0.0))) / lengths)) * lengths
-            found.append([round(float(part), 3) + 0.0 for part in along @ unit])
+            along = self._turned(moments[owner], op, lengths)
+            found.append([round(float(part), 3) + 0.0 for part in along @ (lattice / lengths[:, None])])
+        for index, row in enumerate(rows):
+            if not self._allows(moments[index], np.array(row.place), lengths):
+                warnings.append(f"the symmetry of site {row.label} does not allow its moment")
         text = json.dumps(found, separators=(",", ":"))
         if len(text) > MAX_TEXT:
             warnings.append(f"magnetic moments were left out: {len(text)} characters, at most {MAX_TEXT}")
             return {}
         return {MOMENTS: text}
+
+    def _turned(self, moment: NDArray[np.float64], op: int, lengths: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A moment (3,) along the axes after an operation, as the axial vector that it is."""
+        rot = self.operations.rot[op]
+        sign = float(self.reversal[op]) * round(float(np.linalg.det(rot)))
+        return np.asarray(sign * (rot @ (moment / lengths)) * lengths, dtype=np.float64)
+
+    def _allows(self, moment: NDArray[np.float64], place: NDArray[np.float64], lengths: NDArray[np.float64]) -> bool:
+        """Whether the operations that leave a place where it is leave its moment too."""
+        gap = self.operations.rot @ place + self.operations.shift - place
+        fixed = np.flatnonzero(np.abs(gap - np.round(gap)).max(axis=1) < SITE_TOLERANCE)
+        turned = [self._turned(moment, op, lengths) for op in fixed.tolist()]
+        kept = all(np.abs(one - moment).max() < MOMENT_TOLERANCE for one in turned)
+        return not moment.any() or (kept and not self.grey)
 
 
 def magnetic_group(block: Block, lattice: NDArray[np.float64]) -> Magnetic | None:
@@ -88,15 +110,7 @@ def magnetic_group(block: Block, lattice: NDArray[np.float64]) -> Magnetic | Non
                 Reason.UNSUPPORTED, f"line {named.line}: {named.tag}: a magnetic group needs its list of operations"
             )
         return None
-    base, sign = _parsed(listed)
-    shifts, turns = _parsed(centring) if centring else (operations.parse(["x,y,z"]), np.ones(1, np.int64))
-    rot = np.repeat(base.rot, len(shifts), axis=0)
-    shift = np.repeat(base.shift, len(shifts), axis=0) + np.tile(shifts.shift, (len(base), 1))
-    reversal = np.repeat(sign, len(shifts)) * np.tile(turns, len(base))
-    kept = distinct(rot, shift)
-    if len(kept) < len(rot):  # a grey group holds each operation with and without time reversal
-        first = _first_of(rot, shift, kept)
-        reversal = reversal[first]
+    kept, reversal, grey = _combined(_parsed(listed), _parsed(centring) if centring else _IDENTITY)
     missing = kept.missing
     if missing:
         raise Refused(
@@ -104,37 +118,42 @@ def magnetic_group(block: Block, lattice: NDArray[np.float64]) -> Magnetic | Non
         )
     if kept.misfit(lattice) > METRIC_TOLERANCE:
         raise Refused(Reason.MALFORMED, f"line {listed.line} and below: the magnetic operations do not fit the cell")
-    return Magnetic(kept, reversal)
+    return Magnetic(kept, reversal, grey)
 
 
-def _first_of(rot: NDArray[np.int64], shift: NDArray[np.float64], kept: Operations) -> list[int]:
-    wanted = [operations.as_text(kept.rot[k], kept.shift[k]) for k in range(len(kept))]
-    every = [operations.as_text(rot[k], shift[k]) for k in range(len(rot))]
-    return [every.index(text) for text in wanted]
+def _combined(base: _Signed, centring: _Signed) -> tuple[Operations, NDArray[np.int64], bool]:
+    """Each operation with each centring once, its time reversal, and whether it has both."""
+    rot = np.repeat(base[0], len(centring[0]), axis=0)
+    shift = np.repeat(base[1], len(centring[1]), axis=0) + np.tile(centring[1], (len(base[1]), 1))
+    reversal = np.repeat(base[2], len(centring[2])) * np.tile(centring[2], len(base[2]))
+    signs: dict[str, int] = {}
+    texts = [operations.as_text(*pair) for pair in zip(rot, shift)]
+    grey = [signs.setdefault(text, sign) != sign for text, sign in zip(texts, reversal.tolist())]
+    kept = distinct(rot, shift)
+    chosen = [signs[operations.as_text(*pair)] for pair in zip(kept.rot, kept.shift)]
+    return kept, np.array(chosen, dtype=np.int64), any(grey)
 
 
-def _parsed(item: Item) -> tuple[Operations, NDArray[np.int64]]:
-    """Operations and time reversals of a list such as `x,y,z+1/2,-1`."""
-    texts, signs = [], []
+def _parsed(item: Item) -> _Signed:
+    """Rotations, translations and time reversals of a list such as `x,y,z+1/2,-1`."""
+    if len(item.values) > operations.MAX_OPERATIONS:
+        raise Refused(Reason.UNSUPPORTED, f"{len(item.values)} magnetic operations are too many")
+    found, signs = [], []
     for row, value in enumerate(item.values):
         text, _, sign = value.replace(" ", "").rpartition(",")
         if sign not in ("+1", "-1", "1"):
-            message = f"{value!r} is no magnetic operation: it must end in +1 or -1"
+            message = f"{value[:40]!r} is no magnetic operation: it must end in +1 or -1"
             raise Refused(Reason.MALFORMED, f"line {item.line_of(row)}: {message}")
-        texts.append(text)
+        try:
+            found.append(operations.parse([text]))
+        except ValueError as error:
+            raise Refused(Reason.MALFORMED, f"line {item.line_of(row)}: {error}") from None
         signs.append(int(sign))
-    try:
-        found = operations.parse(texts)
-    except ValueError as error:
-        raise Refused(Reason.MALFORMED, f"line {item.line} and below: {error}") from None
-    if len(found) < len(signs):
-        each = [operations.parse([text]) for text in texts]
-        first = _first_of(np.concatenate([e.rot for e in each]), np.concatenate([e.shift for e in each]), found)
-        signs = [signs[k] for k in first]
-    return found, np.array(signs, dtype=np.int64)
+    rot, shift = (np.concatenate(parts) for parts in zip(*((one.rot, one.shift) for one in found)))
+    return rot, shift, np.array(signs, dtype=np.int64)
 
 
-def _moments(block: Block) -> dict[str, tuple[float, ...]]:
+def _moments(block: Block, warnings: list[str]) -> dict[str, tuple[float, ...]]:
     """Moments along the axes a, b, c in Bohr magnetons, by the label of the site."""
     labels = block.item("_atom_site_moment_label")
     parts = [block.item(f"_atom_site_moment_crystalaxis_{axis}") for axis in "xyz"]
@@ -142,6 +161,10 @@ def _moments(block: Block) -> dict[str, tuple[float, ...]]:
         return {}
     found = {}
     for row, label in enumerate(labels.values):
-        values = [number(part.values[row]) for part in parts if part is not None]
+        texts = [part.values[row] for part in parts if part is not None]
+        values = [number(text) for text in texts]
+        if any(value is None and not is_unsaid(text) for text, value in zip(texts, values)):
+            warnings.append(f"the moment of {label} is no number and was left out")
+            continue
         found[label] = tuple(0.0 if value is None else value for value in values)
     return found

@@ -88,7 +88,9 @@ class Operations:
     def _rotations(self) -> NDArray[np.float64]:
         return np.unique(self.rot, axis=0).astype(np.float64)
 
-    def orbit(self, place: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
+    def orbit(
+        self, place: NDArray[np.float64], tolerance: float = SITE_TOLERANCE
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
         """Return the images of one site (3,), each once, and the operation that makes each.
 
         A site on a special position is first moved onto it exactly, by the mean over the operations
@@ -98,10 +100,10 @@ class Operations:
         if len(self) == 1:
             return place[None], np.zeros(1, np.int64)
         images = self.rot @ place + self.shift
-        for tolerance in (SITE_TOLERANCE, SITE_TOLERANCE / 10):
+        for near in (tolerance, tolerance / 10):
             gap = images - place
             gap -= np.round(gap)
-            fixed = np.abs(gap).max(axis=1) < tolerance
+            fixed = np.abs(gap).max(axis=1) < near
             exact = place + gap[fixed].mean(axis=0)
             moved = self.rot @ exact + self.shift
             steps = np.floor(moved * 1e6 + 0.25).astype(np.int64) % 10**6

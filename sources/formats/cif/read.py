@@ -19,12 +19,14 @@ from assay.sources.assemble import Assembler
 from assay.sources.elements import SYMBOLS
 from assay.sources.formats.cif import formulas, magnetic
 from assay.sources.formats.cif.build import Built, build, closest_ratio, density, same_crystal
-from assay.sources.formats.cif.grammar import Block, Damaged, blocks
+from assay.sources.formats.cif.grammar import Block, Damaged, Item, blocks
 from assay.sources.formats.cif.sites import Site, number, sites
 from assay.sources.formats.cif.species import Refused
 from assay.sources.formats.cif.symmetry import Symmetry, refuse_modulated, symmetry
 from assay.sources.quarantine import Reason
 
+LENGTHS = (0.1, 1e4)
+"""Å; accepted lengths of a cell."""
 VOLUME_TOLERANCE = 0.01
 """Relative difference between cell and stated volume from which a row tells it."""
 DENSITY_TOLERANCE = 0.05
@@ -92,14 +94,28 @@ def _cell(block: Block, warnings: list[str]) -> NDArray[np.float64]:
     return lattice
 
 
+def _one_value(item: Item) -> str:
+    """The value of an item that a block has once.
+
+    Raises:
+        Damaged: when a loop gives it several.
+    """
+    if len(set(item.values)) > 1:
+        raise Damaged(f"line {item.line}: {item.tag} has several values")
+    return item.values[0]
+
+
 def _length(block: Block, axis: str) -> float:
     item = block.item(f"_cell_length_{axis}")
     if item is None:
         raise Refused(Reason.UNREADABLE, f"_cell_length_{axis} is not said")
-    value = number(item.values[0])
+    value = number(_one_value(item))
     if value is None or value <= 0:
-        message = f"line {item.line}: {item.tag} {item.values[0]!r} is no positive number"
+        message = f"line {item.line}: {item.tag} {item.values[0][:40]!r} is no positive number"
         raise Refused(Reason.UNREADABLE, message)
+    if not LENGTHS[0] <= value <= LENGTHS[1]:
+        message = f"line {item.line}: {item.tag} {value:g} Å, {LENGTHS[0]:g} to {LENGTHS[1]:g} accepted"
+        raise Refused(Reason.BAD_LATTICE, message)
     return value
 
 
@@ -110,7 +126,7 @@ def _angle(block: Block, name: str, warnings: list[str]) -> float:
         if text not in warnings:
             warnings.append(text)
         return 90.0
-    value = number(item.values[0]) if item.values else None
+    value = number(_one_value(item)) if item.values else None
     if value is None or not 0 < value < 180:
         message = f"line {item.line}: {item.tag} {item.values[0] if item.values else ''!r} is no angle"
         raise Refused(Reason.UNREADABLE, message)
@@ -156,7 +172,8 @@ def _symbols(block: Block) -> set[str]:
 
 def _units(block: Block) -> float | None:
     item = block.item("_cell_formula_units_z")
-    return number(item.values[0]) if item else None
+    units = number(item.values[0]) if item else None
+    return units if units is not None and units > 0 else None
 
 
 # Which reading of the symmetry holds.
@@ -169,7 +186,7 @@ def _chosen(
     every, failures = [], []
     for reading in stated.readings:
         try:
-            every.append(build(rows, reading))
+            every.append(build(rows, reading, stated.lattice))
         except Refused as refused:
             failures.append(refused)
     if not every:

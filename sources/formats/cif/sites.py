@@ -89,11 +89,13 @@ def sites(block: Block, stated: Collection[str], warnings: list[str]) -> list[Si
                 text = f"{label!r} is a dummy site: an atom without a position"
                 raise Refused(Reason.UNSUPPORTED, f"line {table.line(row)}: {text}")
             continue
-        element = species.element(kind, name, partial(table.line, row), stated, warnings)
         share = table.occupancy(row)
         if share == 0:
             warnings.append(f"site {label} has the occupancy 0 and was left out")
-        found.append(table.site(row, label, [(element, share)] if share else []))
+            found.append(table.site(row, label, []))
+            continue
+        element = species.element(kind, name, partial(table.line, row), stated, warnings)
+        found.append(table.site(row, label, [(element, share)]))
     if not found and not dummies:
         raise Refused(Reason.UNREADABLE, f"line {table.line(0)}: the list of sites is empty")
     unshared = [table.label(row) for row in range(len(table)) if table.is_unshared(row)]
@@ -113,7 +115,7 @@ class _Table:
             raise Refused(Reason.UNSUPPORTED, "sites have Cartesian coordinates only; fractional ones are needed")
         for name in ("fract_x", "fract_y", "fract_z"):
             if name not in self.columns:
-                raise Refused(Reason.UNREADABLE, f"the list of sites has no _atom_site_{name}")
+                raise Refused(Reason.UNREADABLE, f"the list of sites has no _atom_site_{name}, or is empty")
         if "label" not in self.columns and "type_symbol" not in self.columns:
             raise Refused(
                 Reason.UNREADABLE, "the list of sites has neither _atom_site_label nor _atom_site_type_symbol"
@@ -243,6 +245,6 @@ def _no_lost_hydrogen(table: _Table) -> None:
     for row in range(len(table)):
         text = table.text("attached_hydrogens", row)
         count = number(text) if text else 0.0
-        if count is None or count > 0:
+        if count != 0:
             message = f"{table.label(row)} has {text!r} attached hydrogens, which have no positions"
             raise Refused(Reason.UNSUPPORTED, f"line {table.line(row)}: {message}")

@@ -295,7 +295,7 @@ def _by_name(stated: _Stated, settings: list[Setting], lattice: NDArray[np.float
 
 def _fit(found: Operations, lattice: NDArray[np.float64], source: str) -> None:
     misfit = found.misfit(lattice)
-    if misfit > METRIC_TOLERANCE:
+    if not misfit <= METRIC_TOLERANCE:
         message = f"{source} do not fit the cell: they change lengths or angles by up to {misfit:.1%}"
         raise Refused(Reason.MALFORMED, f"{message}, at most {METRIC_TOLERANCE:.0%} accepted")
 

@@ -149,3 +149,9 @@ def test_an_item_that_is_repeated_without_a_value_says_nothing(empty: str) -> No
 def test_a_list_of_sites_that_says_nothing_is_empty() -> None:
     text = block(cell(5.64), hm("F m -3 m"), sites("? ? ? ? ? ?"))
     assert refusal(text) == (Reason.UNREADABLE, "line 16: the list of sites is empty")
+
+
+def test_an_open_quotation_mark_and_several_values_are_told() -> None:
+    assert "quotation mark is never closed" in one(ROCK.replace("loop_", "_note 'open\nloop_", 1)).warnings
+    text = ROCK.replace("_cell_length_a 5.64\n", "").replace("loop_", "loop_\n_cell_length_a\n5.64 5.7\nloop_", 1)
+    assert "has several values" in refusal(text)[1]

@@ -55,3 +55,15 @@ def test_a_magnetic_group_by_name_only_is_refused() -> None:
 def test_magnetic_centring_without_operations_is_refused() -> None:
     text = block(cell(4.2), magnetic("x,y,z,+1", "x,y,z+1/2,-1", kind="centering"), ATOMS)
     assert "needs the list of magnetic operations" in refusal(text)[1]
+
+
+def test_moments_that_make_no_sense_are_told() -> None:
+    identity = magnetic("x,y,z,+1")
+    assert "is no number" in one(block(cell(4.2), identity, ATOMS, moments("Fe1 a b c"))).warnings
+    assert "moment of Co7 belongs to no site" in one(block(cell(4.2), identity, ATOMS, moments("Co7 0 0 1"))).warnings
+    mirror = magnetic("x,y,z,+1", "x,y,-z,+1")  # which an axial vector along x does not survive
+    flat = sites("Fe1 Fe 0 0 0", columns=COLUMNS)
+    assert one(block(cell(4.2), mirror, flat, moments("Fe1 0 0 2"))).warnings == ""
+    assert "does not allow its moment" in one(block(cell(4.2), mirror, flat, moments("Fe1 2 0 0"))).warnings
+    grey = magnetic("x,y,z,+1", "x,y,z,-1")
+    assert "does not allow its moment" in one(block(cell(4.2), grey, flat, moments("Fe1 0 0 2"))).warnings

@@ -253,3 +253,20 @@ def test_a_stated_density_that_differs_is_told() -> None:
     density = "_exptl_crystal_density_diffrn {}\n"
     assert "a density of 2.16 is stated" in one(block(CELL, density.format(2.16), P1, PAIR)).warnings
     assert one(block(CELL, density.format(1.52), P1, PAIR)).warnings == ""
+
+
+@pytest.mark.parametrize("length", ["1e160", "1e-320", "0.01", "20000"])
+def test_a_length_that_no_cell_has(length: str) -> None:
+    for symmetry in (P1, "_symmetry_Int_Tables_number 225", "_symmetry_space_group_name_Hall '-F 4 2 3'"):
+        text = block(CELL.replace("_cell_length_b 4.0", f"_cell_length_b {length}"), symmetry, PAIR)
+        assert refusal(text)[0] in {Reason.BAD_LATTICE, Reason.UNREADABLE}
+
+
+def test_images_of_a_long_cell_merge_by_their_distance() -> None:
+    halves = sites("Ti1 Ti 0 0 .0007 .5", "O1 O .5 .5 .25 1")  # titanium is 0.11 Å from its image
+    found = one(block(cell(4, 4, 80), operations("x,y,z", "-x,-y,-z"), halves))
+    assert (found.amounts, found.sites) == ({"Ti": 1.0, "O": 2.0}, 4)
+
+
+def test_nothing_on_a_site_needs_no_name() -> None:
+    assert one(block(CELL, P1, sites("Na1 Na 0 0 0 1", "X1 X .5 .5 .5 0"))).amounts == {"Na": 1.0}
