@@ -42,10 +42,16 @@ Add = Callable[[Assembler, BinaryIO, str, str], int | None]
 """Adds the crystals of one stream, with the name for ids and the origin for records; 0 where the
 file is of another sort and holds none."""
 
+
+def _add_lines(assembler: Assembler, stream: BinaryIO, label: str, origin: str) -> None:
+    with as_text(stream) as lines:
+        add_xyz(assembler, lines, label, origin)
+
+
 FORMATS: Mapping[Kind, Add] = {
     Kind.CIF: lambda assembler, stream, *names: add_cif(assembler, read_text(stream), *names),
     Kind.POSCAR: lambda assembler, stream, *names: add_poscar(assembler, read_text(stream), *names),
-    Kind.XYZ: lambda assembler, stream, *names: add_xyz(assembler, as_text(stream), *names),
+    Kind.XYZ: _add_lines,
     Kind.JSON: lambda assembler, stream, *names: add_json(assembler, read_text(stream, MAX_JSON_BYTES), *names),
     Kind.TRAJECTORY: add_trajectory,
 }
