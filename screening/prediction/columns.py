@@ -34,7 +34,7 @@ OTHERS: Mapping[str, str] = {
     "id": "name of the crystal",
     "formula": "reduced formula, shares of disordered sites included",
     "ood": "whether the crystal holds an element that no training crystal held, of any ensemble",
-    "ood_distance": "distance to the training crystals, largest of all ensembles; 95 % of the calibration rows are below 1",
+    "ood_distance": "largest distance to the training crystals of any ensemble; 95 % of calibration rows are below 1",
     WARNINGS: "accepted oddities of the file, joined by '; '",
 }
 """What the other columns hold; they have no unit."""
