@@ -185,7 +185,7 @@ class _Splitter:
         try:
             count = announced(self.client, Query(text), self.provider)
         except (SourceRefused, SourceDown) as error:
-            if isinstance(error, SourceDown) and not error.answered:
+            if isinstance(error, SourceDown) and error.status < 500:  # torn replies, or none: no way is better
                 raise
             log.info("%s is not counted: %s", text, error)
             if not text.endswith(" IS UNKNOWN"):

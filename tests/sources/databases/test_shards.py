@@ -168,7 +168,7 @@ def test_a_server_that_dies_while_it_counts_is_down(entries: list[Entry]) -> Non
     with FaultServer(entries[:300], script=["ok", "ok", "ok", "close"]) as server:
         with pytest.raises(SourceDown):
             cut(server.url, "", 60)
-        assert len(server.requests) == 3 + 5
+        assert len(server.requests) == 3 + 5 + 2  # twice more behind the first entry, which may be the torn one
 
 
 def test_every_shard_can_be_counted_again(reference: str) -> None:
