@@ -61,8 +61,9 @@ class Magnetic:
             warnings.append("magnetic moments were left out: sites are partly occupied")
             return {}
         lengths = np.linalg.norm(lattice, axis=1)
-        moments = [np.array(listed.pop(row.label, (0.0, 0.0, 0.0))) for row in rows]
-        warnings += [f"the moment of {label[:20]} belongs to no site and was left out" for label in listed]
+        moments = [np.array(listed.get(row.label, (0.0, 0.0, 0.0))) for row in rows]
+        strange = listed.keys() - {row.label for row in rows}
+        warnings += [f"the moment of {label[:20]} belongs to no site and was left out" for label in sorted(strange)]
         found = []
         for owner, op in zip(built.owner.tolist(), built.operation.tolist()):
             along = self._turned(moments[owner], op, lengths)

@@ -67,3 +67,9 @@ def test_moments_that_make_no_sense_are_told() -> None:
     assert "does not allow its moment" in one(block(cell(4.2), mirror, flat, moments("Fe1 2 0 0"))).warnings
     grey = magnetic("x,y,z,+1", "x,y,z,-1")
     assert "does not allow its moment" in one(block(cell(4.2), grey, flat, moments("Fe1 0 0 2"))).warnings
+
+
+def test_rows_of_one_label_have_its_moment() -> None:
+    rows = sites("Fe1 Fe 0 0 0", "Fe1 Fe .5 .5 .5", columns=COLUMNS)
+    found = one(block(cell(4.2), magnetic("x,y,z,+1"), rows, moments("Fe1 0 0 2")))
+    assert json.loads(str(found.columns["magnetic_moments"])) == [[0, 0, 2], [0, 0, 2]]
