@@ -28,6 +28,8 @@ class Exit(IntEnum):
     LOCKED = 73
     DISK = 74
     """The disk is full, read-only, or holds something else than was written."""
+    CLUSTER = 75
+    """The Ray cluster is not there, or was lost on the way; run again to go on."""
     CONFIG = 78
     """Config, schema or fingerprint mismatch."""
     STOPPED = 85
