@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from assay.sources.checks import coincident, row_warnings, shares
 from assay.sources.checks.texts import MAX_TEXT, one_line, one_name, storable
 from assay.sources.checks.unchecked import Unchecked, pointer, safe_cells
-from assay.sources.crystals import WARNINGS, Crystals, concat, empty
+from assay.sources.crystals import WARNINGS, Crystals, concat, empty, set_aside
 from assay.sources.quarantine import Quarantined, Reason, Stage
 from assay.sources.sift import MAX_SITES, sift
 
@@ -187,12 +187,9 @@ def _check_texts(id: str, columns: Mapping[str, Any]) -> None:
 
 
 def _with_warnings(columns: Mapping[str, Any], warnings: Sequence[str]) -> Mapping[str, Any]:
-    """The columns of one crystal; `warnings` is a text, so a number of that name gets a prefix."""
-    if not warnings and WARNINGS not in columns:
-        return columns
+    """The columns of one crystal; `warnings` is a text, so a number of that name is set aside."""
     stated = columns.get(WARNINGS)
-    others = {name: value for name, value in columns.items() if name != WARNINGS}
-    if stated is not None and not isinstance(stated, str):
-        others = {f"reported_{WARNINGS}": stated, **others}
+    own = isinstance(stated, str) or stated is None
+    others = {set_aside(name, {WARNINGS}): value for name, value in columns.items() if name != WARNINGS or not own}
     text = row_warnings.joined(stated if isinstance(stated, str) else "", warnings)
     return {**others, WARNINGS: text} if text else others

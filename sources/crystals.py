@@ -6,7 +6,7 @@ This module does not know files, servers or graphs. Lengths are in Å.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
@@ -20,6 +20,8 @@ MAX_ATOMIC_NUMBER = 118
 WARNINGS = "warnings"
 """Column with the accepted oddities of each crystal, joined by `; `; "" where a crystal has none.
 A batch without oddities has no such column."""
+SET_ASIDE = "reported_"
+"""Start of the name of an input column whose own name Assay uses for another one."""
 _SYMBOLS = np.array(SYMBOLS)
 _ALPHABETICAL = np.argsort(_SYMBOLS)
 
@@ -266,6 +268,21 @@ def concat(parts: Iterable[Crystals]) -> Crystals:
         columns={name: np.concatenate([part.columns[name] for part in parts]) for name in shared},
         **joined,
     )
+
+
+def set_aside(name: str, taken: Container[str]) -> str:
+    """The name of a column of the input beside columns that have the names `taken`.
+
+    A taken name gets one more `reported_`, and so does one that got some before: no two names
+    become one, whatever the other columns are.
+
+    >>> [set_aside(name, {"score"}) for name in ("gap", "score", "reported_score")]
+    ['gap', 'reported_score', 'reported_reported_score']
+    """
+    bare = name
+    while bare.startswith(SET_ASIDE):
+        bare = bare.removeprefix(SET_ASIDE)
+    return f"{SET_ASIDE}{name}" if bare in taken else name
 
 
 def empty() -> Crystals:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from assay.sources.checks import shares
 from assay.sources.checks.texts import MAX_TEXT
 from assay.sources.checks.unchecked import Unchecked, pointer
-from assay.sources.crystals import WARNINGS, Crystals
+from assay.sources.crystals import WARNINGS, Crystals, set_aside
 from assay.sources.durable import whole
 from assay.sources.quarantine import Quarantined, Reason, Stage
 from assay.sources.sift import MAX_SITES, sift
@@ -335,7 +335,7 @@ def _pack_arrays(table: pa.Table) -> Unchecked:
 
 
 def _columns(table: pa.Table, taken: Sequence[str]) -> dict[str, NDArray[Any]]:
-    free = [name for name in table.column_names if name not in taken and name not in RESERVED]
+    free = [name for name in table.column_names if name not in taken]
     if (
         WARNINGS in free
         and kind_of(table[WARNINGS].type) in ("text", "empty")
@@ -348,10 +348,10 @@ def _columns(table: pa.Table, taken: Sequence[str]) -> dict[str, NDArray[Any]]:
         log.info("columns without one value per crystal are left out: %s", ", ".join(skipped))
     kept = {name: column for name, column in found.items() if column is not None}
     stated = kept.get(WARNINGS)
-    if stated is None or (stated.dtype.kind == "U" and stated.ndim == 1):
-        return kept
-    other = f"reported_{WARNINGS}"  # `warnings` is a text in every batch, so that batches can be joined
-    return {other if name == WARNINGS else name: column for name, column in kept.items()}
+    own = stated is None or (stated.dtype.kind == "U" and stated.ndim == 1)
+    lost = frozenset(() if own else (WARNINGS,))  # it is a text in every batch, so that batches can be joined
+    away = lost if set(_OWN) <= set(taken) else lost | RESERVED
+    return {set_aside(name, away): column for name, column in kept.items()}
 
 
 def _scalar(column: pa.ChunkedArray) -> NDArray[Any] | None:

@@ -21,6 +21,7 @@ from assay.screening.runners.label import Label
 from assay.screening.runners.match import Match
 from assay.screening.runners.runner import Unit
 from assay.screening.runners.work import Work
+from assay.screening.settings import names
 from assay.screening.settings.config import Campaign
 from assay.sources import identity, table
 from assay.sources.crystals import Crystals, empty
@@ -30,6 +31,8 @@ LABELLED = 512
 COMPARED = 256
 """Crystals compared at once; a block is never split."""
 PATH = "identity/crystals.parquet"
+OWN = ("label", "cluster_id", "representative")
+"""Columns of that table beside those of `assay.screening.settings.names`."""
 
 
 def label_units(ledger: Ledger, source: str, shard: int, crystals: Crystals) -> Iterator[Unit]:
@@ -123,8 +126,7 @@ def fan_out(candidates: pa.Table, ledger: Ledger) -> pa.Table:
         names = [" | ".join(sorted({functionals[row] for row in group} - {"", None})) for group in groups]
         added[f"{name}_functionals"] = pa.array(names, pa.string())
     for name, column in added.items():
-        if name not in candidates.column_names:
-            candidates = candidates.append_column(name, column)
+        candidates = candidates.append_column(name, column)
     return candidates
 
 
@@ -184,8 +186,7 @@ def _rows(ledger: Ledger, campaign: Campaign) -> pa.Table:
     tables, taken = [], Taken()
     for source, shard in snapshot.plan_order(ledger, campaign):
         content = snapshot.rows(ledger, source, shard, taken)
-        functionals = [name for name in content.column_names if name.endswith("_functional")]
-        reported = [name for pair in functionals for name in (pair.removesuffix("_functional"), pair)]
+        reported = _compared(content.schema)
         labelled = [row for row, name in enumerate(content["id"].to_pylist()) if name in place]
         content = content.select(["id", "nsites", *reported]).take(_rows_of(labelled))
         tables.append(content.append_column("source", pa.array([source] * len(labelled), pa.string())))
@@ -196,6 +197,14 @@ def _rows(ledger: Ledger, campaign: Campaign) -> pa.Table:
     for name in ("formula", "spacegroup", "label"):
         rows = rows.append_column(name, found[name])
     return rows
+
+
+def _compared(schema: pa.Schema) -> list[str]:
+    """Reported numbers that come with their functional, each before the functional."""
+    kinds = table.kinds(schema)
+    pairs = [(name, f"{name}_functional") for name, kind in kinds.items() if kind == "number"]
+    taken = {*names.COLUMNS, *OWN}
+    return [name for pair in pairs if kinds.get(pair[1]) == "text" and pair[0] not in taken for name in pair]
 
 
 def _representatives(rows: pa.Table, root: NDArray[np.int64], sources: list[str]) -> NDArray[np.int64]:

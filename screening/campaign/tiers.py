@@ -99,13 +99,10 @@ class Tiers:
         return table
 
     def _described(self) -> pa.Table:
-        """Columns of tier 0 that are no predictions; a name that a prediction has gets a prefix."""
+        """Columns of tier 0 that are no predictions."""
         content = self._blank[0] if self._parts[0] is None else self._parts[0]
         predicted = self._predictions(0)
-        content = content.select([name for name in content.column_names if name not in predicted])
-        taken = {*self._predictions(self._reached), "tier", "audit"}
-        taken |= {f"tier_{cheap}_score" for cheap in range(self._reached)}
-        return content.rename_columns([f"reported_{name}" if name in taken else name for name in content.column_names])
+        return content.select([name for name in content.column_names if name not in predicted])
 
     def _predicted(self, tier: int) -> list[str]:
         """Predictions that the rows of a tier hold; of a cheap tier only those that rank."""

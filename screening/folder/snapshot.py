@@ -21,10 +21,11 @@ from assay.screening.folder import naming
 from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.naming import Taken
 from assay.screening.pulling import filters, source as sources
+from assay.screening.settings import names
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure, one_line
 from assay.sources import table
-from assay.sources.crystals import Crystals, empty
+from assay.sources.crystals import Crystals, empty, set_aside
 from assay.sources.quarantine import Quarantined
 
 CONTENT = ("lattice", "site_ptr", "frac", "species_ptr", "numbers", "occupancy")
@@ -135,9 +136,8 @@ def unique(ledger: Ledger, source: str, shard: int, taken: Taken) -> Unique:
     """One shard without duplicates, each crystal under its own id; `taken` learns its rows."""
     received = sum(record.counts["received"] for record in pages(ledger, source, shard))
     content = rows(ledger, source, shard, taken)
-    columns = ["reported_source" if column == "source" else column for column in content.column_names]
-    content = content.rename_columns(columns)
-    content = content.append_column("source", pa.array([source] * content.num_rows, pa.string()))
+    content = content.rename_columns([set_aside(column, (names.SOURCE,)) for column in content.column_names])
+    content = content.append_column(names.SOURCE, pa.array([source] * content.num_rows, pa.string()))
     crystals, refused = table.from_table(content.take(pc.sort_indices(content["id"])), "snapshot")
     bad = [row for page in _refused(ledger, source, shard) for row in taken.refuse(page)]
     bad = sorted([*bad, *refused], key=lambda row: (row.id, row.origin, row.message))

@@ -8,36 +8,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from assay.screening.settings import names
 from assay.screening.settings.exits import Exit, Failure
-from assay.sources.crystals import WARNINGS
 
 if TYPE_CHECKING:
     from assay.models.ensemble.ensemble import Ensemble
     from assay.models.target import Property
-
-MEANINGS: Mapping[str, str] = {
-    "mean": "predicted value",
-    "std": "calibrated standard deviation",
-    "lo": "lower end of the 90 % interval",
-    "hi": "upper end of the 90 % interval",
-    "disagreement": "difference between vision and graph networks",
-    "view_spread": "standard deviation over the views of vision networks",
-}
-"""What the columns of a property hold, by the part after its name."""
-OTHERS: Mapping[str, str] = {
-    "id": "name of the crystal",
-    "formula": "reduced formula, shares of disordered sites included",
-    "ood": "whether the crystal holds an element that no training crystal held, of any ensemble",
-    "ood_distance": "largest distance to the training crystals of any ensemble; 95 % of calibration rows are below 1",
-    WARNINGS: "accepted oddities of the file, joined by '; '",
-}
-"""What the other columns hold; they have no unit."""
 
 
 def named(ensembles: Sequence[Ensemble]) -> list[list[Property]]:
@@ -81,6 +63,7 @@ def described(table: pa.Table, properties: Sequence[Property]) -> pa.Table:
 def _metadata(name: str, properties: Sequence[Property]) -> dict[str, str]:
     for item in properties:
         part = name.removeprefix(f"{item.name}_")
-        if part != name and (part in MEANINGS or re.fullmatch(r"member_\d+", part)):
-            return {"unit": item.unit, "meaning": MEANINGS.get(part, f"predicted by {part.replace('_', ' ')} alone")}
-    return {"unit": "", "meaning": OTHERS.get(name, "")}
+        if part != name and (part in names.PARTS or re.fullmatch(r"member_\d+", part)):
+            meaning = names.PARTS.get(part, f"predicted by {part.replace('_', ' ')} alone")
+            return {"unit": item.unit, "meaning": meaning}
+    return {"unit": "", "meaning": names.COLUMNS.get(name, "")}

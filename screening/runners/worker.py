@@ -6,7 +6,7 @@ of the crystals and the weights alone; it does not know Ray, campaign folders or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,14 +22,13 @@ from assay.models import memory
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.ensemble.summary import EnsemblePrediction
 from assay.screening.runners.work import Work
+from assay.screening.settings import names
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure
 from assay.sources.crystals import Crystals
 from assay.sources.quarantine import Quarantined
 
 Load = Callable[[], Sequence[Ensemble]]
-RESERVED = ("rank", "score", "ood", "ood_distance")
-"""Columns that are added to what the sources report."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def score(crystals: Crystals, ensembles: Sequence[Ensemble], symmetrise: float =
     places = [np.searchsorted(predicted.index, good) for predicted in predictions]
     for predicted, rows in zip(predictions, places, strict=True):
         values |= prediction_columns(predicted, rows)
-    columns = _describe(crystals.select(good), values) | values | novelty_columns(predictions, places)
+    columns = _describe(crystals.select(good)) | values | novelty_columns(predictions, places)
     bad = np.setdiff1d(np.arange(len(crystals)), good)
     quarantined = [_with_origin(refused, crystals, row) for row in bad]
     return Part(pa.table({name: _array(values) for name, values in columns.items()}), quarantined)
@@ -147,8 +146,8 @@ def novelty_columns(
     return columns
 
 
-def _describe(crystals: Crystals, taken: Container[str]) -> dict[str, NDArray[Any]]:
-    """Identity and reported columns; a reported name that is taken gets the prefix `reported_`."""
+def _describe(crystals: Crystals) -> dict[str, NDArray[Any]]:
+    """Identity and reported columns, these under names that no column of Assay has."""
     columns: dict[str, NDArray[Any]] = {
         "id": crystals.ids,
         "formula": crystals.formulas(),
@@ -158,8 +157,7 @@ def _describe(crystals: Crystals, taken: Container[str]) -> dict[str, NDArray[An
     }
     for name, column in crystals.columns.items():
         if column.ndim == 1:
-            clash = name in columns or name in RESERVED or name in taken
-            columns[f"reported_{name}" if clash else name] = column
+            columns[names.reported(name)] = column
     return columns
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from assay.sources.crystals import set_aside
 from assay.sources.quarantine import Reason
 from assay.sources.table import RESERVED
 
@@ -35,9 +36,10 @@ def described(error: Exception) -> str:
 
 
 def scalars(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the numbers and texts among named values, less those whose names are taken."""
+    """Return the numbers and texts among named values, none under the name of a crystal field."""
     scalar = (bool, int, float, str, np.number, np.bool_)
-    return {str(name): value for name, value in values.items() if isinstance(value, scalar) and name not in RESERVED}
+    found = {str(name): value for name, value in values.items() if isinstance(value, scalar)}
+    return {set_aside(name, RESERVED): value for name, value in found.items()}
 
 
 def quoted(text: str) -> str:

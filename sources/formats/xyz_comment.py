@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.sources.crystals import set_aside
 from assay.sources.formats.fortran import is_number, real
 from assay.sources.formats.records import Unusable, quoted
 from assay.sources.quarantine import Reason
@@ -44,7 +45,7 @@ _LATER = ("energy", "free_energy", "magmom")
 """Results of a calculator: ASE lists them after everything else."""
 _TENSORS = frozenset({"stress", "virial", "dipole", "polarization", "dielectric_tensor"})
 """Names that ASE keeps for arrays."""
-_NO_COLUMN = RESERVED | _TENSORS | frozenset(_SPECIAL.values())
+_NO_COLUMN = _TENSORS | frozenset(_SPECIAL.values())
 
 
 def pairs(line: str, warnings: list[str]) -> dict[str, str]:
@@ -110,10 +111,13 @@ def periodic(found: Mapping[str, str]) -> tuple[bool, bool, bool]:
 
 
 def columns(found: Mapping[str, str]) -> dict[str, Any]:
-    """Return the numbers, truths and texts of the crystal; arrays and JSON are left out."""
+    """Return the numbers, truths and texts of the crystal; arrays and JSON are left out.
+
+    None has the name of a crystal field.
+    """
     values = {name: _scalar(name, text) for name, text in found.items() if name not in _NO_COLUMN}
     ordered = sorted(values, key=lambda name: name in _LATER)
-    return {name: values[name] for name in ordered if values[name] is not None}
+    return {set_aside(name, RESERVED): values[name] for name in ordered if values[name] is not None}
 
 
 def _scalar(name: str, text: str) -> bool | float | str | None:

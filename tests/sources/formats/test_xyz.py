@@ -211,7 +211,7 @@ def test_values_of_the_comment_become_columns() -> None:
     columns = one(frame(comment=comment)).columns
     assert {name: column[0] for name, column in columns.items()} == {
         "n": 7.0, "done": 1.0, "failed": 0.0, "day": "2024_01", "name": 'a "b" c', "two words": 1.0,
-        "free": 1.0, "text": 1.0, "x": "a=b", "unit": "eV,Å", "uid": "007", "energy": -3.5,
+        "free": 1.0, "text": 1.0, "x": "a=b", "unit": "eV,Å", "reported_id": 9.0, "uid": "007", "energy": -3.5,
     }  # fmt: skip
     assert list(columns)[-1] == "energy"
 

@@ -1,0 +1,73 @@
+"""Names of the columns that Assay writes into tables of predictions and candidates.
+
+Enters: a name. Leaves: whether it is one of Assay's, and the name under which a column of the input
+stands beside it. This module does not know who fills a column.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from assay.sources.crystals import WARNINGS, set_aside
+
+PARTS: Mapping[str, str] = {
+    "mean": "predicted value",
+    "std": "calibrated standard deviation",
+    "lo": "lower end of the 90 % interval",
+    "hi": "upper end of the 90 % interval",
+    "disagreement": "difference between vision and graph networks",
+    "view_spread": "standard deviation over the views of vision networks",
+}
+"""What the columns of a predicted property hold, by the part after its name."""
+COMPARED: Mapping[str, str] = {
+    "spread": "largest minus smallest reported value among the rows of one crystal",
+    "functionals": "functionals behind these values",
+}
+"""What the columns of a reported property hold where rows of several sources were compared."""
+SOURCE = "source"
+COLUMNS: Mapping[str, str] = {
+    "rank": "place in the ranking, from 1",
+    "id": "name of the crystal",
+    "formula": "reduced formula, shares of disordered sites included",
+    "elements": "elements in alphabetical order",
+    "nsites": "sites in the cell",
+    "ordered": "whether every site holds one species at full occupancy",
+    SOURCE: "source of the config that delivered the row",
+    WARNINGS: "accepted oddities of the file, joined by '; '",
+    "ood": "whether the crystal holds an element that no training crystal held, of any ensemble",
+    "ood_distance": "largest distance to the training crystals of any ensemble; 95 % of calibration rows are below 1",
+    "tier": "last tier of the cascade that the crystal reached",
+    "audit": "whether it was drawn at random from those that were set aside",
+    "score": "what ranks",
+    "ids": "ids of all rows that are this crystal",
+    "spacegroup": "number of the space group at 0.1 Å; 0: not found",
+}
+"""What the other columns hold."""
+PULLED = (SOURCE, WARNINGS)
+"""The columns of Assay that pulled rows have; a column of the input gives way where it is read."""
+_PATTERN = re.compile(rf".+_(?:{'|'.join([*PARTS, *COMPARED])}|member_.+)|tier_\d+_score", re.DOTALL)
+
+
+class _Own:
+    """The names that Assay gives to columns, as a set without end."""
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and (name in COLUMNS or _PATTERN.fullmatch(name) is not None)
+
+
+OWN = _Own()
+"""Every name that a column of Assay can have: `COLUMNS`, `<property>_<part>`,
+`<property>_member_<k>`, `<property>_<compared>` and `tier_<k>_score`."""
+
+
+def reported(name: str) -> str:
+    """The name that a column of the input has in a table of Assay.
+
+    A column `source` or `warnings` of the input was set aside when the row was read.
+
+    >>> [reported(name) for name in ("band_gap", "spacegroup", "tc_std", "reported_source")]
+    ['band_gap', 'reported_spacegroup', 'reported_tc_std', 'reported_source']
+    """
+    moved = set_aside(name, OWN)
+    return name if set_aside(name, PULLED) != name else moved
