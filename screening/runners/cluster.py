@@ -1,8 +1,9 @@
 """The Ray runner: source actors that pull, worker actors that hold the ensembles.
 
 Enters: jobs and units of work. Leaves: the same steps and results, in the same form, as
-`assay.screening.runners.local`. Only this file knows Ray. Only work, tables and plain data cross to
-other processes. A worker has one unit at a time, and a host one page. This driver owns every retry,
+`assay.screening.runners.local`. Of the runners only this module and
+`assay.screening.runners.connection` know Ray. Work, tables and plain data cross to other processes,
+nothing else. A worker has one unit at a time, and a host one page. This driver owns every retry,
 because Ray's own would repeat a poisonous chunk for ever. Secrets cross as references. Unless the
 config asks for CPUs, actors take none from Ray (CPU-holding actors deadlock small machines); the
 size of the pool bounds them.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import time
 from collections import deque
@@ -26,6 +28,7 @@ import pyarrow as pa
 from assay.screening.pulling import pull
 from assay.screening.pulling.source import Job
 from assay.screening.pulling.steps import Step
+from assay.screening.runners import connection
 from assay.screening.runners.local import POLL_S
 from assay.screening.runners.pool import Workers
 from assay.screening.runners.pulls import Pulls
@@ -33,14 +36,15 @@ from assay.screening.runners.remote import Died
 from assay.screening.runners.runner import STALL_S, Do, Done, Unit
 from assay.screening.runners.work import Work
 from assay.screening.settings.config import Ray
+from assay.screening.settings.exits import Exit, Failure
 from assay.sources.databases.pace import HostPace
 
 log = logging.getLogger(__name__)
 _Jobs = Callable[[], list[Job]]
-STORE_BYTES = 256 << 20
-"""Object store of a cluster that is started here; it holds the tables on their way."""
 LOOK_S = 2.0
 """How often the size of the cluster and silent processes are looked at."""
+HEAD_S = 30.0
+"""How long the head of the cluster may be away; after 60 s Ray ends this process without a word."""
 NAMESPACE = "assay"
 """Where the pace of a host is found by every campaign of a cluster."""
 PACE_ANSWER_S = 60.0
@@ -169,19 +173,22 @@ class ClusterRunner:
         self, make: Callable[[], Do], settings: Ray, *, address: str | None = None, stall_s: float = STALL_S
     ) -> None:
         """`make` makes the worker function in a worker; a process silent for `stall_s` is dead."""
-        address = address or os.environ.get("RAY_ADDRESS")
-        self._ray = import_ray(local=address is None)
-        self._owned = connect(self._ray, address, None if settings.cpus else settings.workers)
-        self._cluster = _Cluster(self._ray, make, settings)
+        self._left = ExitStack()
+        ray = self._left.enter_context(connection.joined(address, None if settings.cpus else settings.workers))
+        self._cluster = _Cluster(ray, make, settings)
         self._settings, self._stall_s = settings, stall_s
 
     def close(self) -> None:
         """Leave the cluster; a cluster that was started here ends."""
-        if self._owned:
-            self._ray.shutdown()
+        self._left.close()
 
     def work(self, jobs: _Jobs, units: deque[Unit], stopped: Callable[[], bool]) -> Iterator[Step | Done]:
-        """Steps and results as they arrive; once stopped, only of units that workers have begun."""
+        """Steps and results as they arrive; once stopped, only of units that workers have begun.
+
+        Raises:
+            Failure: CONFIG, when no node can ever hold a worker; CLUSTER, when the cluster is lost.
+        """
+        self._cluster.require()
         workers = Workers(self._cluster, self._settings, self._stall_s)
         pulls = Pulls(self._cluster, jobs, stopped, self._stall_s)
         look = 0.0
@@ -198,8 +205,9 @@ class ClusterRunner:
                 for ref in self._cluster.arrived([*pulls.pulling, *workers.working, *workers.starting], POLL_S):
                     yield from pulls.take(ref) if ref in pulls.pulling else workers.take(ref)
                 if time.monotonic() > look:
-                    pulls.watch()
-                    workers.watch(len(units))
+                    if self._cluster.look():
+                        pulls.watch()
+                        workers.watch(len(units))
                     look = time.monotonic() + LOOK_S
 
 
@@ -222,6 +230,8 @@ class _Cluster:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         threads |= {name: str(settings.threads) for name in ("NUMBA_NUM_THREADS", "POLARS_MAX_THREADS")}
         self._cpus: dict[str, float] = {}  # node -> its CPUs, when they were last asked for
+        self._here, self._head = ray.get_runtime_context().get_node_id(), ray.get_runtime_context().gcs_address
+        self._heard = time.monotonic()  # from the head
         asked = {"num_cpus": settings.cpus, "num_gpus": settings.gpus, "scheduling_strategy": "SPREAD"}
         environment = {"env_vars": threads}  # every user of the cluster can read it: no secrets
         self._workers = ray.remote(runtime_env=environment, **asked, **once)(WorkerActor)
@@ -233,15 +243,36 @@ class _Cluster:
         A worker that asks for no CPU goes to the node with the fewest workers per CPU: Ray would
         put it anywhere, and perhaps all of them on one node.
         """
-        self._look()
+        self.look()
         if self._settings.cpus or self._settings.gpus:
             return self._workers.remote(self._make), ""
         usable = {node: cpus for node, cpus in self._cpus.items() if cpus} or dict.fromkeys(self._cpus, 1.0)
         node = min(usable, key=lambda node: ((present.get(node, 0) + 1) / usable[node], node))
         return self._workers.options(scheduling_strategy=_at(node)).remote(self._make), node
 
-    def _look(self) -> None:
+    def require(self) -> None:
+        """Refuse workers that no node can ever hold."""
+        connection.require(self._ray, self._settings.cpus, self._settings.gpus, "a worker (ray.cpus, ray.gpus)")
+
+    def look(self) -> bool:
+        """Find out which nodes are left; False while the head does not answer.
+
+        Raises:
+            Failure: CLUSTER, when the head is gone, or the node of this process. Its end is the end
+                of all actors that this process started, also of those on other nodes.
+        """
+        host, _, port = self._head.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), LOOK_S).close()
+        except OSError as error:
+            if time.monotonic() - self._heard < HEAD_S:
+                return False  # a question would now wait inside Ray
+            raise _lost(f"its head {self._head} does not answer since {HEAD_S:g} s ({error})") from error
+        self._heard = time.monotonic()
         self._cpus = {node["NodeID"]: node["Resources"].get("CPU", 0.0) for node in self._ray.nodes() if node["Alive"]}
+        if self._here not in self._cpus:
+            raise _lost(f"the node of this process died; nodes that are left: {len(self._cpus)}")
+        return True
 
     def source(self, jobs: list[Job], *, remote: bool) -> Any:
         """Ask for another process that pulls; files are read on the node of the driver."""
@@ -270,7 +301,7 @@ class _Cluster:
         except self._deaths as error:
             gone = isinstance(error, self._elsewhere) or "node has died" in str(error)
             said = str(error).partition("Some common causes")[0][:600]  # then comes a page for every death alike
-            self._look()
+            self.look()
             raise Died(said, with_node=gone or (bool(node) and node not in self._cpus)) from error
 
     def end(self, actor: Any) -> None:
@@ -290,9 +321,12 @@ class _Cluster:
 
     def describe(self) -> str:
         """What the cluster has."""
-        self._look()
-        have = self._ray.cluster_resources()
-        return f"{len(self._cpus)} nodes, {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs"
+        return connection.describe(self._ray)
+
+
+def _lost(why: str) -> Failure:
+    advice = "look into the logs of Ray, start it again, and run again to go on: what is committed is kept"
+    return Failure(Exit.CLUSTER, f"the Ray cluster was lost: {why}; {advice}")
 
 
 def _at(node: str) -> Any:
@@ -300,35 +334,3 @@ def _at(node: str) -> Any:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     return NodeAffinitySchedulingStrategy(node, soft=True)
-
-
-def import_ray(*, local: bool) -> Any:
-    """The package ray, set up for a cluster of our own (`local`) or one that is there."""
-    # before the import: no uv environment for workers, no usage reports, and nobody without the
-    # token runs code here
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if local and "ray" not in sys.modules:  # once it is loaded, this process and its cluster would disagree
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-    import ray
-
-    return ray
-
-
-def connect(ray: Any, address: str | None, workers: int | None) -> bool:
-    """Join or start a cluster; True when the caller has to leave it.
-
-    Leaving ends a cluster that was started here, and no other.
-    """
-    if ray.is_initialized():
-        return False
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address:
-        ray.init(address=address, **quiet)
-        return True
-    before = os.umask(0o077)  # the token file must not be readable by others
-    try:
-        ray.init(address="local", include_dashboard=False, num_cpus=workers, object_store_memory=STORE_BYTES, **quiet)
-    finally:
-        os.umask(before)
-    return True

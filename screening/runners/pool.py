@@ -25,6 +25,8 @@ from assay.screening.settings.exits import Exit, Failure
 log = logging.getLogger(__name__)
 IDLE_S = 60.0
 """How long a worker above the least number may have nothing to do."""
+REPORT_S = 30.0
+"""How often it is said that no worker could start yet."""
 STARTS = 20
 """Workers in a row that may die before they are ready while none works; more is no accident."""
 LOSSES = 3
@@ -96,7 +98,8 @@ class Workers:
         self._most = 0
         self._measure()
         self._deaths = 0  # of starting workers in a row
-        self._alive = 0.0  # when there last was a worker, or nothing to do
+        self._ready = False  # whether a worker ever was
+        self._alive = self._reported = 0.0  # when there last was a worker, or nothing to do; when that was said
 
     def begin(self, units: deque[Unit]) -> None:
         """Give every idle worker something to do, and ask for more workers if these are too few."""
@@ -169,6 +172,7 @@ class Workers:
             return
         self._deaths = 0
         member.since = self._alive = time.monotonic()
+        self._ready = True
         self._idle.append(member)
 
     def watch(self, waiting: int) -> None:
@@ -185,15 +189,23 @@ class Workers:
                 self._cluster.end(member.worker)
         self._shrink(-self._missing(waiting), now - IDLE_S)
         if not waiting or self._idle or self.working or not self._alive:
-            self._alive = now
+            self._alive = self._reported = now
         elif now - self._alive > self._stall_s:
-            ask = self._settings
             raise Failure(
-                Exit.CONFIG,
-                f"no worker could start within {self._stall_s:g} s: asked for {len(self.starting)} with {ask.cpus:g} "
-                f"CPUs and {ask.gpus:g} GPUs each (ray.cpus, ray.gpus); the cluster has {self._cluster.describe()}, "
-                "part of which others may hold; ask for less, or add nodes",
+                Exit.CLUSTER if self._ready else Exit.CONFIG,  # in the first case they were lost
+                f"no worker could start within {self._stall_s:g} s: {self._waits()}; ask for less, or add nodes, and "
+                "run again",
             )
+        elif now - self._reported > REPORT_S:
+            self._reported = now
+            log.warning("no worker could start within %.0f s, still waiting: %s", now - self._alive, self._waits())
+
+    def _waits(self) -> str:
+        ask = self._settings
+        return (
+            f"asked for {len(self.starting)} with {ask.cpus:g} CPUs and {ask.gpus:g} GPUs each (ray.cpus, ray.gpus); "
+            f"the cluster has {self._cluster.describe()}, part of which others may hold"
+        )
 
     def _shrink(self, surplus: int, before: float) -> None:
         """End workers that have had nothing to do since `before`, those idle for longest first."""

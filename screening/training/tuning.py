@@ -2,8 +2,8 @@
 
 Enters: a function with the arguments of each call, or a search. Leaves: the files that the calls
 write into an output folder, which every node sees. If a training process dies, another one goes on
-from its files. Besides `assay.screening.runners.cluster` only this file knows Ray; it does not know
-how a network learns.
+from its files. Besides `assay.screening.runners.cluster` and `assay.screening.runners.connection`
+only this file knows Ray; it does not know how a network learns.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from assay.screening.runners import cluster
+from assay.screening.runners import connection
 from assay.screening.settings.exits import Exit, Failure, one_line
 from assay.screening.training import trials
 from assay.screening.training.search import Search
@@ -50,7 +50,7 @@ def ray_pool(address: str | None = None, workers: int | None = None, gpus: float
 
     def pool(function: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> None:
         with connected(address, workers) as ray:
-            _require(ray, gpus)
+            connection.require(ray, 1, gpus, "a training")
             folders = {argument.absolute() for call in calls for argument in call if isinstance(argument, Path)}
             with _marked(sorted(folders)) as marks:
                 _Calls(ray, function, marks, gpus).run(calls, workers or len(calls))
@@ -153,24 +153,8 @@ def _absolute(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 @contextmanager
 def connected(address: str | None, workers: int | None) -> Iterator[Any]:
     """Ray, for the length of a block."""
-    address = address or os.environ.get("RAY_ADDRESS")
-    ray = cluster.import_ray(local=address is None)
-    owned = cluster.connect(ray, address, workers)
-    try:
-        with redirect_stdout(sys.stderr):  # Ray tells deaths on standard output, which is for data
-            yield ray
-    finally:
-        if owned:
-            ray.shutdown()
-
-
-def _require(ray: Any, gpus: float) -> None:
-    """Refuse what no node can ever run: Ray would wait for ever and say nothing."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not any(node.get("CPU", 0) >= 1 and node.get("GPU", 0) >= gpus for node in nodes):
-        have = ray.cluster_resources()
-        found = f"{len(nodes)} nodes, {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs"
-        raise Failure(Exit.CONFIG, f"no node has 1 CPU and {gpus:g} GPUs for a training; the cluster has {found}")
+    with connection.joined(address, workers) as ray, redirect_stdout(sys.stderr):  # where Ray tells deaths
+        yield ray
 
 
 @contextmanager
@@ -204,7 +188,7 @@ def tune(
     crashed = ""
     if open_trials:
         with connected(address, workers) as ray, _marked([output]) as marks:
-            _require(ray, gpus)
+            connection.require(ray, 1, gpus, "a training")
             crashed = _tune(search, output, open_trials, Place.here(marks), workers, gpus)
     found = trials.write(search, output)
     if crashed:

@@ -93,12 +93,10 @@ def assay(tmp_path: Path, preloaded: Preloaded) -> Command:
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[Any]:
     """A small Ray for the tests of this session."""
-    from assay.screening.runners import cluster
+    from assay.screening.runners import connection
 
-    ray = cluster.import_ray(local=True)
-    cluster.connect(ray, None, 2)
-    yield ray
-    ray.shutdown()
+    with connection.joined("local", 2) as ray:
+        yield ray
 
 
 def last_line(errors: str) -> str:

@@ -251,6 +251,24 @@ def test_nobody_without_the_token_gets_in(head: Head) -> None:
     assert "Authentication required" in stranger.stderr
 
 
+@pytest.mark.parametrize(
+    ("mode", "token", "told"),
+    [
+        ("disabled", "", "set RAY_AUTH_MODE=token, so that the one in $RAY_AUTH_TOKEN_PATH is sent"),
+        ("token", "0" * 64, "the one in $RAY_AUTH_TOKEN is another"),
+    ],
+)
+def test_a_driver_that_is_not_let_in_is_told_of_the_token(head: Head, mode: str, token: str, told: str) -> None:
+    address = (head.folder / "ray" / "ray_current_cluster").read_text()
+    words = ("run", "configs/quickstart.yaml", "--output", head.folder / "x", "--on", "ray", "--address", address)
+    mine = head.environment | {"RAY_AUTH_MODE": mode} | ({"RAY_AUTH_TOKEN": token} if token else {})
+    done = subprocess.run(
+        [sys.executable, "-m", "assay", *words], cwd=ROOT, env=mine, text=True, capture_output=True, timeout=240
+    )
+    assert done.returncode == 78, done.stderr
+    assert f"the Ray cluster at {address} asks for a token: {told}" in done.stderr.splitlines()[-1]
+
+
 def test_a_secret_reaches_the_server_and_nothing_else(head: Head, real: Crystals, zoo: Path) -> None:
     with FaultServer(entries_from_crystals(real[:20]), page_limit=10) as server:
         source = {

@@ -205,3 +205,36 @@ def test_a_pool_that_is_closed_in_the_middle_of_a_rescue_ends_every_worker() -> 
     assert finish(workers, units_of("abcdefgh", "ijb"), rounds=6) == []
     workers.close()
     assert set(fake.started) <= set(fake.ended)
+
+
+def test_what_is_waited_for_is_said_again_and_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pool, "REPORT_S", 0.01)
+    workers = Workers(Fake(room=2), Ray(cpus=4), 900)
+    workers.begin(units_of("a"))
+    workers.watch(1)
+    for _ in range(3):
+        time.sleep(0.02)
+        workers.watch(1)
+    told = "still waiting: asked for 1 with 4 CPUs and 0 GPUs each (ray.cpus, ray.gpus); the cluster has little"
+    assert caplog.text.count(told) == 3
+
+
+@pytest.mark.parametrize(("were_there", "code"), [(True, Exit.CLUSTER), (False, Exit.CONFIG)])
+def test_workers_that_were_lost_and_do_not_come_again_are_no_fault_of_the_config(were_there: bool, code: Exit) -> None:
+    workers, units = (
+        Workers(Fake(lambda names: "" if names == ["ready"] else "node"), Ray(workers=1), 0.01),
+        units_of("a"),
+    )
+    workers.begin(units)
+    if were_there:
+        list(workers.take("call 0"))
+        workers.begin(units)
+        list(workers.take("call 1"))  # its node dies
+        workers.begin(units)
+    workers.watch(1)
+    time.sleep(0.02)
+    with pytest.raises(Failure, match="no worker could start .* run again") as caught:
+        workers.watch(1)
+    assert caught.value.code is code

@@ -337,7 +337,7 @@ def test_what_a_call_raises_is_raised_as_itself(ray_cluster: Any, tmp_path: Path
 
 
 def test_gpus_that_nobody_has_are_told_and_not_waited_for(ray_cluster: Any, tmp_path: Path) -> None:
-    with pytest.raises(Failure, match="no node has 1 CPU and 1 GPUs .* 1 nodes, 2 CPUs and 0 GPUs"):
+    with pytest.raises(Failure, match="no node has 1 CPUs and 1 GPUs for a training.* 1 nodes, 2 CPUs and 0 GPUs"):
         tuning.ray_pool(workers=1, gpus=1)(note, [(tmp_path, "a", 0)])
 
 
