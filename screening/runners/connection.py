@@ -72,9 +72,13 @@ def _start(ray: Any, workers: int | None) -> None:
     try:
         with _umask(0o077):
             ray.init(
-                address="local", include_dashboard=False, num_cpus=workers, object_store_memory=STORE_BYTES,
-                logging_level=logging.ERROR, log_to_driver=False,
-            )  # fmt: skip
+                address="local",
+                include_dashboard=False,
+                num_cpus=workers,
+                object_store_memory=STORE_BYTES,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
     except Exception as error:  # Ray raises Exception itself
         name = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
         if "AF_UNIX" in str(error):
