@@ -39,6 +39,15 @@ class Property:
         if not self.scale > 0:
             raise ValueError(f"scale is {self.scale}, expected above 0: are all targets equal?")
 
+    @property
+    def label(self) -> str:
+        """The name with its unit, for axes and heads of columns.
+
+        >>> Property("bulk_modulus", "log10(GPa)").label, Property("ratio", "").label
+        ('bulk_modulus (log10(GPa))', 'ratio')
+        """
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
     def fit(self, values: NDArray[Any]) -> Property:
         """The same property scaled to the finite training targets `values` (n,)."""
         transformed = _FORWARD[self.transform](values[np.isfinite(values)].astype(np.float64))

@@ -11,12 +11,12 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-_TEMPORARY = re.compile(r"\..+\.[0-9]+\.[0-9a-f]{8}\.tmp")
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9]+\.[0-9a-f]{8}\.tmp")
 """Names of the files that `whole` writes to."""
 
 
@@ -81,30 +81,14 @@ def put_if_absent(path: Path, text: str) -> None:
         file.write(text.encode("utf-8"))
 
 
-def sweep(folder: Path, below: Sequence[str]) -> None:
-    """Remove temporary files of killed writers; the caller holds the lock of the folder.
+def final_name(name: str) -> str | None:
+    """The name under which a file of `whole` appears once it is written; None for other files.
 
-    Only names that `whole` makes are looked for, in the folder itself and anywhere in the folders
-    `below` it. Links to folders are not followed.
+    >>> final_name(".a.parquet.4711.0a1b2c3d.tmp"), final_name(".notes.tmp")
+    ('a.parquet', None)
     """
-    places = [folder]
-    for name in below:
-        if not (folder / name).is_symlink():
-            places += [Path(place) for place, _, _ in os.walk(folder / name)]
-    for place in places:
-        for path in place.glob(".*.tmp"):
-            ours = is_temporary(path.name) and path.is_file() and not path.is_symlink()
-            if ours and not path.name.startswith(".LOCK"):  # of a process that is trying to get the lock
-                path.unlink(missing_ok=True)
-
-
-def is_temporary(name: str) -> bool:
-    """Whether a file has the name of one that `whole` writes to.
-
-    >>> is_temporary(".a.parquet.4711.0a1b2c3d.tmp"), is_temporary(".notes.tmp")
-    (True, False)
-    """
-    return _TEMPORARY.fullmatch(name) is not None
+    found = _TEMPORARY.fullmatch(name)
+    return None if found is None else found[1]
 
 
 def canonical(content: Any) -> str:

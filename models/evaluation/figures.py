@@ -35,7 +35,7 @@ def draw(
     threshold: float | None,
 ) -> list[str]:
     """Write the figures into `output`; returns their names. The last one needs a threshold."""
-    quantity = f"{truth.property.name} ({truth.property.unit})"
+    quantity = truth.property.label
     known, weight, mean = truth.value, truth.weight, predicted.mean
     every = {OURS: mean, **rivals}
     plots.parity(output / "parity.png", known, mean, predicted.std, quantity)
@@ -50,11 +50,11 @@ def draw(
         name: [float(np.average(np.abs(values - known)[rows], weights=weight[rows])) for _, rows in ranges]
         for name, values in every.items()
     }
-    plots.error_by_range(output / "error-by-range.png", [name for name, _ in ranges], errors, quantity)
+    plots.error_by_range(output / "error-by-range.png", [name for name, _ in ranges], errors, quantity, truth.property.unit)
     if threshold is None:
         return list(NAMES)[:-1]
     found = {name: retrieval.curve(known, values, threshold, weight) for name, values in every.items()}
     prevalence = float(np.average(known > threshold, weights=weight))
-    hit = f"{truth.property.name} above {threshold:g} {truth.property.unit}"
+    hit = f"{truth.property.name} above {threshold:g} {truth.property.unit}".rstrip()
     plots.enrichment(output / "enrichment.png", found, prevalence, hit)
     return list(NAMES)

@@ -65,10 +65,11 @@ def calibration(path: Path, curves: Mapping[str, Curve]) -> None:
         axes.legend(frameon=False, fontsize=8)
 
 
-def error_by_range(path: Path, ranges: Sequence[str], errors: Mapping[str, Sequence[float]], quantity: str) -> None:
+def error_by_range(
+    path: Path, ranges: Sequence[str], errors: Mapping[str, Sequence[float]], quantity: str, unit: str
+) -> None:
     """MAE of several models side by side, in each range of the known value."""
-    unit = quantity.rpartition("(")[2].rstrip(")")
-    with _axes(path, f"known {quantity}", f"MAE ({unit})") as axes:
+    with _axes(path, f"known {quantity}", f"MAE ({unit})" if unit else "MAE") as axes:
         width = 0.8 / len(errors)
         for k, ((name, values), colour) in enumerate(zip(errors.items(), _COLOURS)):
             axes.bar(np.arange(len(ranges)) - 0.4 + (k + 0.5) * width, values, width, color=colour, label=name)

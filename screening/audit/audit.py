@@ -1,8 +1,8 @@
 """The audit of a campaign folder: everything in it is read again and compared.
 
-Enters: a campaign folder. Leaves: every problem, one line each, and the files that may be deleted.
-Nothing is repaired. `assay.screening.audit.contents` checks the files that the log names, and
-`assay.screening.audit.outputs` the ranking.
+Enters: a campaign folder. Leaves: every problem, one line each, the files that may be deleted, and
+those that no campaign made. Nothing is repaired. `assay.screening.audit.contents` checks the files
+that the log names, and `assay.screening.audit.outputs` the ranking.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from assay.models.ensemble import zoo
 from assay.screening.audit import outputs
 from assay.screening.audit.contents import Contents
 from assay.screening.campaign import fingerprint, plan
-from assay.screening.folder import lock, stamp
+from assay.screening.folder import inventory, lock, stamp
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.lock import Verdict
 from assay.screening.settings import config
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure, explain
-from assay.sources import durable
 
 if TYPE_CHECKING:
     from assay.models.ensemble.ensemble import Ensemble
 
 KNOWN = {"config.resolved.yaml", "fingerprint.json", "attempts.log", "LOCK"}
 """Files of a campaign folder that no record names."""
+SHOWN = 20
+"""Foreign files that are listed."""
 Load = Callable[[Sequence[str]], "list[Ensemble]"]
 
 
@@ -43,6 +44,8 @@ class Findings:
     """Comparisons that were not possible, and why."""
     litter: list[str] = field(default_factory=list)
     """Files that the log does not name: harmless, left by a crash or a walk that began again."""
+    foreign: list[str] = field(default_factory=list)
+    """Files and folders that a campaign does not make; Assay leaves them alone."""
     records: int = 0
     files: int = 0
     crystals: int = 0
@@ -85,7 +88,7 @@ def check(folder: Path, load: Load = plan.load_ensembles) -> Findings:
         findings.problems += stale
         if contents.balance is not None and not (stale or contents.problems):
             findings.problems += outputs.compare(contents.results, contents.balance, contents.scored)
-        findings.litter = list(_litter(contents.ledger))
+        _stray(findings, contents.ledger)
     return findings
 
 
@@ -93,7 +96,12 @@ def lines(findings: Findings) -> Iterator[str]:
     """The findings as text."""
     yield from (str(problem) for problem in findings.problems)
     yield from (f"note: {note}" for note in findings.notes)
-    yield from (f"litter: {name} is named by no record; it is not read and may be deleted" for name in findings.litter)
+    for name in findings.litter:
+        yield f"litter: {name} was left by a crash or by a walk that began again; it is not read and may be deleted"
+    for name in findings.foreign[:SHOWN]:
+        yield f"foreign: {name} is no file of this campaign; Assay neither reads nor deletes it"
+    if len(findings.foreign) > SHOWN:
+        yield f"foreign: {len(findings.foreign) - SHOWN:,} more files that are not of this campaign"
     found = f"{findings.records:,} log records, {findings.files:,} files, {findings.crystals:,} crystals in chunks"
     yield f"{count(findings)} in {found}" if findings.problems else f"intact: {found}"
 
@@ -166,22 +174,18 @@ def _config(findings: Findings) -> Campaign | None:
         return None
 
 
-def _litter(ledger: Ledger) -> Iterator[str]:
-    """Files that no record names and that a campaign left there; files of others are not listed."""
+def _stray(findings: Findings, ledger: Ledger) -> None:
+    """Sort the files that no record names: those of a crash, and those of others."""
     named = {name for _, name in ledger.files()} | KNOWN
     ranked = ledger.find("ranked", "all")
     named |= set(ranked.files) if ranked else set()
-    for path in sorted(ledger.folder.rglob("*")):
-        place = path.relative_to(ledger.folder)
-        record = path.parent == ledger.folder / "log" and path.stem.isdigit() and int(path.stem) < len(ledger)
-        if path.is_file() and str(place) not in named and not record and _is_ours(place):
-            yield str(place)
-
-
-def _is_ours(place: Path) -> bool:
-    """Whether a campaign may have written a file at that place of its folder."""
-    inside = len(place.parts) > 1 and place.parts[0] in stamp.FOLDERS
-    content = ".json" if place.parts[0] == "log" else ".parquet"
-    return (inside and place.suffix == content) or (
-        durable.is_temporary(place.name) and (inside or len(place.parts) == 1)
+    for file in inventory.files(findings.folder):
+        record = file.parent.name == "log" and file.stem.isdigit() and int(file.stem) < len(ledger)
+        if str(file) in named or (record and inventory.is_ours(file)):
+            continue
+        ours = inventory.is_ours(file) or inventory.is_unfinished(file) or inventory.is_lock(file)
+        (findings.litter if ours else findings.foreign).append(str(file))
+    others = [entry for entry in findings.folder.iterdir() if entry.is_symlink() or not entry.is_file()]
+    findings.foreign += sorted(
+        f"{entry.name}{'/' * entry.is_dir()}" for entry in others if entry.name not in stamp.FOLDERS
     )

@@ -15,7 +15,7 @@ from assay.screening.campaign import fingerprint, flow
 from assay.screening.campaign.flow import Flow
 from assay.screening.campaign.plan import Plan
 from assay.screening.campaign.stages.rank import Ranking
-from assay.screening.folder import balance, delivery, lock, snapshot, stamp, unreported
+from assay.screening.folder import balance, delivery, inventory, lock, snapshot, stamp, unreported
 from assay.screening.folder.attempts import Attempts
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.ledger import Ledger
@@ -89,7 +89,7 @@ def _open(plan: Plan, content: Mapping[str, str] | None = None) -> Ledger:
     """The ledger of the plan's folder, once all that an earlier run left there is checked."""
     stamp.check_fingerprint(plan.folder, plan.fingerprint, content)
     durable.write(plan.folder / "config.resolved.yaml", dump(plan.campaign))
-    durable.sweep(plan.folder, stamp.FOLDERS)
+    inventory.sweep(plan.folder)
     ledger = Ledger(plan.folder)
     files = ledger.check()
     log.info("%d records and %d files of earlier runs are intact", len(ledger), files)

@@ -14,6 +14,7 @@ from typing import Any
 
 from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.campaign import fingerprint
+from assay.screening.folder import inventory
 from assay.screening.folder.summary import Target
 from assay.screening.prediction import predict
 from assay.screening.pulling import columns, filters
@@ -70,6 +71,7 @@ class Plan:
 
 def make(campaign: Campaign) -> Plan:
     """Check everything a config can get wrong, and load the ensembles."""
+    inventory.expect_free(campaign.named_folder())
     for formula in campaign.filters.formula:
         filters.composition(formula)
     check_sources(campaign)

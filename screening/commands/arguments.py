@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from assay.screening.settings import place
 
 
 class On(StrEnum):
@@ -18,6 +20,11 @@ class On(StrEnum):
     AUTO = "auto"
     LOCAL = "local"
     RAY = "ray"
+
+
+def output_option(what: str) -> Any:
+    """The option `--output`, with a help that says `what` it names; never an empty text."""
+    return typer.Option("--output", "-o", help=what, parser=place.named, metavar="PATH")
 
 
 Folder = Annotated[Path, typer.Argument(help="Campaign folder.")]

@@ -12,11 +12,13 @@ import typer
 
 from assay.models.ensemble import zoo
 from assay.models.evaluation import evaluate as evaluation
+from assay.screening.commands.arguments import output_option
+from assay.screening.settings import place
 
 
 def evaluate(
     ensemble: Annotated[str, typer.Argument(help="Ensemble folder, or the name of a bundled ensemble.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the evaluation.")],
+    output: Annotated[Path, output_option("Folder of the evaluation.")],
     against: Annotated[str | None, typer.Option(help="A second ensemble, compared on the same rows.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Training set by name; unset: its own.")] = None,
     part: Annotated[str, typer.Option(help="test, calibration, development or all.")] = "test",
@@ -28,5 +30,6 @@ def evaluate(
     The evaluation is written as Markdown, JSON and figures.
     """
     folder, other = zoo.find(ensemble), None if against is None else zoo.find(against)
+    place.claim(output, "evaluate")
     evaluation.run(folder, output, against=other, dataset=dataset, part=part, threshold=threshold, workers=workers)
     typer.echo(str(output / "evaluation.md"))

@@ -11,15 +11,16 @@ from typing import Annotated
 
 import typer
 
-from assay.screening.commands.arguments import DEFAULT_MODEL, Files, MaxBad, Models
+from assay.screening.commands.arguments import DEFAULT_MODEL, Files, MaxBad, Models, output_option
 from assay.screening.prediction import describe, explain as explanation, inputs
+from assay.screening.settings import place
 from assay.screening.settings.exits import Exit, Failure
 
 
 def explain(
     files: Files,
     models: Models = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the tables.")] = Path("runs/explain"),
+    output: Annotated[Path, output_option("Folder of the tables.")] = Path("runs/explain"),
     name: Annotated[str | None, typer.Option("--property", help="The explained property; unset: the first.")] = None,
     max_bad: MaxBad = 0.05,
 ) -> None:
@@ -30,6 +31,7 @@ def explain(
     if models and len(models) > 1:
         raise Failure(Exit.USAGE, f"--model is given {len(models)} times; explain one ensemble at a time")
     ensemble = inputs.load(models[0] if models else DEFAULT_MODEL)
+    place.claim(output, "explain")
     found = inputs.predict(files, ensemble)
     for one in explanation.write(found, ensemble, output, name):
         typer.echo("\n".join(one.lines))

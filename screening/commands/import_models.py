@@ -11,6 +11,8 @@ from typing import Annotated
 import typer
 
 from assay.models.published import weights
+from assay.screening.commands.arguments import output_option
+from assay.screening.settings import place
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
@@ -23,11 +25,12 @@ def model() -> None:
 @app.command("import")
 def import_model(
     files: Annotated[list[Path], typer.Argument(help="Published ALIGNN models: archives or folders.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the checkpoints.")],
+    output: Annotated[Path, output_option("Folder of the checkpoints.")],
     property_name: Annotated[str, typer.Option("--property", help="Predicted property, for example formation_energy.")],
     unit: Annotated[str, typer.Option(help="Unit of the property, for example eV/atom.")],
 ) -> None:
     """Turn published ALIGNN models into checkpoints, for the start of a recipe."""
+    place.claim(output, "model import")
     for folder in weights.import_models(files, output, property_name, unit):
         typer.echo(str(folder))
     typer.echo(

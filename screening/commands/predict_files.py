@@ -11,13 +11,13 @@ from typing import Annotated
 
 import typer
 
-from assay.screening.commands.arguments import DEFAULT_MODEL, Files, MaxBad, Models
+from assay.screening.commands.arguments import DEFAULT_MODEL, Files, MaxBad, Models, output_option
 from assay.screening.prediction import describe, inputs, output as written
 from assay.sources import table
 
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="File for the predictions; its ending says .parquet, .csv, .json or .jsonl."),
+    output_option("File for the predictions; its ending says .parquet, .csv, .json or .jsonl."),
 ]
 
 
@@ -28,7 +28,7 @@ def predict(files: Files, models: Models = None, output: Output = None, max_bad:
     the table holds the columns of each.
     """
     if output is not None:
-        written.check(output)
+        written.check(output, files)
     ensembles = [inputs.load(model) for model in models or [DEFAULT_MODEL]]
     found = inputs.predict_with(files, ensembles)
     shown = describe.lines(found, ensembles, most=None if output is None else 20)
@@ -36,7 +36,7 @@ def predict(files: Files, models: Models = None, output: Output = None, max_bad:
     if output is not None:
         written.write(found.with_formulas(), output)
         typer.echo(f"{len(found)} predictions in {output}", err=True)
-        beside = output.with_suffix(f".quarantine{output.suffix}")
+        beside = written.refused(output)
         beside.unlink(missing_ok=True)  # that of an earlier run
         if found.refused:
             written.write(table.quarantine_table(found.refused), beside)

@@ -10,20 +10,23 @@ from typing import Annotated
 
 import typer
 
-from assay.screening.commands.arguments import Files
+from assay.screening.commands.arguments import Files, output_option
 from assay.screening.prediction import describe, render as pictures
+from assay.screening.settings import place
 from assay.screening.settings.exits import Exit, Failure
 
 
 def render(
     files: Files,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the pictures.")] = Path("runs/render"),
+    output: Annotated[Path, output_option("Folder of the pictures.")] = Path("runs/render"),
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="a=b", help="Key of a view, for example encoding=elements.")
     ] = None,
 ) -> None:
     """Draw crystals as the vision networks see them: one PNG per view."""
-    drawn = pictures.write(files, output, pictures.spec(overrides or []))
+    view = pictures.spec(overrides or [])
+    place.claim(output, "render")
+    drawn = pictures.write(files, output, view)
     for path in drawn.paths:
         typer.echo(str(path))
     for row in drawn.refused:

@@ -14,14 +14,14 @@ import typer
 
 from assay.screening.campaign import drive, launch, outputs, plan, preview
 from assay.screening.campaign.drive import Outcome
-from assay.screening.commands.arguments import Folder, On, Set
+from assay.screening.commands.arguments import Folder, On, Set, output_option
 from assay.screening.folder.results import Results
 from assay.screening.settings import bundled, config as settings
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure
 
 Config = Annotated[str, typer.Argument(help="Campaign config: a YAML file, or the name of a bundled one (quickstart).")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Campaign folder; default: output of the config.")]
+Output = Annotated[Path | None, output_option("Campaign folder; default: output of the config.")]
 Where = Annotated[On, typer.Option("--on", help="auto: Ray inside a Ray job or with an address, else this process.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Ray worker actors; default: one per CPU of the cluster.")]
 Address = Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")]

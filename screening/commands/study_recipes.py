@@ -11,14 +11,14 @@ from typing import Annotated
 
 import typer
 
-from assay.screening.commands.arguments import Set
+from assay.screening.commands.arguments import Set, output_option
 from assay.screening.settings import bundled
 from assay.screening.training import search, study as studies, trials, tuning
 
 
 def study(
     config: Annotated[str, typer.Argument(help="Study: a YAML file, or the name of a bundled one (study-tc).")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the study; an interrupted one goes on.")],
+    output: Annotated[Path, output_option("Folder of the study; an interrupted one goes on.")],
     workers: Annotated[int, typer.Option(min=1, help="Networks that learn at once.")] = 1,
 ) -> None:
     """Learn one property in several ways on the same rows; write the table."""
@@ -27,7 +27,7 @@ def study(
 
 def tune(
     config: Annotated[str, typer.Argument(help="Search: a YAML file, or the name of a bundled one (tune-tc).")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the search; an interrupted one goes on.")],
+    output: Annotated[Path, output_option("Folder of the search; an interrupted one goes on.")],
     overrides: Set = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Trials that run at once; unset: as many as fit.")] = None,
     gpus: Annotated[float, typer.Option(min=0, help="GPUs per trial.")] = 0.0,

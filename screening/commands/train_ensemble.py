@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from assay.models.training import fit
-from assay.screening.commands.arguments import On, Set
-from assay.screening.settings import bundled
+from assay.screening.commands.arguments import On, Set, output_option
+from assay.screening.settings import bundled, place
 from assay.screening.settings.exits import Exit, Failure
 from assay.screening.training import progress, recipes, tuning
 
@@ -21,7 +21,7 @@ def train(
     recipe: Annotated[
         str, typer.Argument(help="Training recipe: a YAML file, or the name of a bundled one (train-tc).")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the trained ensemble.")],
+    output: Annotated[Path, output_option("Folder of the trained ensemble.")],
     overrides: Set = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped training.")] = False,
     workers: Annotated[
@@ -33,7 +33,7 @@ def train(
 ) -> None:
     """Train an ensemble by a recipe, calibrate it, and write its card."""
     checked = recipes.load(bundled.recipe(recipe), overrides or [])
-    if not resume and output.is_dir() and any(output.iterdir()):
+    if place.claim(output, "train") and not resume:
         advice = "add --resume to go on with its training, or choose another --output"
         raise Failure(Exit.CONFIG, f"{output} is not empty; {advice}")
     pool = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,12 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value  # JSON has no NaN
 
 
+PREDICTED = ["id", "formula"]
+"""First columns of a file of predictions."""
+REFUSED = list(table.QUARANTINE_SCHEMA.names)
+"""Columns of a file of refused crystals."""
+MAX_LINE = 1 << 20
+"""Most characters of a file that are read to find its columns."""
 FORMATS: Mapping[str, Callable[[pa.Table], bytes]] = {
     ".parquet": lambda content: table.encode(content).to_pybytes(),
     ".csv": _csv,
@@ -52,17 +58,51 @@ FORMATS: Mapping[str, Callable[[pa.Table], bytes]] = {
 """How a table becomes the content of a file, by the end of its name."""
 
 
-def check(path: Path) -> None:
-    """Check that a table can be written to a path, before there is one.
+def check(path: Path, inputs: Sequence[Path] = ()) -> None:
+    """Check that predictions can be written to a path, before there are any.
+
+    A file that is there is replaced when it holds predictions, and so is the file of refused
+    crystals beside it. No other file is replaced or removed.
 
     Raises:
-        Failure: USAGE, when the name ends in none of `FORMATS`, or is that of a folder.
+        Failure: USAGE, when the name ends in none of `FORMATS`, or is that of a folder; CONFIG,
+            when another file is there.
     """
     if path.suffix.lower() not in FORMATS:
         ending = f"ends in {path.suffix!r}" if path.suffix else "has no ending"
         raise Failure(Exit.USAGE, f"--output {path} {ending}; known endings are {', '.join(FORMATS)}")
     if path.is_dir():
         raise Failure(Exit.USAGE, f"--output {path} is a folder, expected the name of a file")
+    for place, first in ((path, PREDICTED), (refused(path), REFUSED)):
+        if any(place.exists() and given.exists() and place.samefile(given) for given in inputs):
+            raise Failure(Exit.CONFIG, f"{place} is one of the files to predict; choose another --output")
+        if (place.exists() or place.is_symlink()) and not _holds(place, first):
+            what = f"{place} is there and holds something else than a table of assay predict"
+            raise Failure(Exit.CONFIG, f"{what}; choose another --output, or move it away")
+
+
+def refused(path: Path) -> Path:
+    """The file of refused crystals that belongs to a file of predictions."""
+    return path.with_suffix(f".quarantine{path.suffix}")
+
+
+def _holds(path: Path, first: list[str]) -> bool:
+    """Whether a file is empty, or a table in one of `FORMATS` that begins with these columns."""
+    if not path.is_file():  # a device or a pipe is not opened
+        return False
+    try:
+        if path.suffix.lower() == ".parquet":
+            return path.stat().st_size == 0 or list(table.schema(path).names)[: len(first)] == first
+        with path.open(encoding="utf-8") as file:
+            line = file.readline(MAX_LINE).strip()
+        if line in {"", "[]"}:
+            return True
+        if path.suffix.lower() == ".csv":
+            return [name.strip('"') for name in line.split(",")][: len(first)] == first
+        found = json.loads(line.removeprefix("[").removesuffix(",").removesuffix("]"))
+        return isinstance(found, dict) and list(found)[: len(first)] == first
+    except (ValueError, RecursionError):
+        return False
 
 
 def write(content: pa.Table, path: Path) -> None:

@@ -171,9 +171,20 @@ class Campaign(Section):
             raise ValueError("compile: true needs device: cuda")
         return self
 
+    @field_validator("output")
+    @classmethod
+    def _check_output(cls, output: str | None) -> str | None:
+        if output is not None and not output.strip():
+            raise ValueError("must name a folder; leave the key out for runs/<name>")
+        return output
+
+    def named_folder(self) -> Path:
+        """The campaign folder, as the config names it."""
+        return Path(self.output or f"runs/{self.name}")
+
     def folder(self) -> Path:
         """The campaign folder, absolute."""
-        return Path(self.output or f"runs/{self.name}").absolute()
+        return self.named_folder().absolute()
 
     def tiers(self) -> list[Tier]:
         """The cheap tiers, cheapest first; none without a cascade."""

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from assay.models.training.recipe import Recipe
-from assay.screening.settings import bundled, yamlfile
+from assay.screening.settings import bundled, place, yamlfile
 from assay.screening.settings.exits import Exit, Failure
 from assay.screening.settings.section import Count, Section
 from assay.screening.training import recipes
@@ -169,8 +169,7 @@ class Search:
                 advice = "only `trials` may change; choose another --output"
                 raise Failure(Exit.CONFIG, f"{output} holds another search: {changed}; {advice}")
             return
-        if output.is_dir() and any(output.iterdir()):
-            raise Failure(Exit.CONFIG, f"{output} is not empty and holds no search; choose another --output")
+        place.check(output, lambda _: False, "no search")
         output.mkdir(parents=True, exist_ok=True)
         with whole(path) as file:
             file.write(wanted.encode())

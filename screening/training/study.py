@@ -20,7 +20,7 @@ from assay.models.ensemble.ensemble import Ensemble
 from assay.models.evaluation import baselines, metrics
 from assay.models.training import fit, prepare
 from assay.models.training.prepare import Prepared
-from assay.screening.settings import bundled
+from assay.screening.settings import bundled, place
 from assay.screening.training import design, page, recipes
 from assay.sources.durable import whole
 
@@ -46,6 +46,7 @@ def run(config: Path | str, output: Path, *, workers: int = 1) -> Path:
     }
     cells = {(row, column): design.cell(study, content, row, column, output) for row, column in design.trained(study)}
     design.check_rows(study, cells)
+    place.claim(output, "study")
     pretrained = {design.folder(output, "pretraining", name): recipe for name, recipe in first.items()}
     for stage in (pretrained, {design.folder(output, *key): recipe for key, recipe in cells.items()}):
         calls = [(recipe, k, folder) for folder, recipe in stage.items() for k in range(len(recipe.members))]

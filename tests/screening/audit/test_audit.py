@@ -66,12 +66,13 @@ def test_every_problem_is_told_with_its_path_and_what_to_do(folder: Path, check:
     flip(part)
     chunk.unlink()
     flip(folder / "report.html")
-    (folder / "snapshot" / "stray.parquet").write_bytes(b"half a page")
+    (folder / "snapshot" / "chunks" / "0123456789abcdef.parquet").write_bytes(b"half a page")
     for foreign in (
         "notes.txt",
         ".notes.tmp",
         "mine.parquet",
         "snapshot/notes.txt",
+        "snapshot/stray.parquet",
         "log/notes.txt",
         "figures/a.parquet",
     ):
@@ -83,7 +84,11 @@ def test_every_problem_is_told_with_its_path_and_what_to_do(folder: Path, check:
     for path, remedy in ((part, "backup"), (chunk, "backup"), (folder / "report.html", "assay report")):
         (line,) = [line for line in text(findings).splitlines() if str(path) in line]
         assert remedy in line
-    assert findings.litter == ["snapshot/stray.parquet"]
+    assert findings.litter == ["snapshot/chunks/0123456789abcdef.parquet"]
+    others = [".notes.tmp", "figures/", "log/notes.txt", "mine.parquet", "notes.txt", "snapshot/notes.txt"]
+    assert sorted(findings.foreign) == [*others, "snapshot/stray.parquet"]
+    (told,) = [line for line in text(findings).splitlines() if "mine.parquet" in line]
+    assert told == "foreign: mine.parquet is no file of this campaign; Assay neither reads nor deletes it"
     assert text(findings).splitlines()[-1].startswith("3 problems in ")
 
 

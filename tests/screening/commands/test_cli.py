@@ -72,7 +72,7 @@ print([name for name in {heavy!r} if name in sys.modules])
         (["run", "{config}", "--set", "filters.formula=[mgb2]"], 78, "'mgb2' is not a formula"),
         (["run", "{config}", "--set", "sources.0.paths=[gone.cif]"], 78, "gone.cif does not exist"),
         (["run", "{config}", "--set", "nonsense"], 2, "is not of the form a.b=c"),
-        (["run", "{config}", "--output", "{config}"], 74, "Not a directory"),
+        (["run", "{config}", "--output", "{config}"], 78, "is a file, expected a folder"),
         (["rank", "."], 78, "no campaign folder"),
         (["status", "."], 78, "no campaign folder"),
         (["verify", "."], 78, "no campaign folder"),
