@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from assay.featurize import neighbours
 from assay.featurize.neighbours import Edges
+from assay.featurize.threads import njit
 from assay.sources.crystals import Crystals, gather_ranges, wrap
 
 CLOSEST = 0.5

@@ -8,10 +8,10 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from assay.featurize import threads as cores
+from assay.featurize.threads import njit
 
 
 def triplets(

@@ -14,10 +14,10 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import DTypeLike, NDArray
 
 from assay.featurize import threads as cores
+from assay.featurize.threads import njit
 
 ABUNDANCE = 1.5
 _GROWTH = 1.1

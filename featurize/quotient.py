@@ -11,12 +11,12 @@ from dataclasses import replace
 from itertools import chain
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from assay.featurize import threads as cores
 from assay.featurize.graphs import Graphs, Weights, join
 from assay.featurize.refinement import colours, starts
+from assay.featurize.threads import njit
 from assay.sources.crystals import gather_ranges
 
 TOLERANCE = 1e-5

@@ -10,10 +10,10 @@ does not know networks or space groups.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from assay.featurize.graphs import Graphs
+from assay.featurize.threads import njit
 from assay.sources.crystals import Crystals
 
 SMALLEST = 1e-15

@@ -1,21 +1,49 @@
-"""Slices of a batch on several threads, which is enough: compiled loops release the GIL.
+"""Compiled loops, and slices of a batch on several threads: compiled loops release the GIL.
 
-Enters: how many rows there are, or what each holds, and a function of a slice. Leaves: the results
-in the order of the slices. What a slice gives must not depend on where it begins and ends; then
-neither does the whole. This module does not know what is computed.
+Enters: a function to compile; or how many rows there are, or what each holds, and a function of a
+slice. Leaves: the compiled function; or the results in the order of the slices. The results of a
+slice must not depend on where it begins and ends. This module does not know what is computed.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, TypeVar
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
+log = logging.getLogger(__name__)
 Result = TypeVar("Result")
+
+
+def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Numba's `njit`, without a cache where no folder can be written for it: one warning tells."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        try:
+            return numba.njit(**options)(function)
+        except RuntimeError as error:
+            if "cannot cache" not in str(error):
+                raise
+            _tell()
+            return numba.njit(**{**options, "cache": False})(function)
+
+    return decorate
+
+
+@cache
+def _tell() -> None:
+    """Say once in a process that compiled code is not kept."""
+    home = Path("~").expanduser()
+    what = f"numba can keep compiled code neither beside Assay nor below {home}: every start takes a minute longer"
+    log.warning("%s; set NUMBA_CACHE_DIR to a folder that can be written", what)
 
 
 def slices(pointer: NDArray[Any], threads: int) -> list[tuple[int, int]]:

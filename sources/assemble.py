@@ -22,6 +22,47 @@ from assay.sources.quarantine import Quarantined, Reason, Stage
 from assay.sources.sift import MAX_SITES, sift
 
 
+class Kinds:
+    """What the columns of several files hold: numbers, texts or flags.
+
+    A file with numbers and texts in one column counts as one with texts.
+    """
+
+    def __init__(self) -> None:
+        self.contradiction = ""
+        """One line about the first column of which two files hold different things; else empty."""
+        self._first: dict[str, tuple[str, str]] = {}  # column -> what it holds, and where
+
+    def take(self, name: str, kind: str, origin: str) -> None:
+        """Note that a column of a file holds `kind`."""
+        known, where = self._first.setdefault(name, (kind, origin))
+        if known == kind:
+            return
+        if where == origin:
+            self._first[name] = ("text", origin)
+        elif not self.contradiction:
+            self.contradiction = f"column {name!r} holds a {known} in {where} and a {kind} in {origin}"
+
+    def take_row(self, columns: Mapping[str, Any], origin: str) -> None:
+        """Note what a row holds; a missing value says nothing."""
+        for name, value in columns.items():
+            if isinstance(value, str):
+                if value:
+                    self.take(name, "text", origin)
+            elif value is not None and not np.isnan(_float(value)):
+                self.take(name, "number", origin)
+
+    def take_batch(self, crystals: Crystals, origin: str) -> None:
+        """Note what the columns of a table hold."""
+        for name, column in crystals.columns.items():
+            if column.dtype.kind == "U":
+                empty_column = not (column != "").any()
+            else:
+                empty_column = all(value is None or value != value for value in column.flat)  # noqa: PLR0124 (NaN)
+            if not empty_column:
+                self.take(name, {"U": "text", "O": "flag", "b": "flag"}.get(column.dtype.kind, "number"), origin)
+
+
 class Assembler:
     """Collects crystals one by one from untrusted Python values; `finish` returns the batch.
 
@@ -29,12 +70,13 @@ class Assembler:
     checks shapes and types, `finish` checks values, so `quarantined` is complete after `finish`.
     """
 
-    def __init__(self, max_sites: int = MAX_SITES, stage: Stage = Stage.PULL) -> None:
+    def __init__(self, max_sites: int = MAX_SITES, stage: Stage = Stage.PULL, kinds: Kinds | None = None) -> None:
         self.quarantined: list[Quarantined] = []
         """One record per refused row."""
         self.max_sites = max_sites
         """Largest number of sites of an accepted crystal."""
         self._stage = stage
+        self._kinds = kinds
         self._ids: list[str] = []
         self._origins: list[str] = []
         self._lattices: list[NDArray[np.float64]] = []
@@ -77,6 +119,8 @@ class Assembler:
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             self.refuse(id, origin, Reason.MALFORMED, str(error))
             return
+        if self._kinds is not None:
+            self._kinds.take_row(columns or {}, origin)
         self._ids.append(id)
         self._origins.append(origin)
         self._lattices.append(cell)

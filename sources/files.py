@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from assay.sources import table
-from assay.sources.assemble import Assembler, join
+from assay.sources.assemble import Assembler, Kinds, join
 from assay.sources.crystals import Crystals
 from assay.sources.formats.cif.read import add_cif
 from assay.sources.formats.documents.documents import MAX_JSON_BYTES, add_json
@@ -71,7 +71,9 @@ class Item:
     """Why it cannot be opened; empty where it can."""
 
 
-def read(path: Path | str, max_sites: int = MAX_SITES) -> tuple[Crystals, list[Quarantined]]:
+def read(
+    path: Path | str, max_sites: int = MAX_SITES, kinds: Kinds | None = None
+) -> tuple[Crystals, list[Quarantined]]:
     """Read all crystals of one file, or of a folder and the folders below it.
 
     Files of a folder are read in the order of their paths; those of no known kind are counted in
@@ -82,20 +84,23 @@ def read(path: Path | str, max_sites: int = MAX_SITES) -> tuple[Crystals, list[Q
         ValueError: when `path` is no regular file, a file of no known kind, a damaged table or a
             table without crystals, or when nothing in it can be read.
     """
-    return read_many([path], max_sites)
+    return read_many([path], max_sites, kinds)
 
 
-def read_many(paths: Iterable[Path | str], max_sites: int = MAX_SITES) -> tuple[Crystals, list[Quarantined]]:
+def read_many(
+    paths: Iterable[Path | str], max_sites: int = MAX_SITES, kinds: Kinds | None = None
+) -> tuple[Crystals, list[Quarantined]]:
     """Read all crystals of several files and folders, in order, each file once.
 
-    The result has each column that any of the files has.
+    The result has each column that any of the files has. `kinds` notes what each file calls a
+    number or a text; a column of both kinds is a text.
 
     Raises:
         FileNotFoundError: when there is no such path.
         ValueError: as `read` does; of several folders, when none holds anything that can be read.
     """
     given = [Path(path) for path in paths]
-    reading = _Reading(max_sites)
+    reading = _Reading(max_sites, kinds)
     items, reading.ignored = _items(given)
     for item in items:
         reading.add(item)
@@ -165,14 +170,15 @@ def _named(path: Path) -> Item:
 class _Reading:
     """The crystals of one file after the other."""
 
-    def __init__(self, max_sites: int) -> None:
+    def __init__(self, max_sites: int, kinds: Kinds | None) -> None:
         self.taken = 0
         """Files that hold crystals, or should."""
         self.ignored: Counter[str] = Counter()
         self._max_sites = max_sites
         self._parts: list[Crystals] = []
         self._refused: list[Quarantined] = []
-        self._assembler = Assembler(max_sites)
+        self._kinds = kinds
+        self._assembler = Assembler(max_sites, kinds=kinds)
 
     def add(self, item: Item) -> None:
         """Read one file; its own failure is a record, unless the caller named it."""
@@ -186,7 +192,7 @@ class _Reading:
                 self._archive(item)
             elif kind is Kind.PARQUET:
                 regular(item.path).close()
-                self._block(*table.from_table(table.read(item.path), origin, self._max_sites))
+                self._block(*table.from_table(table.read(item.path), origin, self._max_sites), origin)
             else:
                 with unpacked(item.path) as stream:
                     self._stream(kind, stream, item.label, origin)
@@ -204,7 +210,7 @@ class _Reading:
 
     def _stream(self, kind: Kind | None, stream: BinaryIO, label: str, origin: str) -> None:
         if kind is Kind.OPTIMADE:
-            self._block(*read_jsonl(stream, label, origin, self._max_sites))
+            self._block(*read_jsonl(stream, label, origin, self._max_sites), origin)
         elif kind is None or kind not in FORMATS:
             raise ValueError(f"a file of the kind {kind} inside an archive is not read; unpack the archive first")
         elif FORMATS[kind](self._assembler, stream, label, origin) == 0:
@@ -230,8 +236,10 @@ class _Reading:
                 except (ValueError, OSError) as error:
                     self._lose(label, origin, error)
 
-    def _block(self, crystals: Crystals, refused: list[Quarantined]) -> None:
+    def _block(self, crystals: Crystals, refused: list[Quarantined], origin: str) -> None:
         self._close()
+        if self._kinds is not None:
+            self._kinds.take_batch(crystals, origin)
         self._parts.append(crystals)
         self._refused.extend(refused)
         self.taken += 1
@@ -240,7 +248,7 @@ class _Reading:
         crystals, refused = self._assembler.finish()
         self._parts.append(crystals)
         self._refused.extend(refused)
-        self._assembler = Assembler(self._max_sites)
+        self._assembler = Assembler(self._max_sites, kinds=self._kinds)
 
     def _lose(self, label: str, origin: str, error: Exception) -> None:
         self._assembler.refuse(f"file/{label}", origin, Reason.UNREADABLE, described(error))

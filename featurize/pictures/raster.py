@@ -18,11 +18,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from assay.featurize.pictures.colours import encoding
 from assay.featurize.pictures.scene import Scenes, ViewSpec
+from assay.featurize.threads import njit
 
 _NOTHING = np.float32(-1e30)
 _TIE = np.float32(1e-3)

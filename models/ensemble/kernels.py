@@ -6,7 +6,8 @@ NaN. This module does not know networks.
 """
 
 import numpy as np
-from numba import njit
+
+from assay.featurize.threads import njit
 
 _MATH = {"contract", "nsz", "arcp"}
 """Which rules the compiler may bend: products and sums may be fused. Not the order of sums, and NaN

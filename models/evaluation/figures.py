@@ -50,11 +50,12 @@ def draw(
         name: [float(np.average(np.abs(values - known)[rows], weights=weight[rows])) for _, rows in ranges]
         for name, values in every.items()
     }
-    plots.error_by_range(output / "error-by-range.png", [name for name, _ in ranges], errors, quantity, truth.property.unit)
+    shown, unit = [name for name, _ in ranges], truth.property.unit
+    plots.error_by_range(output / "error-by-range.png", shown, errors, quantity, unit)
     if threshold is None:
         return list(NAMES)[:-1]
     found = {name: retrieval.curve(known, values, threshold, weight) for name, values in every.items()}
     prevalence = float(np.average(known > threshold, weights=weight))
-    hit = f"{truth.property.name} above {threshold:g} {truth.property.unit}".rstrip()
+    hit = f"{truth.property.name} above {threshold:g} {unit}".rstrip()
     plots.enrichment(output / "enrichment.png", found, prevalence, hit)
     return list(NAMES)

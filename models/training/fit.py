@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
@@ -67,8 +68,12 @@ def train_members(calls: Sequence[tuple[Recipe, int, Path]], workers: int) -> No
         for call in calls:
             train_member(*call)
         return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, max(1, len(calls))), mp_context=spawn) as executor:
+    how: dict[str, Any] = {
+        "mp_context": multiprocessing.get_context("spawn"),
+        "initializer": signal.signal,  # Ctrl-C reaches every process of a terminal: this one ends the others
+        "initargs": (signal.SIGINT, signal.SIG_IGN),
+    }
+    with ProcessPoolExecutor(min(workers, max(1, len(calls))), **how) as executor:
         for future in [executor.submit(train_member, *call) for call in calls]:
             future.result()
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from assay.screening.folder import snapshot
 from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.results import Results
+from assay.screening.settings.printable import escaped
 from assay.sources import table
 from assay.sources.quarantine import REMEDIES, Quarantined
 
@@ -49,15 +50,11 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     for group in found["groups"]:
         example = group["example"]
         yield f"{group['count']:>7,}  {group[found['by']]}"
-        yield f"         for example {example['id']}: {example['reason']}: {_printable(example['message'])}"
+        yield f"         for example {escaped(example['id'])}: {example['reason']}: {escaped(example['message'])}"
         if example["origin"]:
-            yield f"         from {_printable(example['origin'])}"
+            yield f"         from {escaped(example['origin'])}"
         if group["remedy"]:
             yield f"         {group['remedy']}"
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in text)  # it comes from servers and files
 
 
 def _rows(results: Results, by: By) -> Iterator[tuple[str, Quarantined]]:

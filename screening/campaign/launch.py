@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from assay.screening.campaign import drive
 from assay.screening.runners import local, worker
-from assay.screening.settings.exits import Exit, Failure
+from assay.screening.settings.exits import Exit, Failure, Stopped
 
 if TYPE_CHECKING:
     from assay.screening.campaign.drive import Outcome
@@ -65,7 +65,7 @@ def _listen(asked: list[int]) -> None:
 
     def note(number: int, _frame: Any) -> None:
         if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise Stopped
         asked.append(number)
 
     signal.signal(signal.SIGTERM, note)

@@ -22,6 +22,8 @@ from assay.screening.folder.summary import Cascade, Merged, Model, Property, Sum
 from assay.screening.ranking import rank, rules
 from assay.screening.ranking.rank import Ranked
 from assay.screening.runners import worker
+from assay.screening.settings import digits
+from assay.screening.settings.printable import escaped
 from assay.sources import durable, table
 from assay.sources.crystals import empty
 from assay.sources.quarantine import Quarantined
@@ -42,7 +44,7 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
     files = {path.name: table.write(tables[name], path) for name, path in paths.items()}
     cascade = found.summary([_model(tier) for tier in plan.tiers]) if found else None
     summary = summarise(plan, ledger, counted, bad, files, cascade)
-    top = candidates.slice(0, plan.campaign.rank.top).to_pylist()
+    top = candidates.slice(0, min(plan.campaign.rank.top, report.ROWS)).to_pylist()
     durable.write(plan.folder / "report.html", report.render(summary, top, bad, ranked))
     durable.write(plan.folder / "summary.json", summary.text())
     named = {name: durable.sha256(plan.folder / name) for name in ("report.html", "summary.json")} | files
@@ -96,9 +98,10 @@ def table_text(found: Results, most: int = results.SHOWN) -> list[str]:
     head = f"{target.name} ({target.unit})"
     lines = [f"{'rank':>4}  {'formula':<24}{head:>20}  {'interval':<20}  id"]
     for row in found.top(most):
-        value, interval = f"{row.mean:.4g} ± {row.std:.2g}", f"[{row.low:.4g}, {row.high:.4g}]"
+        mean, std, low, high = digits.measured(row.mean, row.std, row.low, row.high)
+        value, interval = f"{mean} ± {std}", f"[{low}, {high}]"
         marks = "".join(f"  ({mark})" for mark in row.marks)
-        lines.append(f"{row.rank:>4}  {row.formula:<24}{value:>20}  {interval:<20}  {row.id}{marks}")
+        lines.append(f"{row.rank:>4}  {escaped(row.formula):<24}{value:>20}  {interval:<20}  {escaped(row.id)}{marks}")
     cascade = found.summary.cascade
     return lines if cascade is None else lines + tiers.lines(cascade, target.model)
 

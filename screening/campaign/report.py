@@ -22,12 +22,19 @@ from assay.screening.folder.balance import Balance
 from assay.screening.folder.summary import Property, Summary
 from assay.screening.ranking import rules
 from assay.screening.ranking.rank import Ranked
+from assay.screening.settings import digits
+from assay.screening.settings.printable import escaped, shortened
 from assay.sources.quarantine import Quarantined
 
 TEMPLATE = "report.html.j2"
 EXAMPLES = 3
 """Quarantined crystals shown per reason."""
 BINS = 40
+ROWS = 1_000
+"""Most candidates in the table of the report, whatever `rank.top` asks for."""
+PARTS = "mean", "std", "lo", "hi"
+LONGEST = 500
+"""Most characters of a text in the report; ids have up to 4,096."""
 
 
 def render(summary: Summary, top: Sequence[Mapping[str, Any]], bad: Sequence[Quarantined], ranked: Ranked) -> str:
@@ -36,9 +43,16 @@ def render(summary: Summary, top: Sequence[Mapping[str, Any]], bad: Sequence[Qua
 
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
     )
-    environment.filters |= {"formula": formula, "number": number, "facts": facts, "count": lambda n: f"{n:,}"}
+    environment.filters |= {"formula": formula, "number": number, "error": _error, "facts": facts}
+    environment.filters["count"] = lambda n: f"{n:,}"
+    top = top[:ROWS]
     target, cascade, columns = summary.target, summary.cascade, ranked.candidates.column_names
     values = np.asarray(ranked.candidates[f"{target.name}_mean"].to_numpy(), dtype=np.float64)
     return environment.get_template(TEMPLATE).render(
@@ -46,6 +60,7 @@ def render(summary: Summary, top: Sequence[Mapping[str, Any]], bad: Sequence[Qua
         target=target,
         rule=rules.make(summary.rank, target).sentence(),
         rows=[_row(row, target.name) for row in top],
+        cut=cut(summary),
         distances="ood_distance" in columns,
         members=sum(1 for column in columns if column.startswith(f"{target.name}_member_")),
         scale=_scale(top, target.name),
@@ -59,6 +74,14 @@ def render(summary: Summary, top: Sequence[Mapping[str, Any]], bad: Sequence[Qua
     )
 
 
+def cut(summary: Summary) -> str:
+    """A sentence where the table of the report ends before `rank.top`, else nothing."""
+    wanted = min(summary.rank.top, summary.balance.ranked)
+    if wanted <= ROWS:
+        return ""
+    return f"The report shows the best {ROWS:,} of the {wanted:,} that rank.top asks for; candidates.parquet holds all."
+
+
 def formula(text: object) -> Markup:
     """A formula with its amounts as subscripts, escaped first.
 
@@ -69,7 +92,7 @@ def formula(text: object) -> Markup:
 
 
 def number(value: object) -> str:
-    """A value as text: four significant digits; an en dash for nothing.
+    """A value without an error as text; an en dash for nothing.
 
     >>> number(39.123456), number(None), number(True), number(12)
     ('39.12', '–', 'yes', '12')
@@ -78,7 +101,7 @@ def number(value: object) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return digits.alone(value) if isinstance(value, float) else str(value)
 
 
 def facts(content: object, prefix: str = "") -> list[tuple[str, str]]:
@@ -97,8 +120,20 @@ def facts(content: object, prefix: str = "") -> list[tuple[str, str]]:
 
 def _row(row: Mapping[str, Any], name: str) -> dict[str, Any]:
     members = [row[key] for key in row if key.startswith(f"{name}_member_") and row[key] is not None]
-    parts = {part: row[f"{name}_{part}"] for part in ("mean", "std", "lo", "hi")}
-    return {**parts, "members": members, "all": row}
+    parts = [row[f"{name}_{part}"] for part in PARTS]
+    return {**dict(zip(PARTS, parts, strict=True)), "text": digits.measured(*parts), "members": members, "all": row}
+
+
+def _error(row: Mapping[str, Any], name: str) -> str:
+    """A predicted property with its error."""
+    return " ± ".join(digits.measured(row[f"{name}_mean"], row[f"{name}_std"]))
+
+
+def _shown(value: Any) -> Any:
+    """A text that may come from a server or a file, as everything that the template writes."""
+    if isinstance(value, Markup):
+        return Markup(escaped(value))  # noqa: S704 (escaped before)
+    return escaped(shortened(value, LONGEST)) if isinstance(value, str) else value
 
 
 def _scale(top: Sequence[Mapping[str, Any]], name: str) -> dict[str, float]:

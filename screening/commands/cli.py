@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import gc
+import io
 import logging
 import sys
 from importlib import import_module
@@ -18,7 +19,8 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from assay.screening.settings.exits import Exit, Failure, explain, leave
+from assay.screening.commands import terminal
+from assay.screening.settings.exits import Exit, Failure, Stopped, explain, leave, listen
 
 _AT = "assay.screening.commands"
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -98,22 +100,48 @@ def _options(
 
 
 def main() -> NoReturn:
-    """Run the command; an expected failure is one line, a defect keeps its traceback."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
+    """Run the command; an expected failure is one line, a defect keeps its traceback.
+
+    A reader of the output that went away (`assay status RUN | head -1`) changes no exit code.
+    """
+    terminal.set_up()
+    listen()
     gc.set_threshold(100_000)  # importing torch and numba makes many objects that stay: 0.4 s of looking for cycles
+    code = _run()
+    terminal.finish()
+    if code is Exit.DONE:
+        sys.exit(code)
+    leave(code)
+
+
+def _run() -> Exit:
+    """Run the command, and say how it failed."""
     try:
-        app(standalone_mode=True)
-    except KeyboardInterrupt:
-        _die(Failure(Exit.STOPPED, "interrupted; everything committed is kept, run again to go on"))
+        app(standalone_mode=False)
+    except Stopped:
+        return _failed(Failure(Exit.STOPPED, "stopped; what was committed is kept, run again to go on"))
+    except SystemExit:
+        return Exit.DONE  # typer gives up so when nobody reads its help
     except Exception as error:  # the last frame of the program: nothing is swallowed
+        if isinstance(getattr(error, "exit_code", None), int):  # typer's own: the command line is wrong
+            return _misused(error)
         failure = explain(error)
         if failure is None:
-            raise
+            terminal.trace(error)
+            return Exit.DEFECT
         logging.getLogger(__name__).debug("the whole story", exc_info=error)
-        _die(failure)
-    sys.exit(Exit.DONE)
+        return _failed(failure)
+    return Exit.DONE
 
 
-def _die(failure: Failure) -> NoReturn:
-    typer.echo(f"assay: {failure}", err=True)
-    leave(failure.code)
+def _failed(failure: Failure) -> Exit:
+    terminal.say(f"assay: {failure}", err=True)
+    return failure.code
+
+
+def _misused(error: Any) -> Exit:
+    """Show typer's words about the command line: how to call the command, and the mistake."""
+    text = io.StringIO()
+    error.show(text)
+    terminal.say(*text.getvalue().rstrip("\n").split("\n"), err=True)
+    return Exit.USAGE

@@ -13,6 +13,7 @@ import typer
 from assay.models.ensemble import zoo
 from assay.models.evaluation import evaluate as evaluation
 from assay.screening.commands.arguments import output_option
+from assay.screening.commands.terminal import say
 from assay.screening.settings import place
 
 
@@ -32,4 +33,4 @@ def evaluate(
     folder, other = zoo.find(ensemble), None if against is None else zoo.find(against)
     place.claim(output, "evaluate")
     evaluation.run(folder, output, against=other, dataset=dataset, part=part, threshold=threshold, workers=workers)
-    typer.echo(str(output / "evaluation.md"))
+    say(output / "evaluation.md")

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from assay.screening.commands.arguments import DEFAULT_MODEL, Files, MaxBad, Models, output_option
+from assay.screening.commands.terminal import say
 from assay.screening.prediction import describe, explain as explanation, inputs
 from assay.screening.settings import place
 from assay.screening.settings.exits import Exit, Failure
@@ -34,8 +35,8 @@ def explain(
     place.claim(output, "explain")
     found = inputs.predict(files, ensemble)
     for one in explanation.write(found, ensemble, output, name):
-        typer.echo("\n".join(one.lines))
+        say(*one.lines)
         for note in one.notes:
-            typer.echo(note, err=True)
+            say(note, err=True)
     for line in describe.refusals(found.refused, len(found), max_bad):
-        typer.echo(line, err=True)
+        say(line, err=True)

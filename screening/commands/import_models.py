@@ -12,6 +12,7 @@ import typer
 
 from assay.models.published import weights
 from assay.screening.commands.arguments import output_option
+from assay.screening.commands.terminal import say
 from assay.screening.settings import place
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -32,8 +33,8 @@ def import_model(
     """Turn published ALIGNN models into checkpoints, for the start of a recipe."""
     place.claim(output, "model import")
     for folder in weights.import_models(files, output, property_name, unit):
-        typer.echo(str(folder))
-    typer.echo(
+        say(folder)
+    say(
         "These are starts for training (start.folder), not an ensemble: error bars must be calibrated on data, and the "
         "published numbers hold on the published rule for graphs, not on Assay's.",
         err=True,

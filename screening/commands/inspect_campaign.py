@@ -14,6 +14,7 @@ import typer
 
 from assay.screening.audit import audit, refusals, status as progress
 from assay.screening.commands.arguments import AsJson, Folder
+from assay.screening.commands.terminal import say
 from assay.screening.folder import lock
 from assay.screening.settings.exits import Exit, Failure
 
@@ -37,7 +38,7 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
 def verify(folder: Folder) -> None:
     """Read a campaign folder again; list damaged, lost or changed files."""
     report = audit.check(folder)
-    typer.echo("\n".join(audit.lines(report)))
+    say(*audit.lines(report))
     if report.code is not Exit.DONE:
         raise Failure(report.code, f"{folder} is not intact: {audit.count(report)}, listed above")
 
@@ -48,7 +49,7 @@ def unlock(
 ) -> None:
     """Remove the lock that a dead process left in a campaign folder."""
     holder = lock.unlock(folder, force=force)
-    typer.echo(f"{folder} is free; it was held by {holder.describe()}")
+    say(f"{folder} is free; it was held by {holder.describe()}")
 
 
 def errors(
@@ -64,4 +65,4 @@ def errors(
 
 
 def _show(found: dict[str, Any], lines: Callable[[dict[str, Any]], Iterable[str]], *, as_json: bool) -> None:
-    typer.echo(json.dumps(found, ensure_ascii=False) if as_json else "\n".join(lines(found)))
+    say(*([json.dumps(found, ensure_ascii=False)] if as_json else lines(found)))

@@ -9,9 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from assay.screening.commands.arguments import DEFAULT_MODEL, Files, MaxBad, Models, output_option
+from assay.screening.commands.terminal import say
 from assay.screening.prediction import describe, inputs, output as written
 from assay.sources import table
 
@@ -32,14 +31,14 @@ def predict(files: Files, models: Models = None, output: Output = None, max_bad:
     ensembles = [inputs.load(model) for model in models or [DEFAULT_MODEL]]
     found = inputs.predict_with(files, ensembles)
     shown = describe.lines(found, ensembles, most=None if output is None else 20)
-    typer.echo("\n".join(shown))
+    say(*shown)
     if output is not None:
         written.write(found.with_formulas(), output)
-        typer.echo(f"{len(found)} predictions in {output}", err=True)
+        say(f"{len(found)} predictions in {output}", err=True)
         beside = written.refused(output)
         beside.unlink(missing_ok=True)  # that of an earlier run
         if found.refused:
             written.write(table.quarantine_table(found.refused), beside)
-            typer.echo(f"{len(found.refused)} refused crystals, with the reasons, in {beside}", err=True)
+            say(f"{len(found.refused)} refused crystals, with the reasons, in {beside}", err=True)
     for line in describe.refusals(found.refused, len(found), max_bad):
-        typer.echo(line, err=True)
+        say(line, err=True)

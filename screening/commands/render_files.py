@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from assay.screening.commands.arguments import Files, output_option
+from assay.screening.commands.terminal import say
 from assay.screening.prediction import describe, render as pictures
 from assay.screening.settings import place
 from assay.screening.settings.exits import Exit, Failure
@@ -28,8 +29,8 @@ def render(
     place.claim(output, "render")
     drawn = pictures.write(files, output, view)
     for path in drawn.paths:
-        typer.echo(str(path))
+        say(path)
     for row in drawn.refused:
-        typer.echo(describe.refusal(row), err=True)
+        say(describe.refusal(row), err=True)
     if drawn.refused:
         raise Failure(Exit.TOO_MANY_BAD, f"{len(drawn.refused)} crystals could not be drawn; the reasons are above")

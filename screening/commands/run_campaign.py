@@ -12,9 +12,10 @@ from typing import Annotated
 
 import typer
 
-from assay.screening.campaign import drive, launch, outputs, plan, preview
+from assay.screening.campaign import drive, launch, outputs, plan, preview, report as report_page
 from assay.screening.campaign.drive import Outcome
 from assay.screening.commands.arguments import Folder, On, Set, output_option
+from assay.screening.commands.terminal import say
 from assay.screening.folder.results import Results
 from assay.screening.settings import bundled, config as settings
 from assay.screening.settings.config import Campaign
@@ -65,7 +66,7 @@ def rank(folder: Folder, overrides: Set = None) -> None:
 def report(folder: Folder) -> None:
     """Write the outputs of a scored campaign again, report.html among them."""
     _finish(drive.rerank(plan.make(_stored(folder, None))), table=False)
-    typer.echo(folder / "report.html")
+    say(folder / "report.html")
 
 
 def _load(config: Path, overrides: list[str] | None, output: Path | None) -> Campaign:
@@ -85,7 +86,7 @@ def _campaign(
 ) -> None:
     planned = plan.make(campaign)
     if dry_run:
-        typer.echo("\n".join(preview.lines(planned)))
+        say(*preview.lines(planned))
         return
     on_ray = on is On.RAY or (on is On.AUTO and bool(address or os.environ.get("RAY_ADDRESS")))
     outcome = launch.run(planned, on_ray=on_ray, workers=workers, address=address, pull_only=pull_only)
@@ -94,8 +95,10 @@ def _campaign(
 
 def _finish(outcome: Outcome, *, table: bool = True) -> None:
     if table and outcome.summary is not None:
-        typer.echo("\n".join(outputs.table_text(Results(outcome.folder))))
+        say(*outputs.table_text(Results(outcome.folder)))
+    if outcome.summary is not None and (cut := report_page.cut(outcome.summary)):
+        say(cut, err=True)
     counts = ", ".join(f"{n:,} {name}" for name, n in vars(outcome.balance).items() if n or name == "ranked")
-    typer.echo(f"{counts} -> {outcome.folder}", err=True)
+    say(f"{counts} -> {outcome.folder}", err=True)
     if outcome.code is not Exit.DONE:
         raise Failure(outcome.code, outcome.note)

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from assay.screening.commands.arguments import Set, output_option
+from assay.screening.commands.terminal import say
 from assay.screening.settings import bundled
 from assay.screening.training import search, study as studies, trials, tuning
 
@@ -22,7 +23,7 @@ def study(
     workers: Annotated[int, typer.Option(min=1, help="Networks that learn at once.")] = 1,
 ) -> None:
     """Learn one property in several ways on the same rows; write the table."""
-    typer.echo(str(studies.run(config, output, workers=workers)))
+    say(studies.run(config, output, workers=workers))
 
 
 def tune(
@@ -40,4 +41,4 @@ def tune(
     wanted = search.read(bundled.search(config), overrides or []).load()
     found = tuning.tune(wanted, output, workers=workers, gpus=gpus)
     for line in trials.lines(wanted, output, found):
-        typer.echo(line)
+        say(line)

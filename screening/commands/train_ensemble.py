@@ -12,6 +12,7 @@ import typer
 
 from assay.models.training import fit
 from assay.screening.commands.arguments import On, Set, output_option
+from assay.screening.commands.terminal import say
 from assay.screening.settings import bundled, place
 from assay.screening.settings.exits import Exit, Failure
 from assay.screening.training import progress, recipes, tuning
@@ -44,4 +45,4 @@ def train(
     command = f"assay train {recipe} --output {output}{settings}"
     with progress.shown(checked, output, tensorboard=tensorboard):
         made = fit.run(checked, output, workers=workers or 1, command=command, pool=pool)
-    typer.echo(str(output / "README.md") if made else f"{output}: nothing to predict with, a start for others")
+    say(str(output / "README.md") if made else f"{output}: nothing to predict with, a start for others")

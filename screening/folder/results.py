@@ -20,7 +20,9 @@ import pyarrow.compute as pc
 from assay.screening.folder import snapshot, stamp, summary as summaries
 from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.summary import Summary
+from assay.screening.settings import digits
 from assay.screening.settings.exits import Exit, Failure
+from assay.screening.settings.printable import escaped
 from assay.sources import table
 from assay.sources.crystals import WARNINGS, Crystals, empty
 
@@ -174,7 +176,8 @@ class Results:
             return f"<p>{escape(str(failure))}</p>"
         lines = [_line("th", ("rank", "formula", f"{target.name} ({target.unit})", "interval", "id", ""))]
         for row in best:
-            value, interval = f"{row.mean:.4g} ± {row.std:.2g}", f"[{row.low:.4g}, {row.high:.4g}]"
+            mean, std, low, high = digits.measured(row.mean, row.std, row.low, row.high)
+            value, interval = f"{mean} ± {std}", f"[{low}, {high}]"
             lines.append(_line("td", (str(row.rank), row.formula, value, interval, row.id, ", ".join(row.marks))))
         return f"<p>{escape(self._described())}</p><table>{''.join(lines)}</table>"
 
@@ -250,4 +253,4 @@ def _marks(row: Mapping[str, Any], last: int) -> tuple[str, ...]:
 
 
 def _line(cell: str, texts: Sequence[str]) -> str:
-    return f"<tr>{''.join(f'<{cell}>{escape(text)}</{cell}>' for text in texts)}</tr>"
+    return f"<tr>{''.join(f'<{cell}>{escape(escaped(text))}</{cell}>' for text in texts)}</tr>"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from assay.screening.prediction.predict import value, warnings_of
+from assay.screening.settings import digits
 from assay.screening.settings.exits import Exit, Failure, one_line
 from assay.sources.elements import SYMBOLS
 from assay.sources.quarantine import REMEDIES, Quarantined
@@ -102,4 +103,4 @@ def _unseen(crystal: Crystals, ensemble: Ensemble) -> list[str]:
 
 def _far(row: dict[str, Any]) -> list[str]:
     distance = row.get("ood_distance", 0.0)
-    return [f"unlike the training crystals: ood_distance {distance:.2g}"] if distance > 1 else []
+    return [f"unlike the training crystals: ood_distance {digits.alone(distance)}"] if distance > 1 else []

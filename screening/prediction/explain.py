@@ -29,6 +29,7 @@ from assay.screening.prediction import attention
 from assay.screening.prediction.attributions import SCALED, Share, kinds, means, of_member
 from assay.screening.prediction.describe import species
 from assay.screening.prediction.predict import warnings_of
+from assay.screening.settings import digits
 from assay.screening.settings.exits import one_line
 from assay.sources.durable import whole
 
@@ -144,10 +145,13 @@ def _lines(
     members = [share for share in shares if share.network]
     averages = [share for share in shares if not share.network]
     shown = averages if len(averages) > 2 else averages[-1:]
-    answers = [f"{scaler.name} {row[f'{scaler.name}_mean']:.4g} {scaler.unit}"]
+    std = row[f"{scaler.name}_std"]
+    answers = [f"{scaler.name} {digits.measured(row[f'{scaler.name}_mean'], std)[0]} {scaler.unit}"]
     for family in averages[:-1]:
         own = [row[f"{scaler.name}_member_{k}"] for k, s in enumerate(members) if s.family == family.of]
-        answers.append(f"{family.of} {np.mean(own):.4g} ({len(own)} member{'s' * (len(own) > 1)})")
+        answers.append(
+            f"{family.of} {digits.measured(float(np.mean(own)), std)[0]} ({len(own)} member{'s' * (len(own) > 1)})"
+        )
     order = np.argsort(-abs(averages[-1].kinds), kind="stable")
     found = [f"{crystal.ids[0]}  {crystal.formulas()[0]}  {', '.join(answers)}"]
     found += [f"  warning: {one_line(text)}" for text in warnings_of(crystal) if text]

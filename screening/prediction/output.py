@@ -16,11 +16,17 @@ import pyarrow as pa
 from pyarrow import csv
 
 from assay.screening.settings.exits import Exit, Failure
+from assay.screening.settings.printable import escaped
 from assay.sources import table
 from assay.sources.durable import whole
 
 
 def _csv(content: pa.Table) -> bytes:
+    """CSV is read by people and by terminals: characters that are not seen are escaped in it."""
+    for place, column in enumerate(content.schema):
+        if pa.types.is_string(column.type):
+            texts = [text if text is None else escaped(text) for text in content.column(place).to_pylist()]
+            content = content.set_column(place, column, pa.array(texts, column.type))
     stream = pa.BufferOutputStream()
     csv.write_csv(content, stream)
     return stream.getvalue().to_pybytes()  # type: ignore[no-any-return]  # pyarrow has no types
@@ -36,7 +42,7 @@ def _jsonl(content: pa.Table) -> bytes:
 
 def _lines(content: pa.Table) -> list[str]:
     rows = ({name: _finite(value) for name, value in row.items()} for row in content.to_pylist())
-    return [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows]
+    return [escaped(json.dumps(row, ensure_ascii=False, allow_nan=False)) for row in rows]
 
 
 def _finite(value: Any) -> Any:

@@ -21,7 +21,9 @@ from assay.models.ensemble import zoo
 from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.prediction import columns
 from assay.screening.runners.worker import novelty_columns, prediction_columns, set_up_process
+from assay.screening.settings import digits
 from assay.screening.settings.exits import Exit, Failure, one_line
+from assay.screening.settings.printable import escaped
 from assay.sources.crystals import WARNINGS
 
 if TYPE_CHECKING:
@@ -101,14 +103,18 @@ class Predictions:
         return f"<table><thead>{top}</thead><tbody>{''.join(rows)}</tbody></table>{foot}"
 
     def _head(self) -> list[str]:
-        values = [f"{item.name} ({item.unit})" if item.unit else item.name for item in self.properties]
-        return ["id", "formula", *values, "ood"]
+        return ["id", "formula", *(item.label for item in self.properties), "ood"]
 
     def _rows(self) -> list[list[str]]:
         shown = self.table.slice(0, SHOWN).to_pylist()
         formulas = self.crystals[: len(shown)].formulas().tolist()
         return [
-            [str(row["id"]), formula, *(value(row, item.name) for item in self.properties), "yes" if row["ood"] else ""]
+            [
+                escaped(row["id"]),
+                formula,
+                *(value(row, item.name) for item in self.properties),
+                "yes" if row["ood"] else "",
+            ]
             for row, formula in zip(shown, formulas, strict=True)
         ]
 
@@ -122,8 +128,7 @@ class Predictions:
 
 def value(row: dict[str, Any], name: str) -> str:
     """The prediction of a property in one row: `3.2 ± 1.1 [0.4, 9.8]`."""
-    mean, std, low, high = (row[f"{name}_{part}"] for part in VALUES)
-    return f"{mean:.4g} ± {std:.2g} [{low:.4g}, {high:.4g}]"
+    return digits.interval(*(row[f"{name}_{part}"] for part in VALUES))
 
 
 def load(folder: Path | str, precision: str | None = None) -> Ensemble:

@@ -12,6 +12,9 @@ from pathlib import Path
 from assay.screening.settings.exits import Exit, Failure
 from assay.sources import table
 
+ADVICE = "give it one type, or leave it out of one of them"
+"""The way out, for every kind of file."""
+
 
 def check(paths: Iterable[Path]) -> None:
     """Refuse files of which one calls a number what another calls a text or a flag.
@@ -39,8 +42,7 @@ def check(paths: Iterable[Path]) -> None:
                 continue
             raise Failure(
                 Exit.CONFIG,
-                f"column {name!r} holds a {before} in {where} and a {kind} in {path}; give it one type, or leave it "
-                "out of one of them",
+                f"column {name!r} holds a {before} in {where} and a {kind} in {path}; {ADVICE}",
             )
 
 

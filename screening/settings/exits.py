@@ -1,22 +1,29 @@
-"""How a command ends: the exit codes, and the exception that carries one of them to the user.
+"""How a command ends: the exit codes, and the exceptions that carry one of them to the user.
 
-Enters: any exception. Leaves: an exit code and one line that says what, why and what to do.
+Enters: any exception, or a signal. Leaves: an exit code and one line that says what, why and what
+to do.
 """
 
 from __future__ import annotations
 
 import atexit
+import multiprocessing
 import os
+import signal
 import sys
 from contextlib import suppress
 from enum import IntEnum
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from assay.screening.settings.printable import escaped
 
 
 class Exit(IntEnum):
     """Exit codes of every command; the list is part of the interface."""
 
     DONE = 0
+    DEFECT = 1
+    """A defect of Assay: the only end with a traceback."""
     USAGE = 2
     INCOMPLETE = 3
     """Done, but a source delivered less than it announced, or none reports what is filtered on."""
@@ -33,7 +40,7 @@ class Exit(IntEnum):
     CONFIG = 78
     """Config, schema or fingerprint mismatch."""
     STOPPED = 85
-    """Stopped by SIGTERM or Ctrl-C after the running chunk was committed; run again to go on."""
+    """Stopped by SIGTERM or Ctrl-C, whatever the command; run again to go on."""
 
 
 class Failure(Exception):
@@ -46,6 +53,26 @@ class Failure(Exception):
     def __reduce__(self) -> tuple[type[Failure], tuple[Exit, str]]:
         """Keep the code where another process raised it."""
         return Failure, (self.code, str(self))
+
+
+class Stopped(BaseException):
+    """SIGTERM or Ctrl-C, raised in the main thread so that it ends as an error does."""
+
+
+def listen() -> None:
+    """Turn SIGTERM and Ctrl-C into `Stopped`, and end the child processes that learn or read.
+
+    A signal that is ignored, as under nohup, stays ignored. Only the main thread can call it.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
+
+
+def _stop(_number: int, _frame: Any) -> NoReturn:
+    for child in multiprocessing.active_children():
+        child.terminate()
+    raise Stopped
 
 
 def explain(error: BaseException) -> Failure | None:
@@ -66,9 +93,8 @@ def explain(error: BaseException) -> Failure | None:
 
 
 def one_line(error: object) -> str:
-    """The text of an error on a single line, without control characters."""
-    text = " ".join(str(error).split())
-    return "".join(char for char in text if char.isprintable()) or type(error).__name__
+    """The text of an error on a single line, with escapes for what is not seen."""
+    return escaped(" ".join(str(error).split())) or type(error).__name__
 
 
 def leave(code: Exit) -> NoReturn:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from assay.screening.settings import digits
+
 if TYPE_CHECKING:
     from assay.screening.training.design import Study
 
@@ -56,7 +58,7 @@ def _line(name: str, results: dict[str, Any], columns: list[str], best: dict[str
         shown = f"**{shown}**" if best[column] == name else shown
         single = scores.get("single_mae", [])
         if len(single) > 1:
-            shown += f" ({np.mean(single):.3g} ± {np.std(single, ddof=1):.2g})"
+            shown += f" ({' ± '.join(digits.measured(float(np.mean(single)), float(np.std(single, ddof=1))))})"
         cells.append(shown)
     return f"| {name} | " + " | ".join(cells) + " |"
 

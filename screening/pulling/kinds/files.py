@@ -15,9 +15,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from assay.screening.pulling import columns
 from assay.screening.pulling.local import LocalSource
 from assay.screening.pulling.source import Provenance
+from assay.screening.settings.exits import Exit, Failure
 from assay.sources import durable, files
+from assay.sources.assemble import Kinds
 from assay.sources.crystals import Crystals
 from assay.sources.quarantine import Quarantined
 from assay.sources.storage.kinds import Kind, kind_of
@@ -75,8 +78,17 @@ class FileSource(LocalSource):
         return digest.hexdigest()
 
     def read(self) -> Iterator[tuple[Crystals, list[Quarantined]]]:
-        """One path after the other."""
-        return (files.read(Path(path)) for path in self.paths)
+        """One path after the other, however many files each holds.
+
+        Raises:
+            Failure: CONFIG, when a column holds a number in one file and a text in another.
+        """
+        kinds = Kinds()
+        for path in self.paths:
+            crystals, refused = files.read(Path(path), kinds=kinds)
+            if kinds.contradiction:
+                raise Failure(Exit.CONFIG, f"{kinds.contradiction}; {columns.ADVICE}")
+            yield crystals, refused
 
 
 def _digest(file: Path) -> str:

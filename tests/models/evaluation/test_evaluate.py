@@ -17,7 +17,9 @@ from assay.models.ensemble import checkpoint, stored
 from assay.models.ensemble.calibration import Calibration
 from assay.models.ensemble.checkpoint import Checkpoint
 from assay.models.ensemble.ensemble import Ensemble
-from assay.models.evaluation import evaluate, metrics, split
+from assay.models.ensemble.summary import PropertyPrediction
+from assay.models.evaluation import evaluate, figures, metrics, split
+from assay.models.evaluation.assessment import Truth
 from assay.models.evaluation.split import Split, SplitSpec
 from assay.models.networks import registry
 from assay.models.target import Property
@@ -280,3 +282,24 @@ def test_the_bundled_tc_ensemble_reproduces_its_card(quick: None, zoo: Path, dat
     assert found["scores"]["mae"] == pytest.approx(said["mae"], rel=1e-3)
     assert found["rows"]["element_set_trained_on"] == 0
     assert [one["range"] for one in found["by_range"]][:2] == ["0", "above 0 to 5"]
+
+
+@pytest.mark.parametrize(("unit", "error"), [("log10(GPa)", "MAE (log10(GPa))"), ("", "MAE"), ("K", "MAE (K)")])
+def test_axes_have_the_whole_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str, error: str) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    drawn: list[tuple[str, str]] = []
+
+    def note(canvas: FigureCanvasAgg, *_: object, **__: object) -> None:
+        (axes,) = canvas.figure.axes
+        drawn.append((axes.get_xlabel(), axes.get_ylabel()))
+
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", note)
+    known, spread = np.linspace(0.0, 1.0, 50), np.full(50, 0.1)
+    truth = Truth(known, np.ones(50), np.arange(50), Property("bulk", unit))
+    said = PropertyPrediction(known, spread, known - spread, known + spread, known[:, None], spread)
+    figures.draw(tmp_path, truth, said, {}, 0.9, 0.5)
+    bulk = f"bulk ({unit})" if unit else "bulk"
+    assert drawn[0] == (f"known {bulk}", f"predicted {bulk}")
+    assert drawn[3] == (f"known {bulk}", error)
+    assert drawn[4][1] == f"share of crystals with bulk above 0.5 {unit}".rstrip() + " found"

@@ -291,4 +291,7 @@ def test_a_hostile_message_stays_on_its_line() -> None:
         "total": 1,
         "groups": [{"reason": "malformed", "count": 1, "example": example, "remedy": ""}],
     }
-    assert list(refusals.lines(found))[1:] == ["         for example x/1: malformed: a [2Jb c", "         from u v"]
+    assert list(refusals.lines(found))[1:] == [
+        r"         for example x/1: malformed: a\u001b[2Jb\nc",
+        r"         from u\rv",
+    ]

@@ -103,7 +103,16 @@ def test_nothing_is_loaded_from_anywhere() -> None:
 def test_the_report_is_a_pure_function_and_says_what_matters() -> None:
     page = report.render(*content("x"))
     assert page == report.render(*content("x"))
-    for part in ("new element", "disordered", "3 ± 0.5", "[2, 4]", "malformed", "Limits", "sha256", "incomplete"):
+    for part in (
+        "new element",
+        "disordered",
+        "3.00 ± 0.50",
+        "[2.00, 4.00]",
+        "malformed",
+        "Limits",
+        "sha256",
+        "incomplete",
+    ):
         assert part in page
 
 
@@ -138,3 +147,24 @@ def test_a_campaign_without_candidates_still_has_a_report() -> None:
     summary, _, bad, ranked = content("x")
     empty = Ranked(ranked.candidates.slice(1), ranked.unrankable)
     assert "no crystal was ranked" in report.render(summary, [], bad, empty)
+
+
+def test_the_table_of_the_report_ends_at_a_cap_and_says_where_the_rest_is() -> None:
+    summary, (row,), bad, ranked = content("x" * 4096)
+    balance = replace(summary.balance, ranked=150_000)
+    few, many = (replace(summary, rank=Rank(top=top), balance=balance) for top in (1_000, 120_000))
+    page, more = (report.render(one, [row] * one.rank.top, bad, ranked) for one in (few, many))
+    told = "The report shows the best 1,000 of the 120,000 that rank.top asks for; candidates.parquet holds all."
+    assert (told in page, told in more) == (False, True)
+    assert len(more) < len(page) + 300 < 8e6
+
+
+@pytest.mark.parametrize("unseen", ["\r", "\x1b", "\u202e", "\u2028"])
+def test_nothing_that_is_not_seen_stands_in_the_report(unseen: str) -> None:
+    assert unseen not in report.render(*content(f"a{unseen}b"))
+
+
+def test_digits_go_by_the_error() -> None:
+    summary, (row,), bad, ranked = content("x")
+    row |= {"tc_mean": 38.2134, "tc_std": 4.567, "tc_lo": 29.871, "tc_hi": 46.558}
+    assert ">38.2 ± 4.6</td><td>[29.9, 46.6]<" in report.render(summary, [row], bad, ranked)

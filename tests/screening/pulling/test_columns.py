@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.campaign import plan
+from assay.screening.pulling.kinds.files import FileSource
 from assay.screening.settings import config as settings
 from assay.screening.settings.exits import Exit, Failure
 from assay.sources import table
@@ -90,3 +93,49 @@ def test_a_flag_with_a_null_stays_a_flag(real: Crystals) -> None:
     content = table.to_table(real[:3]).append_column("stable", pa.array([True, None, False]))
     crystals, _ = table.from_table(content, "memory")
     assert table.to_table(crystals)["stable"].to_pylist() == [True, None, False]
+
+
+def frame(value: str) -> str:
+    return f'1\nLattice="3 0 0 0 3 0 0 0 3" Properties=species:S:1:pos:R:3 {value}\nFe 0 0 0\n'
+
+
+def document(value: str) -> str:
+    cell = {"matrix": [[3, 0, 0], [0, 3, 0], [0, 0, 3]]}
+    atom = {"species": [{"element": "Fe", "occu": 1}], "abc": [0, 0, 0], "xyz": [0, 0, 0], "label": "Fe"}
+    stated = json.loads(value.removeprefix("tc=")) if value else None
+    return json.dumps([{"structure": {"@class": "Structure", "lattice": cell, "sites": [atom]}, "tc": stated}])
+
+
+def read(folder: Path, way: str, ending: str, *texts: str) -> list[Any]:
+    """The column `tc` of files with these contents, read as a campaign does."""
+    (folder / "in").mkdir()
+    names = [str(folder / "in" / f"{name}.{ending}") for name in "abc"[: len(texts)]]
+    for name, text in zip(names, texts, strict=True):
+        Path(name).write_text(text)
+    source = FileSource(kind="files", paths=[str(folder / "in")] if way == "folder" else names)
+    return [value for crystals, bad in source.read() if not bad for value in crystals.columns["tc"].tolist()]
+
+
+@pytest.mark.parametrize("way", ["folder", "paths"])
+@pytest.mark.parametrize(("ending", "made"), [("extxyz", frame), ("json", document)])
+@pytest.mark.parametrize("values", [("tc=39.5", 'tc="high"'), ('tc="high"', "tc=39.5")])
+def test_a_number_in_one_file_and_a_text_in_another_are_refused(
+    tmp_path: Path, way: str, ending: str, made: Callable[[str], str], values: tuple[str, str]
+) -> None:
+    kinds = r"a number in .*a\.\w+ and a text in .*b\.", r"a text in .*a\.\w+ and a number in .*b\."
+    told = kinds[values[0] != "tc=39.5"]
+    with pytest.raises(Failure, match=f"column 'tc' holds {told}.*; give it one type") as caught:
+        read(tmp_path, way, ending, *map(made, values))
+    assert caught.value.code == Exit.CONFIG
+
+
+def test_a_file_of_numbers_and_texts_is_one_of_texts(tmp_path: Path) -> None:
+    both = frame("tc=39.5") + frame('tc="high"')
+    assert read(tmp_path, "folder", "extxyz", both, frame('tc="low"')) == ["39.5", "high", "low"]
+    (tmp_path / "again").mkdir()
+    with pytest.raises(Failure, match="column 'tc' holds a text in .* and a number in"):
+        read(tmp_path / "again", "paths", "extxyz", both, frame("tc=1.5"))
+
+
+def test_a_missing_value_goes_with_everything(tmp_path: Path) -> None:
+    assert read(tmp_path, "folder", "json", document(""), document('tc="high"')) == ["", "high"]
