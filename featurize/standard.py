@@ -1,7 +1,7 @@
 """One cell for all descriptions of a crystal: conventional, placed alike, or primitive.
 
 Enters: `Crystals`. Leaves: the conventional cell and the positions in it, or crystals in their
-primitive cells; both symmetrised. This module does not know cameras or networks.
+standard cells; both symmetrised. This module does not know cameras or networks.
 
 The conventional cell is found with moyo. What is left open, an origin and the axes that the lattice
 cannot tell apart, is settled by a generic function of the atoms: the choice with its largest value
@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,13 +59,28 @@ def frame(crystals: Crystals, row: int) -> tuple[NDArray[np.float64], NDArray[np
     return _upright(turns[turn] @ cell), around - np.floor(around + 0.5 + _SAME), sites
 
 
-def symmetrised(crystals: Crystals, tolerance: float) -> Crystals:
-    """The same crystals in primitive cells, their symmetry within a tolerance made exact.
+@dataclass(frozen=True)
+class Standard:
+    """The cell in which a model sees every crystal, whatever the cell it came in."""
+
+    cell: Literal["primitive", "conventional"]
+    tolerance: float = SYMPREC
+    """Å, of the symmetry search; the symmetry within it is made exact."""
+
+    def __call__(self, crystals: Crystals) -> Crystals:
+        """The crystals in this cell."""
+        return symmetrised(crystals, self.tolerance, self.cell)
+
+
+def symmetrised(
+    crystals: Crystals, tolerance: float, cell: Literal["primitive", "conventional"] = "primitive"
+) -> Crystals:
+    """The same crystals in their standard cells, their symmetry within a tolerance made exact.
 
     Atoms move by less than `tolerance` (Å), and equal atoms become equal to rounding, so that the
-    symmetry quotient finds them. Ids and columns stay; sites are in another order, and there are
-    fewer where the cell was not primitive. A crystal whose symmetry moyo does not find stays as it
-    is.
+    symmetry quotient finds them. Ids and columns stay; sites are in another order and, where the
+    cell was another one, of another number. Disordered sites are alike where they hold the same
+    species in the same shares. A crystal whose symmetry moyo does not find stays as it is.
 
     Raises:
         ValueError: when the tolerance is not above 0.
@@ -81,7 +96,7 @@ def symmetrised(crystals: Crystals, tolerance: float) -> Crystals:
             frac.append(crystals.frac[first:last])
             sites.append(np.arange(first, last))
             continue
-        lattice[row], positions, like = _cell(found.prim_std_cell, own)
+        lattice[row], positions, like = _cell(found.prim_std_cell if cell == "primitive" else found.std_cell, own)
         frac.append(positions)
         sites.append(first + like)
     species, species_ptr = gather_ranges(crystals.species_ptr, np.concatenate([np.empty(0, np.int64), *sites]))

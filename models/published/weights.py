@@ -61,7 +61,9 @@ _UNDERSTOOD: dict[str, Any] = {
 """Settings that change what a network computes, and the one value of each that can be imported."""
 
 
-def import_models(paths: list[Path], output: Path, property_name: str, unit: str) -> list[Path]:
+def import_models(
+    paths: list[Path], output: Path, property_name: str, unit: str, cell: str | None = None
+) -> list[Path]:
     """Write each published model as `member-k` of `output`, and return the folders.
 
     They are checkpoints, for `start.folder` of a recipe. They are no ensemble: an error bar has to
@@ -72,7 +74,7 @@ def import_models(paths: list[Path], output: Path, property_name: str, unit: str
         FileNotFoundError: when a model, or a file of it, is missing.
         ValueError: when one cannot be represented exactly, or `output` already holds a member.
     """
-    converted = [convert(path, property_name, unit) for path in paths]
+    converted = [convert(path, property_name, unit, cell) for path in paths]
     folders = [output / f"member-{k}" for k in range(len(paths))]
     taken = [folder for folder in folders if folder.exists()]
     if taken:
@@ -80,8 +82,10 @@ def import_models(paths: list[Path], output: Path, property_name: str, unit: str
     return [checkpoint.write(made, folder) for made, folder in zip(converted, folders, strict=True)]
 
 
-def convert(path: Path | str, property_name: str, unit: str) -> Checkpoint:
+def convert(path: Path | str, property_name: str, unit: str, cell: str | None = None) -> Checkpoint:
     """The network of a published model, for ordered and disordered crystals.
+
+    `cell` names the kind of cell that it was trained on, primitive or conventional, if known.
 
     Raises:
         FileNotFoundError: when `path`, or a file of it, is missing.
@@ -113,7 +117,7 @@ def convert(path: Path | str, property_name: str, unit: str) -> Checkpoint:
         spec=rule.spec,
         properties=(Property(property_name, unit, scale=1 / factor),),
         elements=tuple(SYMBOLS[number] for number in known),
-        facts={"published": _origin(model, rule, features)},
+        facts={"published": _origin(model, rule, features, cell)},
     )
 
 
@@ -207,7 +211,13 @@ def _same_shape(name: str, ours: Tensor | None, theirs: Tensor | None, path: Pat
         raise ValueError(f"{path}: weights {name!r} are {found}, config.json describes a network with {expected}")
 
 
-def _origin(model: Published, rule: Rule, features: str) -> dict[str, Any]:
+def _trained_on(cell: str | None) -> str:
+    if cell is None:
+        return "nobody said which cell it was trained on."
+    return f"it was trained on {cell} cells: give it crystals with `standardize: {cell}`."
+
+
+def _origin(model: Published, rule: Rule, features: str, cell: str | None) -> dict[str, Any]:
     """What a reader has to know of where the weights come from."""
     digest = hashlib.sha256()
     for name in sorted(model.state):
@@ -219,8 +229,9 @@ def _origin(model: Published, rule: Rule, features: str) -> dict[str, Any]:
         "target": str(model.config.get("target", "")),
         "atom_features": features,
         "rule": asdict(rule),
+        "cell": cell,
         "note": "Trained elsewhere on graphs by `rule`: the published numbers hold on those "
         "(assay.models.published.graphs). "
         "Elements are those of its table, not those of its training data."
-        + (" Its graphs depend on the choice of the cell, as alignn's own do." if rule.mutual else ""),
+        + (f" Its graphs depend on the choice of the cell, as alignn's own do; {_trained_on(cell)}" * rule.mutual),
     }

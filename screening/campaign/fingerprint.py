@@ -42,8 +42,10 @@ def take(campaign: Campaign, ensembles: Sequence[Ensemble], tiers: Sequence[Ense
     }
     if campaign.device != "cpu":
         stamp["device"] = campaign.device.partition(":")[0] + (", compiled" if campaign.compile else "")
-    if campaign.symmetrise:
-        stamp["symmetrise"] = f"{campaign.symmetrise} Å, {symmetry.stamp()}"
+    standard = campaign.standard()
+    if standard is not None:
+        stamp["symmetrise"] = f"{standard.tolerance} Å, {symmetry.stamp()}"
+        stamp["standardize"] = standard.cell
     for name, source in named(campaign).items():
         stamp[f"sources.{name}"] = source.fingerprint()
     for ensemble in ensembles:

@@ -50,13 +50,13 @@ class Plan:
 
         It loads them again where they predict on another device.
         """
-        symmetrise = self.campaign.symmetrise
+        standard = self.campaign.standard()
         if self.campaign.device == "cpu":
-            return Worker(lambda: self.ensembles, [partial(list, [tier]) for tier in self.tiers], symmetrise)
+            return Worker(lambda: self.ensembles, [partial(list, [tier]) for tier in self.tiers], standard)
         groups = [self.models, *([str(tier.folder.absolute())] for tier in self.tiers)]
         how: dict[str, Any] = {"device": self.campaign.device, "compiled": self.campaign.compile}
         first, *cheap = (partial(load, group, self.campaign.ray.threads, **how) for group in groups)
-        return Worker(first, cheap, symmetrise)
+        return Worker(first, cheap, standard)
 
     @property
     def targets(self) -> list[Target]:

@@ -27,6 +27,13 @@ def output_option(what: str) -> Any:
     return typer.Option("--output", "-o", help=what, parser=place.named, metavar="PATH")
 
 
+class Cell(StrEnum):
+    """A standard cell of a crystal."""
+
+    PRIMITIVE = "primitive"
+    CONVENTIONAL = "conventional"
+
+
 Folder = Annotated[Path, typer.Argument(help="Campaign folder.")]
 Files = Annotated[
     list[Path], typer.Argument(help="CIF, POSCAR, extxyz, JSON, Parquet and more, archives of them, or folders.")

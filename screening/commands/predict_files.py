@@ -9,7 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from assay.screening.commands.arguments import DEFAULT_MODEL, Files, MaxBad, Models, output_option
+import typer
+
+from assay.screening.commands.arguments import DEFAULT_MODEL, Cell, Files, MaxBad, Models, output_option
 from assay.screening.commands.terminal import say
 from assay.screening.prediction import describe, inputs, output as written
 from assay.sources import table
@@ -20,7 +22,18 @@ Output = Annotated[
 ]
 
 
-def predict(files: Files, models: Models = None, output: Output = None, max_bad: MaxBad = 0.05) -> None:
+Standardize = Annotated[
+    Cell | None, typer.Option(help="Predict every crystal in this standard cell, for models that depend on the cell.")
+]
+
+
+def predict(
+    files: Files,
+    models: Models = None,
+    output: Output = None,
+    max_bad: MaxBad = 0.05,
+    standardize: Standardize = None,
+) -> None:
     """Predict the crystals in some files: mean ± std with its interval.
 
     A crystal that is disordered, or unlike the training crystals, is marked. With several --model
@@ -29,7 +42,7 @@ def predict(files: Files, models: Models = None, output: Output = None, max_bad:
     if output is not None:
         written.check(output, files)
     ensembles = [inputs.load(model) for model in models or [DEFAULT_MODEL]]
-    found = inputs.predict_with(files, ensembles)
+    found = inputs.predict_with(files, ensembles, standardize.value if standardize else None)
     shown = describe.lines(found, ensembles, most=None if output is None else 20)
     say(*shown)
     if output is not None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from assay.featurize.standard import Standard
 from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.prediction import predict as prediction
 from assay.screening.prediction.predict import Predictions
@@ -77,22 +78,33 @@ def load(model: str | Path) -> Ensemble:
     return prediction.load(model)
 
 
-def predict(what: Crystals | Item | Iterable[Item], model: str | Path | Ensemble = "tc") -> Predictions:
+def predict(
+    what: Crystals | Item | Iterable[Item],
+    model: str | Path | Ensemble = "tc",
+    *,
+    standardize: Literal["primitive", "conventional"] | None = None,
+) -> Predictions:
     """Predict crystals with an ensemble.
 
     Args:
         what: `Crystals`, paths of files or folders, structures of pymatgen, or `ase.Atoms`; one or
             several of one sort.
         model: a loaded ensemble, the name of a bundled one, or an ensemble folder.
+        standardize: the cell in which the ensemble sees every crystal, for one that depends on the
+            cell; None: that in which it came.
 
     Raises:
         FileNotFoundError: when a path or the ensemble is not there.
         TypeError: for anything else than the above.
     """
-    return predict_with(what, [model if isinstance(model, Ensemble) else load(model)])
+    return predict_with(what, [model if isinstance(model, Ensemble) else load(model)], standardize)
 
 
-def predict_with(what: Crystals | Item | Iterable[Item], ensembles: Sequence[Ensemble]) -> Predictions:
+def predict_with(
+    what: Crystals | Item | Iterable[Item],
+    ensembles: Sequence[Ensemble],
+    standardize: Literal["primitive", "conventional"] | None = None,
+) -> Predictions:
     """Predict crystals with several ensembles, whose columns stand side by side.
 
     Raises:
@@ -101,7 +113,7 @@ def predict_with(what: Crystals | Item | Iterable[Item], ensembles: Sequence[Ens
         Failure: when two ensembles would fill the same columns.
     """
     crystals, refused = _crystals(what)
-    return prediction.predict(crystals, ensembles, refused)
+    return prediction.predict(crystals, ensembles, refused, Standard(standardize) if standardize else None)
 
 
 def _crystals(what: Any) -> tuple[Crystals, list[Quarantined]]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from assay.featurize.standard import Standard
     from assay.models.ensemble.summary import EnsemblePrediction
     from assay.models.target import Property
     from assay.sources.crystals import Crystals
@@ -149,10 +150,16 @@ def load(folder: Path | str, precision: str | None = None) -> Ensemble:
         ) from error
 
 
-def predict(crystals: Crystals, ensembles: Sequence[Ensemble], refused: Sequence[Quarantined] = ()) -> Predictions:
+def predict(
+    crystals: Crystals,
+    ensembles: Sequence[Ensemble],
+    refused: Sequence[Quarantined] = (),
+    standard: Standard | None = None,
+) -> Predictions:
     """Predict crystals; `refused` are the records of those that could not be read.
 
-    A crystal that any of the ensembles refuses is refused, as in a campaign.
+    The ensembles see the crystals in `standard` cells, or in those in which they came. A crystal
+    that any of the ensembles refuses is refused, as in a campaign.
 
     Raises:
         Failure: when two ensembles would fill the same columns.
@@ -163,7 +170,8 @@ def predict(crystals: Crystals, ensembles: Sequence[Ensemble], refused: Sequence
     blocks, rows = [], []
     for start in range(0, max(len(crystals), 1), BLOCK):
         block = crystals[start : start + BLOCK]
-        outcomes = [ensemble.predict(block) for ensemble in ensembles]
+        seen = block if standard is None else standard(block)
+        outcomes = [ensemble.predict(seen) for ensemble in ensembles]
         lost += list({row.id: row for _, bad in reversed(outcomes) for row in bad}.values())
         good = reduce(np.intersect1d, [predicted.index for predicted, _ in outcomes])
         ids = pa.array(block.ids[good].astype(object), pa.string())

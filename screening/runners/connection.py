@@ -138,7 +138,7 @@ def _join(ray: Any, address: str) -> None:
             ray.shutdown()
         if _is_about_the_token(error):
             raise Failure(Exit.CONFIG, f"the Ray cluster at {address} asks for a token: {_remedy()}") from error
-        raise _absent(address, one_line(error.__cause__ or error)[-200:]) from error
+        raise _absent(address, one_line(error)[:200]) from error
 
 
 def _absent(address: str, why: str) -> Failure:

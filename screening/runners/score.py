@@ -36,10 +36,10 @@ class Score(Work[Part]):
         return "score" if self.tier is None else f"score:{self.tier}"
 
     def do(self, models: Models, table: pa.Table) -> Part:
-        """Score the crystals of one chunk; only the ensembles of `models` see symmetrised cells."""
+        """Score the crystals of one chunk; only the ensembles of `models` see standard cells."""
         ensembles = models.ensembles(self.tier)
         crystals, refused = tables.from_table(table, "chunk")
-        part = worker.score(crystals, ensembles, models.symmetrise if self.tier is None else 0.0)
+        part = worker.score(crystals, ensembles, models.standard if self.tier is None else None)
         return Part(part.table, [*refused, *part.quarantined])
 
     def merge(self, results: Sequence[Part]) -> Part:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 import pyarrow as pa
 
 if TYPE_CHECKING:
+    from assay.featurize.standard import Standard
     from assay.models.ensemble.ensemble import Ensemble
 
 R = TypeVar("R")
@@ -34,8 +35,8 @@ class Entry:
 class Models(Protocol):
     """What a worker has loaded for the work it is asked to do."""
 
-    symmetrise: float
-    """The key of the campaign, in Å; 0 where cells are predicted as they came."""
+    standard: Standard | None
+    """The cell in which crystals are predicted; None where it is that in which they came."""
 
     def ensembles(self, tier: int | None) -> Sequence[Ensemble]:
         """The ensembles of a cheap tier of a cascade, or those of `models` for None."""

@@ -17,7 +17,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from assay.featurize import standard
+from assay.featurize.standard import Standard
 from assay.models import memory
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.ensemble.summary import EnsemblePrediction
@@ -44,12 +44,12 @@ class Part:
 class Worker:
     """The worker function with its ensembles in memory: (work, crystals) -> result."""
 
-    def __init__(self, load: Load, tiers: Sequence[Load] = (), symmetrise: float = 0.0) -> None:
+    def __init__(self, load: Load, tiers: Sequence[Load] = (), standard: Standard | None = None) -> None:
         """`load` is called when the first crystal is scored, that of a tier when its first one is.
 
-        `symmetrise` is the key of the campaign.
+        `standard` is the cell in which the ensembles of `load` see crystals.
         """
-        self.symmetrise = symmetrise
+        self.standard = standard
         self._load: dict[int | None, Load] = {None: load, **dict(enumerate(tiers))}
         self._ensembles: dict[int | None, Sequence[Ensemble]] = {}
 
@@ -70,7 +70,7 @@ def loaded(folders: Sequence[str | Path], tiers: Sequence[str | Path], campaign:
     set_up_process()
     how = campaign.ray.threads, campaign.device
     groups = [load(group, *how, compiled=campaign.compile) for group in (folders, *([tier] for tier in tiers))]
-    return Worker(partial(list, groups[0]), [partial(list, group) for group in groups[1:]], campaign.symmetrise)
+    return Worker(partial(list, groups[0]), [partial(list, group) for group in groups[1:]], campaign.standard())
 
 
 def load(folders: Sequence[str | Path], threads: int, device: str = "cpu", *, compiled: bool = False) -> list[Ensemble]:
@@ -85,13 +85,13 @@ def set_up_process() -> None:
     memory.keep()
 
 
-def score(crystals: Crystals, ensembles: Sequence[Ensemble], symmetrise: float = 0.0) -> Part:
+def score(crystals: Crystals, ensembles: Sequence[Ensemble], standard: Standard | None = None) -> Part:
     """Predict every crystal with every ensemble; one that any ensemble refuses is quarantined.
 
-    With `symmetrise` above 0 the ensembles see symmetrised primitive cells
-    (`assay.featurize.standard.symmetrised`). The other columns describe the cells that were given.
+    The ensembles see the crystals in `standard` cells. The other columns describe the cells that
+    were given.
     """
-    seen = standard.symmetrised(crystals, symmetrise) if symmetrise else crystals
+    seen = crystals if standard is None else standard(crystals)
     predictions = []
     refused: dict[str, Quarantined] = {}
     good = np.arange(len(crystals))

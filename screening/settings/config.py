@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, field_validator, model_validator
 
+from assay.featurize.standard import SYMPREC, Standard
 from assay.screening.settings import yamlfile
 from assay.screening.settings.section import Count, Section, Slug
 from assay.screening.settings.sources import AnySource, SourceSection
@@ -158,6 +159,9 @@ class Campaign(Section):
     """Å; `models` see every crystal in its primitive cell, with the symmetry it has within this
     tolerance made exact: fewer unlike atoms, bonds and angles (docs/performance.md); 0: as
     delivered. Cheap tiers see what was delivered."""
+    standardize: Literal["primitive", "conventional"] | None = None
+    """The cell in which `models` see every crystal, found within `symmetrise` (unset: 0.01 Å), for
+    models that depend on the cell; unset: primitive with `symmetrise`, else as delivered."""
     chunk_size: Annotated[int, Field(ge=1, le=100_000)] = 512
     """Crystals per unit of work; part of the fingerprint, because it fixes the micro-batches."""
     max_bad: Annotated[float, Field(ge=0, le=1)] = 0.05
@@ -185,6 +189,12 @@ class Campaign(Section):
     def folder(self) -> Path:
         """The campaign folder, absolute."""
         return self.named_folder().absolute()
+
+    def standard(self) -> Standard | None:
+        """The cell in which `models` see every crystal; None for that in which it came."""
+        if not (self.symmetrise or self.standardize):
+            return None
+        return Standard(self.standardize or "primitive", self.symmetrise or SYMPREC)
 
     def tiers(self) -> list[Tier]:
         """The cheap tiers, cheapest first; none without a cascade."""

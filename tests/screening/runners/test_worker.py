@@ -101,7 +101,7 @@ def test_symmetrised_cells_are_predicted_and_delivered_ones_described(ensemble: 
     """Cheap tiers see what was delivered."""
     doubled = in_cell(real[:1], np.diag([2, 1, 1])).with_columns(band_gap=np.zeros(1))
     crystals = concat([doubled, real[1:60]])
-    do = Worker(lambda: [ensemble], [lambda: [ensemble]], symmetrise=0.01)
+    do = Worker(lambda: [ensemble], [lambda: [ensemble]], standard=standard.Standard("primitive", 0.01))
     (item,), chunk = ensemble.properties, table.to_table(crystals)
     told, cheap = (do(work, chunk).table for work in (Score(), Score(tier=0)))
     expected, plain = (ensemble.predict(some)[0] for some in (standard.symmetrised(crystals, 0.01), crystals))
