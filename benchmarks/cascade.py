@@ -116,7 +116,7 @@ class Bench:
         target = plan.find_target([full], self._settings)
         cheap_s, low = self._scored(cheap, plan.as_target(cheap, target.name))
         self._full_s, high = self._scored(full, target)
-        self._lowest = rules.make(self._settings, target).lowest_first
+        self._rule = rules.make(self._settings, target)  # by the mean
         self._cheap_s = cheap_s
         self._place = {str(name): row for row, name in enumerate(crystals.ids)}
         self._ids = np.array(sorted(low.keys() & high.keys()), dtype=np.str_)  # those that neither refused
@@ -160,9 +160,11 @@ class Bench:
 
         from assay.screening.ranking import cascade, rank
 
-        lowest, n = self._lowest, len(self._ids)
-        kept = cascade.survivors(self._ids, self._std, self._low, cascade.quota(keep, n), lowest=lowest)
-        best = rank.order(self._high, np.zeros(n), self._ids, not lowest)[: self._options.k]
+        n = len(self._ids)
+        cheap = rank.Measured(self._ids, self._low, self._std, self._low, {})
+        full = rank.Measured(self._ids, self._high, np.zeros(n), self._high, {})
+        kept = cascade.survivors(cheap, self._rule, cascade.quota(keep, n))
+        best = rank.best_first(full, self._rule)[: self._options.k]
         draws = [self._draw(kept, best, seed) for seed in range(self._options.draws)]
         mean = {name: float(np.mean([draw[name] for draw in draws])) for name in draws[0]}
         spread = float(np.std([draw["estimated"] - draw["recall"] for draw in draws]))
@@ -184,7 +186,7 @@ class Bench:
 
         from assay.screening.ranking import cascade, recall
 
-        sign = -1.0 if self._lowest else 1.0
+        sign = -1.0 if self._rule.lowest_first else 1.0
         audit = np.isin(self._ids, cascade.drawn(self._ids[~kept], self._options.audit, seed))
         aside, low, high = ~(kept | audit), sign * self._low, sign * self._high
         found = recall.estimate(recall.Sample(high[kept], low[audit], high[audit], low[aside]), self._options.k)

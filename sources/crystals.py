@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.sources.elements import SYMBOLS
+from assay.sources.elements import SYMBOLS, reduced_formulas
 
 MAX_ATOMIC_NUMBER = 118
 WARNINGS = "warnings"
@@ -201,53 +201,18 @@ class Crystals:
         return _joined("-", _SYMBOLS[_ALPHABETICAL[column]].tolist(), row, len(self))
 
     def formulas(self) -> NDArray[Any]:
-        """(n,) str, reduced formula, elements alphabetical, for example `CuLa1.85O4Sr0.15`."""
+        """(n,) str, reduced formula in chemists' order, for example `Sr0.15La1.85CuO4`.
+
+        It depends on the ratios of the amounts alone: every cell of a crystal has the same formula
+        (`assay.sources.elements.reduced_formulas`).
+        """
         return reduced_formulas(self.composition())
-
-
-def reduced_formulas(amounts: NDArray[np.float64]) -> NDArray[Any]:
-    """(n,) reduced formulas of the rows of `Crystals.composition`, elements as in OPTIMADE.
-
-    Elements stand in alphabetical order. All amounts are divided by the greatest common divisor of
-    the whole amounts. Fractional amounts that add up to a whole number share a site, so their sum
-    counts as one whole amount.
-
-    >>> amounts = np.zeros((2, 119))
-    >>> amounts[0, [57, 38, 29, 8]] = 3.7, 0.3, 2, 8
-    >>> amounts[1, [13, 67, 22]] = 2, 0.8, 0.2
-    >>> reduced_formulas(amounts).tolist()
-    ['CuLa1.85O4Sr0.15', 'Al2Ho0.8Ti0.2']
-    """
-    row, column = np.nonzero(amounts[:, _ALPHABETICAL] > 0)
-    found = amounts[row, _ALPHABETICAL[column]]
-    whole = _is_whole(found)
-    shared = np.bincount(row[~whole], weights=found[~whole], minlength=len(amounts))
-    divisor = np.where(_is_whole(shared), np.round(shared), 0).astype(np.int64)
-    np.gcd.at(divisor, row[whole], np.round(found[whole]).astype(np.int64))
-    shares = found / np.maximum(divisor, 1)[row]
-    parts = [symbol + _amount(share) for symbol, share in zip(_SYMBOLS[_ALPHABETICAL[column]], shares.tolist())]
-    return _joined("", parts, row, len(amounts))
-
-
-def reduced_formula(amounts: NDArray[np.float64]) -> str:
-    """Formula of one row (119,) of `Crystals.composition`."""
-    return str(reduced_formulas(amounts[None])[0])
 
 
 def _joined(glue: str, parts: Sequence[str], row: NDArray[np.int64], n: int) -> NDArray[Any]:
     """(n,) texts: the parts of each row joined by `glue`; `row` is ascending."""
     ends = np.cumsum(np.bincount(row, minlength=n)).tolist()
     return np.array([glue.join(parts[start:end]) for start, end in zip([0, *ends], ends)], dtype=np.str_)
-
-
-def _is_whole(amount: Any) -> Any:
-    return np.abs(amount - np.round(amount)) < 1e-3
-
-
-@lru_cache(maxsize=4096)
-def _amount(value: float) -> str:
-    text = f"{value:.4g}"
-    return "" if text == "1" else text
 
 
 def concat(parts: Iterable[Crystals]) -> Crystals:

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from assay.sources import table
-from assay.sources.crystals import MAX_ATOMIC_NUMBER, Crystals, reduced_formula
+from assay.sources.crystals import MAX_ATOMIC_NUMBER, Crystals
 from assay.sources.dataset_table import DATASETS, FAMILIES, DatasetSpec
-from assay.sources.elements import NUMBERS
+from assay.sources.elements import NUMBERS, reduced_formulas
 
 __all__ = ["DATASETS", "FAMILIES", "VARIABLE", "Dataset", "DatasetSpec", "folder", "load", "same_formula", "save"]
 
@@ -52,7 +52,7 @@ class Dataset:
     """(n,) row weights; rows of one formula share a weight of 1 where the set says so."""
     keys: dict[str, NDArray[np.str_]]
     """Labels by which a split can keep rows together, each (n,): `element-set` (`Ag-Sn-Te`),
-    `formula` (reduced, written alike in all sets: `CuLa1.85O4Sr0.15`), `row` (the id), and `family`
+    `formula` (reduced, written alike in all sets: `Sr0.15La1.85CuO4`), `row` (the id), and `family`
     where the set has classes."""
     sha256: str
     """Of the file."""
@@ -258,24 +258,16 @@ def _formulas(crystals: Crystals, column: str) -> NDArray[np.str_]:
     """(n,) reduced formulas, from `column` where it is named, else from the crystals."""
     if column:
         texts, inverse = np.unique(crystals.columns[column], return_inverse=True)
-        return np.array([_rewritten(text) for text in texts.tolist()], dtype=np.str_)[inverse]
-    labels = crystals.formulas()
-    if crystals.is_ordered.all():
-        return labels
-    # A mixed site may spell one composition in two ways (AlCu0.5, Al2Cu): the first in the alphabet
-    # speaks for all.
-    _, same = np.unique(_shares(crystals).round(4), axis=0, return_inverse=True)
-    order = np.lexsort((labels, same))
-    _, first = np.unique(same[order], return_index=True)
-    return np.asarray(labels[order][first][same])
+        return reduced_formulas(np.array([_amounts(text) for text in texts.tolist()]))[inverse]
+    return crystals.formulas()
 
 
-def _rewritten(text: str) -> str:
-    """A formula such as `Cu1La1.85Sr0.15O4` in Assay's spelling."""
+def _amounts(text: str) -> NDArray[np.float64]:
+    """(119,) atoms of each element in a formula such as `Cu1La1.85Sr0.15O4`, by atomic number."""
     amounts = np.zeros(MAX_ATOMIC_NUMBER + 1)
     for symbol, amount in re.findall(r"([A-Z][a-z]?)([0-9.]*)", text):
         amounts[NUMBERS[symbol]] += float(amount or 1)
-    return reduced_formula(amounts)
+    return amounts
 
 
 def _shares(crystals: Crystals) -> NDArray[np.float64]:

@@ -1,4 +1,16 @@
-"""Symbols and atomic numbers of the chemical elements."""
+"""The chemical elements: symbols, atomic numbers, and formulas made of them.
+
+Enters: amounts of the elements. Leaves: reduced formulas. This module does not know crystals.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
 
 _PERIODS = """
 H He
@@ -10,8 +22,174 @@ Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl 
 Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og
 """
 
+_ELECTROPOSITIVE_FIRST = """
+Og Rn Xe Kr Ar Ne He
+Fr Cs Rb K Na Li
+Ra Ba Sr Ca Mg Be
+Lr No Md Fm Es Cf Bk Cm Am Pu Np U Pa Th Ac
+Lu Yb Tm Er Ho Dy Tb Gd Eu Sm Pm Nd Pr Ce La Y Sc
+Rf Hf Zr Ti Db Ta Nb V Sg W Mo Cr Bh Re Tc Mn Hs Os Ru Fe Mt Ir Rh Co Ds Pt Pd Ni Rg Au Ag Cu Cn Hg Cd Zn
+Nh Tl In Ga Al B Fl Pb Sn Ge Si C Mc Bi Sb As P N
+H
+Lv Po Te Se S O Ts At I Br Cl F
+"""
+
 SYMBOLS: tuple[str, ...] = ("X", *_PERIODS.split())
 """Symbol at each atomic number; position 0 is a placeholder."""
 
 NUMBERS: dict[str, int] = {symbol: number for number, symbol in enumerate(SYMBOLS) if number}
 """Atomic number of each symbol."""
+
+FORMULA_ORDER: tuple[int, ...] = tuple(NUMBERS[symbol] for symbol in _ELECTROPOSITIVE_FIRST.split())
+"""Atomic numbers in the order of a formula: that of IUPAC (Red Book of 2005, table VI), which goes
+by electronegativity along the groups: MgB2, VN, PbTe, LaH10, NH3."""
+
+FEW, SOME = 24, 50
+"""Atoms in whole numbers up to which shares are never written, and up to which rarely."""
+FINE = 5
+"""Shares coarser than fifths (halves, thirds, quarters) are written in whole numbers."""
+MANY = 400
+"""Shares are taken for whole numbers up to so many atoms in sum."""
+SAME = 5e-4
+"""Relative difference at which an amount counts as whole; occupancies of four digits differ by
+less, and those of three, such as 0.333, by twice as much: these count as 1 and 2 in formulas of at
+most `FEW` atoms."""
+
+_ORDER = np.array(FORMULA_ORDER)
+_ORDERED_SYMBOLS = [SYMBOLS[number] for number in FORMULA_ORDER]
+_CARBON, _HYDROGEN = (FORMULA_ORDER.index(NUMBERS[symbol]) for symbol in ("C", "H"))
+
+
+def reduced_formulas(amounts: NDArray[np.float64]) -> NDArray[np.str_]:
+    """(n,) reduced formulas from the amounts (n, 119) of each element, by atomic number.
+
+    A formula depends on the ratios of the amounts alone, so that every cell of a crystal has the
+    same. Elements stand in `FORMULA_ORDER`. The amounts are the smallest whole numbers, unless that
+    hides a doping: see `_units`.
+
+    >>> amounts = np.zeros((3, 119))
+    >>> amounts[0, [57, 38, 29, 8]] = 3.7, 0.3, 2, 8
+    >>> amounts[1, [27, 3, 8]] = 1, 0.5, 2
+    >>> amounts[2, [5, 12]] = 4, 2
+    >>> reduced_formulas(amounts).tolist()
+    ['Sr0.15La1.85CuO4', 'LiCo2O4', 'MgB2']
+    """
+    ordered = amounts[:, _ORDER]
+    counts = np.rint(ordered).astype(np.int64)
+    whole = np.asarray((np.abs(ordered - counts) <= 1e-9).all(axis=1) & (counts > 0).any(axis=1))
+    counts //= np.maximum(np.gcd.reduce(counts, axis=1), 1)[:, None]
+    plain = np.asarray(whole & (counts.sum(axis=1) <= FEW))
+    row, column = np.nonzero(ordered > 0)
+    units = counts[row, column].astype(np.float64)
+    texts = [symbol + _amount(n) for symbol, n in zip(map(_ORDERED_SYMBOLS.__getitem__, column.tolist()), units)]
+    ends = np.searchsorted(row, np.arange(len(amounts) + 1)).tolist()
+    found = []
+    for n, (start, end) in enumerate(itertools.pairwise(ends)):
+        if plain[n]:
+            found.append("".join(texts[start:end]))
+        else:
+            given = counts[n, column[start:end]] if whole[n] else ordered[n, column[start:end]]
+            found.append(_formula(tuple(column[start:end].tolist()), tuple(given.tolist())))
+    return np.array(found, dtype=np.str_)
+
+
+@lru_cache(maxsize=16384)
+def _formula(columns: tuple[int, ...], amounts: tuple[float, ...]) -> str:
+    """The formula of elements, named by their places in `FORMULA_ORDER`, with these amounts."""
+    molecular = _CARBON in columns and _HYDROGEN in columns
+    units = _units(np.array(amounts, dtype=np.float64), molecular=molecular) if columns else ()
+    return "".join(_ORDERED_SYMBOLS[column] + _amount(unit) for column, unit in zip(columns, units))
+
+
+def _units(amounts: NDArray[np.float64], *, molecular: bool) -> NDArray[np.float64]:
+    """The amounts (m,) on the scale of the formula.
+
+    The smallest whole numbers, if there are any (`MANY`), or else shares in as few decimals as
+    can be. Whole numbers give way to shares that tell more (`_telling`), except in molecules, where
+    such numbers are a coincidence.
+    """
+    shares = amounts / amounts.sum()
+    smallest = _whole_numbers(amounts)
+    if smallest is not None and (molecular or smallest.sum() <= FEW or _no_common_part(smallest)):
+        return smallest
+    steps = [np.arange(1, int(FEW * share) + 1) / share for share in shares]
+    scaled = np.unique(np.concatenate([*steps, [1 / shares.max()]]))[:, None] * shares
+    whole = _is_whole(scaled)
+    telling = _telling(scaled, whole, smallest)
+    scaled = np.where(whole, np.rint(scaled), scaled)
+    kept = np.where(telling, whole.sum(axis=1), 0)
+    if kept.max() > 1 or (len(shares) > 2 and kept.max()):  # the most whole amounts, then the fewest atoms
+        return np.asarray(scaled[np.argmax(kept)])
+    if (smallest is None or smallest.sum() > 100) and np.abs(shares - shares.round(3)).max() < 1e-6:
+        return np.asarray(shares)  # an alloy: all share one site
+    if smallest is not None and not kept.any():
+        return smallest
+    return _shortest(scaled[kept == kept.max()])
+
+
+def _shortest(scaled: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of scales (s, m) in ascending order the first whose amounts need few decimals (up to 2)."""
+    decimals = [max(len(_amount(unit).partition(".")[2]) for unit in units) for units in scaled.tolist()]
+    return np.asarray(scaled[int(np.argmin(np.maximum(decimals, 2)))])
+
+
+def _telling(
+    scaled: NDArray[np.float64], whole: NDArray[np.bool_], smallest: NDArray[np.float64] | None
+) -> NDArray[np.bool_]:
+    """(s,) scales of a formula, amounts (s, m), that tell more than the `smallest` whole numbers.
+
+    Amounts that are not `whole` share a site, that is, add up to a whole number; or all but one of
+    them do, and that one has vacancies. Against whole numbers (None: there are none) half of the
+    amounts stay whole, or all but one of four or more; with more atoms than `SOME`, two amounts at
+    least, or one of two or three. And against them no share may need more than three decimals:
+    dopings are decimal, and compounds such as Mg17Al12 are not.
+    """
+    rest = np.where(whole, 0, scaled)
+    kept, left, total = whole.sum(axis=1), (~whole).sum(axis=1), rest.sum(axis=1)
+    share = (left >= 2) & _is_whole(total)
+    strong = (share & (kept >= 2) & (kept >= left)) | ((left == 1) & (kept >= 3))
+    vacant = (left >= 3) & ((rest > 0) & _is_whole(total[:, None] - rest)).any(axis=1)
+    weak = ((share | vacant) & (kept >= 2)) | ((share & (left == 2) | (left == 1)) & (kept >= 1))
+    if smallest is None:
+        return np.asarray(strong | weak)
+    ratio = smallest.sum() / scaled.sum(axis=1)
+    found = strong & (ratio > FINE - 0.5)
+    if smallest.sum() > SOME:
+        found |= weak & (ratio > 2 * FINE - 0.5)
+    return np.asarray(found & (np.abs(rest - rest.round(3)) < 1e-6).all(axis=1))
+
+
+def _no_common_part(counts: NDArray[np.float64]) -> bool:
+    """Whether no scale of these whole numbers leaves two of four or more amounts whole."""
+    numbers = [int(count) for count in counts]
+    return len(numbers) > 3 and all(math.gcd(a, b) < FINE for a, b in itertools.combinations(numbers, 2))
+
+
+def _whole_numbers(amounts: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """The smallest whole numbers (m,) in the ratio of the amounts, None if there are none."""
+    counts = np.rint(amounts)
+    if (counts == amounts).all():
+        return np.asarray(counts / np.gcd.reduce(counts.astype(np.int64)))
+    scaled = np.arange(len(amounts), MANY + 1)[:, None] * (amounts / amounts.sum())
+    fits = np.asarray(_is_whole(scaled).all(axis=1))
+    few = scaled[: max(FEW + 1 - len(amounts), 0)]
+    fits[: len(few)] |= _is_whole(few, np.where(few < 2.5, 2.2, 1) * SAME).all(axis=1)
+    return np.rint(scaled[np.argmax(fits)]) if fits.any() else None
+
+
+def _is_whole(amounts: NDArray[np.float64], same: float | NDArray[np.float64] = SAME) -> NDArray[np.bool_]:
+    """Whether amounts are whole numbers from 1 on, to a relative difference and at most 0.009."""
+    nearest = np.rint(amounts)
+    return np.asarray((np.abs(amounts - nearest) <= np.minimum(same * amounts, 0.009)) & (nearest > 0))
+
+
+@lru_cache(maxsize=4096)
+def _amount(value: float) -> str:
+    """The text of an amount: nothing for 1, whole numbers in full, others in four digits.
+
+    >>> _amount(1.0), _amount(12345.0), _amount(0.15000000001)
+    ('', '12345', '0.15')
+    """
+    if value == round(value):
+        return "" if value == 1 else str(round(value))
+    return f"{round(value, 9):.4g}"

@@ -89,7 +89,7 @@ def test_a_file_is_predicted(installed: Path, tmp_path: Path) -> None:
     shutil.copy(MGB2, tmp_path / "x.cif")
     done = python(installed, tmp_path, "-m", "assay", "predict", "x.cif")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("file/x.cif  B2Mg  tc ")
+    assert done.stdout.startswith("file/x.cif  MgB2  tc ")
 
 
 def test_packages_of_the_user_with_the_same_names_are_left_alone(installed: Path, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_predictions_print_as_a_table_and_show_in_a_notebook(ensemble: assay.Ens
     found = assay.predict([MGB2, CUPRATE, DATA / "broken.cif"], ensemble)
     lines = str(found).splitlines()
     assert lines[0].split() == ["id", "formula", "tc", "(K)", "ood"]
-    assert re.match(r"file/MgB2.cif +B2Mg +[\d.]+ ± [\d.]+ \[[-\d.]+, [\d.]+\]", lines[1])
+    assert re.match(r"file/MgB2.cif +MgB2 +[\d.]+ ± [\d.]+ \[[-\d.]+, [\d.]+\]", lines[1])
     assert lines[-1] == "1 refused, see .refused"
     shown = found._repr_html_()
     assert "<th>tc (K)</th>" in shown

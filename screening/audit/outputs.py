@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -133,8 +134,8 @@ def _ranking(candidates: pa.Table, unrankable: pa.Table, rule: Rule) -> Iterator
     for name, column in found.added.items():
         if not np.array_equal(candidates[name].to_numpy(), column, equal_nan=True):
             yield f"has a column {name} that does not follow from its predictions (by {rule.settings.by})"
-    if not np.array_equal(rank.order(said, found.std, found.ids, not rule.lowest_first), np.arange(len(said))):
-        yield "is not in the order of score, std and id"
+    if not np.array_equal(rank.best_first(replace(found, scores=said), rule), np.arange(len(said))):
+        yield "is not in the order of score, mean, std and id"
     finite = np.isfinite(rank.measure(unrankable, rule).scores)
     if finite.any():
         yield f"lacks {int(finite.sum())} crystals of unrankable.parquet whose prediction is finite"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from assay.screening.campaign import identify, report, tiers
@@ -19,7 +20,7 @@ from assay.screening.folder.balance import Balance
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Cascade, Merged, Model, Property, Summary
-from assay.screening.ranking import rank, rules
+from assay.screening.ranking import rank, rules, ties
 from assay.screening.ranking.rank import Ranked
 from assay.screening.runners import worker
 from assay.screening.settings import digits
@@ -43,8 +44,10 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
     paths = {name: plan.folder / f"{name}.parquet" for name in tables}
     files = {path.name: table.write(tables[name], path) for name, path in paths.items()}
     cascade = found.summary([_model(tier) for tier in plan.tiers]) if found else None
-    summary = summarise(plan, ledger, counted, bad, files, cascade)
-    top = candidates.slice(0, min(plan.campaign.rank.top, report.ROWS)).to_pylist()
+    shown = min(plan.campaign.rank.top, report.ROWS)
+    tied = ties.find(ranked.candidates, rules.make(plan.campaign.rank, plan.target), shown)
+    summary = replace(summarise(plan, ledger, counted, bad, files, cascade), ties=tied)
+    top = candidates.slice(0, shown).to_pylist()
     durable.write(plan.folder / "report.html", report.render(summary, top, bad, ranked))
     durable.write(plan.folder / "summary.json", summary.text())
     named = {name: durable.sha256(plan.folder / name) for name in ("report.html", "summary.json")} | files
@@ -93,7 +96,7 @@ def summarise(
 
 
 def table_text(found: Results, most: int = results.SHOWN) -> list[str]:
-    """The best candidates as aligned text, and what a cascade missed."""
+    """The best candidates as aligned text, the ties among them, and what a cascade missed."""
     target = found.summary.target
     head = f"{target.name} ({target.unit})"
     lines = [f"{'rank':>4}  {'formula':<24}{head:>20}  {'interval':<20}  id"]
@@ -102,6 +105,7 @@ def table_text(found: Results, most: int = results.SHOWN) -> list[str]:
         value, interval = f"{mean} ± {std}", f"[{low}, {high}]"
         marks = "".join(f"  ({mark})" for mark in row.marks)
         lines.append(f"{row.rank:>4}  {escaped(row.formula):<24}{value:>20}  {interval:<20}  {escaped(row.id)}{marks}")
+    lines += ties.sentences(found.summary.ties, found.summary.rank.by)
     cascade = found.summary.cascade
     return lines if cascade is None else lines + tiers.lines(cascade, target.model)
 

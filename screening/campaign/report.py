@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from assay.screening.campaign import tiers
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.summary import Property, Summary
-from assay.screening.ranking import rules
+from assay.screening.ranking import rules, ties
 from assay.screening.ranking.rank import Ranked
 from assay.screening.settings import digits
 from assay.screening.settings.printable import escaped, shortened
@@ -59,6 +59,7 @@ def render(summary: Summary, top: Sequence[Mapping[str, Any]], bad: Sequence[Qua
         summary=summary,
         target=target,
         rule=rules.make(summary.rank, target).sentence(),
+        ties=ties.sentences(summary.ties, summary.rank.by),
         rows=[_row(row, target.name) for row in top],
         cut=cut(summary),
         distances="ood_distance" in columns,
@@ -85,8 +86,8 @@ def cut(summary: Summary) -> str:
 def formula(text: object) -> Markup:
     """A formula with its amounts as subscripts, escaped first.
 
-    >>> str(formula("CuLa1.85O4<b>"))
-    'CuLa<sub>1.85</sub>O<sub>4</sub>&lt;b&gt;'
+    >>> str(formula("La1.85CuO4<b>"))
+    'La<sub>1.85</sub>CuO<sub>4</sub>&lt;b&gt;'
     """
     return Markup(re.sub(r"(?<=[A-Za-z])(\d+\.?\d*)", r"<sub>\1</sub>", str(escape(text))))  # noqa: S704 (escaped before)
 

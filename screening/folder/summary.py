@@ -6,7 +6,7 @@ its text. It does not know how the numbers are found, nor where the file lies.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
 
@@ -134,6 +134,20 @@ class Cascade:
 
 
 @dataclass(frozen=True)
+class Tie:
+    """Ranked rows that share a score."""
+
+    score: float
+    first: int
+    """Rank of the first of them."""
+    rows: int
+    of: int
+    """Rows whose scores can be compared: all that the last tier scored."""
+    rule: str
+    """Ranking rule that would separate them; "" where none would."""
+
+
+@dataclass(frozen=True)
 class Summary:
     """A ranked campaign in numbers."""
 
@@ -158,6 +172,8 @@ class Summary:
     sha256: dict[str, str]
     """Table -> digest of its file."""
     cascade: Cascade | None = None
+    ties: list[Tie] = field(default_factory=list)
+    """The tie at the top, and the one at the last row that the report shows; mostly none."""
 
     @property
     def last_tier(self) -> int:

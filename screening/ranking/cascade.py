@@ -21,6 +21,7 @@ from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.snapshot import Chunk
 from assay.screening.folder.summary import Target
 from assay.screening.ranking import rank, rules
+from assay.screening.ranking.rules import Rule
 from assay.screening.settings.config import Campaign, Rank
 from assay.sources import table
 from assay.sources.crystals import WARNINGS
@@ -109,7 +110,7 @@ def choose(ledger: Ledger, tier: int, how: Cut) -> Selection:
     if scored is None:
         return Selection(entered, EMPTY, EMPTY, 0, 0)
     found = rank.measure(scored, rule)
-    kept = survivors(found.ids, found.std, found.scores, quota(how.keep, entered), lowest=rule.lowest_first)
+    kept = survivors(found, rule, quota(how.keep, entered))
     aside = found.ids[~kept]
     if how.audit is not None:
         before = [_set_aside(ledger, earlier) for earlier in range(tier)]
@@ -134,19 +135,13 @@ def quota(keep: float, rows: int) -> int:
     return keep if isinstance(keep, int) else max(1, round(keep * rows))
 
 
-def survivors(
-    ids: NDArray[np.str_], std: NDArray[Any], scores: NDArray[Any], most: int, *, lowest: bool = False
-) -> NDArray[np.bool_]:
+def survivors(found: rank.Measured, rule: Rule, most: int) -> NDArray[np.bool_]:
     """(n,) True for the best `most` in the order of a ranking, and for rows without a score.
 
     A row whose score is not finite goes on, so that a better ensemble judges it.
-
-    >>> survivors(np.array(["a", "b", "c"]), np.zeros(3), np.array([1.0, 2.0, np.nan]), 1).tolist()
-    [False, True, True]
     """
-    kept: NDArray[np.bool_] = ~np.isfinite(scores)
-    rows = np.flatnonzero(~kept)
-    kept[rows[rank.order(scores[rows], std[rows], ids[rows], not lowest)[:most]]] = True
+    kept: NDArray[np.bool_] = ~np.isfinite(found.scores)
+    kept[rank.best_first(found, rule)[:most]] = True
     return kept
 
 

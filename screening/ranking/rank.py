@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +36,8 @@ class Measured:
 
     ids: NDArray[np.str_]
     """(n,) ids of the crystals."""
+    mean: NDArray[np.float64]
+    """(n,) means, in the unit of the property."""
     std: NDArray[np.float64]
     """(n,) standard deviations, in the unit of the property."""
     scores: NDArray[np.float64]
@@ -48,10 +49,8 @@ class Measured:
 def rank(scored: pa.Table, rule: Rule, units: Mapping[str, str]) -> Ranked:
     """Order the scored rows; `units` is property -> unit, kept in the field metadata."""
     found = measure(scored, rule)
-    finite = np.isfinite(found.scores)
-    rows = np.flatnonzero(finite)
-    best = rows[order(found.scores[rows], found.std[rows], found.ids[rows], not rule.lowest_first)]
-    left = np.flatnonzero(~finite)
+    best = best_first(found, rule)
+    left = np.flatnonzero(~np.isfinite(found.scores))
     left = left[np.argsort(found.ids[left], kind="stable")]
     table = _with_units(scored, units)
     numbers = pa.array(np.arange(1, len(best) + 1, dtype=np.int64))
@@ -79,19 +78,26 @@ def measure(scored: pa.Table, rule: Rule) -> Measured:
     scores = rule.score(values)
     finite = np.isfinite(scores) & np.isfinite(values["mean"]) & np.isfinite(values["std"])
     ids = np.array(scored["id"].to_pylist(), dtype=np.str_)
-    return Measured(ids, values["std"], np.where(finite, scores, np.nan), rule.adds(values))
+    return Measured(ids, values["mean"], values["std"], np.where(finite, scores, np.nan), rule.adds(values))
 
 
-def order(scores: NDArray[Any], std: NDArray[Any], ids: NDArray[Any], descending: bool = True) -> NDArray[Any]:
-    """Positions of the rows, best first: score, then the smaller std, then id.
+def best_first(found: Measured, rule: Rule) -> NDArray[np.int64]:
+    """Positions of the rows with a finite score, best first.
 
-    >>> scores, std = np.array([1.0, 2.0, 2.0]), np.array([0.1, 0.3, 0.2])
-    >>> order(scores, std, np.array(["a", "b", "c"])).tolist()
-    [2, 1, 0]
+    Equal scores go by the mean, the end of the property that is wanted first, then by the smaller
+    std, then by id. A rule whose score has a floor, such as the lower end of an interval that
+    begins at 0, thus never puts the least promising of many equal rows first.
     """
-    table = pa.table({"score": scores, "std": std, "id": pa.array(ids.astype(object), pa.string())})
-    keys = [("score", "descending" if descending else "ascending"), ("std", "ascending"), ("id", "ascending")]
-    return np.asarray(pc.sort_indices(table, sort_keys=keys).to_numpy(), dtype=np.int64)
+    rows = np.flatnonzero(np.isfinite(found.scores))
+    keys = {
+        "score": (found.scores, "ascending" if rule.lowest_first else "descending"),
+        "mean": (found.mean, rule.settings.order),
+        "std": (found.std, "ascending"),
+        "id": (found.ids.astype(object), "ascending"),
+    }
+    table = pa.table({name: pa.array(column[rows]) for name, (column, _) in keys.items()})
+    ordered = pc.sort_indices(table, sort_keys=[(name, direction) for name, (_, direction) in keys.items()])
+    return np.asarray(rows[ordered.to_numpy()], dtype=np.int64)
 
 
 def _with_units(table: pa.Table, units: Mapping[str, str]) -> pa.Table:

@@ -74,7 +74,8 @@ class Rank(Section):
     """Predicted property that ranks; unset: the first of that model."""
     by: str = "mean"
     """A ranking rule (`assay.screening.ranking.rules`): mean, lower or upper (an end of the
-    calibrated interval), or probability (of lying beyond `threshold`)."""
+    calibrated interval), or probability (of lying beyond `threshold`). Where the property has a
+    floor, most lower ends lie on it and tie: screen by mean or probability there."""
     threshold: float | None = None
     """In the unit of the property; beyond = above when descending, below when ascending. Read by
     `probability` only."""

@@ -29,7 +29,7 @@ SOURCE = "source"
 COLUMNS: Mapping[str, str] = {
     "rank": "place in the ranking, from 1",
     "id": "name of the crystal",
-    "formula": "reduced formula, shares of disordered sites included",
+    "formula": "reduced formula, the same for every cell of a crystal",
     "elements": "elements in alphabetical order",
     "nsites": "sites in the cell",
     "ordered": "whether every site holds one species at full occupancy",

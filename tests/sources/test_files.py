@@ -24,7 +24,7 @@ def test_the_doped_cuprate_keeps_its_occupancy() -> None:
     crystals, refused = files.read(HERE / "La1.85Sr0.15CuO4.cif")
     assert not refused
     assert crystals.ids.tolist() == ["file/La1.85Sr0.15CuO4.cif"]
-    assert crystals.formulas().tolist() == ["CuLa1.85O4Sr0.15"]
+    assert crystals.formulas().tolist() == ["Sr0.15La1.85CuO4"]
     assert crystals.is_ordered.tolist() == [False]
     assert crystals.nsites.tolist() == [14]
     assert crystals.volume[0] == pytest.approx(3.7793**2 * 13.226, rel=1e-4)
@@ -39,7 +39,7 @@ def test_the_doped_cuprate_keeps_its_occupancy() -> None:
 def test_the_ordered_boride_is_ordered() -> None:
     crystals, refused = files.read(HERE / "MgB2.cif")
     assert not refused
-    assert crystals.formulas().tolist() == ["B2Mg"]
+    assert crystals.formulas().tolist() == ["MgB2"]
     assert crystals.is_ordered.tolist() == [True]
     assert np.allclose(sorted(crystals.frac[:, 2]), [0, 0.5, 0.5])
 
@@ -55,7 +55,7 @@ def test_extended_xyz_keeps_numbers_and_texts() -> None:
     crystals, refused = files.read(HERE / "two_frames.extxyz")
     assert not refused
     assert crystals.ids.tolist() == ["file/two_frames.extxyz", "file/two_frames.extxyz#2"]
-    assert crystals.formulas().tolist() == ["CNb", "Nb"]
+    assert crystals.formulas().tolist() == ["NbC", "Nb"]
     assert crystals.columns["energy"].tolist() == [-20.5, -10.1]
     assert crystals.columns["tag"].tolist() == ["carbide", ""]
     assert np.array_equal(crystals.columns["pressure"], [np.nan, 0.5], equal_nan=True)
@@ -114,7 +114,7 @@ def test_every_truncation_of_a_cif_ends_in_the_crystal_or_in_a_record(tmp_path: 
         crystals, refused = files.read(tmp_path / "a.cif")
         assert len(crystals) + len(refused) == 1, length
         if len(crystals):
-            assert crystals.formulas().tolist() == ["CuLa1.85O4Sr0.15"]
+            assert crystals.formulas().tolist() == ["Sr0.15La1.85CuO4"]
 
 
 def test_a_cif_of_several_blocks_gives_each_its_own_fate(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_cif_of_several_blocks_gives_each_its_own_fate(tmp_path: Path) -> None
     (tmp_path / "many.cif").write_text(blocks)
     crystals, refused = files.read(tmp_path / "many.cif")
     assert crystals.ids.tolist() == ["file/many.cif", "file/many.cif#3"]
-    assert crystals.formulas().tolist() == ["Cu", "NiO0.9"]
+    assert crystals.formulas().tolist() == ["Cu", "Ni10O9"]
     assert [record.id for record in refused] == ["file/many.cif#2"]
 
 

@@ -385,7 +385,7 @@ def renumbered(content: pa.Table) -> pa.Table:
 @pytest.mark.parametrize(
     ("defect", "sign"),
     [
-        (exchanged, "is not in the order of score, std and id"),
+        (exchanged, "is not in the order of score, mean, std and id"),
         (lost, "do not hold every scored crystal once"),
         (doubled, "do not hold every scored crystal once"),
         (not_a_number, "ranks a number that is not finite"),

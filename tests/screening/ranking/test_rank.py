@@ -36,7 +36,7 @@ def test_order_agrees_with_a_plain_sort(content: list[tuple[float, float, int]],
     shift = {"mean": 0, "lower": -2, "upper": 2}[by]
     finite = [row for row in content if math.isfinite(row[0])]
     sign = -1 if descending else 1
-    wanted = sorted(finite, key=lambda row: (sign * (row[0] + shift * row[1]), row[1], row[2]))
+    wanted = sorted(finite, key=lambda row: (sign * (row[0] + shift * row[1]), sign * row[0], row[1], row[2]))
     assert ranked.candidates["id"].to_pylist() == [f"{row[2]:02d}" for row in wanted]
     assert ranked.candidates["rank"].to_pylist() == list(range(1, len(wanted) + 1))
     assert ranked.candidates.num_rows + ranked.unrankable.num_rows == len(content)

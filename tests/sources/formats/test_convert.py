@@ -72,7 +72,7 @@ def test_ase_reads_the_disordered_cif_as_pymatgen_does() -> None:
         by_ase = convert.from_ase([read(CIF)], ["test/lsco"])
         by_pymatgen = convert.from_pymatgen([Structure.from_file(CIF)], ["test/lsco"])
     assert np.allclose(by_ase.composition(), by_pymatgen.composition(), atol=1e-4)
-    assert by_ase.formulas().tolist() == ["CuLa1.85O4Sr0.15"]
+    assert by_ase.formulas().tolist() == ["Sr0.15La1.85CuO4"]
     assert by_ase.nsites.tolist() == by_pymatgen.nsites.tolist() == [14]
 
 

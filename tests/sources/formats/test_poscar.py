@@ -336,7 +336,7 @@ def test_poscars_one_after_the_other_are_all_read() -> None:
     broken = poscar(comment="third", kinds="Sr O\n1 3")
     crystals, refused = read(poscar(after=moving) + second + broken + poscar(comment="fourth", kinds="Ba F\n1 2"))
     assert crystals.ids.tolist() == ["file/POSCAR", "file/POSCAR#2", "file/POSCAR#4"]
-    assert crystals.formulas().tolist() == ["CaF2", "H2Mg", "BaF2"]
+    assert crystals.formulas().tolist() == ["CaF2", "MgH2", "BaF2"]
     assert [record.id for record in refused] == ["file/POSCAR#3"]
     assert "warnings" not in crystals.columns
 

@@ -31,7 +31,7 @@ def test_every_frame_is_a_crystal_with_its_numbers_and_texts(tmp_path: Path) -> 
     assert crystals.ids.tolist() == [
         f"file/{name}{number}" for name in ("a.traj", "b.traj.gz") for number in ("", "#2")
     ]
-    assert crystals.formulas().tolist() == ["ClNa", "Nb"] * 2
+    assert crystals.formulas().tolist() == ["NaCl", "Nb"] * 2
     assert crystals.volume.tolist() == pytest.approx([5.64**3 / 4, 3.3**3] * 2)
     np.testing.assert_array_equal(crystals.columns["energy"], [-3.5, np.nan] * 2)
     assert crystals.columns["tag"].tolist() == ["", "metal"] * 2
@@ -61,7 +61,7 @@ def test_a_torn_trajectory_is_told(tmp_path: Path, ending: str) -> None:
         (tmp_path / f"torn.{ending}").write_bytes(gzip.compress(torn) if ending.endswith("gz") else torn)
         crystals, refused = files.read(tmp_path / f"torn.{ending}")
         found = crystals.formulas().tolist()
-        assert found == ["ClNa", "Nb"][: len(found)]
+        assert found == ["NaCl", "Nb"][: len(found)]
         assert bool(refused) == (len(found) < 2), length  # the end of the file is padding
         assert all(row.reason is Reason.UNREADABLE for row in refused)
 
