@@ -19,13 +19,15 @@ SHOWN = 3
 """Names of foreign files that a message lists."""
 
 
-def named(text: str) -> Path:
+def named(text: str | Path) -> Path:
     """The path that an option names; an empty text is not taken for the current folder.
+
+    A path, which is a default, stays as it is.
 
     Raises:
         Failure: USAGE, when the text is empty or blank.
     """
-    if not text.strip():
+    if not str(text).strip():
         raise Failure(Exit.USAGE, f"--output {text!r} names nothing; give a path (is a shell variable not set?)")
     return Path(text)
 

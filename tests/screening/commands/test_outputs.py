@@ -74,6 +74,11 @@ def test_an_empty_name_in_a_config_is_refused(assay: Command, config: Path) -> N
     assert "must name a folder" in last_line(done.stderr)
 
 
+def test_an_output_that_is_not_named_is_the_default(assay: Command) -> None:
+    assert assay("render", MGB2).returncode == 0
+    assert list((assay.folder / "runs" / "render").glob("*.png"))
+
+
 def test_a_command_goes_on_in_its_own_folder_only(assay: Command) -> None:
     assert assay("render", MGB2, "--output", "pictures").returncode == 0
     assert assay("render", MGB2, "--output", "pictures").returncode == 0
