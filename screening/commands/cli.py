@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import gc
-import io
 import logging
 import sys
 from importlib import import_module
@@ -19,8 +18,8 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from assay.screening.commands import terminal
-from assay.screening.settings.exits import Exit, Failure, Stopped, explain, leave, listen
+from assay.screening.commands import ending, terminal
+from assay.screening.settings.exits import Exit, leave, listen
 
 _AT = "assay.screening.commands"
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -107,41 +106,8 @@ def main() -> NoReturn:
     terminal.set_up()
     listen()
     gc.set_threshold(100_000)  # importing torch and numba makes many objects that stay: 0.4 s of looking for cycles
-    code = _run()
+    code = ending.of(app)
     terminal.finish()
     if code is Exit.DONE:
         sys.exit(code)
     leave(code)
-
-
-def _run() -> Exit:
-    """Run the command, and say how it failed."""
-    try:
-        app(standalone_mode=False)
-    except Stopped:
-        return _failed(Failure(Exit.STOPPED, "stopped; what was committed is kept, run again to go on"))
-    except SystemExit:
-        return Exit.DONE  # typer gives up so when nobody reads its help
-    except Exception as error:  # the last frame of the program: nothing is swallowed
-        if isinstance(getattr(error, "exit_code", None), int):  # typer's own: the command line is wrong
-            return _misused(error)
-        failure = explain(error)
-        if failure is None:
-            terminal.trace(error)
-            return Exit.DEFECT
-        logging.getLogger(__name__).debug("the whole story", exc_info=error)
-        return _failed(failure)
-    return Exit.DONE
-
-
-def _failed(failure: Failure) -> Exit:
-    terminal.say(f"assay: {failure}", err=True)
-    return failure.code
-
-
-def _misused(error: Any) -> Exit:
-    """Show typer's words about the command line: how to call the command, and the mistake."""
-    text = io.StringIO()
-    error.show(text)
-    terminal.say(*text.getvalue().rstrip("\n").split("\n"), err=True)
-    return Exit.USAGE
