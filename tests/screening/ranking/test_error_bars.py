@@ -22,6 +22,7 @@ from assay.screening.campaign.plan import Plan
 from assay.screening.folder.results import Results
 from assay.screening.prediction import describe
 from assay.screening.runners import worker
+from assay.screening.settings import digits
 from assay.screening.settings.exits import Exit
 from assay.sources import table
 from assay.sources.crystals import Crystals
@@ -119,7 +120,7 @@ def test_predict_says_how_far_a_crystal_lies(measuring: Path, real_file: Path) -
     lines = describe.lines(done, [loaded])
     far = [row > 1 for row in done.table["ood_distance"].to_pylist()]
     assert [
-        f"ood_distance {row:.2g}" in line for row, line in zip(done.table["ood_distance"].to_pylist(), lines)
+        f"ood_distance {digits.alone(row)}" in line for row, line in zip(done.table["ood_distance"].to_pylist(), lines)
     ] == far
     assert any(far)
     assert not all(far)
