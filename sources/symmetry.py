@@ -1,12 +1,13 @@
 """The one door to moyo: the space group of a cell, and what follows from it.
 
-Enters: a cell, and a number for the kind of each site. Leaves: the symmetry that moyo finds. This
-module does not know species, files or graphs.
+Enters: a cell, and a number for the kind of each site. Leaves: the symmetry that moyo finds, and
+how far the cell lies from it. This module does not know species, files or graphs.
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from types import ModuleType
@@ -22,6 +23,22 @@ if TYPE_CHECKING:
     )
 
 log = logging.getLogger(__name__)
+
+KEPT = 0.02
+"""Largest change of a strain under a rotation that it is said to keep, relative to the strain."""
+
+
+@dataclass(frozen=True)
+class Distortion:
+    """How far a cell lies from the symmetric cell that was found for it."""
+
+    displacement: float
+    """Å, the farthest that a site lies from its place in the symmetric cell."""
+    strain: float
+    """Largest principal strain of the lattice against the symmetric one, at equal volumes."""
+    keeps_axis: bool
+    """Whether the strain keeps an axis or a mirror plane of the symmetric cell. The strain of a
+    phase transition does; that of numerical noise does not."""
 
 
 def stamp() -> str:
@@ -70,3 +87,37 @@ def dataset(
 def niggli(basis: list[list[float]]) -> NDArray[np.float64]:
     """(3, 3) the Niggli-reduced cell of a lattice, in the unit of `basis`."""
     return np.array(_moyopy().niggli_reduce(basis)[0], np.float64)
+
+
+def distortion(basis: list[list[float]], positions: list[list[float]], found: MoyoDataset) -> Distortion:
+    """Compare a cell with the symmetric cell of `found`, which `dataset` made from it."""
+    ideal, linear = np.array(found.prim_std_cell.basis), np.array(found.prim_std_linear)
+    places = np.array(found.prim_std_cell.positions)[found.mapping_std_prim]
+    moved = np.linalg.solve(linear, (np.array(positions) - np.array(found.prim_std_origin_shift)).T).T - places
+    steps = (moved - np.rint(moved)) @ ideal
+    displacement = float(np.linalg.norm(steps - steps.mean(axis=0), axis=1).max())
+    strain = strain_between(ideal, linear.T @ np.array(basis))
+    size = float(np.abs(np.linalg.eigvalsh(strain)).max())
+    return Distortion(displacement, size, _keeps_axis(strain, size, ideal, found.number))
+
+
+def strain_between(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(3, 3) logarithmic strain from one basis (rows) to another, without the change of volume."""
+    gradient = np.linalg.solve(one, other)
+    squares, axes = np.linalg.eigh(gradient @ gradient.T)
+    logarithms = 0.5 * np.log(squares)
+    return np.asarray((axes * (logarithms - logarithms.mean())) @ axes.T, np.float64)
+
+
+def _keeps_axis(strain: NDArray[np.float64], size: float, basis: NDArray[np.float64], number: int) -> bool:
+    rotations = np.linalg.inv(basis) @ np.swapaxes(_rotations(number), 1, 2) @ basis
+    changed = np.abs(np.swapaxes(rotations, 1, 2) @ strain @ rotations - strain).max(axis=(1, 2), initial=0.0)
+    return bool(np.any(changed <= KEPT * size))
+
+
+@cache
+def _rotations(number: int) -> NDArray[np.float64]:
+    """(m, 3, 3) rotations of a space group in its primitive cell, but identity and inversion."""
+    every = np.array(_moyopy().operations_from_number(number, primitive=True).rotations, np.float64)
+    diagonal = np.array([np.eye(3), -np.eye(3)])
+    return every[~np.any(np.all(every[:, None] == diagonal, axis=(2, 3)), axis=1)]

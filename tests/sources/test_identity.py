@@ -16,6 +16,7 @@ from assay.sources import files, identity, symmetry
 from assay.sources.crystals import Crystals, concat
 from assay.sources.elements import NUMBERS
 from assay.sources.formats import convert
+from assay.sources.identity import search as search_module
 from tests.crystal_batches import batches
 from tests.crystal_copies import copies, in_cell
 
@@ -58,7 +59,7 @@ def search(*parts: Crystals) -> list[int]:
     """Cluster of every crystal of all parts."""
     both = concat(parts)
     block = identity.blocks(identity.labels(both))
-    return identity.clusters(len(both), identity.confirm(both, block)).tolist()
+    return identity.clusters(len(both), identity.confirm(both, block).same).tolist()
 
 
 def label(one: Crystals) -> str:
@@ -154,7 +155,7 @@ def test_a_distorted_perovskite_is_not_the_cubic_one_though_its_sites_fit() -> N
     polar = crystal("b/1", 4 * CUBE, [*sites[:1], ("Ti", [0.5, 0.5, 0.54]), *sites[2:]])
     both = concat([cubic, polar, named(polar, "c/1")])
     assert identity.labels(both)["spacegroup"].to_pylist() == [221, 99, 99]
-    assert identity.confirm(both, np.zeros(3, dtype=np.int64)).tolist() == [[1, 2]]
+    assert identity.confirm(both, np.zeros(3, dtype=np.int64)).same.tolist() == [[1, 2]]
 
 
 def test_the_free_coordinate_decides_where_all_labels_agree() -> None:
@@ -252,7 +253,7 @@ def test_a_broken_cell_does_not_stop_the_batch() -> None:
     assert found["spacegroup"].to_pylist() == [0, 225, 0, 225]
     assert found["label"].to_pylist()[::2] == found["label_fine"].to_pylist()[::2] == ["", ""]
     assert identity.blocks(found).tolist() == [0, 1, 2, 1]
-    assert identity.confirm(batch, np.zeros(4, dtype=np.int64)).tolist() == [[1, 3]]
+    assert identity.confirm(batch, np.zeros(4, dtype=np.int64)).same.tolist() == [[1, 3]]
 
 
 def test_a_panic_of_moyo_is_a_crystal_without_label(caplog: pytest.LogCaptureFixture) -> None:
@@ -321,19 +322,19 @@ def test_blocks_confirmed_apart_give_the_same_pairs() -> None:
     apart = []
     for number in np.unique(block):
         rows = np.flatnonzero(block == number)
-        apart += rows[identity.confirm(known.select(rows), block[rows])].tolist()
-    assert sorted(apart) == identity.confirm(known, block).tolist() == [[0, 2], [1, 3]]
+        apart += rows[identity.confirm(known.select(rows), block[rows]).same].tolist()
+    assert sorted(apart) == identity.confirm(known, block).same.tolist() == [[0, 2], [1, 3]]
 
 
 def test_a_large_block_is_cut_by_volume_into_equal_parts(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(identity, "LARGEST_BLOCK", 4)
+    monkeypatch.setattr(search_module, "LARGEST_BLOCK", 4)
     sizes = [1.0, 1.5, 2.3, 1.001, 1.501, 2.301]  # every volume twice, out of order
     known = concat([scaled(ROCKSALT, f"{'ab'[row // 3]}/{row}", size) for row, size in enumerate(sizes)])
     with caplog.at_level(logging.WARNING):
         pairs = identity.confirm(known, np.zeros(6, dtype=np.int64))
-    assert pairs.tolist() == [[0, 3], [2, 5]]  # the pair in the middle is what the cut costs
+    assert pairs.same.tolist() == [[0, 3], [2, 5]]  # the pair in the middle is what the cut costs
     assert "6 crystals may be the same as a/0: compared in 2 parts" in caplog.text
 
 
@@ -346,7 +347,7 @@ def test_nothing_gives_nothing() -> None:
     none = ROCKSALT[:0]
     assert identity.labels(none).num_rows == 0
     assert identity.blocks(identity.labels(none)).shape == (0,)
-    assert identity.confirm(none, np.empty(0, dtype=np.int64)).shape == (0, 2)
+    assert identity.confirm(none, np.empty(0, dtype=np.int64)).same.shape == (0, 2)
     assert identity.clusters(0, np.empty((0, 2), dtype=np.int64)).shape == (0,)
 
 
