@@ -78,18 +78,22 @@ def copies(data: Path, n: int) -> dict[str, Any]:
     for name, batch in (("ordered", ordered), ("disordered", doped)):
         for shear in (0.0, 0.001, 0.002, 0.004):
             parts = [batch, *(crystal_copies.copies(batch, seed, shear) for seed in range(3))]
-            cluster = _search(concat(parts))
+            cluster, related = _search(concat(parts))
             size = len(batch)
+            pairs = list(zip(cluster[size:].tolist(), np.tile(cluster[:size], 3).tolist(), strict=True))
+            apart = [pair for pair in pairs if pair[0] != pair[1]]
+            near = sum(pair in related for pair in apart)
             report[f"{name}, shear {shear:g}"] = {
                 "copies": 3 * size,
-                "missed": int(np.sum(cluster[size:] != np.tile(cluster[:size], 3))),
+                "related": near,
+                "missed": len(apart) - near,
                 "originals_merged": size - len(set(cluster[:size].tolist())),
             }
     return report
 
 
 def known_pairs(data: Path, mp: Crystals, most: int) -> dict[str, Any]:
-    """Rows of another pack and of `mp` with one Materials Project id: the share kept apart."""
+    """Rows of another pack and of `mp` with one Materials Project id: how many are kept apart."""
     from assay.sources.crystals import concat
 
     row = {str(id): position for position, id in enumerate(mp.ids)}
@@ -101,17 +105,19 @@ def known_pairs(data: Path, mp: Crystals, most: int) -> dict[str, Any]:
         small = pack.is_ordered & (pack.nsites <= LARGEST)
         chosen = [i for i, id in enumerate(ids) if id in row and small[i] and not doped[i]][:most]
         others = mp.select([row[ids[i]] for i in chosen])
-        missed = _unmatched(pack.select(chosen), others, concat)
-        report[name.partition("/")[2]] = {"pairs": len(chosen), "missed": missed}
+        same, related = _matched(pack.select(chosen), others, concat)
+        missed = len(chosen) - same - related
+        report[name.partition("/")[2]] = {"pairs": len(chosen), "same": same, "related": related, "missed": missed}
     return report
 
 
 def strangers(mp: Crystals, families: int) -> dict[str, Any]:
-    """Formulas with several Materials Project ids: how many pairs are called the same."""
+    """Formulas with several Materials Project ids: crystals that are the same, related pairs."""
     batch, pairs = _families(mp, families)
-    cluster = _search(batch)
-    merged = len(batch) - len(set(cluster.tolist()))
-    return {"all": {"crystals": len(batch), "pairs_of_one_formula": pairs, "crystals_merged": merged}}
+    cluster, related = _search(batch)
+    merged, near = len(batch) - len(set(cluster.tolist())), len(related) // 2
+    answer = {"crystals": len(batch), "pairs_of_one_formula": pairs, "crystals_merged": merged, "pairs_related": near}
+    return {"all": answer}
 
 
 def overlap(mp: Crystals, oqmd: Crystals) -> dict[str, Any]:
@@ -122,7 +128,7 @@ def overlap(mp: Crystals, oqmd: Crystals) -> dict[str, Any]:
 
     shared = np.isin(mp.formulas(), oqmd.formulas())
     part = mp.select(shared)
-    cluster = _search(concat([part, oqmd]))
+    cluster, _ = _search(concat([part, oqmd]))
     ours, theirs = cluster[: len(part)], cluster[len(part) :]
     return {
         "mp with a formula of oqmd": int(shared.sum()),
@@ -139,14 +145,16 @@ def cost(data: Path, n: int, repeat: int) -> Rates:
 
     from assay.sources import identity
     from assay.sources.formats import convert
+    from assay.sources.identity import likeness
+    from assay.sources.identity.cells import cells
     from tests import crystal_copies
 
     batch = _spread(_pack(data, "mp/mp_labelled_le40"), n)
     other = crystal_copies.copies(batch, 0)
-    matcher, fit = StructureMatcher(0.2, 0.3, 5), identity._matcher()  # noqa: SLF001
+    matcher = StructureMatcher(0.2, 0.3, 5)
 
     def reduced(crystals: Crystals) -> list[Any]:
-        return [identity._reduced_cell(cell) for cell in identity._cells(crystals)]  # noqa: SLF001
+        return [likeness.reduced(cell) for cell in cells(crystals)]
 
     mine, theirs = reduced(batch), reduced(other)
     labelling: dict[str, Contestant] = {
@@ -160,7 +168,7 @@ def cost(data: Path, n: int, repeat: int) -> Rates:
             prototypes.get_protostructure_label_from_spglib(one) for one in convert.to_pymatgen(batch)
         ],
         "reduced cell": lambda: reduced(batch),
-        "comparison of reduced cells, same crystal": lambda: [fit(a, b) for a, b in zip(mine, theirs)],
+        "comparison of reduced cells, same crystal": lambda: [likeness.compare(a, b) for a, b in zip(mine, theirs)],
         "StructureMatcher, same crystal": lambda: [
             matcher.fit(a, b) for a, b in zip(convert.to_pymatgen(batch), convert.to_pymatgen(other))
         ],
@@ -190,7 +198,7 @@ def search(mp: Crystals, families: int, repeat: int) -> Rates:
         "StructureMatcher on formula blocks": matcher,
     }
     rates = race(contestants, len(batch), repeat)
-    rates["labels, blocks, confirm"] |= {"crystals": len(batch), "clusters": len(set(_search(batch).tolist()))}
+    rates["labels, blocks, confirm"] |= {"crystals": len(batch), "clusters": len(set(_search(batch)[0].tolist()))}
     rates["StructureMatcher on formula blocks"] |= {"crystals": len(batch), "clusters": matcher()}
     return rates
 
@@ -198,15 +206,18 @@ def search(mp: Crystals, families: int, repeat: int) -> Rates:
 # Crystals, and the search.
 
 
-def _search(crystals: Crystals) -> NDArray[Any]:
+def _search(crystals: Crystals) -> tuple[NDArray[Any], set[tuple[int, int]]]:
+    """The cluster of each row, and the pairs of related clusters, each in both orders."""
     from assay.sources import identity
 
-    block = identity.blocks(identity.labels(crystals))
-    return identity.clusters(len(crystals), identity.confirm(crystals, block))
+    found = identity.confirm(crystals, identity.blocks(identity.labels(crystals)))
+    cluster = identity.clusters(len(crystals), found.same)
+    near = cluster[found.related].tolist()
+    return cluster, {(a, b) for pair in near for a, b in (pair, pair[::-1])}
 
 
-def _unmatched(one: Crystals, other: Crystals, concat: Any) -> int:
-    """Rows of `one` that differ from the row of `other` beside them, each pair judged alone."""
+def _matched(one: Crystals, other: Crystals, concat: Any) -> tuple[int, int]:
+    """How many rows of `one` equal the row of `other` beside them, and how many are related."""
     import numpy as np
 
     from assay.sources import identity
@@ -217,7 +228,7 @@ def _unmatched(one: Crystals, other: Crystals, concat: Any) -> int:
     alike = np.flatnonzero(block[:n] == block[n:])
     pairs = both.select(np.concatenate([alike, alike + n]))
     found = identity.confirm(pairs, np.tile(np.arange(len(alike)), 2))
-    return n - len(found)
+    return len(found.same), len(found.related)
 
 
 def _families(mp: Crystals, families: int) -> tuple[Crystals, int]:

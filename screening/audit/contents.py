@@ -22,6 +22,7 @@ from assay.screening.folder.balance import Balance
 from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.results import Results
 from assay.screening.folder.snapshot import Chunk
+from assay.screening.runners.match import PAIRS
 from assay.screening.settings.exits import Exit, Failure
 from assay.sources import identity, table
 
@@ -57,7 +58,7 @@ class Contents:
         for record in self.ledger.all("labels"):
             self._rows(record, _labels())
         for record in self.ledger.all("matches"):
-            self._rows(record, {"a": "string", "b": "string"})
+            self._rows(record, _pairs())
         others = self._identity()
         for record in reversed(self.ledger.all("selection")):
             self._tier(record)
@@ -118,6 +119,8 @@ class Contents:
         self._equal(record, "rows", record.counts["rows"], labelled)
         clusters = len(set(content["cluster_id"].to_pylist()))
         self._equal(record, "clusters", record.counts["clusters"], clusters)
+        related = sum(pairs.counts["related"] for pairs in self.ledger.all("matches"))
+        self._equal(record, "related pairs", record.counts["related"], related)
         return identify.others(self.ledger)
 
     def _chunks(self, record: Record, others: frozenset[str]) -> None:
@@ -245,7 +248,7 @@ def _inconsistent(ledger: Ledger, content: pa.Table) -> Iterator[str]:
         tables = [ledger.read(record, name) for record in ledger.all("matches") for name in record.files]
     except (Failure, ValueError):
         return  # listed where matches are read
-    pairs = [(row["a"], row["b"]) for pair in tables for row in pair.to_pylist()]
+    pairs = [(row["a"], row["b"]) for pair in tables for row in pair.to_pylist() if row["same"]]
     if any(name not in place for pair in pairs for name in pair):
         yield "a crystal was compared that is not in the table of crystals"
         return
@@ -269,6 +272,10 @@ def _quarantine() -> dict[str, str]:
 
 def _labels() -> dict[str, str]:
     return {column.name: str(column.type) for column in identity.LABELS}
+
+
+def _pairs() -> dict[str, str]:
+    return {column.name: str(column.type) for column in PAIRS}
 
 
 def _clusters() -> dict[str, str]:

@@ -124,11 +124,13 @@ def _expected(plan: Record | None, done: Record | None) -> int | None:
 
 
 def _identity(ledger: Ledger) -> dict[str, Any]:
-    done = ledger.find("identity", "all")
+    done, matches = ledger.find("identity", "all"), ledger.all("matches")
+    related = sum(record.counts["related"] for record in matches)
     return {
         "labelled": sum(record.counts["rows"] for record in ledger.all("labels")),
-        "compared": len(ledger.all("matches")),
-        "pairs": sum(record.counts["rows"] for record in ledger.all("matches")),
+        "compared": len(matches),
+        "pairs": sum(record.counts["rows"] for record in matches) - related,
+        "related": related,
         "rows": done and done.counts["rows"],
         "clusters": done and done.counts["clusters"],
     }
@@ -215,6 +217,7 @@ def _source_line(source: dict[str, Any]) -> str:
 
 def _identity_line(identity: dict[str, Any]) -> str:
     text = f"{identity['labelled']:,} labelled, {identity['compared']:,} comparisons, {identity['pairs']:,} equal pairs"
+    text += f", {identity['related']:,} related"
     if identity["rows"] is None:
         return text
     return f"{text}, {identity['clusters']:,} different crystals among {identity['rows']:,}"

@@ -1,7 +1,8 @@
-"""The same crystal in several sources: labels, comparisons, clusters.
+"""The same crystal in several sources: labels, comparisons, clusters, related clusters.
 
-Enters: shards without duplicate ids. Leaves: units that label and compare crystals, and one
-committed table with every row of the campaign and the cluster it belongs to.
+Enters: shards without duplicate ids. Leaves: units that label and compare crystals, one
+committed table with every row of the campaign and the cluster it belongs to, and columns for the
+candidates.
 `assay.sources.identity` knows how two crystals are compared.
 """
 
@@ -12,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from assay.screening.folder import snapshot
 from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.naming import Taken
 from assay.screening.runners.label import Label
-from assay.screening.runners.match import Match
+from assay.screening.runners.match import PAIRS, Match
 from assay.screening.runners.runner import Unit
 from assay.screening.runners.work import Work
 from assay.screening.settings import names
@@ -75,12 +77,14 @@ def resolve(ledger: Ledger, campaign: Campaign) -> Record:
     rows = _rows(ledger, campaign)
     ids = rows["id"].to_pylist()
     place = {name: row for row, name in enumerate(ids)}
-    pairs = [(place[a], place[b]) for a, b in _pairs(ledger)]
-    root = identity.clusters(len(ids), np.array(pairs, dtype=np.int64).reshape(-1, 2))
+    found = pairs(ledger)
+    same = found.filter(found["same"]).select(["a", "b"])
+    equal = [(place[a], place[b]) for a, b in zip(*same.to_pydict().values(), strict=True)]
+    root = identity.clusters(len(ids), np.array(equal, dtype=np.int64).reshape(-1, 2))
     best = _representatives(rows, root, list(campaign.named_sources()))
     content = rows.append_column("cluster_id", pa.array([ids[row] for row in best[root]], pa.string()))
     content = content.append_column("representative", pa.array(best[root] == np.arange(len(ids))))
-    counts = {"rows": len(ids), "clusters": len(set(root.tolist()))}
+    counts = {"rows": len(ids), "clusters": len(set(root.tolist())), "related": len(found) - len(equal)}
     return ledger.commit("identity", "all", {PATH: content}, counts)
 
 
@@ -95,7 +99,7 @@ def others(ledger: Ledger) -> frozenset[str]:
 
 
 def counts(ledger: Ledger) -> dict[str, int] | None:
-    """How many crystals were compared, and how many clusters they form; None if none were."""
+    """How many crystals were compared, how many clusters and related pairs they form, or None."""
     record = ledger.find("identity", "all")
     return None if record is None else dict(record.counts)
 
@@ -105,7 +109,9 @@ def fan_out(candidates: pa.Table, ledger: Ledger) -> pa.Table:
 
     The columns are `ids`, `spacegroup` and, per reported property, `<name>_spread` (largest minus
     smallest value among the rows, NaN for less than two) and `<name>_functionals`. Two functionals
-    there mean that the spread is not an error bar.
+    there mean that the spread is not an error bar. Three lists name the related crystals, the
+    nearest first: `related_to` (ids of the rows that stand for them), `related_distance` (Å) and
+    `related_volume_ratio` (their volume per site over that of the candidate).
     """
     record = ledger.find("identity", "all")
     if record is None:
@@ -116,9 +122,14 @@ def fan_out(candidates: pa.Table, ledger: Ledger) -> pa.Table:
         members.setdefault(cluster, []).append(row)
     groups = [members[name] for name in candidates["id"].to_pylist()]
     ids = rows["id"].to_pylist()
+    related = _related(ledger, dict(zip(ids, rows["cluster_id"].to_pylist(), strict=True)))
+    near = [related.get(name, []) for name in candidates["id"].to_pylist()]
     added: dict[str, Any] = {
         "ids": pa.array([sorted(ids[row] for row in group) for group in groups], pa.list_(pa.string())),
         "spacegroup": rows["spacegroup"].take(_rows_of([group[0] for group in groups])),
+        "related_to": pa.array([[other for _, other, _ in found] for found in near], pa.list_(pa.string())),
+        "related_distance": pa.array([[far for far, _, _ in found] for found in near], pa.list_(pa.float64())),
+        "related_volume_ratio": pa.array([[ratio for _, _, ratio in found] for found in near], pa.list_(pa.float64())),
     }
     for name in [name.removesuffix("_functional") for name in rows.column_names if name.endswith("_functional")]:
         values, functionals = rows[name].cast(pa.float64()).to_numpy(), rows[f"{name}_functional"].to_pylist()
@@ -146,9 +157,21 @@ def _labels(ledger: Ledger) -> pa.Table:
     return identity.LABELS.empty_table()
 
 
-def _pairs(ledger: Ledger) -> list[tuple[str, str]]:
+def pairs(ledger: Ledger) -> pa.Table:
+    """Every pair of equal or related crystals that was found: rows of `match.PAIRS`."""
     tables = [ledger.read(record, path) for record in ledger.all("matches") for path in record.files]
-    return [(row["a"], row["b"]) for pairs in tables for row in pairs.to_pylist()]
+    return pa.concat_tables([PAIRS.empty_table(), *tables])
+
+
+def _related(ledger: Ledger, cluster: dict[str, str]) -> dict[str, list[tuple[float, str, float]]]:
+    """Representative -> (distance, representative, volume ratio) of related ones, nearest first."""
+    found = pairs(ledger)
+    related: dict[str, list[tuple[float, str, float]]] = {}
+    for row in found.filter(pc.invert(found["same"])).to_pylist():
+        a, b = cluster[row["a"]], cluster[row["b"]]
+        related.setdefault(a, []).append((row["distance"], b, row["volume_ratio"]))
+        related.setdefault(b, []).append((row["distance"], a, 1 / row["volume_ratio"]))
+    return {name: sorted(others) for name, others in related.items()}
 
 
 def _gather(ledger: Ledger, campaign: Campaign, wanted: dict[str, int]) -> pa.Table:

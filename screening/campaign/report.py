@@ -62,6 +62,7 @@ def render(summary: Summary, top: Sequence[Mapping[str, Any]], bad: Sequence[Qua
         ties=ties.sentences(summary.ties, summary.rank.by),
         rows=[_row(row, target.name) for row in top],
         cut=cut(summary),
+        related=_related(top),
         distances="ood_distance" in columns,
         members=sum(1 for column in columns if column.startswith(f"{target.name}_member_")),
         scale=_scale(top, target.name),
@@ -135,6 +136,19 @@ def _shown(value: Any) -> Any:
     if isinstance(value, Markup):
         return Markup(escaped(value))  # noqa: S704 (escaped before)
     return escaped(shortened(value, LONGEST)) if isinstance(value, str) else value
+
+
+def _related(top: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The pairs of related crystals that both stand among the best, by rank."""
+    place = {row["id"]: row["rank"] for row in top}
+    return [
+        {"rank": row["rank"], "other": place[other], "formula": row["formula"], "distance": distance, "ratio": ratio}
+        for row in top
+        for other, distance, ratio in zip(
+            *(row.get(f"related_{part}") or () for part in ("to", "distance", "volume_ratio"))
+        )
+        if place.get(other, 0) > row["rank"]
+    ]
 
 
 def _scale(top: Sequence[Mapping[str, Any]], name: str) -> dict[str, float]:

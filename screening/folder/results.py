@@ -45,7 +45,8 @@ class Candidate:
     high: float
     """Upper end of the calibrated interval."""
     marks: tuple[str, ...]
-    """Reasons for doubt: new element, unlike training, tier 0 only, read with warnings."""
+    """Reasons for doubt: new element, unlike training, tier 0 only, read with warnings; the rank
+    of a related crystal further up."""
 
 
 class Results:
@@ -136,8 +137,9 @@ class Results:
         target, last = self.summary.target, self.summary.last_tier
         parts = [f"{target.name}_{part}" for part in ("mean", "std", "lo", "hi")]
         content = self.candidates()
-        optional = [name for name in ("ood_distance", "tier", WARNINGS) if name in content.column_names]
+        optional = [name for name in ("ood_distance", "tier", WARNINGS, "related_to") if name in content.column_names]
         rows = content.select(["rank", "id", "formula", "ood", *optional, *parts]).slice(0, most).to_pylist()
+        place = {row["id"]: row["rank"] for row in rows}
         return [
             Candidate(
                 rank=row["rank"],
@@ -147,7 +149,7 @@ class Results:
                 std=row[f"{target.name}_std"],
                 low=row[f"{target.name}_lo"],
                 high=row[f"{target.name}_hi"],
-                marks=_marks(row, last),
+                marks=_marks(row, last, place),
             )
             for row in rows
         ]
@@ -241,13 +243,15 @@ def _in_order(found: Sequence[pa.Table], ids: Sequence[str]) -> Crystals:
     return crystals
 
 
-def _marks(row: Mapping[str, Any], last: int) -> tuple[str, ...]:
+def _marks(row: Mapping[str, Any], last: int, place: Mapping[str, int]) -> tuple[str, ...]:
     tier = row.get("tier", last)
+    above = min((place.get(id, row["rank"]) for id in row.get("related_to") or ()), default=row["rank"])
     doubts = {
         "new element": row["ood"],
         "unlike training": (row.get("ood_distance") or 0.0) > 1,
         f"tier {tier} only": tier != last,
         "read with warnings": bool(row.get(WARNINGS)),
+        f"related to {above}": above < row["rank"],
     }
     return tuple(mark for mark, holds in doubts.items() if holds)
 

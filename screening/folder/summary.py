@@ -66,6 +66,8 @@ class Merged:
     """Rows that were compared."""
     clusters: int
     """Different crystals among them."""
+    related: int
+    """Pairs of them that are related: alike, and not the same."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Work that compares crystals whose labels agree.
 
-Enters: crystals with a column `block`. Leaves: the pairs of ids that are the same crystal.
+Enters: crystals with a column `block`. Leaves: pairs of ids that are the same crystal,
+or related.
 """
 
 from __future__ import annotations
@@ -10,14 +11,26 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from assay.screening.runners.work import Entry, Models, Work, merge_tables
 from assay.sources import identity, table as tables
 
+PAIRS = pa.schema(
+    [
+        pa.field("a", pa.string(), metadata={"unit": "", "meaning": "id of a row that stands for a group"}),
+        pa.field("b", pa.string(), metadata={"unit": "", "meaning": "id of a row that is like it"}),
+        pa.field("same", pa.bool_(), metadata={"unit": "", "meaning": "the same crystal; false: related"}),
+        pa.field("distance", pa.float64(), metadata={"unit": "Å", "meaning": "how far a site or the cell moves"}),
+        pa.field("volume_ratio", pa.float64(), metadata={"unit": "", "meaning": "volume per site of b over that of a"}),
+    ]
+)
+"""One row per pair; `distance` and `volume_ratio` of the same crystal are 0 and 1, not measured."""
+
 
 @dataclass(frozen=True)
 class Match(Work[pa.Table]):
-    """Pairs of the same crystal; a crystal that kills workers is in no pair."""
+    """Pairs of the same crystal or of related ones; a crystal that kills workers is in no pair."""
 
     @property
     def name(self) -> str:
@@ -25,11 +38,15 @@ class Match(Work[pa.Table]):
         return "match"
 
     def do(self, models: Models, table: pa.Table) -> pa.Table:  # noqa: ARG002 (a comparison needs no ensemble)
-        """Pairs (a, b) of ids that are the same crystal, among rows of one `block`."""
+        """Rows of `PAIRS` among the rows of one `block`, equal pairs first."""
         crystals, _ = tables.from_table(table, "match")
-        pairs = identity.confirm(crystals, crystals.columns["block"].astype(np.int64))
-        ids = crystals.ids.astype(object)
-        return pa.table({side: pa.array(ids[pairs[:, k]], pa.string()) for k, side in enumerate("ab")})
+        found = identity.confirm(crystals, crystals.columns["block"].astype(np.int64))
+        same, related = len(found.same), len(found.related)
+        a, b = crystals.ids.astype(object)[np.concatenate([found.same, found.related]).T]
+        distance = np.concatenate([np.zeros(same), found.distance])
+        ratio = np.concatenate([np.ones(same), found.volume_ratio])
+        columns = [a, b, np.arange(same + related) < same, distance, ratio]
+        return pa.table([pa.array(values, field.type) for values, field in zip(columns, PAIRS, strict=True)], PAIRS)
 
     def merge(self, results: Sequence[pa.Table]) -> pa.Table:
         """Pairs in order."""
@@ -41,4 +58,5 @@ class Match(Work[pa.Table]):
 
     def entry(self, key: str, rows: int, result: pa.Table) -> Entry:  # noqa: ARG002 (rows are pairs here)
         """A record of the kind `matches`."""
-        return Entry("matches", {f"identity/match/{key}.parquet": result}, {"rows": result.num_rows})
+        counts = {"rows": result.num_rows, "related": len(result.filter(pc.invert(result["same"])))}
+        return Entry("matches", {f"identity/match/{key}.parquet": result}, counts)

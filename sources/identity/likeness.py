@@ -77,7 +77,7 @@ class Relation(NamedTuple):
 
 @dataclass(frozen=True)
 class Reduced:
-    """The primitive cell of one crystal, symmetrised at 0.1 Å and Niggli-reduced.
+    """The primitive cell of one crystal, symmetrised and Niggli-reduced.
 
     The other fields are compared first, because comparing structures is expensive.
     """
@@ -100,10 +100,9 @@ class Reduced:
         return self.distortion.displacement <= SHIFT and self.distortion.strain <= most
 
     @cached_property
-    def fine(self) -> tuple[int, Structure] | None:
-        """Space group and primitive cell at 0.01 Å."""
-        dataset = self.cell.dataset(FINE)
-        return None if dataset is None else (dataset.number, _primitive(dataset))
+    def fine(self) -> Reduced | None:
+        """The same at 0.01 Å."""
+        return reduced(self.cell, FINE)
 
 
 def bounds() -> tuple[float, ...]:
@@ -123,9 +122,9 @@ def _primitive(dataset: MoyoDataset) -> Structure:
     return Structure(Lattice(basis), stand_ins, positions)
 
 
-def reduced(cell: Cell) -> Reduced | None:
+def reduced(cell: Cell, symprec: float = COARSE) -> Reduced | None:
     """One crystal, ready to be compared; None where it has no symmetry or its cell is too flat."""
-    dataset = cell.dataset(COARSE)
+    dataset = cell.dataset(symprec)
     if dataset is None or len(cell.kinds) >= len(SYMBOLS):
         return None
     basis = symmetry.niggli(dataset.prim_std_cell.basis)
@@ -141,8 +140,13 @@ def reduced(cell: Cell) -> Reduced | None:
 
 def compare(one: Reduced, other: Reduced) -> Relation | None:
     """How two crystals are alike; None where they are different."""
+    if one.key != other.key:  # one distortion, which is near the tolerance of the search
+        a, b = (one.fine, other.fine) if one.key[2] == other.key[2] else (None, None)
+        if a is None or b is None or not _one_symmetry(a, b):
+            return None
+        one, other = a, b
     ratio = other.volume / one.volume
-    if one.key != other.key or not 1 / RELATED.volume < ratio < RELATED.volume:
+    if not 1 / RELATED.volume < ratio < RELATED.volume:
         return None
     if np.abs(one.shares - other.shares).max() > OCCUPANCY + 1e-9:
         return None
@@ -161,16 +165,22 @@ def _distorted_alike(one: Reduced, other: Reduced) -> bool:
     """Whether the symmetric cells of two crystals say all about their difference.
 
     That is so where neither is distorted, where both have one lower symmetry at 0.01 Å, and where
-    their sites at 0.01 Å map on each other within `SHIFT`.
+    their strains are equal and their sites at 0.01 Å map on each other within `SHIFT`.
     """
     if one.undistorted and other.undistorted:
         return True
-    if one.fine is None or other.fine is None or len(one.fine[1]) != len(other.fine[1]):
+    a, b = one.fine, other.fine
+    if a is None or b is None or a.key[1] != b.key[1]:
         return False
-    if one.fine[0] == other.fine[0] > TRICLINIC:
+    if _one_symmetry(a, b):
         return True
     bounds = SAME._replace(displacement=SHIFT / one.volume ** (1 / 3))
-    return abs(one.distortion.strain - other.distortion.strain) <= STRAIN and _fit(one.fine[1], other.fine[1], bounds)
+    return abs(one.distortion.strain - other.distortion.strain) <= STRAIN and _fit(a.structure, b.structure, bounds)
+
+
+def _one_symmetry(one: Reduced, other: Reduced) -> bool:
+    """Whether two crystals have one symmetry, and more of it than noise has."""
+    return one.key == other.key and one.key[0] > TRICLINIC
 
 
 def _fit(one: Structure, other: Structure, bounds: Bounds) -> bool:

@@ -74,6 +74,7 @@ def test_a_ranked_campaign_tells_its_numbers(folder: Path) -> None:
         "labelled": RECEIVED - BAD,
         "compared": 1,
         "pairs": SHARED,
+        "related": 0,
         "rows": RECEIVED - BAD,
         "clusters": SCORED,
     }

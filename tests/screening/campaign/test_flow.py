@@ -21,6 +21,7 @@ from assay.screening.campaign.plan import Plan
 from assay.screening.campaign.stages.stage import Stage, commit
 from assay.screening.folder.attempts import Attempts
 from assay.screening.folder.ledger import Ledger
+from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Merged
 from assay.screening.runners.local import LocalRunner
 from assay.screening.runners.runner import Done, Unit
@@ -134,9 +135,16 @@ def test_pages_that_are_kept_are_not_asked_for_again(
     assert len(server.requests) - before == pages - kept + 1  # the plan is kept too
 
 
+WIDE = 30
+"""The crystal that the second database of `twins` holds at another volume."""
+
+
 @pytest.fixture(scope="module")
 def twins(real: Crystals, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Two databases: the second has 20 crystals of the first, in other cells, with values of another functional."""
+    """Two databases: the second has 20 crystals of the first, in other cells, with values of another functional.
+
+    Its last one is a crystal of the first at 9 % more volume.
+    """
     folder = tmp_path_factory.mktemp("twins")
     ordered = real[:40]
     shifted = ordered[:20]
@@ -146,8 +154,9 @@ def twins(real: Crystals, tmp_path_factory: pytest.TempPathFactory) -> list[dict
         lattice=shifted.lattice * 1.01,
         frac=(shifted.frac + 0.25) % 1.0,
     )
+    wide = replace(real[WIDE : WIDE + 1], ids=np.array(["b/wide"]), lattice=real.lattice[WIDE : WIDE + 1] * 1.03)
     sources = []
-    for name, crystals, functional in (("a", ordered, "PBE"), ("b", concat([moved, real[40:50]]), "PBEsol")):
+    for name, crystals, functional in (("a", ordered, "PBE"), ("b", concat([moved, real[40:50], wide]), "PBEsol")):
         labelled = crystals.with_columns(
             band_gap=np.arange(float(len(crystals))) + (0.5 if name == "b" else 0.0),
             band_gap_functional=np.array([functional] * len(crystals)),
@@ -163,9 +172,9 @@ def test_the_same_crystal_of_two_databases_is_scored_once_with_all_its_ids(
 ) -> None:
     outcome = run(planned(tmp_path, ensembles, twins))
     counted = outcome.balance
-    assert (counted.received, counted.scored, counted.duplicate) == (70, 50, 20)
+    assert (counted.received, counted.scored, counted.duplicate) == (71, 51, 20)
     assert outcome.summary is not None
-    assert outcome.summary.identity == Merged(rows=70, clusters=50)
+    assert outcome.summary.identity == Merged(rows=71, clusters=51, related=1)
     rows = {row["id"]: row for row in table.read(tmp_path / "candidates.parquet").to_pylist()}
     for k in range(20):
         row = rows[str(real.ids[k])]
@@ -176,8 +185,28 @@ def test_the_same_crystal_of_two_databases_is_scored_once_with_all_its_ids(
     assert alone["ids"] == [str(real.ids[25])]
     assert np.isnan(alone["band_gap_spread"])
     every = table.read(tmp_path / "identity" / "crystals.parquet")
-    assert every.num_rows == 70
-    assert sum(every["representative"].to_pylist()) == 50
+    assert every.num_rows == 71
+    assert sum(every["representative"].to_pylist()) == 51
+
+
+def test_related_crystals_are_both_kept_and_name_each_other(
+    tmp_path: Path, ensembles: list[Ensemble], real: Crystals, twins: list[dict[str, Any]]
+) -> None:
+    run(planned(tmp_path, ensembles, twins))
+    rows = {row["id"]: row for row in table.read(tmp_path / "candidates.parquet").to_pylist()}
+    known = str(real.ids[WIDE])
+    for one, other, ratio in ((known, "b/wide", 1.03**3), ("b/wide", known, 1.03**-3)):
+        assert rows[one]["ids"] == [one]
+        assert rows[one]["related_to"] == [other]
+        assert rows[one]["related_distance"] == pytest.approx([0], abs=1e-6)
+        assert rows[one]["related_volume_ratio"] == pytest.approx([ratio])
+    assert sum(len(row["related_to"]) for row in rows.values()) == 2
+    first, second = sorted(rows[name]["rank"] for name in (known, "b/wide"))
+    marks = {row.rank: row.marks for row in Results(tmp_path).top(len(rows))}
+    assert f"related to {first}" in marks[second]
+    assert not any("related" in mark for mark in marks[first])
+    page = (tmp_path / "report.html").read_text()
+    assert "1 pairs of them are alike and not the same" in page
 
 
 def test_twins_are_found_from_every_prefix_of_the_log(

@@ -53,7 +53,7 @@ def content(text: str) -> tuple[Summary, list[dict[str, Any]], list[Quarantined]
         campaign="c",
         complete=False,
         balance=Balance(1, 1, 1, 1, 1, 1, 1, 1, 1),
-        identity=Merged(rows=5, clusters=4),
+        identity=Merged(rows=5, clusters=4, related=1),
         quarantine={"malformed": 1},
         sources=[Delivery(text, "files", text, text, text, 1, 1, 1, None, complete=False, error=text)],
         models=[Model(text, ["cgcnn"], ["0" * 64], [Property("tc", "K")], 3, 0, {text: {"mae": text}})],
@@ -168,3 +168,14 @@ def test_digits_go_by_the_error() -> None:
     summary, (row,), bad, ranked = content("x")
     row |= {"tc_mean": 38.2134, "tc_std": 4.567, "tc_lo": 29.871, "tc_hi": 46.558}
     assert ">38.2 ± 4.6</td><td>[29.9, 46.6]<" in report.render(summary, [row], bad, ranked)
+
+
+def test_two_related_crystals_among_the_best_are_said_to_be_related() -> None:
+    summary, top, bad, ranked = content("x")
+    near = {"related_distance": [0.048], "related_volume_ratio": [1.01]}
+    first = top[0] | near | {"related_to": ["y"]}
+    second = top[0] | near | {"id": "y", "rank": 7, "related_to": ["x"]}
+    page = report.render(summary, [first, second], bad, ranked)
+    assert "Related candidates" in page
+    assert re.search(r">1</td><td[^>]*>7</td><td>.*</td><td[^>]*>0.048</td><td[^>]*>1.01<", page)
+    assert "Related candidates" not in report.render(summary, [first], bad, ranked)  # the other one is further down
