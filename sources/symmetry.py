@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 KEPT = 0.02
 """Largest change of a strain under a rotation that it is said to keep, relative to the strain."""
+NO_STRAIN = 1e-4
+"""A strain of this size is no more than the digits of a file, and is not said to keep anything."""
 
 
 @dataclass(frozen=True)
@@ -93,20 +95,25 @@ def distortion(basis: list[list[float]], positions: list[list[float]], found: Mo
     """Compare a cell with the symmetric cell of `found`, which `dataset` made from it."""
     ideal, linear = np.array(found.prim_std_cell.basis), np.array(found.prim_std_linear)
     places = np.array(found.prim_std_cell.positions)[found.mapping_std_prim]
-    moved = np.linalg.solve(linear, (np.array(positions) - np.array(found.prim_std_origin_shift)).T).T - places
+    moved = (np.array(positions) - np.array(found.prim_std_origin_shift)) @ np.linalg.inv(linear).T - places
     steps = (moved - np.rint(moved)) @ ideal
-    displacement = float(np.linalg.norm(steps - steps.mean(axis=0), axis=1).max())
-    strain = strain_between(ideal, linear.T @ np.array(basis))
-    size = float(np.abs(np.linalg.eigvalsh(strain)).max())
-    return Distortion(displacement, size, _keeps_axis(strain, size, ideal, found.number))
+    steps -= steps.sum(axis=0) / len(steps)
+    displacement = float(np.sqrt((steps * steps).sum(axis=1).max()))
+    strain, size = strain_between(ideal, linear.T @ np.array(basis))
+    keeps_axis = size > NO_STRAIN and _keeps_axis(strain, size, ideal, found.number)
+    return Distortion(displacement, size, keeps_axis)
 
 
-def strain_between(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(3, 3) logarithmic strain from one basis (rows) to another, without the change of volume."""
+def strain_between(one: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """(3, 3) logarithmic strain from one basis (rows) to another, and its largest principal value.
+
+    The change of volume is left out.
+    """
     gradient = np.linalg.solve(one, other)
     squares, axes = np.linalg.eigh(gradient @ gradient.T)
     logarithms = 0.5 * np.log(squares)
-    return np.asarray((axes * (logarithms - logarithms.mean())) @ axes.T, np.float64)
+    principal = logarithms - logarithms.sum() / 3
+    return (axes * principal) @ axes.T, float(max(principal[2], -principal[0]))
 
 
 def _keeps_axis(strain: NDArray[np.float64], size: float, basis: NDArray[np.float64], number: int) -> bool:
@@ -120,4 +127,5 @@ def _rotations(number: int) -> NDArray[np.float64]:
     """(m, 3, 3) rotations of a space group in its primitive cell, but identity and inversion."""
     every = np.array(_moyopy().operations_from_number(number, primitive=True).rotations, np.float64)
     diagonal = np.array([np.eye(3), -np.eye(3)])
-    return every[~np.any(np.all(every[:, None] == diagonal, axis=(2, 3)), axis=1)]
+    trivial = np.any(np.all(every[:, None] == diagonal, axis=(2, 3)), axis=1)
+    return np.asarray(every[~trivial], np.float64)

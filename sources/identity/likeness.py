@@ -11,6 +11,7 @@ not know ids or campaigns.
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -110,12 +111,12 @@ def bounds() -> tuple[float, ...]:
     return (*SAME, *RELATED, SHIFT, STRAIN, NOISE_STRAIN, OCCUPANCY)
 
 
-def _primitive(dataset: MoyoDataset) -> Structure:
-    """The symmetrised primitive cell, Niggli-reduced, sites in the order of their kinds."""
-    from pymatgen.core import Lattice, Structure
+def _primitive(dataset: MoyoDataset, basis: NDArray[np.float64]) -> Structure:
+    """The symmetrised primitive cell in another basis, sites in the order of their kinds."""
+    from pymatgen.core.lattice import Lattice
+    from pymatgen.core.structure import Structure
 
     primitive = dataset.prim_std_cell
-    basis = symmetry.niggli(primitive.basis)
     order = np.argsort(primitive.numbers, kind="stable")
     positions = (np.array(primitive.positions) @ np.array(primitive.basis) @ np.linalg.inv(basis))[order]
     stand_ins = [SYMBOLS[primitive.numbers[site]] for site in order]
@@ -132,7 +133,7 @@ def reduced(cell: Cell, symprec: float = COARSE) -> Reduced | None:
     if 4.19 * ((1 + RELATED.length) * longest) ** 3 > MOST_POINTS * volume:
         log.warning("a cell of %.4g Å^3 with a vector of %.4g Å is too flat to be compared", volume, longest)
         return None
-    structure = _primitive(dataset)
+    structure = _primitive(dataset, basis)
     key = (dataset.number, len(structure), tuple(cell.kinds))
     distortion = symmetry.distortion(cell.basis, cell.positions, dataset)
     return Reduced(key, cell.shares, volume / len(structure), structure, cell, distortion)
@@ -174,7 +175,7 @@ def _distorted_alike(one: Reduced, other: Reduced) -> bool:
         return False
     if _one_symmetry(a, b):
         return True
-    bounds = SAME._replace(displacement=SHIFT / one.volume ** (1 / 3))
+    bounds = SAME._replace(displacement=SHIFT / math.cbrt(one.volume))
     return abs(one.distortion.strain - other.distortion.strain) <= STRAIN and _fit(a.structure, b.structure, bounds)
 
 
@@ -194,15 +195,17 @@ def _distance(one: Reduced, other: Reduced, *, alike: bool) -> float | None:
     a, b = one.distortion, other.distortion
     moved = [abs(a.displacement - b.displacement) if alike else max(a.displacement, b.displacement)]
     strained = [abs(a.strain - b.strain) if alike else max(a.strain, b.strain)]
-    mapped = _matcher(RELATED).get_s2_like_s1(one.structure, other.structure)
+    mapped: Structure | None = _matcher(RELATED).get_s2_like_s1(  # type: ignore[no-untyped-call]  # has no types
+        one.structure, other.structure
+    )
     if mapped is None:
-        moved.append(RELATED.displacement * one.volume ** (1 / 3))
+        moved.append(RELATED.displacement * math.cbrt(one.volume))
     else:
         basis = one.structure.lattice.matrix
         steps = (mapped.frac_coords - one.structure.frac_coords) @ basis
         moved.append(float(np.linalg.norm(steps - steps.mean(axis=0), axis=1).max()))
-        strained.append(float(np.abs(np.linalg.eigvalsh(symmetry.strain_between(basis, mapped.lattice.matrix))).max()))
-    return max(*moved, max(strained) * (one.volume * len(one.structure)) ** (1 / 3))
+        strained.append(symmetry.strain_between(basis, mapped.lattice.matrix)[1])
+    return max(*moved, max(strained) * math.cbrt(one.volume * one.key[1]))
 
 
 @lru_cache(maxsize=256)
