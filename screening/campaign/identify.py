@@ -123,13 +123,10 @@ def fan_out(candidates: pa.Table, ledger: Ledger) -> pa.Table:
     groups = [members[name] for name in candidates["id"].to_pylist()]
     ids = rows["id"].to_pylist()
     related = _related(ledger, dict(zip(ids, rows["cluster_id"].to_pylist(), strict=True)))
-    near = [related.get(name, []) for name in candidates["id"].to_pylist()]
     added: dict[str, Any] = {
         "ids": pa.array([sorted(ids[row] for row in group) for group in groups], pa.list_(pa.string())),
         "spacegroup": rows["spacegroup"].take(_rows_of([group[0] for group in groups])),
-        "related_to": pa.array([[other for _, other, _ in found] for found in near], pa.list_(pa.string())),
-        "related_distance": pa.array([[far for far, _, _ in found] for found in near], pa.list_(pa.float64())),
-        "related_volume_ratio": pa.array([[ratio for _, _, ratio in found] for found in near], pa.list_(pa.float64())),
+        **_lists([related.get(name, []) for name in candidates["id"].to_pylist()]),
     }
     for name in [name.removesuffix("_functional") for name in rows.column_names if name.endswith("_functional")]:
         values, functionals = rows[name].cast(pa.float64()).to_numpy(), rows[f"{name}_functional"].to_pylist()
@@ -139,6 +136,15 @@ def fan_out(candidates: pa.Table, ledger: Ledger) -> pa.Table:
     for name, column in added.items():
         candidates = candidates.append_column(name, column)
     return candidates
+
+
+def _lists(near: list[list[tuple[float, str, float]]]) -> dict[str, pa.Array]:
+    """The columns that name related crystals."""
+    return {
+        "related_to": pa.array([[other for _, other, _ in found] for found in near], pa.list_(pa.string())),
+        "related_distance": pa.array([[far for far, _, _ in found] for found in near], pa.list_(pa.float64())),
+        "related_volume_ratio": pa.array([[ratio for _, _, ratio in found] for found in near], pa.list_(pa.float64())),
+    }
 
 
 def _rows_of(numbers: list[int]) -> NDArray[np.int64]:

@@ -42,6 +42,9 @@ COLUMNS: Mapping[str, str] = {
     "score": "what ranks",
     "ids": "ids of all rows that are this crystal",
     "spacegroup": "number of the space group at 0.1 Å; 0: not found",
+    "related_to": "ids of the rows that stand for related crystals, the nearest first",
+    "related_distance": "Å, how far each lies: largest displacement of a site, or of the end of the cell",
+    "related_volume_ratio": "volume per site of each over that of this row",
 }
 """What the other columns hold."""
 PULLED = (SOURCE, WARNINGS)
