@@ -17,7 +17,7 @@ import pyarrow as pa
 from assay.screening.audit import cascade, outputs
 from assay.screening.audit.outputs import Rows
 from assay.screening.campaign import identify
-from assay.screening.folder import balance, ledger as ledgers, snapshot
+from assay.screening.folder import again, balance, ledger as ledgers, snapshot
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.results import Results
@@ -72,7 +72,7 @@ class Contents:
                 self._defect(record, f"{record.kind} {record.key} was committed twice")
         names = {chunk.name for chunk in snapshot.chunks(self.ledger)}
         for record in self.ledger.all("part"):
-            if record.key not in names:
+            if record.key not in names and not self.ledger.all(again.KIND):
                 self._defect(record, f"part {record.key} belongs to no chunk")
         for record in self.ledger.all("selection"):
             for what in cascade.wrong(self.ledger, record):

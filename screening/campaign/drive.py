@@ -15,7 +15,7 @@ from assay.screening.campaign import fingerprint, flow
 from assay.screening.campaign.flow import Flow
 from assay.screening.campaign.plan import Plan
 from assay.screening.campaign.stages.rank import Ranking
-from assay.screening.folder import balance, delivery, inventory, lock, snapshot, stamp, unreported
+from assay.screening.folder import again, balance, delivery, inventory, lock, snapshot, stamp, unreported
 from assay.screening.folder.attempts import Attempts
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.ledger import Ledger
@@ -52,6 +52,7 @@ def run(plan: Plan, runner: Runner, stopped: Callable[[], bool], *, pull_only: b
     content = fingerprint.content(plan.campaign)
     with lock.held(plan.folder) as hold:
         ledger = _open(plan, content)
+        again.ask(ledger, plan.campaign)
         ranking = Ranking(plan, ledger)
         with progress.board() as board, Attempts(plan.folder / "attempts.log") as attempts:
             if pull_only:
@@ -69,6 +70,7 @@ def run(plan: Plan, runner: Runner, stopped: Callable[[], bool], *, pull_only: b
                 work.take(happened)
         if not work.finished():
             raise _unfinished(plan, work, stopped())
+        again.forget_parts(ledger)
         work.conclude()
         return _outcome(plan, ledger, ranking)
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from assay.models.ensemble.checkpoint import finite
 from assay.screening.campaign import identify, report, tiers
 from assay.screening.campaign.plan import Plan
 from assay.screening.campaign.tiers import Tiers
@@ -118,7 +119,7 @@ def _model(ensemble: Ensemble) -> Model:
         properties=[Property(item.name, item.unit) for item in ensemble.properties],
         elements=len(ensemble.elements),
         reference=0 if ensemble.reference is None else len(ensemble.reference.points),
-        facts=ensemble.facts,
+        facts=finite(ensemble.facts),
     )
 
 

@@ -6,6 +6,7 @@ fingerprint (`assay.screening.campaign.fingerprint`). This module asks no server
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +25,8 @@ from assay.screening.runners.worker import Worker, load
 from assay.screening.settings import nearest
 from assay.screening.settings.config import Campaign, Rank
 from assay.screening.settings.exits import Exit, Failure
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,18 @@ def check_sources(campaign: Campaign) -> None:
         except ValueError as error:
             raise Failure(Exit.CONFIG, f"source {name}: {error}") from None
     if not begun:
+        _warn_of_unreported(campaign)
         columns.check([path for source in named(campaign).values() for path in source.tables()])
+
+
+def _warn_of_unreported(campaign: Campaign) -> None:
+    """Warn of a filter on a property that no source can report; it lets nothing through."""
+    found = [source.reports() for source in named(campaign).values()]
+    known = frozenset[str]().union(*(names for names in found if names is not None))
+    for name in campaign.filters.reported if None not in found else ():
+        if name not in known:
+            near = nearest.hint(name, sorted(known), "they report")
+            log.warning("filters.reported: no source reports %r, so nothing will be scored; %s", name, near)
 
 
 def load_ensembles(folders: Sequence[str]) -> list[Ensemble]:

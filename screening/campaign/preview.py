@@ -9,8 +9,9 @@ from __future__ import annotations
 from assay.screening.campaign.plan import Plan
 from assay.screening.folder import snapshot
 from assay.screening.folder.ledger import Ledger
-from assay.screening.pulling.source import named
+from assay.screening.pulling.source import Source, named
 from assay.screening.ranking import rules
+from assay.screening.settings.exits import one_line
 
 
 def lines(plan: Plan) -> list[str]:
@@ -19,13 +20,24 @@ def lines(plan: Plan) -> list[str]:
     shown = [f"campaign {plan.campaign.name} in {plan.folder}"]
     for name, source in named(plan.campaign).items():
         done = ledger.find("source", name)
-        if done is not None:
+        if done is not None and not done.detail["down"]:
             shown.append(
                 f"source {name}: pulled already, {done.counts['received']:,} rows in {done.counts['pages']} pages"
             )
         else:
-            shown += [f"source {name}: {line}" for line in source.describe()]
+            before = [] if done is None else [f"was down after {done.counts['received']:,} rows, and is asked again"]
+            shown += [f"source {name}: {line}" for line in [*before, *_described(source)]]
     return shown + _scoring(plan, ledger)
+
+
+def _described(source: Source) -> list[str]:
+    """What is known of a source; one that may be skipped may be down."""
+    try:
+        return source.describe()
+    except ConnectionError as error:
+        if not source.skippable:
+            raise
+        return [f"down, and skipped as when_down says: {one_line(error)}"]
 
 
 def _scoring(plan: Plan, ledger: Ledger) -> list[str]:

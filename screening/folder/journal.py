@@ -62,7 +62,7 @@ class Journal:
         elif isinstance(step, ShardEnd):
             self._shard(step.source, step.shard, step.announced, step.shortfall)
         elif isinstance(step, SourceEnd):
-            self._source(step.source, step.shards, "")
+            self._source(step.source, step.shards)
         else:
             self._silent(step)
         return 0
@@ -97,11 +97,11 @@ class Journal:
         detail = {"expected": expected, "shortfall": shortfall}
         self._ledger.commit("shard", snapshot.shard_key(name, shard), {}, counts, detail)
 
-    def _source(self, name: str, shards: int, error: str) -> None:
+    def _source(self, name: str, shards: int, down: str = "") -> None:
         ends = [self._ledger.find("shard", snapshot.shard_key(name, shard)) for shard in range(shards)]
         done = [end for end in ends if end is not None]
         short = [f"shard {n}: {end.detail['shortfall']}" for n, end in enumerate(done) if end.detail["shortfall"]]
-        missing = error or "; ".join(short)[:500]
+        missing = down or "; ".join(short)[:500]
         if missing:
             log.warning("source %s is incomplete: %s", name, missing)
         announced = [end.detail["expected"] for end in done]
@@ -110,11 +110,12 @@ class Journal:
             "expected": None if None in announced else sum(announced),
             "complete": not missing,
             "error": missing,
+            "down": bool(down),
         }
         self._ledger.commit("source", name, {}, counts, detail)
 
     def _silent(self, step: Down) -> None:
-        """Give a source up for this run; a source that may be skipped ends with its rows so far."""
+        """Give a source up for this run; one that may be skipped ends, until it is asked again."""
         if not self._sources[step.source].skippable:
             self.down[step.source] = Failure(
                 Exit.SOURCE_DOWN,

@@ -32,7 +32,7 @@ class Record:
     """Hex digest of the record file before this one; empty for the first."""
     kind: str
     """The kind of step: plan, page, shard, source, labels, matches, identity, chunks, selection,
-    part or ranked."""
+    part, ranked or again."""
     key: str
     """The name of the step: a later record of the same kind and key replaces an earlier one."""
     files: dict[str, str]
@@ -89,9 +89,11 @@ class Ledger:
 
     def _remember(self, record: Record, content: bytes) -> None:
         kind = self._records[record.kind]
-        if record.key in kind:
+        if record.key in kind and record.kind != "again":
             self.replaced.append(kind.pop(record.key))
         kind[record.key] = record
+        for gone, key in record.detail.get("withdrawn", ()):
+            self._records[gone].pop(key, None)
         self._next = record.sequence + 1
         self._tip = hashlib.sha256(content).hexdigest()
 
@@ -130,6 +132,10 @@ class Ledger:
             ) from None
         self._remember(record, text.encode("utf-8"))
         return record
+
+    def withdraw(self, kind: str, key: str, records: Sequence[tuple[str, str]]) -> Record:
+        """Append a record after which some others, by kind and key, no longer count."""
+        return self.record(kind, key, {}, {"withdrawn": len(records)}, {"withdrawn": [list(pair) for pair in records]})
 
     def put(self, name: str, content: pa.Table) -> tuple[str, str]:
         """Write a table durably; path and digest, for the record that will name it."""

@@ -87,7 +87,7 @@ class DatabaseSource(Source):
     """Entries per page; unset: the size that suits the provider."""
     when_down: Literal["stop", "skip"] = "stop"
     """A dead server stops the campaign (exit 69, resumable), or is skipped and marks it incomplete
-    (exit 3)."""
+    (exit 3); the next run asks a skipped one again."""
     patience_s: Annotated[float, Field(ge=0)] = 300.0
     """s a source that has delivered before may stay silent before it counts as down."""
 
@@ -154,6 +154,11 @@ class DatabaseSource(Source):
         lines = [f"{'unknown' if count is None else f'{count:,}'} rows announced{taken}"]
         caveat = self.database().caveat
         return [*lines, f"note that {caveat}"] if caveat else lines
+
+    def probe(self) -> None:
+        """Ask for the number of rows, which every kind of server can be asked for."""
+        with self.connect(None) as reader:
+            reader.announced()
 
     def provenance(self) -> Provenance:
         """Title, licence and functionals of the database."""

@@ -67,6 +67,17 @@ class Source(SourceSection, ABC):
             ConnectionError: when the source is down or refuses.
         """
 
+    def reports(self) -> frozenset[str] | None:
+        """The names of the columns that rows can have; None where only reading shows them."""
+        return None
+
+    def probe(self) -> None:
+        """Ask the server, if there is one, whether it answers.
+
+        Raises:
+            ConnectionError: when it is down or refuses.
+        """
+
     def content(self) -> dict[str, str]:
         """Name of each file that is read -> start of its sha256; empty where no file is read."""
         return {}

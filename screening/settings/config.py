@@ -15,8 +15,9 @@ from pydantic import Field, field_validator, model_validator
 
 from assay.featurize.standard import SYMPREC, Standard
 from assay.screening.settings import yamlfile
-from assay.screening.settings.section import Count, Section, Slug
+from assay.screening.settings.section import Count, Section, Slug, Text
 from assay.screening.settings.sources import AnySource, SourceSection
+from assay.sources.crystals import WARNINGS
 from assay.sources.elements import NUMBERS
 
 
@@ -50,6 +51,10 @@ class Elements(Section):
         for symbol in [*self.include, *self.exclude, *self.only]:
             if symbol not in NUMBERS:
                 raise ValueError(f"{symbol!r} is not an element symbol (H to Og)")
+        for symbol in self.include:
+            if symbol in self.exclude or symbol not in (self.only or [symbol]):
+                rule = f"exclude {self.exclude}" if symbol in self.exclude else f"only {self.only}"
+                raise ValueError(f"include {symbol!r} contradicts {rule}: no crystal passes both")
         return self
 
 
@@ -63,6 +68,14 @@ class Filters(Section):
     """Sites in the cell."""
     reported: dict[str, Range] = {}
     """Reported property -> range, for example energy_above_hull: {max: 0.1} in eV/atom."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Filters:
+        if self.nsites is not None and self.nsites.max is not None and self.nsites.max < 1:
+            raise ValueError(f"nsites.max must be at least 1, got {self.nsites.max:g}")
+        if WARNINGS in self.reported:
+            raise ValueError(f"reported.{WARNINGS}: this column holds text, a range needs numbers")
+        return self
 
 
 class Rank(Section):
@@ -88,7 +101,7 @@ class Rank(Section):
 class Tier(Section):
     """A cheap ensemble, and how much of what it scores goes on."""
 
-    model: str
+    model: Text
     """Ensemble folder that predicts the property that ranks, relative to the current folder."""
     keep: int | float
     """What goes on to the next tier: a fraction of what entered this one (0.05), or a number of
@@ -128,9 +141,15 @@ class Ray(Section):
     """CPUs that each worker reserves; above 0 a cluster that can grow will grow."""
     gpus: Annotated[float, Field(ge=0)] = 0.0
     """GPUs that each worker reserves."""
-    threads: Count = 1
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
     """Threads of each worker that build graphs and read Parquet (torch keeps one: its last bits
     depend on it)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Ray:
+        if self.workers is not None and self.workers < self.min_workers:
+            raise ValueError(f"min_workers {self.min_workers} must not be above workers {self.workers}")
+        return self
 
 
 class Campaign(Section):
@@ -138,13 +157,13 @@ class Campaign(Section):
 
     name: Slug
     sources: Annotated[list[AnySource], Field(min_length=1)]
-    models: Annotated[list[str], Field(min_length=1)]
+    models: Annotated[list[Text], Field(min_length=1)]
     """Ensemble folders, relative to the current folder."""
     rank: Rank = Rank()
     cascade: Cascade | None = None
     """Cheaper ensembles that choose what `models` score; unset: `models` score everything."""
     filters: Filters = Filters()
-    licences: Annotated[list[str], Field(min_length=1)] = ["CC-BY-4.0", "CC0-1.0"]
+    licences: Annotated[list[Text], Field(min_length=1)] = ["CC-BY-4.0", "CC0-1.0"]
     """SPDX licences accepted from databases; rows under another one are filtered. `unknown` accepts
     what has none."""
     identity: bool | None = None

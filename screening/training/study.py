@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.models.ensemble import zoo
+from assay.models.ensemble.checkpoint import finite
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.evaluation import baselines, metrics
 from assay.models.training import fit, prepare
@@ -54,7 +55,7 @@ def run(config: Path | str, output: Path, *, workers: int = 1) -> Path:
     results: dict[str, Any] = {column: _measure(study, cells, column, output, workers) for column in study.columns}
     results |= {"seeds": study.seeds, "seconds": round(time.time() - began)}
     with whole(output / "results.json") as file:
-        file.write(json.dumps(results, indent=1).encode())
+        file.write(json.dumps(finite(results), indent=1, allow_nan=False).encode())
     text = page.write(study, results, f"assay study {config} --output {output} --workers {workers}")
     with whole(output / "results.md") as file:
         file.write(text.encode())

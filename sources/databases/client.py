@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import unquote_plus
 
 import numpy as np
 
@@ -53,6 +54,8 @@ USER_AGENT = "assay (crystal screening; OPTIMADE client)"
 MEDIA_TYPES = "application/vnd.api+json, application/json"
 NAP_S = 60.0
 """s; a longer wait is slept in pieces, because another client may find the host recovered."""
+MAX_ASKED = 300
+"""Longest text of `asked`, in characters."""
 _DEFAULT_PORT = {"http": 80, "https": 443}
 _SECRET_KEYS = ("key", "token", "secret", "password", "auth")
 
@@ -178,7 +181,7 @@ class Client:
             else:
                 self.pace.good()
                 return reply
-        raise SourceDown(f"{shown(target)} failed {retries + 1} times; last: {failure}", failure.status)
+        raise SourceDown(f"{asked(target)} failed {retries + 1} times; last: {failure}", failure.status)
 
     def same_origin(self, url: str) -> httpx2.URL:
         """Resolve the absolute URL to contact, its scheme upgraded to that of the base URL.
@@ -198,7 +201,7 @@ class Client:
 
     def _sleep(self, seconds: float, deadline: float, target: httpx2.URL, failure: Passing) -> None:
         if self._clock.monotonic() + seconds >= deadline:
-            message = f"{shown(target)} gave no answer within {self.deadline_s:g} s; last: {failure}"
+            message = f"{asked(target)} gave no answer within {self.deadline_s:g} s; last: {failure}"
             raise SourceDown(message, failure.status)
         self._clock.sleep(min(seconds, NAP_S))
 
@@ -221,7 +224,9 @@ class Client:
             if isinstance(error, SourceError):
                 raise
             cut = status == 200 and isinstance(error, _httpx2().RemoteProtocolError)
-            raise Passing(f"{type(error).__name__}: {error}", status=UNREADABLE if cut else 0) from None
+            unreached = isinstance(error, (_httpx2().ConnectError, _httpx2().ConnectTimeout))
+            cause = f"{type(error).__name__}: {error}{'; no network?' if unreached else ''}"
+            raise Passing(cause, status=UNREADABLE if cut else 0) from None
         finally:
             watchdog.cancel()
 
@@ -273,7 +278,7 @@ class Client:
             answer = f"status {status}{detail(body)}"
             if status in (408, 425, 429) or (status >= 500 and status not in (501, 505, 553)):
                 raise Passing(answer, retry_after(response.headers.get("retry-after", "")), status)
-            raise SourceRefused(f"{where} refused: {answer}", status)
+            raise SourceRefused(f"{asked(target)} refused: {answer}", status)
         try:
             document = parse(body)
         except ValueError as error:
@@ -298,6 +303,18 @@ def shown(url: httpx2.URL | str) -> str:
         if any(word in name.lower() for word in _SECRET_KEYS):
             bare = bare.copy_set_param(name, "...")
     return printable(str(bare), 2000)
+
+
+def asked(url: httpx2.URL) -> str:
+    """Tell people what a server was asked: host, path and, decoded, the filter or the search.
+
+    >>> asked(_httpx2().URL("https://oqmd.org/v1/structures?filter=elements%20HAS%20%22Mg%22&page_limit=50"))
+    'oqmd.org/v1/structures (filter: elements HAS "Mg")'
+    """
+    whole: httpx2.URL = _httpx2().URL(shown(url))
+    words = whole.params.get("filter", "") if "page_limit" in whole.params else unquote_plus(whole.query.decode())
+    host = whole.host if whole.port is None else f"{whole.host}:{whole.port}"
+    return printable(f"{host}{unquote_plus(whole.path)}{f' (filter: {words})' if words else ''}", MAX_ASKED)
 
 
 def _checked_base(base_url: str, local: bool) -> httpx2.URL:

@@ -12,7 +12,7 @@ from assay.screening.pulling.source import Job
 from assay.screening.pulling.steps import Portion, Sharding, Step
 from assay.screening.runners.runner import Unit
 from assay.screening.settings.config import Campaign
-from assay.screening.settings.exits import Failure
+from assay.screening.settings.exits import Exit, Failure
 from assay.screening.settings.progress import Board
 
 
@@ -40,12 +40,20 @@ class Pulling(Stage):
         return ()
 
     def finished(self) -> bool:
-        """Whether every source is finished."""
-        return snapshot.pulled(self._ledger, self._campaign)
+        """Whether every source is finished, and not all of them were down."""
+        return snapshot.pulled(self._ledger, self._campaign) and not self._nothing()
 
     def failures(self) -> list[Failure]:
-        """The sources that stopped answering in this run."""
-        return list(self._journal.down.values())
+        """The sources that stopped answering in this run; one failure where all were skipped."""
+        return [*self._journal.down.values(), *self._nothing()]
+
+    def _nothing(self) -> list[Failure]:
+        """The failure of a campaign whose sources are all down, and none of which sent a row."""
+        ends = [self._ledger.find("source", name) for name in self._campaign.named_sources()]
+        if not all(end is not None and end.detail["down"] and not end.counts["received"] for end in ends):
+            return []
+        what = "; ".join(f"{end.key}: {end.detail['error']}" for end in ends if end is not None)
+        return [Failure(Exit.SOURCE_DOWN, f"all sources are down, nothing was pulled ({what}); run again later")]
 
     def _announced(self) -> int | None:
         """How many rows all sources announce; None while that is not known."""

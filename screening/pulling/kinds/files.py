@@ -19,7 +19,8 @@ from assay.screening.pulling import columns
 from assay.screening.pulling.local import LocalSource
 from assay.screening.pulling.source import Provenance
 from assay.screening.settings.exits import Exit, Failure
-from assay.sources import durable, files
+from assay.screening.settings.section import Text
+from assay.sources import durable, files, table
 from assay.sources.assemble import Kinds
 from assay.sources.crystals import Crystals
 from assay.sources.quarantine import Quarantined
@@ -30,7 +31,7 @@ class FileSource(LocalSource):
     """Crystals in files of any kind that `assay.sources.files` reads, or folders of them."""
 
     kind: Literal["files"]
-    paths: Annotated[list[str], Field(min_length=1)]
+    paths: Annotated[list[Text], Field(min_length=1)]
     """Files and folders, relative to the current folder."""
 
     def check(self, licences: Sequence[str], *, begun: bool) -> None:  # noqa: ARG002 (the files are the user's own)
@@ -41,12 +42,22 @@ class FileSource(LocalSource):
             files.check(Path(path))
 
     def describe(self) -> list[str]:
-        """The paths."""
-        return [", ".join(self.paths)]
+        """The paths, and the number of files in them."""
+        count = sum(len(files.found(Path(path))) for path in self.paths)
+        return [f"{count:,} {'file' if count == 1 else 'files'} in {', '.join(self.paths)}"]
 
     def tables(self) -> list[Path]:
         """The Parquet files among the paths, and in the folders among them."""
         return [file for path in self.paths for file in files.found(Path(path)) if kind_of(file.name) is Kind.PARQUET]
+
+    def reports(self) -> frozenset[str] | None:
+        """The columns of the Parquet files; None where there are others, or one cannot be read."""
+        every = [file for path in self.paths for file in files.found(Path(path))]
+        try:
+            found = [table.schema(file).names for file in every if kind_of(file.name) is Kind.PARQUET]
+        except ValueError:
+            return None
+        return frozenset(name for names in found for name in names) if len(found) == len(every) else None
 
     def provenance(self) -> Provenance:
         """Nobody knows the licence of the user's files."""

@@ -46,6 +46,13 @@ def load(tmp_path: Path, *overrides: str, text: str | None = None) -> Campaign:
             "filters.reported.band_gap.max: Input should be a finite number, got nan",
         ),
         ("filters.nsites={min: .inf}", "filters.nsites.min: Input should be a finite number, got inf"),
+        ("filters.nsites={max: 0}", "filters: nsites.max must be at least 1, got 0"),
+        ("filters.reported.warnings={min: 0}", "filters: reported.warnings: this column holds text"),
+        ("filters.elements={include: [O], exclude: [O]}", "filters.elements: include 'O' contradicts exclude"),
+        ("filters.elements={include: [O], only: [Cu]}", "filters.elements: include 'O' contradicts only"),
+        ("ray={workers: 1, min_workers: 2}", "ray: min_workers 2 must not be above workers 1"),
+        ("ray.threads=1000000000", "ray.threads: Input should be less than or equal to 1024"),
+        ("models=['']", "models.0: String should have at least 1 character"),
         ("max_bad=.nan", "max_bad: Input should be a finite number, got nan"),
         (
             "cascade={tiers: [{model: tc-fast, keep: .nan}]}",
