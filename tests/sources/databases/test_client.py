@@ -103,6 +103,28 @@ def test_a_dead_server_is_down() -> None:
         client.get_json(url)
 
 
+def test_a_message_names_the_host_and_the_filter_and_no_address_of_600_characters() -> None:
+    with FaultServer(script=["403"]) as server, client_for(server) as client:
+        port, url = server.url.rpartition(":")[2], page(server)
+        params = {
+            "filter": 'elements HAS "Mg" AND nsites<5',
+            "response_fields": "x" * 600,
+            "page_limit": 5,
+            "api_key": "k3y",
+        }
+        with pytest.raises(SourceRefused) as refused:
+            client.get_json(url, params)
+        for search in ("catalog(ICSD),species(Mg)", "$paging(1)&api_key=k3y"):  # as AFLUX is asked
+            with pytest.raises(SourceRefused, match=r"\(filter: [c$]") as searched:
+                client.get_json(f"{server.url}/API/aflux/?{search}")
+            assert "k3y" not in str(searched.value)
+    assert f'127.0.0.1:{port}/v1/structures (filter: elements HAS "Mg" AND nsites<5) refused: ' in str(refused.value)
+    assert len(str(refused.value)) < 200
+    dead = client_for(server)
+    with dead, pytest.raises(SourceDown, match=r"^127\.0\.0\.1:\d+/v1/structures .*; no network\?$"):
+        dead.get_json(url)
+
+
 def test_a_gzip_bomb_costs_bounded_memory() -> None:
     assert len(bomb()) < 2**20
     with FaultServer(script=["ok", "bomb"]) as server, client_for(server) as client:
