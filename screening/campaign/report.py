@@ -128,7 +128,10 @@ def _row(row: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _error(row: Mapping[str, Any], name: str) -> str:
     """A predicted property with its error."""
-    return " ± ".join(digits.measured(row[f"{name}_mean"], row[f"{name}_std"]))
+    mean, std = row[f"{name}_mean"], row[f"{name}_std"]
+    if mean is None or std is None:  # a cheap tier of a cascade predicts what ranks, and nothing else
+        return "– ± –"
+    return " ± ".join(digits.measured(mean, std))
 
 
 def _shown(value: Any) -> Any:
