@@ -51,8 +51,8 @@ bench: $(VENV)/.bench ## Structures per second, beside alignn; needs ASSAY_DATA
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/reading.py
 
-chaos: $(VENV)/.dev ## 200 kills at random instants, and one at every system call of a commit
-	$(BIN)/python -m tests.chaos --kills 200 --seed 1
+chaos: $(VENV)/.dev ## Kills, damages, faults of servers, changed replies, sabotages: hours, one table
+	$(BIN)/python -m tests.chaos --kills 300 --damages 4000 --faults 150 --replies 3000 --seed 1
 
 clean: ## Remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

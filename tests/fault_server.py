@@ -6,39 +6,30 @@ never on the clock: a pull that is broken off and resumed meets the same server 
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import json
 import random
 import re
-import socket
-import struct
 import threading
-import time
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from email.utils import formatdate
-from functools import cache, lru_cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import lru_cache
 from typing import Any, Self, cast
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from assay.sources.databases.filters.checker import Checker
 from assay.sources.databases.filters.grammar import validate_filter
+from tests.fault_answers import RAW, FaultHTTPServer, Handler
 
 Entry = dict[str, Any]
 
-RAW = {"bad-byte": b'"\xff"', "digits": b"7" * 5000, "nested": b"[" * 5000 + b"]" * 5000}
-"""Values that no JSON library writes; they stand in the entry's attributes."""
 LOOPS = {"self-next", "loop-next", "endless"}
 SPOILERS = LOOPS | {
     "href-next", "relative-next", "foreign-next", "cursor-next", "forget-fields", "forget", "next-key", "page-count",
     "ignore-limit", "refuse-limit", "ignore-filter", "ignore-offset", "old-version",
     "wrong-count", "no-count", "no-available", "more-lies", "shrink", "lost", "doubled", "errors", "delay",
     "nan", "int-ids", "no-species", "disorder", "vacancy", "unknown", "fat",
-    "bad-byte", "digits", "nested",
+    "bad-byte", "digits", "nested", "null-attributes", "null-data", "empty-next", "api-version",
 }  # fmt: skip
 """Faults that spoil documents; every other fault takes the place of the answer to a request."""
 
@@ -74,17 +65,19 @@ class FaultServer:
     address decide, and answers rightly from then on.
 
     Of single requests: 429, 429-after:S, 429-date:S, any other status such as 503 or 400, hang,
-    drip, truncated, short-gzip, html, bomb, big:N, deep, redirect:URL, close, reset; see `Placed`
-    for where they strike. Of links: href-next, relative-next, foreign-next:URL, cursor-next
+    drip (a header), trickle (the body), truncated, half-chunk, short-gzip, not-gzip, twice-gzip,
+    gzip-tail, brotli, html, text-type, no-body, bomb, big:N, deep, headers (100,000), redirect:URL,
+    close, reset; see `Placed` for where they strike. Of links: href-next, relative-next, foreign-next:URL, cursor-next
     (opaque; see `forget_cursors`), self-next, loop-next, endless, forget-fields, forget:NAMES
     (parameters that the next link lacks), next-key:NAME (of the link; none without a name). (Every
     link is http, as those of OQMD are.) Of counts: wrong-count:N, no-count, no-available,
     more-lies, shrink:N (less on every later page), page-count (that of the page). Of pages: lost:N
     and doubled:N (rows between two pages), ignore-limit:N, refuse-limit:N, ignore-filter,
-    ignore-offset, old-version (refuses fields of OPTIMADE 1.3), errors (in a good reply), delay:S.
+    ignore-offset, old-version (refuses fields of OPTIMADE 1.3), errors (in a good reply), delay:S,
+    null-data, empty-next:OFFSET (once a page without entries), api-version:V.
     Of entries (K is a place in the list, or several as in 3,7): nan:K, no-species:K, disorder:K,
     vacancy:K, unknown:K (no nelements, nsites nor elements), fat:K (2 MB), bad-byte:K, digits:K (5,000 of them),
-    nested:K (5,000 lists), int-ids. In place of entries: junk:N (N empty lists).
+    nested:K (5,000 lists), null-attributes:K, int-ids. In place of entries: junk:N (N empty lists).
     """
 
     def __init__(
@@ -97,23 +90,36 @@ class FaultServer:
         gzipped: bool = False,
         seed: int | None = None,
     ) -> None:
-        spoilers = {name: detail for name, _, detail in (fault.partition(":") for fault in faults) if name in SPOILERS}
-        self.faults: dict[str, str] = spoilers
-        self.entries = [self._entry(entry, place) for place, entry in enumerate(entries)]
         self.page_limit, self.script, self.gzipped = page_limit, list(script), gzipped
-        placed = [Placed.parse(fault) for fault in faults if fault.partition(":")[0] not in SPOILERS]
-        self.loose = [each for each in placed if seed is not None and each.offset is None and each.entry is None]
-        self.placed = [each for each in placed if each not in self.loose]
         self.seed = seed
         self.requests: list[tuple[str, dict[str, str]]] = []
         """Path with query and headers (lower-case names) of every request so far."""
         self.stopped = threading.Event()
         self.matching = lru_cache(256)(self._matching)
+        self.raw: dict[int, bytes] = {}
+        """Place of an entry -> the bytes that are sent in its stead."""
+        self.rewrite: Callable[[str, bytes], bytes] = lambda path, body: body
+        """What becomes of a whole body, for its path."""
         self._cursors: dict[str, int] = {}
         self._times: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._http = _FaultHTTPServer(("127.0.0.1", 0), _Handler)
+        self._pristine = list(entries)
+        self.become(faults)
+        self._http = FaultHTTPServer(("127.0.0.1", 0), Handler)
         self._http.owner = self
+
+    def become(self, faults: Sequence[str]) -> None:
+        """Have these faults from now on, as if nothing had been asked before."""
+        self.faults = {
+            name: detail for name, _, detail in (fault.partition(":") for fault in faults) if name in SPOILERS
+        }
+        placed = [Placed.parse(fault) for fault in faults if fault.partition(":")[0] not in SPOILERS]
+        self.loose = [each for each in placed if self.seed is not None and each.offset is None and each.entry is None]
+        self.placed = [each for each in placed if each not in self.loose]
+        self.entries = [self._entry(entry, place) for place, entry in enumerate(self._pristine)]
+        self.matching.cache_clear()
+        self._cursors.clear()
+        self._times.clear()
 
     @property
     def url(self) -> str:
@@ -176,17 +182,26 @@ class FaultServer:
             "more_data_available": "more-lies" in self.faults or following is not None,
         }
         meta["data_returned"] -= int(self.faults.get("shrink", 0)) * (start // max(1, limit))
+        self._spoil(meta, len(data))
+        if "errors" in self.faults:
+            return 200, {"errors": [{"status": "500", "detail": "database is asleep"}], "meta": meta}
+        if self.faults.get("empty-next") == str(start) and "again" not in asked:
+            return 200, {"data": [], "meta": meta | {"more_data_available": True}, "links": {"next": f"{path}&again=1"}}
+        key = self.faults.get("next-key", "next")
+        shown = None if "null-data" in self.faults else data
+        return 200, {"data": shown, "meta": meta, "links": {key: following} if key else {}}
+
+    def _spoil(self, meta: dict[str, Any], count: int) -> None:
+        """What a page of so many entries says wrongly of itself."""
         for fault, name in (("no-count", "data_returned"), ("no-available", "data_available")):
             if fault in self.faults:
                 del meta[name]
+        if "api-version" in self.faults:
+            meta["api_version"] = self.faults["api-version"]
         if "page-count" in self.faults:
-            meta["data_returned"] = len(data)
+            meta["data_returned"] = count
         if "delay" in self.faults:
             meta["request_delay"] = float(self.faults["delay"])
-        if "errors" in self.faults:
-            return 200, {"errors": [{"status": "500", "detail": "database is asleep"}], "meta": meta}
-        key = self.faults.get("next-key", "next")
-        return 200, {"data": data, "meta": meta, "links": {key: following} if key else {}}
 
     def _refusal(self, asked: Mapping[str, str]) -> tuple[int, Any] | None:
         limit = int(asked.get("page_limit", self.page_limit))
@@ -245,11 +260,17 @@ class FaultServer:
         identifier = place + 1 if "int-ids" in self.faults else entry["id"]
         for name in RAW.keys() & wrong:
             attributes["_raw"] = f"<{name}>"
+        if "null-attributes" in wrong:
+            attributes["_null"] = True
         fat = {"meta": {"padding": "x" * 2_000_000}} if "fat" in wrong else {}
         return {**entry, **fat, "id": identifier, "attributes": attributes}
 
     def _shown(self, place: int, asked: Mapping[str, str]) -> Entry:
         entry = self.entries[place]
+        if place in self.raw:
+            return cast("Entry", f"<entry {place}>")
+        if "_null" in entry["attributes"]:
+            return {**entry, "attributes": None}
         wanted = asked.get("response_fields", "id" if "forget-fields" in self.faults else "")
         if not wanted:
             return entry
@@ -279,114 +300,3 @@ class FaultServer:
         if "relative-next" in self.faults:
             return target
         return {"href": self.url + target} if "href-next" in self.faults else self.url + target
-
-
-@cache
-@cache
-def bomb() -> bytes:
-    """200 MiB of zeros in 200 kB, packed once: a reply that waits for the packer meets the timeout of the client."""
-    packer = zlib.compressobj(9, wbits=31)
-    return b"".join(packer.compress(bytes(2**20)) for _ in range(200)) + packer.flush()
-
-
-class _FaultHTTPServer(ThreadingHTTPServer):
-    daemon_threads = True
-    owner: FaultServer
-
-    def handle_error(self, *_: object) -> None:
-        """A client that hangs up is part of the tests."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    @property
-    def owner(self) -> FaultServer:
-        return cast("_FaultHTTPServer", self.server).owner
-
-    def do_GET(self) -> None:
-        fault = self.owner.note(self.path, {name.lower(): value for name, value in self.headers.items()})
-        with contextlib.suppress(ConnectionError):
-            self._answer(fault)
-
-    def _answer(self, fault: str) -> None:
-        kind, _, detail = fault.partition(":")
-        special = getattr(self, "fault_" + kind.replace("-", "_"), None)
-        if special is not None:
-            special(detail)
-        elif kind.startswith("429"):
-            pause = formatdate(time.time() + float(detail), usegmt=True) if kind == "429-date" else detail
-            self.send(429, b"slow down", {"Retry-After": pause} if pause else {})
-        elif kind.isdigit():
-            self.send(int(kind), json.dumps({"errors": [{"detail": f"scripted {kind}"}]}).encode())
-        else:
-            status, document = self.owner.document(self.path)
-            body = json.dumps(document).encode()
-            for name, value in RAW.items():
-                body = body.replace(f'"<{name}>"'.encode(), value)
-            if self.owner.gzipped:
-                self.send(status, gzip.compress(body, 1), {"Content-Encoding": "gzip"})
-            else:
-                self.send(status, body)
-
-    def send(
-        self, status: int, body: bytes, headers: Mapping[str, str] | None = None, length: int | None = None
-    ) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Type": "application/vnd.api+json", **(headers or {})}.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep quiet."""
-
-    def _whole(self) -> bytes:
-        return json.dumps(self.owner.document(self.path)[1]).encode()
-
-    def fault_hang(self, _: str) -> None:
-        self.owner.stopped.wait(60)
-        self.close_connection = True
-
-    def fault_drip(self, _: str) -> None:
-        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-        while not self.owner.stopped.wait(0.05):
-            self.wfile.write(b"a")
-            self.wfile.flush()
-
-    def fault_truncated(self, _: str) -> None:
-        whole = self._whole()
-        self.send(200, whole[: len(whole) // 2])
-
-    def fault_short_gzip(self, _: str) -> None:
-        whole = gzip.compress(self._whole())
-        self.send(200, whole[: len(whole) // 2], {"Content-Encoding": "gzip"})
-
-    def fault_close(self, _: str) -> None:
-        self.send(200, self._whole()[:10], length=10_000)
-        self.close_connection = True
-
-    def fault_reset(self, _: str) -> None:
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.close_connection = True
-        self.connection.close()
-
-    def fault_bomb(self, _: str) -> None:
-        self.send(200, bomb(), {"Content-Encoding": "gzip"})
-
-    def fault_big(self, size: str) -> None:
-        self.send(200, b'{"data": []}' + b" " * int(size))
-
-    def fault_junk(self, count: str) -> None:
-        self.send(200, b'{"data":[' + b"[]," * (int(count) - 1) + b'[]],"meta":{},"links":{"next":null}}')
-
-    def fault_html(self, _: str) -> None:
-        self.send(200, b"<html>maintenance</html>")
-
-    def fault_deep(self, _: str) -> None:
-        self.send(200, b"[" * 200_000)
-
-    def fault_redirect(self, url: str) -> None:
-        self.send(302, b"", {"Location": url})

@@ -17,7 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.fault_server import Entry, FaultServer, bomb
+from tests.fault_answers import bomb
+from tests.fault_server import Entry, FaultServer
 
 if TYPE_CHECKING:
     from assay.sources.crystals import Crystals

@@ -133,3 +133,21 @@ def contracts() -> dict[str, Any]:
     """The contracts of import-linter by id."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     return {contract["id"]: contract for contract in settings["tool"]["importlinter"]["contracts"]}
+
+
+def test_every_test_that_the_security_promises_name_exists() -> None:
+    promised = re.findall(r"`(test_\w+)`", (ROOT / "SECURITY.md").read_text())
+    written = {
+        found
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for found in re.findall(r"def (test_\w+)\(", path.read_text())
+    }
+    assert len(promised) > 30
+    assert [found for found in promised if found not in written] == []
+
+
+def test_every_promise_of_security_names_its_test() -> None:
+    text = (ROOT / "SECURITY.md").read_text().partition("\n## ")[2]
+    promises = [" ".join(item.split()) for item in re.split(r"\n- |\n\n", text) if not item.startswith(("## ", "\n"))]
+    assert len(promises) > 15
+    assert [promise for promise in promises if promise.count(" ") > 3 and "`test_" not in promise] == []

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.campaigns import Log, Reference, Scenario, committed, faults, litter, verified
-from tests.chaos.preloaded import Preloaded
+from tests.chaos.preloaded import Forked, Preloaded
 from tests.chaos.processes import Tree
 
 CHAIN = 6
@@ -132,7 +132,7 @@ def _end(
     return trial
 
 
-def _wait_for_instant(tree: Tree, folder: Path, reference: Reference, rng: random.Random) -> str:
+def _wait_for_instant(tree: Tree | Forked, folder: Path, reference: Reference, rng: random.Random) -> str:
     """Wait for a random commit, or, in a folder that holds work already, for a random time after the start."""
     if committed(folder) > 0 and rng.random() < 0.25:
         pause = rng.uniform(0.5, 1.3) * reference.start_s
@@ -141,7 +141,7 @@ def _wait_for_instant(tree: Tree, folder: Path, reference: Reference, rng: rando
     return _after_commit(tree, folder, reference, rng)
 
 
-def _after_commit(tree: Tree, folder: Path, reference: Reference, rng: random.Random) -> str:
+def _after_commit(tree: Tree | Forked, folder: Path, reference: Reference, rng: random.Random) -> str:
     log = Log(folder)
     done = log.read()
     most = min(reference.total - 1, done + max(1, reference.total // 2))
@@ -153,7 +153,7 @@ def _after_commit(tree: Tree, folder: Path, reference: Reference, rng: random.Ra
     return f"{1000 * pause:.1f} ms after commit {target}"
 
 
-def _pause(tree: Tree, seconds: float) -> None:
+def _pause(tree: Tree | Forked, seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end and tree.running():
         time.sleep(min(0.01, max(0.0, end - time.monotonic())))

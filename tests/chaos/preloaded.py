@@ -14,6 +14,7 @@ import ctypes
 import importlib
 import json
 import os
+import random
 import runpy
 import signal
 import subprocess
@@ -25,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from tests.chaos.processes import ROOT, environment
+from tests.chaos.processes import ROOT, alive, environment, family
 
 PR_SET_PTRACER, ANYBODY = 0x59616D61, ctypes.c_ulong(-1)
 
@@ -68,10 +69,19 @@ class Preloaded:
 
     def go(self, timeout_s: float = 120.0) -> int:
         """Let the process run to its end; its exit code, or minus the signal that killed it."""
+        self.let_go()
+        return self.result(timeout_s)
+
+    def let_go(self) -> None:
+        """Let the process run."""
+        self._tell("go")
+
+    def result(self, timeout_s: float = 120.0) -> int:
+        """Wait for the end of the process; its exit code, or minus the signal that killed it."""
         watchdog = threading.Timer(timeout_s, os.kill, (self._pid, signal.SIGABRT))
         watchdog.start()
         try:
-            return int(self._ask("go"))
+            return int(self._answer())
         finally:
             watchdog.cancel()
 
@@ -89,9 +99,12 @@ class Preloaded:
         return (self._place / "stderr.txt").read_text(errors="replace")[-1500:].strip()
 
     def _ask(self, line: str) -> str:
+        self._tell(line)
+        return self._answer()
+
+    def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
         print(line, file=self._process.stdin, flush=True)
-        return self._answer()
 
     def _answer(self) -> str:
         assert self._process.stdout is not None
@@ -99,6 +112,40 @@ class Preloaded:
         if not answer:
             raise RuntimeError(f"the preloaded command ended: {self.last_words()}")
         return answer
+
+
+class Forked:
+    """A forked command that may be killed before its end; to the tests it is like a `Tree`."""
+
+    def __init__(self, preloaded: Preloaded, arguments: Sequence[str | Path]) -> None:
+        self._preloaded = preloaded
+        self._pid = preloaded.fork(arguments)
+        self._code: int | None = None
+        self.started = time.time()
+        preloaded.let_go()
+
+    def running(self) -> bool:
+        """Whether the command has not ended."""
+        return self._code is None and alive(self._pid)
+
+    def kill(self, rng: random.Random) -> int:
+        """SIGKILL the command and its descendants; how many there were."""
+        pids = family(self._pid, "no mark")
+        rng.shuffle(pids)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return len(pids) if self.finish() == -signal.SIGKILL else 0
+
+    def finish(self, timeout_s: float = 300.0) -> int:
+        """Wait for the end; the exit code."""
+        if self._code is None:
+            self._code = self._preloaded.result(timeout_s)
+        return self._code
+
+    def last_words(self) -> str:
+        """The end of its standard error."""
+        return self._preloaded.last_words()
 
 
 def serve(place: Path, warm_up: list[str]) -> None:

@@ -104,6 +104,12 @@ class Striker:
             raise RuntimeError(f"a traced run ended with {code}: {self._preloaded.last_words()}")
         return touching(trace, pid, folder)
 
+    def unsynced(self) -> list[str]:
+        """What an undisturbed run makes visible before it is durable."""
+        folder = self._place / f"traced-{self._runs}"
+        pid, _, trace = self._traced(folder, None)
+        return unsynced(trace, pid, folder)
+
     def strike(self, point: Point) -> Hit:
         """Kill a fresh campaign on entering this call, run it again, compare."""
         folder = self._place / f"struck-{self._runs}"
@@ -154,6 +160,35 @@ def touching(trace: Sequence[str], pid: int, folder: Path) -> list[Point]:
             path = RANDOM.sub("*", path) if path.rpartition("/")[2].startswith(".") else path
             points.append(Point(found["call"], counts[found["call"]], path))
     return points
+
+
+def unsynced(trace: Sequence[str], pid: int, folder: Path) -> list[str]:
+    """Steps of the main thread that a power cut could undo in part.
+
+    A file must be flushed before it gets its name; the folder that holds the name, before the next
+    record of the log gets its own.
+    """
+    dirty: set[str] = set()
+    names: set[str] = set()
+    found = []
+    for line in trace:
+        call = LINE.match(line)
+        paths = re.findall(r'[<"](' + re.escape(str(folder)) + r'[^>"]*)[>"]', call["rest"]) if call else []
+        if call is None or int(call["pid"]) != pid or not paths:
+            continue
+        if call["call"].startswith(("write", "pwrite", "fallocate", "ftruncate")):
+            dirty.add(paths[0])
+        elif call["call"] in ("fsync", "fdatasync"):
+            dirty.discard(paths[0])
+            names.discard(paths[0])
+        elif call["call"].startswith(("rename", "link")):
+            source, target = paths[0], Path(paths[-1])
+            if source in dirty:
+                found.append(f"{target.name} gets its name before its content is flushed")
+            if target.parent.name == "log" and (left := names - {str(target.parent)}):
+                found.append(f"record {target.name} gets its name before {', '.join(sorted(left))} is flushed")
+            names.add(str(target.parent))
+    return found + [f"{name} is never flushed" for name in sorted(names)]
 
 
 def sample(points: Sequence[Point], n: int, rng: random.Random) -> list[Point]:

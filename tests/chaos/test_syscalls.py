@@ -10,30 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos import syscalls
+from tests.chaos import sabotages, syscalls
 from tests.chaos.campaigns import Peace, Scenario
 from tests.chaos.preloaded import Preloaded
-from tests.chaos.processes import ROOT
 from tests.chaos.syscalls import Hit, Striker
 
 SEED = 1
-NOT_ATOMIC = """
-import os
-def write(source, target, **_):
-    data = open(source, "rb").read()
-    with open(target, "wb", buffering=0) as file:
-        file.write(data[: len(data) // 2])
-        file.write(data[len(data) // 2 :])
-def link(source, target, **_):
-    if os.path.exists(target):
-        raise FileExistsError(target)
-    write(source, target)
-def replace(source, target, **_):
-    write(source, target)
-    os.unlink(source)
-os.link, os.rename, os.replace = link, replace, replace
-"""
-"""Renames and links that copy, in two steps."""
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +63,22 @@ def test_a_call_that_is_struck_has_not_happened(striker: Striker) -> None:
     assert [path.name for path in folder.glob(".summary.json*")] != []  # about to be renamed
 
 
+def test_everything_is_flushed_before_it_is_named(striker: Striker) -> None:
+    striker.base = None
+    assert striker.unsynced() == []
+
+
 def test_a_commit_protocol_that_is_not_atomic_is_found_out(
     stage: dict[str, Scenario], peace: Peace, room: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(NOT_ATOMIC)
-    broken = {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
-    with Preloaded(["run", stage["small"].config, "--output", tmp_path / "warm-up"], tmp_path, broken) as preloaded:
+    with sabotages.hooked(sabotages.NOT_ATOMIC, stage["small"], tmp_path) as preloaded:
         striker = Striker(stage["small"], peace("small"), preloaded, tmp_path)
         points = [point for point in striker.points() if point.call == "write" and point.path.startswith("log/0")]
         hits = [striker.strike(point) for point in points[1::6]]  # the second half of some records
     assert len(hits) >= 2
     assert all(hit.struck and hit.faults for hit in hits)
+
+
+def test_a_forgotten_flush_is_found_out(stage: dict[str, Scenario], peace: Peace, room: Path, tmp_path: Path) -> None:
+    found = sabotages.no_fsync(stage["small"], peace("small"), tmp_path)
+    assert "before its content is flushed" in found
