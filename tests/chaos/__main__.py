@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -33,6 +33,8 @@ from tests.chaos.tally import Tally, merged, table
 
 SHARES = {"overlapping": 0.6, "cascade": 0.3, "ray": 0.1}
 """Which part of the SIGKILLs meets which campaign of two sources."""
+FORKED = ("overlapping", "cascade")
+"""Campaigns whose killed processes are forked from a parent that holds the libraries; others start anew."""
 TERMS = {"local": 0.5, "pulled": 0.3, "ray": 0.2}
 """Likewise for SIGTERM."""
 STRUCK = {"small": 10_000, "paged": 10_000, "overlapping": 100, "cascade": 100}
@@ -101,8 +103,10 @@ def _tallies(asked: argparse.Namespace, place: Path, stack: ExitStack, found: di
 
 def _stage(place: Path, stack: ExitStack) -> tuple[dict[str, Scenario], Peace, Preloaded]:
     stage = stack.enter_context(campaigns.scenarios(place))
-    warm_up = ["run", stage["paged"].config, "--output", place / "warm-up"]
-    return stage, Peace(stage, place), stack.enter_context(Preloaded(warm_up, place))
+    warm_up = ["run", stage["overlapping"].config, "--output", place / "warm-up"]
+    preloaded = stack.enter_context(Preloaded(warm_up, place))
+    forked = {name: replace(stage[name], preloaded=preloaded) for name in FORKED}
+    return stage | forked, Peace(stage | forked, place), preloaded
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import random
 import shutil
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,6 +90,8 @@ class Ground:
     predictions: str = ""
     """Digest of the undisturbed predictions of `crystals`."""
     pristine: dict[Path, bytes] = field(default_factory=dict)
+    aims: tuple[str, ...] = ()
+    """Names of the files that are damaged; none: all."""
 
     def remember(self) -> None:
         """Take both folders as they are now for sound."""
@@ -115,7 +117,8 @@ class Ground:
         """Kind -> the files of it."""
         found: dict[str, list[Path]] = {}
         for path in sorted(self.pristine):
-            found.setdefault(self.kind(path), []).append(path)
+            if not self.aims or path.name in self.aims:
+                found.setdefault(self.kind(path), []).append(path)
         return found
 
     def predict(self) -> Ended:
@@ -142,9 +145,9 @@ def kind(name: Path) -> str:
     return above[1] if len(above) > 1 and above[0] in ("snapshot", "identity") else above[0]
 
 
-def harm(ground: Ground, rng: random.Random) -> Damage | None:
+def harm(ground: Ground, rng: random.Random, hows: Sequence[str] = HOWS) -> Damage | None:
     """Damage one file at random, all kinds of files alike; None when nothing would change."""
-    how, kinds = rng.choice(HOWS), ground.kinds()
+    how, kinds = rng.choice(hows), ground.kinds()
     found = rng.choice(sorted(kinds))
     path = rng.choice(kinds[found])
     content = ground.pristine[path]
@@ -174,7 +177,7 @@ def harm(ground: Ground, rng: random.Random) -> Damage | None:
 
 
 def spoiled(content: bytes, how: str, rng: random.Random) -> bytes:
-    """The content of a file with some bits flipped, its end cut off, a page of zeros or a tail."""
+    """The content of a file with some bits flipped, another digit, its end cut off, a page of zeros or a tail."""
     changed = bytearray(content)
     if how == "append":
         return content + rng.choice((b"\0", b"\n", b"{}", content[:64] or b" ", rng.randbytes(40)))
@@ -183,6 +186,9 @@ def spoiled(content: bytes, how: str, rng: random.Random) -> bytes:
     if how == "flip":
         for _ in range(rng.choice((1, 1, 1, 3))):
             changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+    elif how == "digit":
+        place = rng.choice([place for place, byte in enumerate(content) if 48 <= byte < 58] or [0])
+        changed[place] = 48 + (changed[place] + rng.randrange(1, 10) - 48) % 10
     elif how == "cut":
         del changed[rng.randrange(len(changed)) :]
     else:
@@ -235,14 +241,14 @@ def changed(ground: Ground, damage: Damage) -> list[Path]:
     return [path for path, content in ground.pristine.items() if path not in free and now.get(path) != content]
 
 
-def trials(ground: Ground, number: int, seed: str, part: str) -> Tally:
+def trials(ground: Ground, number: int, seed: str, part: str, hows: Sequence[str] = HOWS) -> Tally:
     """Damage the folder so many times, and bring it back each time."""
     tally, began = Tally(part), time.monotonic()
     for place in itertools.count():
         if tally.tried == number:
             break
         rng = random.Random(f"{seed}/{part}/{place}")
-        damage = harm(ground, rng)
+        damage = harm(ground, rng, hows)
         if damage is not None:
             wrong, ended = judge(ground, damage, rng)
             if wrong:
@@ -262,8 +268,8 @@ def trials(ground: Ground, number: int, seed: str, part: str) -> Tally:
 def grounds(place: Path) -> Iterator[dict[str, Ground]]:
     """A finished campaign of a server and a file, with duplicates and refused rows, and one that is half done."""
     place.mkdir(parents=True, exist_ok=True)
-    batch = campaigns.crystals(60)
-    with FaultServer(entries_from_crystals(batch), page_limit=12, faults=["nan:3,40"]) as server:
+    batch = campaigns.crystals(40)
+    with FaultServer(entries_from_crystals(batch), page_limit=8, faults=["nan:3,37"]) as server:
         model = Path(shutil.copytree(MODEL, place / "model"))
         config = _config(place, server.url, batch, model)
         finished = _finished(config, place / "finished", place / "twins.parquet", model, _spare(place))
@@ -314,8 +320,8 @@ def _half_done(finished: Ground, folder: Path) -> Ground:
 
 def _spare(place: Path) -> dict[str, list[bytes]]:
     """Files of every kind from another campaign and another model."""
-    batch, other = campaigns.crystals(24), place / "other"
-    with FaultServer(entries_from_crystals(batch), page_limit=12, faults=["nan:5"]) as server:
+    batch, other = campaigns.crystals(16), place / "other"
+    with FaultServer(entries_from_crystals(batch), page_limit=8, faults=["nan:5"]) as server:
         config = _config(other, server.url, batch, OTHER_MODEL)
         ended = command("run", config, "--output", other / "out")
     if ended.code:

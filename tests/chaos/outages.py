@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -58,7 +57,6 @@ HARMLESS = {
     "next link without response_fields": "forget-fields",
     "more_data_available on the last page": "more-lies",
     "no data_available": "no-available",
-    "rows again on the next page": "doubled:2",
     "smaller pages than asked for": "ignore-limit:5",
     "opaque cursors": "cursor-next",
     "an older API version": "api-version:0.9.5",
@@ -71,14 +69,18 @@ BROKEN = {
     "null attributes": "null-attributes:30",
     "500 for one entry": "500#17",
     "NaN positions": "nan:40",
+    "gzip in gzip at one offset": "twice-gzip@16",
+    "deep nesting of the reply at one offset": "deep@16",
+    "a bomb at one offset": "bomb@16",
 }
-"""Faults of one entry: every row of the server is counted, all others arrive."""
+"""Faults of one entry, or of each request that begins with it: it is counted, all others arrive."""
 LYING = {
     "more entries announced than there are": "wrong-count:60",
     "another total on each page": "shrink:3",
     "no count": "no-count",
     "endless fresh ids": "endless",
     "rows lost between pages": "lost:2",
+    "rows again, and none behind them": "doubled:2",
     "a next link to itself": "self-next",
     "pages that go round": "loop-next",
     "more_data_available without a link": "next-key:",
@@ -91,14 +93,11 @@ LASTING = {
     "redirect": "redirect:http://127.0.0.1:9/x@16",
     "next link to another host": "foreign-next:http://127.0.0.1:9",
     "endless headers": "headers@16",
-    "a bomb": "bomb@16",
-    "deep nesting of the whole reply": "deep@16",
-    "gzip in gzip": "twice-gzip@16",
     "another content coding": "brotli@16",
     "a body byte by byte": "trickle@24",
     "errors in a good reply": "errors",
     "no list of data": "null-data",
-    "503 for ever": "503@16",
+    "503 for ever": "503",
     "401": "401@16",
 }
 """Faults that end the source: 69 or 3, and all rows once the server is healthy again."""
@@ -181,12 +180,12 @@ class Outage:
 
 
 @contextlib.contextmanager
-def outages(place: Path, sabotage: str = "") -> Iterator[Outage]:
-    """The server, and what a campaign leaves that meets it in good health; see `tests.chaos.sabotages`."""
+def outages(place: Path, sabotage: str = "", preloaded: Preloaded | None = None) -> Iterator[Outage]:
+    """The server, and what a campaign leaves that meets it in good health; see `tests.chaos.sabotages`.
+
+    A parent that is given forks commands that wait as long as they do for users.
+    """
     place.mkdir(parents=True, exist_ok=True)
-    hook = place / "hook"
-    hook.mkdir()
-    (hook / "sitecustomize.py").write_text(HURRY + sabotage)
     batch = campaigns.crystals(N)
     half = batch[N // 2 :]
     paths = []
@@ -198,10 +197,15 @@ def outages(place: Path, sabotage: str = "") -> Iterator[Outage]:
         source = campaigns.served(server.url, PAGE) | {"patience_s": 0.0}
         sources = [source, {"kind": "files", "paths": paths, "name": "twins"}]
         config = campaigns.write_config(place / "outages.yaml", sources, chunk_size=8, max_bad=1.0)
-        extra = {"PYTHONPATH": f"{hook}:{ROOT}"}
-        with Preloaded(["run", config, "--output", place / "warm-up"], place, extra) as preloaded:
-            scenario = Scenario("outages", config, preloaded=preloaded)
+        with contextlib.nullcontext(preloaded) if preloaded else _hurried(config, place, sabotage) as parent:
+            scenario = Scenario("outages", config, preloaded=parent)
             healthy = campaigns.undisturbed(scenario, place / "healthy")
             rows = json.loads((place / "healthy" / "summary.json").read_text())["balance"]["received"]
-            yield Outage(server, scenario, preloaded, place, healthy, rows)
-    shutil.rmtree(hook)
+            yield Outage(server, scenario, parent, place, healthy, rows)
+
+
+def _hurried(config: Path, place: Path, sabotage: str) -> Preloaded:
+    hook = place / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(HURRY + sabotage)
+    return Preloaded(["run", config, "--output", place / "warm-up"], place, {"PYTHONPATH": f"{hook}:{ROOT}"})

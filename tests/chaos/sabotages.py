@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -57,15 +58,9 @@ def no_digests(ground: Ground, seed: str) -> str:
 
 def no_seal(ground: Ground, seed: str) -> str:
     """The digest of `ensemble.json` and `model.json` is not compared."""
-    kept = ground.pristine
-    try:
-        ground.pristine = {
-            path: content for path, content in kept.items() if path.name in ("ensemble.json", "model.json")
-        }
-        with mock.patch.object(stored, "check_seal"):
-            return _first(lambda place: damages.trials(ground, 1, f"{seed}/{place}", "sabotaged").lost)
-    finally:
-        ground.pristine = kept
+    aimed = replace(ground, aims=("ensemble.json", "model.json"))
+    with mock.patch.object(stored, "check_seal"):
+        return _first(lambda place: damages.trials(aimed, 1, f"{seed}/{place}", "sabotaged", ("digit",)).lost)
 
 
 def dropped_entries(trials: replies.Trials, seed: str) -> str:

@@ -104,11 +104,11 @@ class Striker:
             raise RuntimeError(f"a traced run ended with {code}: {self._preloaded.last_words()}")
         return touching(trace, pid, folder)
 
-    def unsynced(self) -> list[str]:
-        """What an undisturbed run makes visible before it is durable."""
+    def unsynced(self, left_out: str = "no call") -> list[str]:
+        """What an undisturbed run makes visible before it is durable, as if it had not made one of its calls."""
         folder = self._place / f"traced-{self._runs}"
         pid, _, trace = self._traced(folder, None)
-        return unsynced(trace, pid, folder)
+        return unsynced([line for line in trace if f" {left_out}(" not in line], pid, folder)
 
     def strike(self, point: Point) -> Hit:
         """Kill a fresh campaign on entering this call, run it again, compare."""

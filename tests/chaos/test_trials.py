@@ -10,11 +10,12 @@ import pytest
 from tests.chaos import damages, outages, replies, sabotages
 from tests.chaos.damages import Ground
 from tests.chaos.outages import Outage
+from tests.chaos.preloaded import Preloaded
 from tests.chaos.replies import Trials
 from tests.chaos.tally import Tally, merged, table
 
-DAMAGES, REPLIES = 10, 40
-CHOSEN = ("torn reply", "rows lost between pages", "503 for ever")
+DAMAGES, REPLIES = 10, 25
+CHOSEN = ("JSON called HTML", "rows lost between pages", "401")
 """One fault of each family; `python -m tests.chaos --only faults` runs all."""
 
 
@@ -31,8 +32,8 @@ def changed_replies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials
 
 
 @pytest.fixture(scope="module")
-def outage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outage]:
-    with outages.outages(tmp_path_factory.mktemp("outages")) as found:
+def outage(tmp_path_factory: pytest.TempPathFactory, preloaded: Preloaded) -> Iterator[Outage]:
+    with outages.outages(tmp_path_factory.mktemp("outages"), preloaded=preloaded) as found:
         yield found
 
 
@@ -69,7 +70,7 @@ def test_a_changed_reply_costs_one_entry_or_is_told(changed_replies: Trials) -> 
 def test_a_fault_of_a_server_and_a_kill_lose_nothing(outage: Outage, fault: str) -> None:
     tally = outage.run(1, "a", [fault])
     assert tally.lost == []
-    assert tally.detail[0]["code"] == {"rows lost between pages": 3, "503 for ever": 69}.get(fault, 0)
+    assert tally.detail[0]["code"] == {"rows lost between pages": 3, "401": 69}.get(fault, 0)
     assert tally.detail[0]["kills"] == 1
 
 
