@@ -53,15 +53,18 @@ PASSING = {
 HARMLESS = {
     "JSON called HTML": "text-type",
     "rubbish behind the gzip": "gzip-tail",
-    "next link without page_limit": "forget:page_limit",
     "next link without response_fields": "forget-fields",
     "more_data_available on the last page": "more-lies",
     "no data_available": "no-available",
-    "smaller pages than asked for": "ignore-limit:5",
-    "opaque cursors": "cursor-next",
     "an older API version": "api-version:0.9.5",
 }
 """Faults that last and cost nothing: the same bytes too."""
+OTHER_PAGES = {
+    "next link without page_limit": "forget:page_limit",
+    "smaller pages than asked for": "ignore-limit:5",
+    "opaque cursors": "cursor-next",
+}
+"""Ways to page that cost nothing: the same crystals with the same predictions, from other pages."""
 BROKEN = {
     "an invalid byte": "bad-byte:11",
     "deep nesting": "nested:20",
@@ -101,7 +104,7 @@ LASTING = {
     "401": "401@16",
 }
 """Faults that end the source: 69 or 3, and all rows once the server is healthy again."""
-FAULTS = {**PASSING, **HARMLESS, **BROKEN, **LYING, **LASTING}
+FAULTS = {**PASSING, **HARMLESS, **OTHER_PAGES, **BROKEN, **LYING, **LASTING}
 
 
 @dataclass
@@ -138,6 +141,8 @@ class Outage:
             return f"a traceback: {reference.words[-600:]}"
         if fault in PASSING or fault in HARMLESS:
             return "; ".join(self.different(self.healthy, reference.code, folder, reference.words))
+        if fault in OTHER_PAGES and predictions(folder) != predictions(self.place / "healthy"):
+            return "other crystals, or other predictions"
         if fault in LASTING and reference.code not in (Exit.SOURCE_DOWN, Exit.INCOMPLETE):
             return f"exit code {reference.code} for a source that ended early"
         if reference.code == Exit.SOURCE_DOWN:
@@ -177,6 +182,12 @@ class Outage:
         killed = sum(row["kills"] for row in tally.detail)
         tally.note = f"{killed} kills with some but not all of the work committed"
         return tally
+
+
+def predictions(folder: Path) -> list[tuple[str, float]]:
+    """Id and predicted mean of every ranked crystal."""
+    content = table.read(folder / "candidates.parquet", ["id", "formation_energy_mean"])
+    return list(zip(*(column.to_pylist() for column in content.columns), strict=True))
 
 
 @contextlib.contextmanager

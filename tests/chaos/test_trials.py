@@ -82,10 +82,6 @@ def test_digests_that_are_not_compared_are_found_out(grounds: dict[str, Ground])
     assert "verify finds nothing" in sabotages.no_digests(grounds["finished"], "a")
 
 
-def test_a_model_without_its_seal_is_found_out(grounds: dict[str, Ground]) -> None:
-    assert sabotages.no_seal(grounds["finished"], "a")
-
-
 def test_an_entry_that_is_dropped_is_found_out(changed_replies: Trials) -> None:
     assert "gone without a record" in sabotages.dropped_entries(changed_replies, "a")
 
