@@ -33,17 +33,16 @@ def entries_from_crystals(crystals: Crystals, prefix: str = PREFIX) -> list[Entr
     """OPTIMADE entries of crystals; numeric columns become provider fields, ids lose their `provider/`."""
     import numpy as np
 
-    from assay.sources.crystals import reduced_formula
     from assay.sources.elements import SYMBOLS
 
     entries = []
-    compositions = crystals.composition()
+    compositions, formulas = crystals.composition(), crystals.formulas().tolist()
     for row, identifier in enumerate(crystals.ids.tolist()):
         sites = slice(*crystals.site_ptr[row : row + 2].tolist())
         names, species = _species(crystals, sites)
         elements = sorted(SYMBOLS[z] for z in compositions[row].nonzero()[0])
         total = compositions[row].sum()
-        formula = reduced_formula(compositions[row])
+        formula = "".join(sorted(re.findall(r"[A-Z][a-z]?[\d.]*", formulas[row])))  # OPTIMADE wants the alphabet
         whole = "." not in formula  # OPTIMADE formulas hold whole numbers only
         attributes = {
             "elements": elements,

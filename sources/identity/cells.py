@@ -34,7 +34,7 @@ class Cell:
     numbers: list[int]
     """One per site: 1 + position in `kinds`."""
     shares: NDArray[np.float64]
-    """Occupancies behind `kinds`, see `assay.sources.occupants.shares`."""
+    """(m,) occupancies behind `kinds`, see `assay.sources.occupants.shares`."""
 
     def dataset(self, symprec: float) -> MoyoDataset | None:
         """The symmetry found by moyo at this tolerance (Å); None where it fails."""

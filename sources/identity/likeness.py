@@ -86,6 +86,7 @@ class Reduced:
     key: tuple[int, int, tuple[str, ...]]
     """Space group, sites, kinds: equal in crystals that are alike."""
     shares: NDArray[np.float64]
+    """(m,) occupancies, see `assay.sources.occupants.shares`."""
     volume: float
     """Å^3 per site."""
     structure: Structure
