@@ -1,8 +1,8 @@
 """Reads crystals from files, from folders of files, and from archives of files.
 
 Enters: paths of files of the kinds in `assay.sources.storage.kinds`, or of folders. Leaves:
-`Crystals`, and a quarantine record for each crystal or file that could not be read. What a folder
-holds beside is counted in the log.
+`Crystals`, and a quarantine record for each crystal or file that could not be read, and for each
+file of a known kind without crystals. What a folder holds beside is counted in the log.
 
 The id of a crystal from a structure file is `file/<name>`; in a folder or an archive, `<name>` is
 the path below it. The second and later crystals of one file end in `#2`, `#3` and so on. Crystals
@@ -22,19 +22,21 @@ from typing import BinaryIO
 
 from assay.sources import table
 from assay.sources.assemble import Assembler, Kinds, join
+from assay.sources.checks import limits
 from assay.sources.crystals import Crystals
 from assay.sources.formats.cif.read import add_cif
-from assay.sources.formats.documents.documents import MAX_JSON_BYTES, add_json
+from assay.sources.formats.counted import CountedAssembler
+from assay.sources.formats.documents.documents import add_json
 from assay.sources.formats.jsonl import read_jsonl
 from assay.sources.formats.poscar import add_poscar
-from assay.sources.formats.records import described
+from assay.sources.formats.records import described, numbered
 from assay.sources.formats.trajectories import add_trajectory
 from assay.sources.formats.xyz import add_xyz
 from assay.sources.quarantine import Quarantined, Reason
 from assay.sources.sift import MAX_SITES
-from assay.sources.storage import archives, folders
+from assay.sources.storage import archives, folders, parquet
 from assay.sources.storage.kinds import HIDDEN, KNOWN, Kind, counted_as, is_hidden, kind_of
-from assay.sources.storage.opening import as_text, read_text, regular, sort_of, through, unpacked
+from assay.sources.storage.opening import lines, read_text, regular, sort_of, through, unpacked
 
 log = logging.getLogger(__name__)
 
@@ -43,19 +45,18 @@ Add = Callable[[Assembler, BinaryIO, str, str], int | None]
 file is of another sort and holds none."""
 
 
-def _add_lines(assembler: Assembler, stream: BinaryIO, label: str, origin: str) -> None:
-    with as_text(stream) as lines:
-        add_xyz(assembler, lines, label, origin)
-
-
 FORMATS: Mapping[Kind, Add] = {
     Kind.CIF: lambda assembler, stream, *names: add_cif(assembler, read_text(stream), *names),
     Kind.POSCAR: lambda assembler, stream, *names: add_poscar(assembler, read_text(stream), *names),
-    Kind.XYZ: _add_lines,
-    Kind.JSON: lambda assembler, stream, *names: add_json(assembler, read_text(stream, MAX_JSON_BYTES), *names),
+    Kind.XYZ: lambda assembler, stream, *names: add_xyz(assembler, lines(stream), *names),
+    Kind.JSON: lambda assembler, stream, *names: add_json(assembler, read_text(stream, "json"), *names),
     Kind.TRAJECTORY: add_trajectory,
 }
 """The formats that give their crystals one by one; `optimade.jsonl` and Parquet give blocks."""
+
+
+UNFORESEEN = (ValueError, OSError, ArithmeticError, LookupError, TypeError, RecursionError, MemoryError)
+"""Errors that cost one file its rest, and the other files nothing."""
 
 
 @dataclass(frozen=True)
@@ -178,13 +179,14 @@ class _Reading:
         self._parts: list[Crystals] = []
         self._refused: list[Quarantined] = []
         self._kinds = kinds
-        self._assembler = Assembler(max_sites, kinds=kinds)
+        self._assembler = CountedAssembler(max_sites, kinds=kinds)
 
     def add(self, item: Item) -> None:
         """Read one file; its own failure is a record, unless the caller named it."""
         kind, origin = kind_of(item.path.name), str(item.path)
         blocks = kind in (Kind.PARQUET, Kind.OPTIMADE)
         before = self.taken
+        self._assembler.begin()
         try:
             if item.lost:
                 raise ValueError(item.lost)
@@ -192,13 +194,16 @@ class _Reading:
                 self._archive(item)
             elif kind is Kind.PARQUET:
                 regular(item.path).close()
-                self._block(*table.from_table(table.read(item.path), origin, self._max_sites), origin)
+                parquet.check(item.path)
+                self._block(item.label, origin, *table.from_table(table.read(item.path), origin, self._max_sites))
             else:
                 with unpacked(item.path) as stream:
                     self._stream(kind, stream, item.label, origin)
-        except (ValueError, OSError) as error:
-            if item.named and blocks:
+        except UNFORESEEN as error:
+            if item.named and blocks and not isinstance(error, limits.Exceeded):
                 raise
+            if kind is Kind.ARCHIVE:
+                self._assembler.begin()
             self._lose(item.label, origin, error)
         if item.named and self.taken == before:
             raise ValueError(f"{item.path} holds no structures; ignored: {folders.summary(self.ignored)}")
@@ -209,8 +214,9 @@ class _Reading:
         return join(self._parts), self._refused
 
     def _stream(self, kind: Kind | None, stream: BinaryIO, label: str, origin: str) -> None:
+        self._assembler.begin()
         if kind is Kind.OPTIMADE:
-            self._block(*read_jsonl(stream, label, origin, self._max_sites), origin)
+            self._block(label, origin, *read_jsonl(stream, label, origin, self._max_sites))
         elif kind is None or kind not in FORMATS:
             raise ValueError(f"a file of the kind {kind} inside an archive is not read; unpack the archive first")
         elif FORMATS[kind](self._assembler, stream, label, origin) == 0:
@@ -220,8 +226,9 @@ class _Reading:
 
     def _archive(self, item: Item) -> None:
         names: set[str] = set()
+        before = self.taken
         with regular(item.path) as file:
-            for member in archives.members(file, item.path.name):
+            for member in archives.members(file, item.path.name, item.path.stat().st_size):
                 name, kind = PurePosixPath(member.name).as_posix(), kind_of(member.name)
                 if kind is None or is_hidden(name):
                     self.ignored[counted_as(name)] += 1
@@ -231,12 +238,17 @@ class _Reading:
                     if name in names:
                         raise ValueError("the archive holds this name twice")
                     names.add(name)
-                    with member.open() as stream, through(stream, member.name) as content:
+                    with member.open() as stream, through(stream, member.name, member.size) as content:
                         self._stream(kind, content, label, origin)
-                except (ValueError, OSError) as error:
+                except UNFORESEEN as error:
                     self._lose(label, origin, error)
+        if self.taken == before and not item.named:
+            raise ValueError("the archive holds no file with structures")
 
-    def _block(self, crystals: Crystals, refused: list[Quarantined], origin: str) -> None:
+    def _block(self, label: str, origin: str, crystals: Crystals, refused: list[Quarantined]) -> None:
+        if not len(crystals) and not refused:
+            self._lose(label, origin, ValueError("the file holds no row or entry of a structure"))
+            return
         self._close()
         if self._kinds is not None:
             self._kinds.take_batch(crystals, origin)
@@ -248,8 +260,10 @@ class _Reading:
         crystals, refused = self._assembler.finish()
         self._parts.append(crystals)
         self._refused.extend(refused)
-        self._assembler = Assembler(self._max_sites, kinds=self._kinds)
+        self._assembler = CountedAssembler(self._max_sites, kinds=self._kinds)
 
     def _lose(self, label: str, origin: str, error: Exception) -> None:
-        self._assembler.refuse(f"file/{label}", origin, Reason.UNREADABLE, described(error))
+        """Record a file that cannot be read, or not on from the structures that it gave."""
+        reason = Reason.TOO_LARGE if isinstance(error, limits.Exceeded) else Reason.UNREADABLE
+        self._assembler.end(numbered(label, self._assembler.count + 1), origin, reason, described(error))
         self.taken += 1

@@ -31,7 +31,7 @@ class Reason(StrEnum):
     BAD_LATTICE = "bad_lattice"
     """The cell is singular, or its volume per atom is outside 1 to 1000 Å^3."""
     TOO_LARGE = "too_large"
-    """More sites than the campaign accepts."""
+    """More sites than the campaign accepts, or more of anything than a limit on files does."""
     ATOMS_TOO_CLOSE = "atoms_too_close"
     """Two atoms are closer than any bond, and are not alternatives of a split position."""
     FILTER_MISMATCH = "filter_mismatch"
@@ -74,7 +74,7 @@ REMEDIES = {
     Reason.BAD_OCCUPANCY: "occupancies of a site must lie in 0 to 1 and sum to at most 1",
     Reason.UNKNOWN_SPECIES: "use element symbols that the model knows",
     Reason.ATOMS_TOO_CLOSE: "check for a site listed twice, for wrong symmetry, or for split sites without occupancies",
-    Reason.TOO_LARGE: "use the primitive cell",
+    Reason.TOO_LARGE: "use the primitive cell; split a file beyond a limit, or convert it to Parquet",
     Reason.NOT_PERIODIC: "give a cell that repeats in three dimensions",
     Reason.PARTIAL_DATA: "the server keeps it elsewhere; take the entry from the provider's bulk files",
     Reason.UNSUPPORTED: "give independent sites of one unit cell, without attached atoms or assemblies",

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.sources.checks.importing import one_at_a_time
+
 if TYPE_CHECKING:
     from moyopy import (
         Cell as Cell,  # noqa: PLC0414 (handed on)
@@ -58,7 +60,8 @@ def stamp() -> str:
 @cache
 def _moyopy() -> ModuleType:
     """The library, imported on first use."""
-    import moyopy
+    with one_at_a_time():
+        import moyopy
 
     logging.getLogger("moyo").setLevel(logging.CRITICAL)  # it warns about every supercell
     return moyopy

@@ -23,6 +23,7 @@ from urllib.parse import unquote_plus
 
 import numpy as np
 
+from assay.sources.checks.importing import one_at_a_time
 from assay.sources.databases.pace import Clock, HostPace, Pace
 from assay.sources.databases.trust import (
     MAX_BYTES,
@@ -290,7 +291,8 @@ class Client:
 @cache
 def _httpx2() -> ModuleType:
     """The library, imported on first use: the filter grammar works without it."""
-    import httpx2
+    with one_at_a_time():
+        import httpx2
 
     return httpx2
 

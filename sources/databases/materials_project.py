@@ -27,6 +27,7 @@ from urllib.parse import urlencode, urlsplit
 
 import numpy as np
 
+from assay.sources.checks.importing import one_at_a_time
 from assay.sources.crystals import Crystals
 from assay.sources.databases.client import Client, Reply, SourceRefused
 from assay.sources.databases.filters.checker import MAX_MISSES
@@ -206,9 +207,10 @@ def _one_page(size: int, fields: Sequence[str]) -> dict[str, Any]:
 def _mp_api() -> SimpleNamespace:
     """The parts of mp-api that this module uses."""
     try:
-        from mp_api.client.core.exceptions import MPRestError
-        from mp_api.client.routes.materials.summary import SummaryRester
-        from mp_api.client.routes.materials.thermo import ThermoRester
+        with one_at_a_time():
+            from mp_api.client.core.exceptions import MPRestError
+            from mp_api.client.routes.materials.summary import SummaryRester
+            from mp_api.client.routes.materials.thermo import ThermoRester
     except ImportError as error:
         raise ImportError(f"mp-api cannot be imported ({error}); pip install 'assay[mp]'") from error
     return SimpleNamespace(MPRestError=MPRestError, SummaryRester=SummaryRester, ThermoRester=ThermoRester)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.sources.assemble import Assembler
+from assay.sources.checks.importing import one_at_a_time
 from assay.sources.crystals import Crystals
 from assay.sources.elements import NUMBERS, SYMBOLS
 from assay.sources.quarantine import Reason
@@ -30,7 +31,8 @@ HEAVIEST_NEAR = 96
 
 def _pymatgen() -> SimpleNamespace:
     """The classes of pymatgen that make a structure."""
-    from pymatgen.core import lattice, periodic_table, structure
+    with one_at_a_time():
+        from pymatgen.core import lattice, periodic_table, structure
 
     return SimpleNamespace(Lattice=lattice.Lattice, Species=periodic_table.Species, Structure=structure.Structure)
 
@@ -124,7 +126,8 @@ def to_ase(crystals: Crystals) -> list[Atoms]:
 
     A disordered site becomes an atom of its main element; `info["occupancy"]` holds all elements.
     """
-    from ase import Atoms
+    with one_at_a_time():
+        from ase import Atoms
 
     found = []
     for row, (sites, species) in enumerate(_rows(crystals)):
@@ -186,7 +189,8 @@ def _main_element(crystals: Crystals, site: int) -> int:
 
 def _named(structure: Structure) -> list[tuple[int, ...]]:
     """Site, neighbour, and the three integers of the image of the neighbour, of each pair."""
-    from pymatgen.analysis.local_env import CrystalNN
+    with one_at_a_time():
+        from pymatgen.analysis.local_env import CrystalNN
 
     finder = CrystalNN()  # type: ignore[no-untyped-call]
     edges: list[tuple[int, ...]] = []

@@ -2,8 +2,9 @@
 
 Enters: the stream of a file of any size, possibly damaged or hostile. Leaves: `Crystals` with ids
 `<file name up to the first dot>/<entry id>`, and quarantine records for lines without a crystal.
-The file is streamed; at most `AT_ONCE` entries or one line of `MAX_LINE_BYTES` are in memory. This
-module does not know the meaning of an entry (`assay.sources.databases.optimade_entries`).
+The file is streamed; at most `AT_ONCE` entries, or those of one line of the largest size, are in
+memory at once. This module does not know the meaning of an entry
+(`assay.sources.databases.optimade_entries`).
 """
 
 from __future__ import annotations
@@ -14,15 +15,12 @@ from pathlib import PurePath
 from typing import Any, BinaryIO
 
 from assay.sources.assemble import join
+from assay.sources.checks import limits
 from assay.sources.crystals import Crystals
 from assay.sources.databases.optimade_entries import entries_to_crystals
 from assay.sources.quarantine import Quarantined, Reason, Stage
 from assay.sources.sift import MAX_SITES
 
-MAX_UNPACKED_BYTES = 4 * 2**30
-"""Largest `optimade.jsonl`, after unpacking."""
-MAX_LINE_BYTES = 64 * 2**20
-"""Longest line of an `optimade.jsonl`."""
 AT_ONCE = 1000
 """Entries of an `optimade.jsonl` converted at once."""
 
@@ -62,19 +60,29 @@ def read_jsonl(
         try:
             if isinstance(line, Exception):
                 raise line
+            limits.check("entry values", sum(map(line.count, (b",", b"[", b"{"))))
             entry = json.loads(line, parse_constant=_no_constant)
         except (ValueError, OSError, RecursionError) as error:
-            message = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            refused.append(Quarantined(f"file/{name}:{number}", origin, Stage.PULL, Reason.UNREADABLE, message))
+            refused.append(_record(f"file/{name}:{number}", origin, error))
             continue
         if not (isinstance(entry, dict) and (entry.get("type") in _NO_STRUCTURE or "x-optimade" in entry)):
             entries.append(entry)
             pending += len(line)
-        if len(entries) >= AT_ONCE or pending > MAX_LINE_BYTES:
+        if len(entries) >= AT_ONCE or pending > limits.most("entry"):
             flush()
             pending = 0
+        if len(refused) > limits.most("refused"):
+            stop = limits.Exceeded(f"more than {limits.most('refused'):,} lines are refused; the rest is not read")
+            refused.append(_record(f"file/{name}:{number + 1}", origin, stop))
+            break
     flush()
     return join(parts), refused
+
+
+def _record(id: str, origin: str, error: Exception) -> Quarantined:
+    reason = Reason.TOO_LARGE if isinstance(error, limits.Exceeded) else Reason.UNREADABLE
+    message = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return Quarantined(id, origin, Stage.PULL, reason, message)
 
 
 def _no_constant(name: str) -> Any:
@@ -87,13 +95,10 @@ def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | Exception]]:
     while True:
         number += 1
         try:
-            line = stream.readline(MAX_LINE_BYTES + 1)
+            line = stream.readline(limits.most("entry") + 1)
             total += len(line)
-            if len(line) > MAX_LINE_BYTES or total > MAX_UNPACKED_BYTES:
-                raise ValueError(
-                    f"line {number} and all after it: longer than {MAX_LINE_BYTES} bytes, "
-                    f"or more than {MAX_UNPACKED_BYTES} bytes in total"
-                )
+            for limit, size in (("entry", len(line)), ("unpacked", total)):
+                limits.check(limit, size, f"line {number} and all after it are not read")
         except (ValueError, OSError) as error:
             yield number, error
             return

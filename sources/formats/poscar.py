@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.sources.assemble import Assembler
+from assay.sources.checks import limits
 from assay.sources.formats import poscar_species as species
 from assay.sources.formats.fortran import LOGICAL, NUMBER, is_number, real, separated
 from assay.sources.formats.poscar_species import Label
@@ -36,9 +37,12 @@ def add_poscar(assembler: Assembler, text: str, label: str, origin: str) -> None
         id = numbered(label, count)
         try:
             with np.errstate(all="ignore"):  # the assembler refuses what overflows
-                crystal = _read(_Lines(lines, start, end))
+                crystal = _read(_Lines(lines, start, end), assembler.max_sites)
         except Unusable as error:
             assembler.refuse(id, origin, error.reason, str(error))
+            continue
+        except limits.Exceeded as error:
+            assembler.refuse(id, origin, Reason.TOO_LARGE, str(error))
             continue
         sites = [[(atom, 1.0)] for atom in crystal.numbers]
         assembler.add(id, origin, crystal.lattice, crystal.frac, sites, warnings=crystal.warnings)
@@ -94,7 +98,7 @@ def _further_heads(lines: Sequence[str]) -> list[int]:
     return found
 
 
-def _read(lines: _Lines) -> _Crystal:
+def _read(lines: _Lines, max_sites: int) -> _Crystal:
     comment = lines.take("a comment")
     scale = _scale(lines)
     lattice = np.array([_three(lines, "three numbers of a lattice vector")[0] for _ in range(3)])
@@ -102,6 +106,8 @@ def _read(lines: _Lines) -> _Crystal:
     symbols, counts = _symbols_and_counts(lines)
     cartesian = _mode(lines)
     coords, labels = _positions(lines, sum(counts))
+    if len(coords) > max_sites:
+        raise Unusable(f"{len(coords)} sites, at most {max_sites}", Reason.TOO_LARGE)
     _look_after(lines, len(coords))
     numbers = species.of_sites(comment, symbols, counts, labels, lines.warnings)
     lattice = lattice * factors
@@ -158,6 +164,7 @@ def _symbols_and_counts(lines: _Lines) -> tuple[list[int] | None, list[int]]:
     line = lines.take("numbers of atoms")
     while species.all_known(line):
         symbols += species.of_line(line, lines.at, lines.warnings)
+        limits.check("kinds", len(symbols), f"line {lines.at}")
         line = lines.take("numbers of atoms")
     counts = _counts(lines, line)
     while len(counts) < len(symbols):
@@ -174,7 +181,7 @@ def _symbols_and_counts(lines: _Lines) -> tuple[list[int] | None, list[int]]:
 
 
 def _counts(lines: _Lines, line: str) -> list[int]:
-    words = species.without_comment(line).split()
+    words = species.words(line, f"line {lines.at}")
     counts = []
     for word in words:
         if not re.fullmatch(r"[0-9]{1,18}", word):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
+from assay.sources.checks import limits
 from assay.sources.elements import NUMBERS, SYMBOLS
 from assay.sources.formats.records import Unusable, quoted
 from assay.sources.quarantine import Reason
@@ -35,10 +36,21 @@ def without_comment(line: str) -> str:
     return _COMMENT.sub("", line).strip()
 
 
+def words(line: str, place: str) -> list[str]:
+    """The words of a line that names or counts kinds of atoms; `place` is its number, in words.
+
+    Raises:
+        Exceeded: when there are too many.
+    """
+    found = without_comment(line).split()
+    limits.check("kinds", len(found), place)
+    return found
+
+
 def all_known(line: str) -> bool:
     """Whether a line holds nothing but symbols of elements, and at least one."""
-    words = without_comment(line).split()
-    return bool(words) and all(_element(word) for word in words)
+    found = without_comment(line).split()
+    return bool(found) and all(map(_element, found))
 
 
 def of_line(line: str, place: int, warnings: list[str]) -> list[int]:
@@ -47,15 +59,16 @@ def of_line(line: str, place: int, warnings: list[str]) -> list[int]:
     Raises:
         Unusable: when a word is no symbol of an element.
     """
-    found = []
-    for word in without_comment(line).split():
+    found, told = [], set(warnings)
+    for word in words(line, f"line {place}"):
         symbol = _element(word)
         if not symbol:
             raise Unusable(f"line {place}: {quoted(word)} is no symbol of an element", Reason.UNKNOWN_SPECIES)
         exact = symbol == re.split("[_/]", word)[0] and symbol not in _ISOTOPES
         number = NUMBERS["H" if symbol in _ISOTOPES else symbol]
         message = f"line {place}: {quoted(word)} is read as {SYMBOLS[number]}"
-        if not exact and message not in warnings:
+        if not exact and message not in told:
+            told.add(message)
             warnings.append(message)
         found.append(number)
     return found
@@ -129,7 +142,7 @@ def _labelled(text: str) -> int:
 def _of_comment(comment: str, counts: Sequence[int]) -> list[int] | None:
     """Elements of a comment such as `Mg O` or `Mg4 O4`; the amounts of a formula must fit."""
     text = comment.strip()
-    if not re.fullmatch(r"(?:[A-Z][a-z]?[0-9]{0,6}\s*)+", text):
+    if len(text) > limits.most("comment") or not re.fullmatch(r"(?:[A-Z][a-z]?[0-9]{0,6}\s*)+", text):
         return None
     parts = re.findall(r"([A-Z][a-z]?)([0-9]*)", text)
     if len(parts) != len(counts) or not all(symbol in NUMBERS for symbol, _ in parts):

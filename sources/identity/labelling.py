@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from assay.sources.checks.importing import one_at_a_time
 from assay.sources.crystals import Crystals
 from assay.sources.identity.cells import COARSE, FINE, Cell, cells
 from assay.sources.identity.clustering import clusters
@@ -67,7 +68,8 @@ def blocks(labels: pa.Table) -> NDArray[np.int64]:
 
 def _label(cell: Cell, symprec: float) -> tuple[int, str]:
     """Space group and label; 0 and empty where moyo fails or contradicts the composition."""
-    from pymatgen.analysis.prototypes import WYCKOFF_MULTIPLICITY_DICT  # type: ignore[attr-defined]  # no __all__
+    with one_at_a_time():
+        from pymatgen.analysis.prototypes import WYCKOFF_MULTIPLICITY_DICT  # type: ignore[attr-defined]  # no __all__
 
     dataset = cell.dataset(symprec)
     if dataset is None:
@@ -93,6 +95,7 @@ def _reduced(counts: Sequence[int]) -> list[int]:
 @lru_cache(maxsize=1 << 16)
 def _canonical(wyckoffs: str, group: int) -> str:
     """The Wyckoff letters under the choice of origin and axes that pymatgen prefers."""
-    from pymatgen.analysis.prototypes import canonicalize_element_wyckoffs
+    with one_at_a_time():
+        from pymatgen.analysis.prototypes import canonicalize_element_wyckoffs
 
     return str(canonicalize_element_wyckoffs(wyckoffs, group))

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.sources import symmetry
+from assay.sources.checks.importing import one_at_a_time
 from assay.sources.elements import SYMBOLS
 from assay.sources.identity.cells import COARSE, FINE, Cell
 
@@ -114,8 +115,9 @@ def bounds() -> tuple[float, ...]:
 
 def _primitive(dataset: MoyoDataset, basis: NDArray[np.float64]) -> Structure:
     """The symmetrised primitive cell in another basis, sites in the order of their kinds."""
-    from pymatgen.core.lattice import Lattice
-    from pymatgen.core.structure import Structure
+    with one_at_a_time():
+        from pymatgen.core.lattice import Lattice
+        from pymatgen.core.structure import Structure
 
     primitive = dataset.prim_std_cell
     order = np.argsort(primitive.numbers, kind="stable")
@@ -211,7 +213,8 @@ def _distance(one: Reduced, other: Reduced, *, alike: bool) -> float | None:
 
 @lru_cache(maxsize=256)
 def _matcher(bounds: Bounds) -> StructureMatcher:
-    from pymatgen.analysis.structure_matcher import StructureMatcher
+    with one_at_a_time():
+        from pymatgen.analysis.structure_matcher import StructureMatcher
 
     length, displacement, angle, _ = bounds
     return StructureMatcher(length, displacement, angle, primitive_cell=False, scale=True)

@@ -1,7 +1,8 @@
-"""Opens files for reading: regular files alone, packed ones unpacked, all within bounds.
+"""Opens files for reading: regular files alone, packed ones unpacked, all within limits.
 
-Enters: a path, or a stream with a limit. Leaves: streams and texts. A pipe or a device is never
-opened, because it may never end. This module does not know what the files hold.
+Enters: a path, or a stream. Leaves: streams and texts. A pipe or a device is never opened, because
+it may never end. This module does not know what the files hold, nor how far a limit goes
+(`assay.sources.checks.limits`).
 """
 
 from __future__ import annotations
@@ -15,15 +16,14 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, TextIO
 
-MAX_TEXT_BYTES = 10 * 2**20
-"""Largest CIF or POSCAR that is read, after it was unpacked."""
-MAX_UNPACKED_BYTES = 4 * 2**30
-"""Most bytes that come out of one packed file."""
+from assay.sources.checks import limits
+from assay.sources.storage.xz import XzFile
 
-_UNPACK: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".tgz": gzip.open}
+_UNPACK: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": XzFile, ".tgz": gzip.open}
 _SORTS = {
     stat.S_IFIFO: "a FIFO (named pipe)",
     stat.S_IFCHR: "a device",
@@ -36,9 +36,12 @@ _SORTS = {
 class Bounded(io.RawIOBase):
     """A binary stream that raises a ValueError beyond a limit, and where its content is damaged."""
 
-    def __init__(self, stream: BinaryIO, most: int, at_once: int | None = None, below: BinaryIO | None = None) -> None:
-        """Bound `stream` to `most` bytes, each read to `at_once` bytes; close `below` with it."""
-        self._stream, self._most, self._at_once, self._below = stream, most, at_once, below
+    def __init__(self, stream: BinaryIO, limit: str, packed: int, below: BinaryIO | None, careful: bool) -> None:
+        """Bound `stream` by a limit and by the ratio to its `packed` bytes; close `below` with it.
+
+        A `careful` stream gives no more at once than a table of contents may have.
+        """
+        self._stream, self._limit, self._packed, self._below, self._careful = stream, limit, packed, below, careful
 
     def readable(self) -> bool:
         """Return True."""
@@ -60,16 +63,17 @@ class Bounded(io.RawIOBase):
         """Read up to the size of the buffer.
 
         Raises:
-            ValueError: beyond the limit, for too much at once, and for damaged content.
+            Exceeded: beyond a limit.
+            ValueError: for damaged content.
         """
-        if self._at_once is not None and len(buffer) > self._at_once:
-            raise ValueError(f"asks for {len(buffer):,} bytes at once, at most {self._at_once:,} accepted")
+        if self._careful:
+            limits.check("contents", len(buffer), "asks for too much at once")
         try:
             content = self._stream.read(len(buffer))
         except (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError) as error:
             raise ValueError(f"the packed content is torn or damaged ({' '.join(str(error).split())})") from error
-        if self._stream.tell() > self._most:
-            raise ValueError(f"more than {self._most:,} bytes after unpacking, which is the most accepted")
+        limits.check(self._limit, self._stream.tell())
+        limits.check_growth("ratio", self._stream.tell(), self._packed)
         buffer[: len(content)] = content
         return len(content)
 
@@ -116,30 +120,50 @@ def unpacked(path: Path) -> BinaryIO:
         ValueError: as `regular` does; later, as `Bounded` does.
         OSError: as `regular` does.
     """
-    return through(regular(path), path.name)
+    return through(regular(path), path.name, path.stat().st_size)
 
 
-def through(stream: BinaryIO, name: str, most: int = MAX_UNPACKED_BYTES) -> BinaryIO:
-    """Return the stream, behind its unpacker where the name ends in `.gz`, `.bz2` or `.xz`."""
+def through(stream: BinaryIO, name: str, size: int, limit: str = "unpacked") -> BinaryIO:
+    """Return the stream of `size` bytes, unpacked where the name ends in `.gz`, `.bz2` or `.xz`."""
     unpack = _UNPACK.get(PurePath(name).suffix.lower())
-    return stream if unpack is None else bounded(unpack(stream), most, below=stream)
+    return stream if unpack is None else bounded(unpack(stream), limit, size, below=stream)
 
 
-def bounded(stream: BinaryIO, most: int, at_once: int | None = None, below: BinaryIO | None = None) -> BinaryIO:
-    """Return the stream with a limit; see `Bounded`."""
-    return io.BufferedReader(Bounded(stream, most, at_once, below), 2**16)
+def bounded(
+    stream: BinaryIO, limit: str, packed: int, below: BinaryIO | None = None, careful: bool = False
+) -> BinaryIO:
+    """Return the stream within a limit; see `Bounded`."""
+    return io.BufferedReader(Bounded(stream, limit, packed, below, careful), 2**16)
 
 
-def read_text(stream: BinaryIO, most: int = MAX_TEXT_BYTES) -> str:
+def read_text(stream: BinaryIO, limit: str = "text") -> str:
     """Read a whole text; bytes that are no UTF-8 become `\N{REPLACEMENT CHARACTER}`.
 
     Raises:
-        ValueError: when it is longer than `most` bytes.
+        Exceeded: beyond the limit.
     """
+    most = limits.most(limit)
     content = stream.read(most + 1)
     if len(content) > most:
-        raise ValueError(f"more than {most:,} bytes of text, which is the most accepted")
+        raise limits.Exceeded(f"more than {most:,} {limits.LIMITS[limit].unit}, which is the most accepted")
     return as_text(io.BytesIO(content)).read()
+
+
+def lines(stream: BinaryIO) -> Iterator[str]:
+    """Yield the lines of a text of any length.
+
+    Raises:
+        Exceeded: for a line beyond its limit.
+    """
+    most = limits.most("line")
+    with as_text(stream) as text:
+        number = 0
+        while line := text.readline(most + 1):
+            number += 1
+            if len(line) > most:
+                message = f"line {number} has more than {most:,} bytes, which is the most accepted"
+                raise limits.Exceeded(f"{message}; it and all after it are not read")
+            yield line
 
 
 def as_text(stream: BinaryIO) -> TextIO:

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from assay.sources import files, prototypes, table
-from assay.sources.formats import convert, jsonl
+from assay.sources.checks import limits
+from assay.sources.formats import convert
 from assay.sources.quarantine import Reason, Stage
-from assay.sources.storage import opening
+from tests.sources.conftest import Lower
 
 HERE = Path(__file__).parents[1] / "data"
 
@@ -133,9 +134,9 @@ def test_a_cif_of_several_blocks_gives_each_its_own_fate(tmp_path: Path) -> None
 
 def test_a_huge_cif_is_not_opened(tmp_path: Path) -> None:
     with open(tmp_path / "huge.cif", "wb") as file:
-        file.truncate(opening.MAX_TEXT_BYTES + 1)
+        file.truncate(limits.most("text") + 1)
     _, refused = files.read(tmp_path / "huge.cif")
-    assert "more than 10,485,760 bytes of text" in refused[0].message
+    assert "more than 10,485,760 bytes of a CIF or POSCAR" in refused[0].message
 
 
 def test_a_poscar_without_elements_is_not_guessed(tmp_path: Path) -> None:
@@ -243,9 +244,7 @@ def test_optimade_jsonl_is_streamed_and_bad_lines_cost_themselves(tmp_path: Path
     assert refused[0].id == f"file/{path.name}:2303"
 
 
-def test_a_torn_or_swollen_gzip_is_told_and_what_came_before_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_torn_or_swollen_gzip_is_told_and_what_came_before_is_kept(tmp_path: Path, lower: Lower) -> None:
     content = "\n".join(json.dumps(_entry(number)) for number in range(5000)).encode()
     torn = tmp_path / "torn.optimade.jsonl.gz"
     torn.write_bytes(gzip.compress(content)[:-2000])
@@ -254,10 +253,11 @@ def test_a_torn_or_swollen_gzip_is_told_and_what_came_before_is_kept(
     assert [record.reason for record in refused] == [Reason.UNREADABLE]
     bomb = tmp_path / "bomb.optimade.jsonl.gz"
     bomb.write_bytes(gzip.compress(b"\n" * 3_000_000 + content))
-    monkeypatch.setattr(jsonl, "MAX_UNPACKED_BYTES", 2_000_000)
+    lower("unpacked", 2_000_000)
     crystals, refused = files.read(bomb)
     assert len(crystals) == 0
-    assert "more than 2000000 bytes in total" in refused[0].message
+    assert "bytes of a file, unpacked, at most 2,000,000 accepted" in refused[0].message
+    assert refused[0].reason is Reason.TOO_LARGE
 
 
 def test_files_written_by_pymatgen_read_back_as_the_crystals_they_were(tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from assay.sources import files
+from assay.sources.checks import limits
 from assay.sources.formats import convert
-from assay.sources.formats.documents import documents
 from assay.sources.quarantine import Reason
-from assay.sources.storage import archives, opening
 from assay.sources.storage.kinds import ENDINGS, WHOLE_ENDINGS, Kind
+from tests.sources.conftest import Lower
 
 HERE = Path(__file__).parents[1] / "data"
 MGB2, NB3SN, FRAMES = HERE / "MgB2.cif", HERE / "Nb3Sn.vasp", HERE / "two_frames.extxyz"
@@ -55,10 +55,10 @@ def test_a_packed_file_is_the_file_that_it_holds(tmp_path: Path, plain: Path, na
 
 
 def test_a_packed_text_is_bounded_by_what_comes_out(tmp_path: Path) -> None:
-    (tmp_path / "a.cif.gz").write_bytes(gzip.compress(b" " * (opening.MAX_TEXT_BYTES + 1)))
+    (tmp_path / "a.cif.gz").write_bytes(gzip.compress(b" " * (limits.most("text") + 1)))
     _, refused = files.read(tmp_path)
-    assert [row.reason for row in refused] == [Reason.UNREADABLE]
-    assert "more than 10,485,760 bytes of text" in refused[0].message
+    assert [row.reason for row in refused] == [Reason.TOO_LARGE]
+    assert "more than 10,485,760 bytes of a CIF or POSCAR" in refused[0].message
 
 
 def test_what_is_ignored_is_counted_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -195,17 +195,17 @@ def test_a_name_twice_in_an_archive_is_ambiguous(tmp_path: Path) -> None:
     assert [row.message for row in refused] == ["the archive holds this name twice"]
 
 
-def test_a_swollen_member_costs_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bomb = gzip.compress(b" " * (opening.MAX_TEXT_BYTES + 1))
+def test_a_swollen_member_costs_itself(tmp_path: Path, lower: Lower) -> None:
+    bomb = gzip.compress(b" " * (limits.most("text") + 1))
     path = archive(tmp_path / "a.zip", {"b.cif": b" " * 10**8, "c.cif.gz": bomb, "d.cif": MGB2.read_bytes()})
     crystals, refused = files.read(path)
     assert crystals.ids.tolist() == ["file/a.zip/d.cif"]
-    assert ["bytes of text" in row.message for row in refused] == [True, True]
-    monkeypatch.setattr(archives, "MAX_MEMBERS", 1)
+    assert ["at most" in row.message or "the most" in row.message for row in refused] == [True, True]
+    lower("members", 1)
     crystals, refused = files.read(path)
     assert len(crystals) == 0
     assert refused[-1].id == "file/a.zip"
-    assert "more than 1 files in one archive" in refused[-1].message
+    assert "2 files of an archive, at most 1 accepted" in refused[-1].message
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tgz"])
@@ -223,12 +223,11 @@ def test_an_archive_without_crystals_is_an_error(tmp_path: Path) -> None:
         files.read(path)
 
 
-def test_json_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert documents.MAX_JSON_BYTES > opening.MAX_TEXT_BYTES
+def test_json_is_bounded(tmp_path: Path, lower: Lower) -> None:
     (tmp_path / "a.json").write_text(structure_json())
-    monkeypatch.setattr(files, "MAX_JSON_BYTES", 100)
+    lower("json", 100)
     _, refused = files.read(tmp_path / "a.json")
-    assert "more than 100 bytes of text" in refused[0].message
+    assert "more than 100 bytes of a JSON" in refused[0].message
 
 
 def test_every_kind_has_a_reader_and_every_ending_a_row_in_the_documents() -> None:

@@ -10,6 +10,7 @@ import re
 from functools import cache
 from typing import Any
 
+from assay.sources.checks.importing import one_at_a_time
 from assay.sources.databases.filters.reference import wrong_answer
 from assay.sources.databases.providers import Provider
 
@@ -42,8 +43,9 @@ def validate_filter(text: str) -> Any:
 @cache
 def _parser() -> tuple[Any, type[Exception]]:
     """The parser, and the error it raises."""
-    from lark.exceptions import LarkError
-    from optimade.filterparser import LarkParser  # type: ignore[import-untyped]
+    with one_at_a_time():
+        from lark.exceptions import LarkError
+        from optimade.filterparser import LarkParser  # type: ignore[import-untyped]
 
     return LarkParser().lark, LarkError
 

@@ -13,7 +13,7 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.sources.checks import shares
+from assay.sources.checks import limits, shares
 from assay.sources.elements import SYMBOLS
 from assay.sources.formats.cif.operations import SITE_TOLERANCE, Operations
 from assay.sources.formats.cif.sites import Site
@@ -25,10 +25,6 @@ CROWDED_PLACE = shares.MOST_OF_SEVERAL / shares.FULL + 1e-6
 """Atoms on one place that may be rounded shares; `sift` judges sums a little above 1."""
 SAME_ATOM = 0.05
 """Å along the longest axis of the cell; images farther apart are two atoms."""
-MAX_BUILT = 10_000
-"""Sites of a cell that are built at all; the assembler accepts fewer."""
-
-
 MAX_COMPARED = 2000
 """Sites of a cell whose readings are compared."""
 
@@ -74,8 +70,7 @@ def build(rows: list[Site], reading: Reading, lattice: NDArray[np.float64]) -> B
     tolerance = min(SITE_TOLERANCE, SAME_ATOM / float(np.linalg.norm(lattice, axis=1).max()))
     if len(group) == 1 and (alone := _alone(rows, reading, tolerance)) is not None:
         return alone
-    if len(rows) * len(group) > 100 * MAX_BUILT:
-        raise Refused(Reason.TOO_LARGE, f"{len(rows)} sites under {len(group)} operations")
+    limits.check("images", len(rows) * len(group), f"{len(rows)} sites under {len(group)} operations")
     notes: list[str] = []
     listed = np.array([_placed(row, group, tolerance, notes) for row in rows]).reshape(-1, 3)
     frac: list[NDArray[np.float64]] = []
@@ -85,6 +80,7 @@ def build(rows: list[Site], reading: Reading, lattice: NDArray[np.float64]) -> B
     species: list[tuple[tuple[int, float], ...]] = []
     for index, row in enumerate(rows):
         place, hits = _met(cell, listed[index], tolerance)
+        limits.check("shares", len(hits), f"line {row.line}")
         if hits and _repeats(rows, listed, [owner[hit] for hit in hits], index, notes):
             species.append(())
             continue
@@ -97,8 +93,7 @@ def build(rows: list[Site], reading: Reading, lattice: NDArray[np.float64]) -> B
         owner += [index] * len(orbit[1])
         species.append(tuple(row.species))
         cell = np.concatenate([cell, orbit[0]])
-        if len(cell) > MAX_BUILT:
-            raise Refused(Reason.TOO_LARGE, f"more than {MAX_BUILT} sites in the cell")
+        limits.check("sites", len(cell))
     return Built(
         reading.source,
         cell,

@@ -11,10 +11,11 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping
 
+from assay.sources.checks import limits
 from assay.sources.elements import NUMBERS
 
-MAX_LENGTH = 2000
-"""Characters of a formula; a longer text is not compared."""
+MOST_ATOMS = 1e9
+"""Atoms of a formula unit; a formula with more is not compared."""
 RELATIVE, ABSOLUTE = 0.02, 0.02
 """Difference accepted between a stated amount and the atoms found, as a share of the amount and in
 atoms per formula unit: stated amounts are rounded, and so are occupancies."""
@@ -36,9 +37,11 @@ def amounts(formula: str, known: Callable[[], Collection[str]] = tuple) -> dict[
     {'Na': 1.0, 'Cl': 1.0}
     """
     text = formula.strip().strip("'\"").replace("~", "").replace("_", "")
-    if len(text) <= MAX_LENGTH and text == text.upper() and (found := known()):
+    if not text or len(text) > limits.most("formula"):
+        return None
+    if text == text.upper() and (found := known()):
         text = _in_small_letters(text, found)
-    if not text or len(text) > MAX_LENGTH or re.search(r"[^\w\s.,/()\[\]{}]", text):
+    if re.search(r"[^\w\s.,/()\[\]{}]", text):
         return None
     stack: list[dict[str, float]] = [{}]
     place = 0
@@ -47,7 +50,7 @@ def amounts(formula: str, known: Callable[[], Collection[str]] = tuple) -> dict[
         if match is None or match.end() == place or not _take(stack, match):
             return None
         place = match.end()
-    return stack[0] if len(stack) == 1 and sum(stack[0].values()) > 0 else None
+    return stack[0] if len(stack) == 1 and 0 < sum(stack[0].values()) < MOST_ATOMS else None
 
 
 def _take(stack: list[dict[str, float]], match: re.Match[str]) -> bool:

@@ -13,7 +13,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
+
+from assay.sources.checks import limits
 
 _TOKEN = re.compile(
     r"""
@@ -21,12 +22,13 @@ _TOKEN = re.compile(
   | ^;(?P<text>.*?)\n;                                              # a text field
   | (?P<torn>^;)                                                    # one that never ends
   | (?P<quote>'''|\"\"\")(?P<triple>.*?)(?P=quote)                  # CIF 2.0
-  | '(?P<single>(?:[^'\n]|'(?=\S))*)'(?=\s|\Z)
-  | "(?P<double>(?:[^"\n]|"(?=\S))*)"(?=\s|\Z)
+  | (?P<mark>['"])                                                   # closed by `_Quotes`, or none
   | (?P<bare>\S+)
     """,
     re.VERBOSE | re.MULTILINE | re.DOTALL,
 )
+_ENDS = {mark: re.compile(rf"{mark}(?=\s|\Z)|\n") for mark in "'\""}
+_BARE = re.compile(r"\S+")
 _OPERATIONS = re.compile(r"symop.*(xyz|algebraic|centering)|equiv_pos_as_xyz")
 _UNSAID = (".", "?", "")
 MAX_NAME = 200
@@ -119,13 +121,28 @@ class Block:
         return next((item for name, item in self.items.items() if name.startswith(beginning)), None)
 
 
-def blocks(text: str) -> list[Block]:
-    """Read all data blocks of a file, in order; what stands before the first one is left out."""
-    found = list(_blocks(Page(text.lstrip("\ufeff"))))
-    for block, after in pairwise(found):
-        if after.headless and not block.stray:
-            block.stray = f"{after.stray}, right after data_{after.name[:40]}: a list may have been cut in two"
-    return found
+def blocks(text: str) -> Iterator[Block]:
+    """Yield all data blocks of a file, in order; what stands before the first one is left out.
+
+    Raises:
+        Exceeded: when there are too many blocks or data names, or a data name is too long.
+    """
+    before: Block | None = None
+    over: limits.Exceeded | None = None
+    try:
+        for number, block in enumerate(_blocks(Page(text.lstrip("\ufeff"))), start=1):
+            limits.check("blocks", number, f"line {block.line} and all after it are not read")
+            if before is not None:
+                if block.headless and not before.stray:
+                    before.stray = f"{block.stray}, right after data_{block.name[:40]}: a list may have been cut in two"
+                yield before
+            before = block
+    except limits.Exceeded as error:
+        over = error
+    if before is not None:
+        yield before
+    if over is not None:
+        raise over
 
 
 def is_unsaid(value: str) -> bool:
@@ -148,21 +165,48 @@ def _tokens(page: Page) -> Iterator[tuple[bool, str, int]]:
     Raises:
         _Torn: where a text field never ends.
     """
-    text, skip = page.text, 0
+    text, at = page.text, 0
     lists = text.startswith("#\\#CIF_2.0")
-    for match in _TOKEN.finditer(text):
-        kind, place = match.lastgroup, match.start()
-        if kind is None or place < skip:
-            continue
+    quotes = _Quotes(text)
+    while match := _TOKEN.search(text, at):
+        kind, place, at = match.lastgroup, match.start(), match.end()
         if kind == "torn":
             raise _Torn(place)
-        if kind != "bare":
+        if kind == "mark" and (end := quotes.end(place)) is not None:
+            at = end + 1
+            yield True, text[place + 1 : end], place
+        elif kind in ("mark", "bare"):
+            word = _BARE.match(text, place)
+            assert word is not None
+            if lists and word[0][0] in "[{":
+                at = _closing(text, place)
+                yield True, text[place:at], place
+            else:
+                at = word.end()
+                yield False, word[0], place
+        elif kind is not None:
             yield True, match[kind], place
-        elif lists and match["bare"][0] in "[{":
-            skip = _closing(text, place)
-            yield True, text[place:skip], place
-        else:
-            yield False, match["bare"], place
+
+
+class _Quotes:
+    """Finds where quoted texts end, and looks at no place twice.
+
+    A quotation mark ends a text before a blank only; a text ends on its line.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._found = dict.fromkeys(_ENDS, (-1, False))
+
+    def end(self, place: int) -> int | None:
+        """Place of the mark that ends the text which opens at `place`; None where none does."""
+        mark = self._text[place]
+        end, closed = self._found[mark]
+        if end <= place:
+            match = _ENDS[mark].search(self._text, place + 1)
+            end, closed = (match.start(), match[0] == mark) if match else (len(self._text), False)
+            self._found[mark] = end, closed
+        return end if closed else None
 
 
 class _Torn(Exception):
@@ -229,9 +273,14 @@ class _State:
             self.take_value(text, place)
 
     def _take_tag(self, text: str, place: int) -> None:
+        assert self.block is not None
+        where = f"line {self._page.line(place)}"
+        limits.check("name", len(text), where)
         if self._loop is not None and not self._loop.values:
             self._loop.tags.append(text)
+            limits.check("items", len(self.block.items) + len(self._loop.tags), where)
             return
+        limits.check("items", len(self.block.items) + len(self.block.damage), where)
         self._finish()
         self._tag = (text, place)
 
@@ -315,6 +364,7 @@ class _Loop:
         offsets: list[int] = []
         for value, place in zip(self.values, self.offsets):
             torn = values and (values[-1].endswith(",") or value.startswith(","))
+            torn = torn and len(values[-1]) <= limits.most("operation")
             if torn and self.page.line(place) == self.page.line(offsets[-1]):
                 values[-1] += value
             else:

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.sources.checks import limits
 from assay.sources.checks.texts import MAX_TEXT
 from assay.sources.formats.cif import operations
 from assay.sources.formats.cif.build import Built
@@ -111,6 +112,8 @@ def magnetic_group(block: Block, lattice: NDArray[np.float64]) -> Magnetic | Non
                 Reason.UNSUPPORTED, f"line {named.line}: {named.tag}: a magnetic group needs its list of operations"
             )
         return None
+    number_listed, number_centring = len(listed.values), len(centring.values) if centring else 1
+    limits.check("operations", number_listed * number_centring, f"line {listed.line} and below")
     kept, reversal, grey = _combined(_parsed(listed), _parsed(centring) if centring else _IDENTITY)
     missing = kept.missing
     if missing:
@@ -137,8 +140,6 @@ def _combined(base: _Signed, centring: _Signed) -> tuple[Operations, NDArray[np.
 
 def _parsed(item: Item) -> _Signed:
     """Rotations, translations and time reversals of a list such as `x,y,z+1/2,-1`."""
-    if len(item.values) > operations.MAX_OPERATIONS:
-        raise Refused(Reason.UNSUPPORTED, f"{len(item.values)} magnetic operations are too many")
     found, signs = [], []
     for row, value in enumerate(item.values):
         text, _, sign = value.replace(" ", "").rpartition(",")
@@ -160,6 +161,8 @@ def _moments(block: Block, warnings: list[str]) -> dict[str, tuple[float, ...]]:
     parts = [block.item(f"_atom_site_moment_crystalaxis_{axis}") for axis in "xyz"]
     if labels is None or any(part is None for part in parts):
         return {}
+    if any(len(part.values) != len(labels.values) for part in parts if part is not None):
+        raise Refused(Reason.MALFORMED, f"line {labels.line}: moments have not one component for each label")
     found = {}
     for row, label in enumerate(labels.values):
         texts = [part.values[row] for part in parts if part is not None]

@@ -16,10 +16,10 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_OPERATIONS = 1536
-"""Operations accepted in one list."""
-MAX_LENGTH = 120
-"""Characters of one operation."""
+from assay.sources.checks import limits
+
+PRODUCTS = 65_536
+"""Products of operations that are computed at once."""
 SITE_TOLERANCE = 1.5e-3
 """Fractional; images of one site closer than this are one atom. It allows for 3 decimals."""
 METRIC_TOLERANCE = 0.02
@@ -62,15 +62,18 @@ class Operations:
     @cached_property
     def missing(self) -> str:
         """A product of two operations that is no operation of the list, or "" for a group."""
-        rot = self.rot[:, None] @ self.rot[None]
-        shift = np.einsum("iab,jb->ija", self.rot, self.shift) + self.shift[:, None]
-        inside = np.isin(_codes(rot.reshape(-1, 3, 3), shift.reshape(-1, 3)), self.codes)
-        if inside.all():
-            return ""
-        first, second = divmod(int(np.argmin(inside)), len(self))
-        product = as_text(rot[first, second], shift[first, second])
-        texts = [as_text(self.rot[k], self.shift[k]) for k in (first, second)]
-        return f"'{texts[1]}' followed by '{texts[0]}' gives '{product}', which is not among them"
+        at_once = max(1, PRODUCTS // len(self))
+        for start in range(0, len(self), at_once):
+            part = slice(start, start + at_once)
+            rot = self.rot[part, None] @ self.rot[None]
+            shift = np.einsum("iab,jb->ija", self.rot[part], self.shift) + self.shift[part, None]
+            inside = np.isin(_codes(rot.reshape(-1, 3, 3), shift.reshape(-1, 3)), self.codes)
+            if not inside.all():
+                first, second = divmod(int(np.argmin(inside)), len(self))
+                product = as_text(rot[first, second], shift[first, second])
+                texts = [as_text(self.rot[k], self.shift[k]) for k in (start + first, second)]
+                return f"'{texts[1]}' followed by '{texts[0]}' gives '{product}', which is not among them"
+        return ""
 
     def misfit(self, lattice: NDArray[np.float64]) -> float:
         """Largest change of the metric tensor under an operation; 0 for a cell that has them all.
@@ -121,13 +124,12 @@ def parse(texts: Sequence[str]) -> Operations:
     Raises:
         ValueError: when a text is no operation of a crystal, or there are too many.
     """
+    limits.check("operations", len(texts))
     return _parsed(tuple(texts))
 
 
 @lru_cache(maxsize=1024)
 def _parsed(texts: tuple[str, ...]) -> Operations:
-    if len(texts) > MAX_OPERATIONS:
-        raise ValueError(f"{len(texts)} symmetry operations, at most {MAX_OPERATIONS} accepted")
     read = [_operation(text) for text in texts]
     return distinct(np.array([rot for rot, _ in read]), np.array([shift for _, shift in read]))
 
@@ -141,8 +143,8 @@ def distinct(rot: NDArray[np.int64], shift: NDArray[np.float64]) -> Operations:
 
 
 def _operation(text: str) -> tuple[list[list[int]], list[float]]:
-    if len(text) > MAX_LENGTH:
-        raise ValueError(f"{text[:MAX_LENGTH]!r}... is no symmetry operation: it is too long")
+    if len(text) > (most := limits.most("operation")):
+        raise ValueError(f"{text[:most]!r}... is no symmetry operation: it is too long")
     parts = text.lower().replace(" ", "").replace("\t", "").strip("'\"").split(",")
     if len(parts) != 3:
         raise ValueError(f"{text!r} is no symmetry operation: three parts with commas between are needed")

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.sources.assemble import Assembler
+from assay.sources.checks import limits
 from assay.sources.elements import SYMBOLS
 from assay.sources.formats.cif import formulas, magnetic
 from assay.sources.formats.cif.build import Built, build, closest_ratio, density, same_crystal
@@ -23,6 +24,7 @@ from assay.sources.formats.cif.grammar import Block, Damaged, Item, blocks
 from assay.sources.formats.cif.sites import Site, number, sites
 from assay.sources.formats.cif.species import Refused
 from assay.sources.formats.cif.symmetry import Symmetry, refuse_modulated, symmetry
+from assay.sources.formats.records import numbered
 from assay.sources.quarantine import Reason
 
 LENGTHS = (0.1, 1e4)
@@ -38,19 +40,24 @@ ruled out, if the other keeps the distance."""
 
 def add_cif(assembler: Assembler, text: str, label: str, origin: str) -> None:
     """Hand each crystal of a CIF to the assembler, the first as `file/<label>`, then `#2`, `#3`."""
-    every = blocks(text)
-    crystals = [block for block in every if block.fatal or _has_sites(block)]
-    if not crystals:
-        why = "no data block with atom sites" if every else "no data block: a CIF begins one with data_"
-        assembler.refuse(f"file/{label}", origin, Reason.UNREADABLE, why)
-    for count, block in enumerate(crystals, start=1):
-        id = f"file/{label}" if count == 1 else f"file/{label}#{count}"
+    every = count = 0
+    for block in blocks(text):
+        every += 1
+        if not (block.fatal or _has_sites(block)):
+            continue
+        count += 1
+        id = numbered(label, count)
         try:
             _add_block(assembler, block, id, origin)
         except Refused as refused:
             assembler.refuse(id, origin, refused.reason, refused.message)
+        except limits.Exceeded as error:
+            assembler.refuse(id, origin, Reason.TOO_LARGE, str(error))
         except Damaged as damage:
             assembler.refuse(id, origin, Reason.UNREADABLE, str(damage))
+    if not count:
+        why = "no data block with atom sites" if every else "no data block: a CIF begins one with data_"
+        assembler.refuse(f"file/{label}", origin, Reason.UNREADABLE, why)
 
 
 def _has_sites(block: Block) -> bool:
@@ -183,11 +190,12 @@ def _chosen(
     block: Block, rows: list[Site], stated: Symmetry, formula: Mapping[str, float] | None, warnings: list[str]
 ) -> Built:
     """The crystal of the reading that agrees with everything else that the file says."""
-    every, failures = [], []
+    every: list[Built] = []
+    failures: list[Exception] = []
     for reading in stated.readings:
         try:
             every.append(build(rows, reading, stated.lattice))
-        except Refused as refused:
+        except (Refused, limits.Exceeded) as refused:
             failures.append(refused)
     if not every:
         raise failures[0]

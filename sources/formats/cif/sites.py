@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 
+from assay.sources.checks import limits
 from assay.sources.formats.cif import species
 from assay.sources.formats.cif.grammar import Block, Item, is_unsaid
 from assay.sources.formats.cif.species import Refused
@@ -21,8 +22,6 @@ from assay.sources.quarantine import Reason
 
 MAX_NUMBER = 40
 """Characters of a number."""
-MAX_ROWS = 5_000
-"""Rows of a list of sites that are looked at."""
 
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?)(?:\(\d*\.?\d*\)?)?$")
 _PLAIN = re.compile(r"-?\d{1,9}\.\d{1,20}$")
@@ -121,8 +120,7 @@ class _Table:
                 Reason.UNREADABLE, "the list of sites has neither _atom_site_label nor _atom_site_type_symbol"
             )
         self.rows = len(self.columns["fract_x"].values)
-        if self.rows > MAX_ROWS:
-            raise Refused(Reason.TOO_LARGE, f"{self.rows} rows of sites, at most {MAX_ROWS} accepted")
+        limits.check("rows", self.rows)
         for item in self.columns.values():
             if len(item.values) != self.rows:
                 count = f"{len(item.values)} values where the list of sites has {self.rows} rows"

@@ -16,6 +16,7 @@ from functools import cached_property, lru_cache
 import gemmi
 import numpy as np
 
+from assay.sources.checks.importing import one_at_a_time
 from assay.sources.formats.cif.operations import Operations, distinct
 
 MAX_SYMBOL = 80
@@ -124,7 +125,8 @@ def number_of(operations: Operations) -> int:
     setting = setting_of(operations)
     if setting is not None:
         return setting.number
-    import spglib  # costs 0.1 s, and few files need it
+    with one_at_a_time():
+        import spglib  # costs 0.1 s, and few files need it
 
     found = spglib.get_spacegroup_type_from_symmetry(operations.rot.astype(np.intc), operations.shift)
     return int(found.number) if found is not None else 0
@@ -190,7 +192,8 @@ def _full(setting: Setting) -> Iterable[str]:
 
 @lru_cache(maxsize=1)
 def _full_symbols() -> dict[bytes, tuple[str, ...]]:
-    import spglib  # costs 0.1 s, and few files need it
+    with one_at_a_time():
+        import spglib  # costs 0.1 s, and few files need it
 
     found: dict[bytes, tuple[str, ...]] = {}
     for hall_number in range(1, 531):

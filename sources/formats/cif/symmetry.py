@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.sources.checks import limits
 from assay.sources.formats.cif import operations, space_groups
 from assay.sources.formats.cif.grammar import Block, Item, is_unsaid
 from assay.sources.formats.cif.operations import METRIC_TOLERANCE, Operations
@@ -174,6 +175,8 @@ def operations_of(item: Item) -> Operations:
     texts = [value for value in item.values if not is_unsaid(value)]
     try:
         found = operations.parse(texts)
+    except limits.Exceeded as error:
+        raise Refused(Reason.TOO_LARGE, f"line {item.line} and below: {error}") from None
     except ValueError as error:
         raise Refused(Reason.MALFORMED, f"line {item.line} and below: {error}") from None
     missing = found.missing

@@ -13,17 +13,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from assay.sources.assemble import Assembler
+from assay.sources.checks import limits
 from assay.sources.formats.documents.atoms import add_atoms, is_atoms
 from assay.sources.formats.documents.structure import add_structure, is_structure
 from assay.sources.formats.records import numbered, scalars
 from assay.sources.quarantine import Reason
 
-MAX_JSON_BYTES = 256 * 2**20
-"""Largest JSON that is read: it is held in memory whole."""
 LISTS = ("structures", "entries", "data", "docs", "frames")
 """Keys under which a document may hold a list of structures."""
-MARKS = ('"lattice"', '"cell"', '"structure"', '"__ndarray__"', '"@class"')
-"""A damaged JSON with one of these held structures."""
 
 Add = Callable[[Assembler, Any, str, str, Mapping[str, Any]], None]
 
@@ -31,27 +28,30 @@ Add = Callable[[Assembler, Any, str, str, Mapping[str, Any]], None]
 def add_json(assembler: Assembler, text: str, label: str, origin: str) -> int:
     """Hand each structure to the assembler, or refuse it; return how many there were.
 
-    A JSON without structures gives 0 and no record.
+    An intact JSON without structures is a file of another sort: it gives 0 and no record.
+
+    Raises:
+        Exceeded: when the text holds too many values.
     """
+    limits.check("values", sum(map(text.count, ",[{")))
     try:
         document = json.loads(text, parse_int=_whole)
     except (ValueError, RecursionError) as error:
-        if not any(mark in text for mark in MARKS):
-            return 0
         cause = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        assembler.refuse(numbered(label, 1), origin, Reason.UNREADABLE, f"no intact JSON: {cause}")
+        message = f"no intact JSON: {cause}" if text.strip() else "the file is empty"
+        assembler.refuse(numbered(label, 1), origin, Reason.UNREADABLE, message)
         return 1
-    found = list(_items(document))
-    if not any(_adder(item)[0] for _, item in found):
+    if not any(_adder(item)[0] for _, item in _items(document)):
         return 0
-    for number, (place, item) in enumerate(found, start=1):
+    number = 0
+    for number, (place, item) in enumerate(_items(document), start=1):
         add, structure, beside = _adder(item)
         id = numbered(label, number)
         if add is None:
             assembler.refuse(id, origin, Reason.MALFORMED, f"{place} holds no structure of pymatgen or ASE")
         else:
             add(assembler, structure, id, origin, scalars(beside))
-    return len(found)
+    return number
 
 
 def _whole(digits: str) -> int | float:

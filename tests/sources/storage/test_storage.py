@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from assay.sources.checks.limits import Exceeded
 from assay.sources.storage import archives, folders, opening
 from assay.sources.storage.kinds import Kind, counted_as, kind_of
+from tests.sources.conftest import Lower
 
 
 @pytest.mark.parametrize(
@@ -65,13 +67,15 @@ def test_packed_files_are_unpacked_and_damage_is_told_in_plain_words(tmp_path: P
             stream.read()
 
 
-def test_a_text_is_bounded_after_unpacking(tmp_path: Path) -> None:
+def test_a_text_is_bounded_after_unpacking(tmp_path: Path, lower: Lower) -> None:
     path = tmp_path / "a.cif.gz"
     path.write_bytes(gzip.compress(b"x" * 1001))
+    lower("text", 1001)
     with opening.unpacked(path) as stream:
-        assert len(opening.read_text(stream, 1001)) == 1001
-    with opening.unpacked(path) as stream, pytest.raises(ValueError, match="more than 1,000 bytes of text"):
-        opening.read_text(stream, 1000)
+        assert len(opening.read_text(stream)) == 1001
+    lower("text", 1000)
+    with opening.unpacked(path) as stream, pytest.raises(Exceeded, match="more than 1,000 bytes of a CIF or POSCAR"):
+        opening.read_text(stream)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
@@ -177,7 +181,7 @@ def _tar(mode: str, **members: bytes) -> bytes:
 
 def read(content: bytes, name: str) -> dict[str, bytes]:
     found = {}
-    for member in archives.members(io.BytesIO(content), name):
+    for member in archives.members(io.BytesIO(content), name, len(content)):
         with member.open() as stream:
             found[member.name] = stream.read()
     return found
@@ -205,25 +209,26 @@ def test_every_member_of_an_archive_comes_whole_and_links_do_not(name: str, mode
 def test_a_torn_archive_is_told_and_its_first_members_are_kept(name: str) -> None:
     whole = _zip(**MANY) if name == "a.zip" else _tar("w:gz", **{k: os.urandom(3000) for k in MANY})
     seen: dict[str, bytes] = {}
+    half = whole[: len(whole) // 2]
     with pytest.raises(ValueError, match="torn or damaged"):
-        seen.update((m.name, m.open().read()) for m in archives.members(io.BytesIO(whole[: len(whole) // 2]), name))
+        seen.update((m.name, m.open().read()) for m in archives.members(io.BytesIO(half), name, len(half)))
     assert len(seen) < len(MANY)
     assert bool(seen) == (name != "a.zip")  # the table of contents of a zip stands at its end
 
 
-def test_members_and_bytes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "MAX_MEMBERS", 49)
-    with pytest.raises(ValueError, match="more than 49 files in one archive"):
+def test_members_and_bytes_are_bounded(lower: Lower) -> None:
+    lower("members", 49)
+    with pytest.raises(Exceeded, match="50 files of an archive, at most 49 accepted"):
         read(_zip(**MANY), "a.zip")
-    monkeypatch.setattr(archives, "MAX_MEMBERS", 50)
-    monkeypatch.setattr(archives, "MAX_ARCHIVE_BYTES", 100_000)
+    lower("members", 50)
+    lower("archive", 100_000)
     for content, name in ((_zip(**MANY), "a.zip"), (_tar("w:gz", **MANY), "a.tgz"), (_tar("w", **MANY), "a.tar")):
-        with pytest.raises(ValueError, match="more than 100,000 bytes"):
+        with pytest.raises(Exceeded, match="bytes of an archive, unpacked, at most 100,000 accepted"):
             read(content, name)
-    monkeypatch.setattr(archives, "MAX_ARCHIVE_BYTES", 10_000_000)
-    monkeypatch.setattr(archives, "MAX_MEMBERS", 10_000)
-    monkeypatch.setattr(archives, "MAX_CONTENTS_BYTES", 200_000)
-    with pytest.raises(ValueError, match="at once, at most 200,000 accepted"):
+    lower("archive", 10_000_000)
+    lower("members", 10_000)
+    lower("contents", 200_000)
+    with pytest.raises(Exceeded, match="at once.*at most 200,000 accepted"):
         read(_zip(**{"x" * 200 + str(n): b"" for n in range(2000)}), "a.zip")
 
 

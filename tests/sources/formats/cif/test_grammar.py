@@ -51,7 +51,7 @@ def test_values_agree_with_gemmi() -> None:
         "loop_\n_d\n_e\n1 'two' # comment\n3 .\n? four#five",
         "_f ''",
     )
-    ours, theirs = blocks(text)[0], gemmi.cif.read_string(text)[0]
+    ours, theirs = next(blocks(text)), gemmi.cif.read_string(text)[0]
     for tag in ("_a", "_b", "_c", "_f"):
         assert ours.items[tag].values == [gemmi.cif.as_string(theirs.find_value(tag))]
     for tag in ("_d", "_e"):
@@ -60,7 +60,7 @@ def test_values_agree_with_gemmi() -> None:
 
 def test_each_item_knows_its_line() -> None:
     text = block(cell(4), "loop_\n_x_one\n_x_two\n1 2\n\n3 4", name="lines")
-    item = blocks(text)[0].items["_x_two"]
+    item = next(blocks(text)).items["_x_two"]
     assert [item.line_of(row) for row in (0, 1)] == [11, 13]
 
 

@@ -97,12 +97,20 @@ def test_an_item_without_structure_beside_others_is_a_record() -> None:
     assert "item 2 of the list holds no structure" in refused[0].message
 
 
-@pytest.mark.parametrize(
-    "text", ["{}", "[]", "3", '{"a": [1, 2]}', '{"lattice": 3, "sites": []}', "not json", "[" * 10**5]
-)
+@pytest.mark.parametrize("text", ["{}", "[]", "3", '{"a": [1, 2]}', '{"lattice": 3, "sites": []}'])
 def test_a_json_without_structures_is_none_of_ours(text: str) -> None:
     found, refused, count = read(text)
     assert (len(found), refused, count) == (0, [], 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("", "empty"), (" \n", "empty"), ("not json", "no intact"), ("[" * 10**5, "deep")]
+)
+def test_what_is_no_json_is_a_record(text: str, told: str) -> None:
+    found, refused, count = read(text)
+    assert (len(found), count) == (0, 1)
+    assert refused[0].reason is Reason.UNREADABLE
+    assert told in refused[0].message
 
 
 @pytest.mark.parametrize("keep", [0.2, 0.5, 0.99])
