@@ -22,9 +22,6 @@ WARNINGS = "warnings"
 A batch without oddities has no such column."""
 SET_ASIDE = "reported_"
 """Start of the name of an input column whose own name Assay uses for another one."""
-TEXT = np.dtypes.StringDType()
-"""The type of texts in an array: each row takes the space of its own text, whatever the longest one
-is. Arrays of fixed-width texts (`<U8`) become it when a batch is made."""
 _SYMBOLS = np.array(SYMBOLS)
 _ALPHABETICAL = np.argsort(_SYMBOLS)
 
@@ -39,7 +36,7 @@ class Crystals:
     """
 
     ids: NDArray[Any]
-    """(n,) `TEXT`, `provider/id`."""
+    """(n,) str, `provider/id`."""
     lattice: NDArray[np.float64]
     """(n, 3, 3) Å; rows are the vectors a, b, c."""
     site_ptr: NDArray[np.int64]
@@ -63,8 +60,8 @@ class Crystals:
             if array.ndim != len(shape) or any(want not in (-1, got) for want, got in zip(shape, array.shape)):
                 raise ValueError(f"{name} has shape {array.shape}, expected {shape} with -1 for any length")
             object.__setattr__(self, name, array)
-        object.__setattr__(self, "ids", np.asarray(self.ids, dtype=TEXT).reshape(-1))
-        object.__setattr__(self, "columns", {k: _column(np.asarray(v)) for k, v in self.columns.items()})
+        object.__setattr__(self, "ids", np.asarray(self.ids, dtype=np.str_).reshape(-1))
+        object.__setattr__(self, "columns", {k: np.asarray(v) for k, v in self.columns.items()})
         self._check_lengths()
         self._check_values()
 
@@ -257,20 +254,7 @@ def empty() -> Crystals:
     """A batch of no crystals."""
     zero = np.zeros(1, np.int64)
     none = np.empty(0)
-    return Crystals(np.empty(0, TEXT), np.empty((0, 3, 3)), zero, np.empty((0, 3)), zero, none, none)  # type: ignore[arg-type]
-
-
-def is_text(column: NDArray[Any]) -> bool:
-    """Whether an array holds texts, of `TEXT` or of a fixed width.
-
-    >>> is_text(np.array(["a"])), is_text(np.array(["a"], dtype=TEXT)), is_text(np.zeros(1))
-    (True, True, False)
-    """
-    return column.dtype.kind in "UT"
-
-
-def _column(column: NDArray[Any]) -> NDArray[Any]:
-    return column.astype(TEXT) if column.dtype.kind == "U" else column
+    return Crystals(np.empty(0, np.str_), np.empty((0, 3, 3)), zero, np.empty((0, 3)), zero, none, none)  # type: ignore[arg-type]
 
 
 def wrap(frac: NDArray[Any]) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ candidates.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -104,7 +104,7 @@ def counts(ledger: Ledger) -> dict[str, int] | None:
     return None if record is None else dict(record.counts)
 
 
-def fan_out(portions: Iterable[pa.Table], ledger: Ledger) -> Iterator[pa.Table]:
+def fan_out(candidates: pa.Table, ledger: Ledger) -> pa.Table:
     """Add to every candidate the ids of the rows that are the same crystal, and their spread.
 
     The columns are `ids`, `spacegroup` and, per reported property, `<name>_spread` (largest minus
@@ -115,27 +115,18 @@ def fan_out(portions: Iterable[pa.Table], ledger: Ledger) -> Iterator[pa.Table]:
     """
     record = ledger.find("identity", "all")
     if record is None:
-        yield from portions
-        return
+        return candidates
     rows = ledger.read(record, PATH)
     members: dict[str, list[int]] = {}
     for row, cluster in enumerate(rows["cluster_id"].to_pylist()):
         members.setdefault(cluster, []).append(row)
+    groups = [members[name] for name in candidates["id"].to_pylist()]
     ids = rows["id"].to_pylist()
     related = _related(ledger, dict(zip(ids, rows["cluster_id"].to_pylist(), strict=True)))
-    for candidates in portions:
-        names = candidates["id"].to_pylist()
-        near = _lists([related.get(name, []) for name in names])
-        yield _fanned_out(candidates, rows, ids, [members[name] for name in names], near)
-
-
-def _fanned_out(
-    candidates: pa.Table, rows: pa.Table, ids: list[str], groups: list[list[int]], near: dict[str, pa.Array]
-) -> pa.Table:
     added: dict[str, Any] = {
         "ids": pa.array([sorted(ids[row] for row in group) for group in groups], pa.list_(pa.string())),
         "spacegroup": rows["spacegroup"].take(_rows_of([group[0] for group in groups])),
-        **near,
+        **_lists([related.get(name, []) for name in candidates["id"].to_pylist()]),
     }
     for name in [name.removesuffix("_functional") for name in rows.column_names if name.endswith("_functional")]:
         values, functionals = rows[name].cast(pa.float64()).to_numpy(), rows[f"{name}_functional"].to_pylist()

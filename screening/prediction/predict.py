@@ -200,6 +200,6 @@ def _values(
 def warnings_of(crystals: Crystals) -> list[str]:
     """The text in the column `warnings` of each crystal; "" where it has none."""
     stated = crystals.columns.get(WARNINGS)
-    if stated is None or stated.dtype.kind not in "TO" or stated.ndim > 1:  # set by a caller to something else
+    if stated is None or stated.dtype.kind not in "UO" or stated.ndim > 1:  # set by a caller to something else
         return [""] * len(crystals)
     return [str(text) for text in stated.tolist()]

@@ -24,13 +24,13 @@ from assay.screening.ranking import rank, rules
 from assay.screening.ranking.rules import Rule
 from assay.screening.settings.config import Campaign, Rank
 from assay.sources import table
-from assay.sources.crystals import TEXT, WARNINGS
+from assay.sources.crystals import WARNINGS
 
 AUDIT = "audit"
 """Column of the last tier's chunks: True for crystals drawn at random from those set aside."""
 CARRIED = ("source", "origin", WARNINGS)
 """Columns that go on beside the structure; the parts of tier 0 hold all other reported columns."""
-EMPTY: NDArray[Any] = np.array([], dtype=TEXT)
+EMPTY: NDArray[np.str_] = np.array([], dtype=np.str_)
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class Selection:
 
     entered: int
     """Crystals in the chunks of the tier."""
-    survivors: NDArray[Any]
+    survivors: NDArray[np.str_]
     """(s,) ids."""
-    audit: NDArray[Any]
+    audit: NDArray[np.str_]
     """(a,) ids drawn from the crystals that this tier and the ones before it set aside; sorted."""
     aside: int
     """Crystals that these tiers set aside, the drawn ones among them."""
@@ -111,25 +111,18 @@ def choose(ledger: Ledger, tier: int, how: Cut) -> Selection:
         return Selection(entered, EMPTY, EMPTY, 0, 0)
     found = rank.measure(scored, rule)
     kept = survivors(found, rule, quota(how.keep, entered))
-    aside = texts(found.ids.filter(pa.array(~kept)))
+    aside = found.ids[~kept]
     if how.audit is not None:
         before = [_set_aside(ledger, earlier) for earlier in range(tier)]
         aside = np.concatenate([*before, aside])
     audit = drawn(aside, how.audit or 0, how.seed)
-    return Selection(
-        entered, texts(found.ids.filter(pa.array(kept))), audit, len(aside), int((~np.isfinite(found.scores)).sum())
-    )
+    return Selection(entered, found.ids[kept], audit, len(aside), int((~np.isfinite(found.scores)).sum()))
 
 
-def texts(column: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
-    """The texts of a column as `TEXT`."""
-    return np.array(column.to_pylist(), dtype=TEXT)
-
-
-def _set_aside(ledger: Ledger, tier: int) -> NDArray[Any]:
+def _set_aside(ledger: Ledger, tier: int) -> NDArray[np.str_]:
     """Ids that a tier scored and the next one does not score."""
     scored = results.scored(ledger, tier, ["id"])
-    ids = EMPTY if scored is None else texts(scored["id"])
+    ids = EMPTY if scored is None else np.array(scored["id"].to_pylist(), dtype=np.str_)
     return np.setdiff1d(ids, members(ledger, tier + 1))
 
 
@@ -152,7 +145,7 @@ def survivors(found: rank.Measured, rule: Rule, most: int) -> NDArray[np.bool_]:
     return kept
 
 
-def drawn(ids: NDArray[Any], n: int, seed: int) -> NDArray[Any]:
+def drawn(ids: NDArray[np.str_], n: int, seed: int) -> NDArray[np.str_]:
     """`n` ids at random, sorted.
 
     These have the lowest sha256 of seed and id, so that the draw does not depend on their order.
@@ -163,10 +156,10 @@ def drawn(ids: NDArray[Any], n: int, seed: int) -> NDArray[Any]:
     ['a', 'b']
     """
     by_hash = sorted(ids.tolist(), key=lambda name: (hashlib.sha256(f"{seed} {name}".encode()).digest(), name))
-    return np.array(sorted(by_hash[:n]), dtype=TEXT)
+    return np.array(sorted(by_hash[:n]), dtype=np.str_)
 
 
-def members(ledger: Ledger, tier: int, *, only_audit: bool = False) -> NDArray[Any]:
+def members(ledger: Ledger, tier: int, *, only_audit: bool = False) -> NDArray[np.str_]:
     """Ids in the chunks of a tier above 0; `only_audit`: those in the last tier for the audit."""
     record = ledger.find("selection", str(tier))
     if record is None:
@@ -174,7 +167,7 @@ def members(ledger: Ledger, tier: int, *, only_audit: bool = False) -> NDArray[A
     tables = [ledger.read(record, path, ["id", AUDIT] if only_audit else ["id"]) for path in record.files]
     ids = [name for content in tables for name in content["id"].to_pylist()]
     marks = [mark for content in tables for mark in content[AUDIT].to_pylist()] if only_audit else [True] * len(ids)
-    return np.array([name for name, mark in zip(ids, marks, strict=True) if mark], dtype=TEXT)
+    return np.array([name for name, mark in zip(ids, marks, strict=True) if mark], dtype=np.str_)
 
 
 def chunks(ledger: Ledger, tier: int, selection: Selection, how: Cut) -> Iterator[tuple[str, pa.Table]]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.sources.checks.texts import MAX_TEXT, one_line
-from assay.sources.crystals import TEXT, WARNINGS
+from assay.sources.crystals import WARNINGS
 
 MAX_MESSAGE = 200
 """Longest message, in characters."""
@@ -54,7 +54,7 @@ def added(columns: Mapping[str, NDArray[Any]], messages: Mapping[int, list[str]]
     texts = columns[WARNINGS].tolist() if WARNINGS in columns else [""] * rows
     for row, lines in messages.items():
         texts[row] = joined(texts[row], lines)
-    return {**columns, WARNINGS: np.array(texts, dtype=TEXT)}
+    return {**columns, WARNINGS: np.array(texts, dtype=np.str_)}
 
 
 def without_blank(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -28,7 +28,7 @@ def test_table_and_back_is_exact(crystals: Crystals) -> None:
     assert back == crystals
     assert {name: column.dtype.kind for name, column in back.columns.items()} == {
         "energy": "f",
-        "label": "T",
+        "label": "U",
         "count": "i",
     }
 
