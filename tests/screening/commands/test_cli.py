@@ -229,7 +229,7 @@ def test_columns_that_are_not_numbers_cannot_be_ranged(
     config = write_config({"kind": "files", "paths": ["n.parquet"]}, filters={"reported": {column: {"min": 0.0}}})
     done = assay("run", config, "--output", "out")
     assert done.returncode == 78
-    assert f"filters.reported.{column}" in last_line(done.stderr)
+    assert f"reported.{column}" in last_line(done.stderr)
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from tests.servers import FaultServer, entries_from_crystals
 ROOT = Path(__file__).resolve().parents[3]
 DRIVER = """
 import sys
-from assay.screening.runners import cluster
+from assay.screening.runners import cluster, connection
 from assay.sources.databases.client import Client
 
 address, url = sys.argv[1:]
-cluster.connect(cluster.import_ray(local=True), address, None)
-with Client(url, local=True, min_interval_s={interval}, pace=cluster.SharedPace("127.0.0.1:loop/\u0141")) as client:
+pace = {{"local": True, "min_interval_s": {interval}}}
+with connection.joined(address, None), Client(url, **pace, pace=cluster.SharedPace("127.0.0.1:loop/\u0141")) as client:
     print("ready", flush=True)
     sys.stdin.readline()
     for _ in range({requests}):
