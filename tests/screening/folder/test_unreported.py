@@ -46,9 +46,9 @@ def test_it_is_warned_of_before_the_pull_where_the_columns_are_known(
     known = {"kind": "files", "paths": [str(tmp_path / "a.parquet")]}
     (tmp_path / "b.xyz").write_text('1\nLattice="4 0 0 0 4 0 0 0 4" gap=1.0\nCu 0 0 0\n')
     unknown = {"kind": "files", "paths": [str(tmp_path / "b.xyz")]}
-    keys = {"filters": {"reported": {"tolerence": {"max": 9.0}}}}
+    keys = {"filters": {"reported": {"tolerance_": {"max": 9.0}}}}
     for sources, warned in (([known], True), ([known, unknown], False)):
         caplog.clear()
         small_campaign.make(small_campaign.write_config(tmp_path, zoo / "tc-fast", sources=sources, **keys))
-        said = "no source reports 'tolerence', so nothing will be scored; did you mean 'tolerance'?"
+        said = "no source reports 'tolerance_', so nothing will be scored; did you mean 'tolerance'?"
         assert (said in caplog.text) == warned
