@@ -198,11 +198,14 @@ def grows() -> bool:
 
     A cluster without one lists each node as a type of its own, called `node_<id>`.
     """
-    from ray.experimental.internal_kv import _internal_kv_get
+    import ray
+    from ray._raylet import GcsClient
 
+    # A client of its own: Ray's own one is lost to the whole process when any cluster in it is shut down.
+    head = GcsClient(address=ray.get_runtime_context().gcs_address)
     deadline = time.monotonic() + STATUS_S
     while time.monotonic() < deadline:
-        told = _internal_kv_get("__autoscaling_status")
+        told = head.internal_kv_get(b"__autoscaling_status", None)
         report = json.loads(told).get("autoscaler_report") if told else None
         if report and report.get("active_nodes"):
             return not all(kind.startswith("node_") for kind in report["active_nodes"])

@@ -108,10 +108,11 @@ def test_a_cluster_that_can_grow_is_waited_for(ray_cluster: Any, monkeypatch: py
 
 
 def test_an_autoscaler_is_told_by_the_types_of_its_nodes(ray_cluster: Any) -> None:
-    from ray.experimental.internal_kv import _internal_kv_put
+    from ray._raylet import GcsClient
 
     status = {"autoscaler_report": {"active_nodes": {"local.cluster.node": 1}}}
-    _internal_kv_put("__autoscaling_status", json.dumps(status), overwrite=True)
+    head = GcsClient(address=ray_cluster.get_runtime_context().gcs_address)
+    head.internal_kv_put(b"__autoscaling_status", json.dumps(status).encode(), True, None)
     assert connection.grows()  # until Ray writes again, within seconds
 
 
