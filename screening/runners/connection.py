@@ -199,10 +199,11 @@ def grows() -> bool:
     A cluster without one lists each node as a type of its own, called `node_<id>`.
     """
     import ray
-    from ray._raylet import GcsClient
+    from ray import _raylet
 
-    # A client of its own: Ray's own one is lost to the whole process when any cluster in it is shut down.
-    head = GcsClient(address=ray.get_runtime_context().gcs_address)
+    compiled: Any = _raylet
+    # A client of its own: a process loses Ray's own one when any cluster in it is shut down.
+    head = compiled.GcsClient(address=ray.get_runtime_context().gcs_address)
     deadline = time.monotonic() + STATUS_S
     while time.monotonic() < deadline:
         told = head.internal_kv_get(b"__autoscaling_status", None)

@@ -112,7 +112,7 @@ def test_an_autoscaler_is_told_by_the_types_of_its_nodes(ray_cluster: Any) -> No
 
     status = {"autoscaler_report": {"active_nodes": {"local.cluster.node": 1}}}
     head = GcsClient(address=ray_cluster.get_runtime_context().gcs_address)
-    head.internal_kv_put(b"__autoscaling_status", json.dumps(status).encode(), True, None)
+    head.internal_kv_put(b"__autoscaling_status", json.dumps(status).encode(), overwrite=True, namespace=None)
     assert connection.grows()  # until Ray writes again, within seconds
 
 
