@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from assay.featurize import composition, elements
+from assay.featurize.composition import CompositionSpec
 from assay.sources.elements import NUMBERS
 
 if TYPE_CHECKING:
@@ -65,6 +66,26 @@ def test_real_crystals_row_by_row(crystals: Crystals, disordered: Crystals) -> N
 def test_an_element_without_properties_is_refused() -> None:
     with pytest.raises(ValueError, match=f"the table ends at {elements.HEAVIEST}"):
         composition.features(amounts(Rf=1, O=2))
+
+
+def test_blocks_stand_side_by_side_in_the_order_of_the_spec() -> None:
+    salt = amounts(Na=1, Cl=1)
+    spec = CompositionSpec(blocks=("shares", "statistics"))
+    parts = [CompositionSpec(blocks=(block,)) for block in spec.blocks]
+    assert composition.names(spec) == [name for part in parts for name in composition.names(part)]
+    expected = np.hstack([composition.features(salt, part) for part in parts])
+    np.testing.assert_array_equal(composition.features(salt, spec), expected)
+
+
+@pytest.mark.parametrize("blocks", [(), ("share",), ("shares", "shares")])
+def test_blocks_that_are_none(blocks: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="expected different names out of"):
+        CompositionSpec(blocks=blocks)
+
+
+def test_a_row_without_atoms_is_refused() -> None:
+    with pytest.raises(ValueError, match="row 1 of the compositions holds no atoms"):
+        composition.features(np.vstack([amounts(Na=1), amounts()]))
 
 
 def test_rock_salt_by_hand() -> None:

@@ -1,10 +1,10 @@
-"""Composition features for baselines: statistics of element properties, blind to structure.
+"""Statistics of element properties over the atoms of a formula, without gaps: those of baselines.
 
-Enters: `Crystals.composition()`. Leaves: one row of numbers per crystal. Follows the recipe of Ward
-et al., npj Comput. Mater. 2, 16028 (2016) ("Magpie"): stoichiometry norms, six statistics of every
-element property, shares of the valence orbitals, ionic character. Beside them stands the share of
-every element, which Magpie lacks and trees profit from. Magpie's band gap, magnetic moment and
-space group of the pure elements are not tabulated here.
+Enters: atoms of each element. Leaves: one row of numbers per crystal. Follows the recipe of Ward et
+al., npj Comput. Mater. 2, 16028 (2016) ("Magpie"): stoichiometry norms, six statistics of every
+element property, shares of the valence orbitals, ionic character. Magpie's band gap, magnetic
+moment and space group of the pure elements are not among them. A property nobody has measured is
+taken from the nearest element (`assay.featurize.elements.properties`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.featurize import elements
-from assay.sources.elements import SYMBOLS
+from assay.featurize.composition import shares
 
 NORMS = (2, 3, 5, 7, 10)
 """Orders of the stoichiometry norms."""
@@ -26,7 +26,6 @@ def names() -> list[str]:
     statistics = ("mean", "deviation", "minimum", "maximum", "range", "mode")
     of_elements = [f"{statistic} {name}" for statistic in statistics for name in elements.property_names()]
     orbitals = [f"share of valence {shell[0]}" for shell in _SHELLS]
-    shares = [f"share of {symbol}" for symbol in SYMBOLS[1 : elements.HEAVIEST + 1]]
     norms = [f"{p}-norm" for p in NORMS]
     return [
         "number of elements",
@@ -35,19 +34,16 @@ def names() -> list[str]:
         *orbitals,
         "mean ionic character",
         "largest ionic character",
-        *shares,
     ]
 
 
-def features(composition: NDArray[np.float64]) -> NDArray[np.float32]:
+def features(composition: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n, 119) atoms of each atomic number -> (n, q) features.
 
     Raises:
-        ValueError: for an element the property table does not hold.
+        ValueError: for an element the property table does not hold, or a row without atoms.
     """
-    elements.check(np.flatnonzero(composition.any(axis=0)))
-    share = composition[:, 1 : elements.HEAVIEST + 1]
-    share = share / share.sum(axis=1, keepdims=True)
+    share = shares.features(composition)
     table = elements.properties()[1:]
     present = share > 0
     mean = share @ table
@@ -66,7 +62,7 @@ def features(composition: NDArray[np.float64]) -> NDArray[np.float32]:
     largest = _ionic_character(high[:, affinity] - low[:, affinity])
     between = np.einsum("ni,ij,nj->n", share, ionic, share, optimize=True)
     blocks = [present.sum(axis=1), *norms, mean, deviation, low, high, high - low, mode, valence, between, largest]
-    return np.column_stack([*blocks, share]).astype(np.float32)
+    return np.column_stack(blocks)
 
 
 def _ionic_character(difference: NDArray[np.float64]) -> NDArray[np.float64]:

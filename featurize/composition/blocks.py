@@ -1,0 +1,32 @@
+"""Blocks of composition features by name.
+
+Enters: nothing. Leaves: for each name its columns and the function that fills them. This module
+does not know which blocks a model reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay.featurize.composition import shares, statistics
+
+
+@dataclass(frozen=True)
+class Block:
+    """Columns that are computed together."""
+
+    names: Callable[[], list[str]]
+    """Names of the columns."""
+    features: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    """(n, 119) atoms of each atomic number -> (n, columns)."""
+
+
+BLOCKS: dict[str, Block] = {
+    "statistics": Block(statistics.names, statistics.features),
+    "shares": Block(shares.names, shares.features),
+}
+"""A block never changes: a new one gets a new name."""
