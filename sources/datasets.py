@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from assay.sources import table
-from assay.sources.crystals import MAX_ATOMIC_NUMBER, Crystals
+from assay.sources.crystals import Crystals
 from assay.sources.dataset_table import DATASETS, FAMILIES, DatasetSpec
-from assay.sources.elements import NUMBERS, reduced_formulas
+from assay.sources.elements import reduced_formulas
+from assay.sources.formulas import read as formulas
 
 __all__ = ["DATASETS", "FAMILIES", "VARIABLE", "Dataset", "DatasetSpec", "folder", "load", "same_formula", "save"]
 
@@ -258,16 +258,11 @@ def _formulas(crystals: Crystals, column: str) -> NDArray[np.str_]:
     """(n,) reduced formulas, from `column` where it is named, else from the crystals."""
     if column:
         texts, inverse = np.unique(crystals.columns[column], return_inverse=True)
-        return reduced_formulas(np.array([_amounts(text) for text in texts.tolist()]))[inverse]
+        found = formulas.read_many(texts.tolist())
+        for row, error in found.refused.items():
+            raise ValueError(f"column {column!r}: {texts[row]!r}: {error}")
+        return reduced_formulas(found.amounts)[inverse]
     return crystals.formulas()
-
-
-def _amounts(text: str) -> NDArray[np.float64]:
-    """(119,) atoms of each element in a formula such as `Cu1La1.85Sr0.15O4`, by atomic number."""
-    amounts = np.zeros(MAX_ATOMIC_NUMBER + 1)
-    for symbol, amount in re.findall(r"([A-Z][a-z]?)([0-9.]*)", text):
-        amounts[NUMBERS[symbol]] += float(amount or 1)
-    return amounts
 
 
 def _shares(crystals: Crystals) -> NDArray[np.float64]:

@@ -75,8 +75,7 @@ class Plan:
 def make(campaign: Campaign) -> Plan:
     """Check everything a config can get wrong, and load the ensembles."""
     inventory.expect_free(campaign.named_folder())
-    for formula in campaign.filters.formula:
-        filters.composition(formula)
+    filters.check_formulas(campaign.filters)
     check_sources(campaign)
     ensembles = load_ensembles(campaign.models)
     target = find_target(ensembles, campaign.rank)

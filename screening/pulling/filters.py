@@ -7,7 +7,6 @@ as filtered.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +17,8 @@ from assay.screening.settings import nearest
 from assay.screening.settings.config import Filters, Range
 from assay.sources.crystals import WARNINGS, Crystals
 from assay.sources.elements import NUMBERS
+from assay.sources.formats.records import quoted
+from assay.sources.formulas import read as formulas
 
 SHARE_TOLERANCE = 5e-4
 """Relative difference of a share that is the same composition still: that of four digits."""
@@ -62,17 +63,26 @@ def composition(text: str) -> NDArray[np.float64]:
     Raises:
         ValueError: when it is no formula.
     """
-    amounts = np.zeros(119)
-    terms = re.findall(r"([A-Z][a-z]?)([0-9]*\.?[0-9]*)", text)
-    if "".join(symbol + count for symbol, count in terms) != text.replace(" ", "") or not terms:
-        raise ValueError(f"filters.formula: {text!r} is not a formula such as MgB2 or La1.85Sr0.15CuO4")
-    for symbol, count in terms:
-        if symbol not in NUMBERS:
-            raise ValueError(f"filters.formula: {symbol!r} in {text!r} is not an element symbol (H to Og)")
-        amounts[NUMBERS[symbol]] += float(count or 1)
-    if amounts.sum() == 0:
-        raise ValueError(f"filters.formula: {text!r} holds no atom")
+    amounts = _read(text).amounts
     return np.asarray(amounts / amounts.sum())
+
+
+def check_formulas(filters: Filters) -> None:
+    """Check that the formulas can be read, and warn of what they do not say outright.
+
+    Raises:
+        ValueError: when one cannot.
+    """
+    for text in filters.formula:
+        for note in _read(text).notes:
+            log.warning("filters.formula: %s: %s", quoted(text), note)
+
+
+def _read(text: str) -> formulas.Formula:
+    try:
+        return formulas.read(text)
+    except formulas.FormulaError as error:
+        raise ValueError(f"filters.formula: {quoted(text)} is not a formula: {error}") from error
 
 
 def _composed(crystals: Crystals, wanted: Sequence[NDArray[np.float64]]) -> NDArray[np.bool_]:

@@ -11,17 +11,15 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping
 
-from assay.sources.checks import limits
-from assay.sources.elements import NUMBERS
+import numpy as np
 
-MOST_ATOMS = 1e9
-"""Atoms of a formula unit; a formula with more is not compared."""
+from assay.sources.checks import limits
+from assay.sources.elements import SYMBOLS
+from assay.sources.formulas.read import FormulaError, read
+
 RELATIVE, ABSOLUTE = 0.02, 0.02
 """Difference accepted between a stated amount and the atoms found, as a share of the amount and in
 atoms per formula unit: stated amounts are rounded, and so are occupancies."""
-
-_NUMBER = r"\d+/\d+|\d*\.?\d+|\d+\."
-_PART = re.compile(rf"\s*(?:([A-Z][a-z]?)|([(\[{{])|([)\]}}]))\s*({_NUMBER})?(?:\(\d+\))?[,\s]*")
 
 
 def amounts(formula: str, known: Callable[[], Collection[str]] = tuple) -> dict[str, float] | None:
@@ -32,54 +30,20 @@ def amounts(formula: str, known: Callable[[], Collection[str]] = tuple) -> dict[
     >>> amounts("Fe1/3 I")
     {'Fe': 0.3333333333333333, 'I': 1.0}
     >>> amounts("Ba (Fe0.92 Co0.08)2 As2")
-    {'Ba': 1.0, 'Fe': 1.84, 'Co': 0.16, 'As': 2.0}
+    {'Fe': 1.84, 'Co': 0.16, 'As': 2.0, 'Ba': 1.0}
     >>> amounts("NA CL", known=lambda: {"Na", "Cl"})
     {'Na': 1.0, 'Cl': 1.0}
     """
     text = formula.strip().strip("'\"").replace("~", "").replace("_", "")
-    if not text or len(text) > limits.most("formula"):
+    if len(text) > limits.most("formula"):
         return None
     if text == text.upper() and (found := known()):
         text = _in_small_letters(text, found)
-    if re.search(r"[^\w\s.,/()\[\]{}]", text):
+    try:
+        atoms = read(text, tritium=True).amounts
+    except FormulaError:
         return None
-    stack: list[dict[str, float]] = [{}]
-    place = 0
-    while place < len(text):
-        match = _PART.match(text, place)
-        if match is None or match.end() == place or not _take(stack, match):
-            return None
-        place = match.end()
-    return stack[0] if len(stack) == 1 and 0 < sum(stack[0].values()) < MOST_ATOMS else None
-
-
-def _take(stack: list[dict[str, float]], match: re.Match[str]) -> bool:
-    """Add an element or close a bracket; False where it makes no sense."""
-    symbol, opening, closing, count = match.groups()
-    factor = _number(count)
-    if factor is None or (opening and count):
-        return False
-    inner: Mapping[str, float] = {}
-    if symbol:
-        inner = {"H" if symbol in ("D", "T") else symbol: 1.0}
-    elif opening:
-        stack.append({})
-    elif closing and len(stack) > 1:
-        inner = stack.pop()
-    else:
-        return False
-    for name, amount in inner.items():
-        stack[-1][name] = stack[-1].get(name, 0.0) + factor * amount
-    return inner.keys() <= NUMBERS.keys()
-
-
-def _number(text: str | None) -> float | None:
-    if text is None:
-        return 1.0
-    over, _, under = text.partition("/")
-    if under and not float(under):
-        return None
-    return float(over) / float(under or 1)
+    return {SYMBOLS[number]: float(atoms[number]) for number in np.flatnonzero(atoms)}
 
 
 def _in_small_letters(text: str, known: Collection[str]) -> str:

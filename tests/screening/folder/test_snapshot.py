@@ -218,6 +218,18 @@ def test_formulas_match_in_any_order_and_bad_ones_are_refused() -> None:
             filters.composition(wrong)
 
 
+def test_a_formula_of_a_filter_is_read_as_printed(caplog: pytest.LogCaptureFixture) -> None:
+    rule = yamlfile.validate(Filters, {"formula": ["CaSO4.2H2O", "La(O0.9,F0.1)FeAs"]}, "here")
+    filters.check_formulas(rule)
+    assert "read as CaSO4" in caplog.text
+    assert caplog.text.count("WARNING") == 1
+    assert np.array_equal(filters.composition("CaSO4.2H2O"), filters.composition("CaSO6H4"))
+    assert np.array_equal(filters.composition("La(O0.9,F0.1)FeAs"), filters.composition("LaO0.9F0.1FeAs"))
+    rule = yamlfile.validate(Filters, {"formula": ["MgB2", "YBa2Cu3O7-d"]}, "here")
+    with pytest.raises(ValueError, match=r"filters\.formula: 'YBa2Cu3O7-d' .*position 10: .*'d' is unknown"):
+        filters.check_formulas(rule)
+
+
 def cell(amounts: dict[int, float]) -> Crystals:
     """One crystal with these atoms, by atomic number; of an amount that is not whole, one site is partly filled."""
     sites = [(z, 1.0) for z, amount in amounts.items() for _ in range(int(amount))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from assay.sources.formats.cif import formulas
 from assay.sources.quarantine import Reason
 from tests.sources.formats.cif.texts import block, cell, one, operations, refusal, sites
 
@@ -182,6 +183,11 @@ PAIR = sites("Na1 Na 0 0 0 1", "Cl1 Cl .5 .5 .5 1")
 )
 def test_formulas_that_agree(formula: str) -> None:
     assert one(block(CELL, P1, f"_chemical_formula_sum '{formula}'", PAIR)).warnings == ""
+
+
+def test_a_hydrate_with_a_dot_is_no_share_of_its_atom() -> None:
+    told = formulas.amounts("CaSO4.2H2 O3"), formulas.amounts("CaSO4.2H2O"), formulas.amounts("Na2 Cl2.2")
+    assert told == (None, {"H": 4, "O": 6, "S": 1, "Ca": 1}, {"Na": 2, "Cl": 2.2})
 
 
 @pytest.mark.parametrize("formula", ["Na Cl2", "Na Cl H", "Na", "K Cl", "Na1.00 Cl0.90", "NA CL2"])

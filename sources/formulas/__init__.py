@@ -1,0 +1,1 @@
+"""Chemical formulas as people print them -> amounts of the elements."""
