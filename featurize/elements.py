@@ -1,13 +1,8 @@
 """Element properties as numbers a network or a baseline can read.
 
 Enters: nothing. Leaves: a table by atomic number, 1 to 103. Heavier elements have no row: too few
-of their properties are measured.
-
-Sources: atomic mass, Pauling electronegativity, first ionisation energy (eV), electron affinity
-(eV), melting point (K), molar volume (cm^3/mol), atomic radius (Å, Slater) and Mendeleev number
-(Pettifor) as tabulated in pymatgen; covalent radius (Å) from Cordero et al., Dalton Trans. 2832
-(2008), as tabulated in ASE; valence electrons are those outside the noble-gas core of the
-ground-state configuration (NIST).
+of their properties are measured. `elements.csv` holds the values, and `element_columns.csv` the
+meaning, unit and source of each of its columns.
 """
 
 import csv
@@ -22,6 +17,10 @@ HEAVIEST = 103
 """Largest atomic number with a row in the table."""
 
 _TABLE = Path(__file__).with_name("elements.csv")
+_COLUMNS = Path(__file__).with_name("element_columns.csv")
+_FILLED = 15
+"""Columns of the table after number and symbol that networks read, gaps filled; later columns keep
+their gaps."""
 _SHELLS = {"s": 2, "p": 6, "d": 10, "f": 14}
 
 
@@ -38,10 +37,7 @@ def check(numbers: NDArray[Any]) -> None:
 @cache
 def property_names() -> tuple[str, ...]:
     """Names of the columns of `properties`, in order."""
-    with _TABLE.open() as file:
-        header = next(csv.reader(file))
-    tabulated = tuple(name for name in header if name != "symbol")
-    return (*tabulated, "valence_electrons", *(f"{shell}_holes" for shell in _SHELLS))
+    return ("number", *_header()[2 : 2 + _FILLED], "valence_electrons", *(f"{shell}_holes" for shell in _SHELLS))
 
 
 @cache
@@ -51,17 +47,41 @@ def properties() -> NDArray[np.float64]:
     A value nobody has measured (atomic radius of a noble gas, say) is taken from the nearest atomic
     number with one.
     """
-    raw = np.genfromtxt(_TABLE, delimiter=",", skip_header=1, dtype=np.float64)
-    raw = np.delete(raw, 1, axis=1)  # the symbol
+    raw = np.column_stack([column(name)[1:] for name in ("number", *_header()[2 : 2 + _FILLED])])
     numbers = np.arange(len(raw))
-    for column in raw.T:
-        known = np.flatnonzero(np.isfinite(column))
+    for values in raw.T:
+        known = np.flatnonzero(np.isfinite(values))
         nearest = known[np.abs(numbers[:, None] - known).argmin(axis=1)]
-        column[:] = column[nearest]
+        values[:] = values[nearest]
     shells = raw[:, -len(_SHELLS) :]
     holes = np.where(shells > 0, np.array(list(_SHELLS.values())) - shells, 0)
     table = np.column_stack([raw, shells.sum(axis=1), holes])
     return np.vstack([np.full(table.shape[1], np.nan), table])
+
+
+@cache
+def column(name: str) -> NDArray[np.float64]:
+    """(104,) values of one column of the table by atomic number; NaN in its gaps and in row 0."""
+    return np.concatenate([[np.nan], _table()[:, _header().index(name)]])
+
+
+@cache
+def sources() -> dict[str, str]:
+    """Where the values of each column come from, in the order of the table."""
+    with _COLUMNS.open(encoding="utf-8") as file:
+        return {row["column"]: row["source"] for row in csv.DictReader(file)}
+
+
+@cache
+def _table() -> NDArray[np.float64]:
+    """(103, columns) of the table; NaN in gaps and in place of the symbol."""
+    return np.genfromtxt(_TABLE, delimiter=",", skip_header=1, dtype=np.float64)
+
+
+@cache
+def _header() -> tuple[str, ...]:
+    with _TABLE.open() as file:
+        return tuple(next(csv.reader(file)))
 
 
 @cache

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.featurize.composition import shares, statistics
+from assay.featurize.composition import charges, families, ratios, shares, statistics
 
 
 @dataclass(frozen=True)
@@ -28,5 +28,8 @@ class Block:
 BLOCKS: dict[str, Block] = {
     "statistics": Block(statistics.names, statistics.features),
     "shares": Block(shares.names, shares.features),
+    "families": Block(families.names, families.features),
+    "charges": Block(charges.names, charges.features),
+    "ratios": Block(ratios.names, ratios.features),
 }
 """A block never changes: a new one gets a new name."""

@@ -9,6 +9,7 @@ import pytest
 
 from assay.featurize import composition, elements
 from assay.featurize.composition import CompositionSpec
+from assay.featurize.composition.blocks import BLOCKS
 from assay.sources.elements import NUMBERS
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ def amounts(**atoms: float) -> np.ndarray:
     return row
 
 
-def named(row: np.ndarray) -> dict[str, float]:
-    return dict(zip(composition.names(), composition.features(row)[0].tolist(), strict=True))
+def named(row: np.ndarray, *blocks: str) -> dict[str, float]:
+    spec = CompositionSpec(blocks=blocks) if blocks else CompositionSpec()
+    return dict(zip(composition.names(spec), composition.features(row, spec)[0].tolist(), strict=True))
 
 
 def test_magnesium_diboride_by_hand() -> None:
@@ -97,3 +99,93 @@ def test_rock_salt_by_hand() -> None:
     assert found["share of valence p"] == pytest.approx(5 / 8)
     assert found["share of Na"] == found["share of Cl"] == 0.5
     assert found["share of O"] == 0
+
+
+EVERY = CompositionSpec(blocks=tuple(BLOCKS))
+
+
+def test_no_two_columns_have_one_name() -> None:
+    names = composition.names(EVERY)
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_scaling_a_formula_changes_nothing(block: str) -> None:
+    once = amounts(Y=1, Ba=2, Cu=3, O=6.9)
+    np.testing.assert_allclose(
+        composition.features(once, CompositionSpec(blocks=(block,))),
+        composition.features(once / 12.9 * 100, CompositionSpec(blocks=(block,))),
+        rtol=1e-5,
+        atol=1e-5,  # the deviation of a property all elements share
+    )
+
+
+def test_a_row_does_not_depend_on_its_batch(crystals: Crystals, disordered: Crystals) -> None:
+    for batch in (crystals, disordered):
+        table = composition.features(batch.composition(), EVERY)
+        assert table.dtype == np.float32
+        assert table.shape == (len(batch), len(composition.names(EVERY)))
+        alone = composition.features(batch[7:8].composition(), EVERY)
+        np.testing.assert_allclose(table[7:8], alone, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("formula", "centre", "valence"),
+    [
+        ({"La": 1.85, "Sr": 0.15, "Cu": 1, "O": 4}, "Cu", 8 - 1.85 * 3 - 0.15 * 2),
+        ({"Y": 1, "Ba": 2, "Cu": 3, "O": 6.9}, "Cu", (2 * 6.9 - 3 - 4) / 3),
+        ({"Nd": 1.85, "Ce": 0.15, "Cu": 1, "O": 4}, "Cu", 8 - 1.85 * 3 - 0.15 * 4),  # electrons, not holes
+        ({"Hg": 1, "Ba": 2, "Cu": 1, "O": 4.1}, "Cu", 8.2 - 2 - 4),
+        ({"Ba": 1, "Fe": 2, "As": 2}, "Fe", 2),
+        ({"Ba": 0.6, "K": 0.4, "Fe": 2, "As": 2}, "Fe", (6 - 1.2 - 0.4) / 2),
+        ({"Eu": 1, "Fe": 2, "As": 2}, "Fe", 2),  # Eu is +2 outside oxides
+        ({"La": 1, "Fe": 1, "As": 1, "O": 1}, "Fe", 2),
+        ({"Ce": 1, "Fe": 1, "As": 1, "O": 0.9, "F": 0.1}, "Fe", 3 + 1.8 + 0.1 - 3),
+        ({"Li": 1, "Fe": 1, "P": 1, "O": 4}, "Fe", 8 - 1 - 5),  # P is +5 in a phosphate
+        ({"Fe": 1, "Se": 1}, "Fe", 2),
+        ({"Ba": 0.6, "K": 0.4, "Bi": 1, "O": 3}, "Bi", 6 - 1.2 - 0.4),
+        ({"La": 1, "Ni": 1, "O": 3}, "Ni", 3),
+        ({"Sr": 1, "Ti": 1, "O": 3}, "transition metals", 4),
+        ({"Ca": 1, "Cu": 1, "S": 1, "O": 4}, "Cu", 0),  # a sulfate: S is +6
+    ],
+)
+def test_valence_by_hand(formula: dict[str, float], centre: str, valence: float) -> None:
+    assert named(amounts(**formula), "charges")[f"valence of {centre}"] == pytest.approx(valence, abs=1e-5)
+
+
+def test_magnesium_diboride_has_no_centre() -> None:
+    assert set(named(amounts(Mg=1, B=2), "charges").values()) == {0.0}
+
+
+def test_a_centre_that_is_a_trace_has_a_bounded_valence() -> None:
+    found = named(amounts(La=2, Cu=0.999, Fe=0.001, O=8), "charges")
+    assert found["valence of Fe"] == 8
+
+
+def test_an_element_without_a_usual_charge_leaves_the_valence_open() -> None:
+    found = named(amounts(Xe=1, Cu=1, O=1), "charges")
+    assert np.isnan(found["valence of Cu"])
+    assert np.isnan(found["valence of transition metals"])
+    assert found["valence of Fe"] == 0
+
+
+def test_ratios_of_a_doped_cuprate_by_hand() -> None:
+    found = named(amounts(La=1.85, Sr=0.15, Cu=0.9, Zn=0.1, O=4), "ratios")
+    expected = {"O per Cu": 4, "Y and lanthanides per Cu": 1.85, "Sr per Cu": 0.15}
+    expected["Zn Ni Fe Co Ga Al Cr Mn Ti V Mg Li Au Ag per Cu"] = 0.1
+    wanted = {name: expected.get(name, 0) / 0.9 for name in found}
+    assert found == pytest.approx(wanted, rel=1e-6)
+
+
+def test_ratios_of_a_doped_pnictide_by_hand() -> None:
+    found = named(amounts(Ba=1, Fe=1.8, Co=0.2, As=2), "ratios")
+    assert found["P As Sb per Fe"] == pytest.approx(2 / 1.8)
+    assert found["Co Ni Rh Pd Ir Pt Ru Cu Mn Cr Zn per Fe"] == pytest.approx(0.2 / 1.8)
+    assert found["Ca Sr Ba per Fe"] == pytest.approx(1 / 1.8)
+    assert found["O per Cu"] == 0
+
+
+def test_shares_of_families_by_hand() -> None:
+    found = named(amounts(Y=1, Ba=2, Cu=3, O=6.9), "families")
+    expected = {"rare earths": 1, "alkaline earth metals": 2, "3d metals": 3, "chalcogens": 6.9}
+    assert found == pytest.approx({name: expected.get(name[9:], 0) / 12.9 for name in found})

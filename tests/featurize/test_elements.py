@@ -65,3 +65,17 @@ def test_a_missing_value_comes_from_the_nearest_element() -> None:
 
 def test_property_names_are_distinct() -> None:
     assert len(set(elements.property_names())) == len(elements.property_names())
+
+
+def test_every_column_names_its_source() -> None:
+    with resources.files("assay.featurize").joinpath("elements.csv").open() as file:
+        header = next(csv.reader(file))
+    assert list(elements.sources()) == header
+    assert all(elements.sources().values())
+
+
+def test_a_gap_of_the_table_stays_a_gap() -> None:
+    electronegativity = elements.column("electronegativity")
+    assert np.isnan(electronegativity[[0, NUMBERS["Ne"]]]).all()
+    assert electronegativity[NUMBERS["F"]] == 3.98
+    assert elements.column("anion_charge")[NUMBERS["O"]] == -2
