@@ -12,8 +12,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-_FORWARD: dict[str, Any] = {"identity": lambda y: y, "arcsinh": np.arcsinh, "log1p": np.log1p}
-_BACKWARD: dict[str, Any] = {"identity": lambda z: z, "arcsinh": np.sinh, "log1p": np.expm1}
+_FORWARD: dict[str, Any] = {
+    "identity": lambda y: y,
+    "arcsinh": np.arcsinh,
+    "log1p": np.log1p,
+    "sqrt": lambda y: np.sign(y) * np.sqrt(abs(y)),
+}
+_BACKWARD: dict[str, Any] = {
+    "identity": lambda z: z,
+    "arcsinh": np.sinh,
+    "log1p": np.expm1,
+    "sqrt": lambda z: z * abs(z),
+}
 
 
 @dataclass(frozen=True)
@@ -24,7 +34,7 @@ class Property:
     """Prefix of the prediction columns, for example `tc` in `tc_mean`."""
     unit: str
     """Unit of every value that leaves the room, for example `K` or `eV/atom`."""
-    transform: Literal["identity", "arcsinh", "log1p"] = "identity"
+    transform: Literal["identity", "arcsinh", "log1p", "sqrt"] = "identity"
     """Applied before scaling; for targets with a long tail."""
     minimum: float | None = None
     """Physical lower bound in the property's unit; predictions are clipped to it."""

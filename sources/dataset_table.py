@@ -1,6 +1,7 @@
 """The named training sets: file, target, unit, level of theory, licence, citation.
 
-Enters: nothing. Leaves: `DATASETS`. This module reads no file; `assay.sources.datasets` does.
+Enters: nothing. Leaves: `DATASETS`, `FORMULAS`. This module reads no file;
+`assay.sources.datasets` does.
 
 Two sets with the same target may be different tasks: energies and gaps of two levels of theory
 are never mixed. Some materials are in a set of the transfer study and in a larger set as well;
@@ -176,3 +177,20 @@ DATASETS: dict[str, DatasetSpec] = {
     "2d-gap": replace(_2D_GAP, licence="NIST public domain"),
 }
 """Training sets by name."""
+
+FORMULAS: dict[str, DatasetSpec] = {
+    "supercon-formulas": DatasetSpec(
+        path="3dsc_mp/supercon_clean.parquet",
+        target="tc",
+        unit="K",
+        functional="measured",
+        weight="",
+        licence="CC-BY-4.0",
+        origin="SuperCon (NIMS; Stanev et al., npj Comput. Mater. 4, 29, 2018), cleaned as for 3DSC, Assay data pack "
+        "`3dsc_mp`",
+        noise="tc_std",
+        formula="formula",
+        family="sc_class",
+    ),
+}
+"""Tables of formulas without structures, by name."""

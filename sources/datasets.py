@@ -1,8 +1,8 @@
 """Training sets of crystals with known properties: named sets, and the user's own files.
 
-Enters: a name of `DATASETS` and the folder in the environment variable `ASSAY_DATA`, or
-`FILE.parquet#COLUMN`. Leaves: `Dataset`. This module does not know networks or splits. It downloads
-nothing.
+Enters: a name of `DATASETS` or `FORMULAS` and the folder in the environment variable `ASSAY_DATA`,
+or `FILE.parquet#COLUMN`. Leaves: `Dataset`, `FormulaSet`. This module does not know networks or
+splits. It downloads nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,24 @@ from numpy.typing import ArrayLike, NDArray
 
 from assay.sources import table
 from assay.sources.crystals import Crystals
-from assay.sources.dataset_table import DATASETS, FAMILIES, DatasetSpec
-from assay.sources.elements import reduced_formulas
+from assay.sources.dataset_table import DATASETS, FAMILIES, FORMULAS, DatasetSpec
+from assay.sources.elements import SYMBOLS, reduced_formulas
 from assay.sources.formulas import read as formulas
 
-__all__ = ["DATASETS", "FAMILIES", "VARIABLE", "Dataset", "DatasetSpec", "folder", "load", "same_formula", "save"]
+__all__ = [
+    "DATASETS",
+    "FAMILIES",
+    "FORMULAS",
+    "VARIABLE",
+    "Dataset",
+    "DatasetSpec",
+    "FormulaSet",
+    "folder",
+    "load",
+    "load_formulas",
+    "same_formula",
+    "save",
+]
 
 VARIABLE = "ASSAY_DATA"
 """Environment variable that names the folder of data packs."""
@@ -84,6 +98,28 @@ class Dataset:
         )
 
 
+@dataclass(frozen=True)
+class FormulaSet:
+    """`n` formulas without a structure, with one known property."""
+
+    name: str
+    """A key of `FORMULAS`, or `FILE.parquet#COLUMN`."""
+    spec: DatasetSpec
+    """Where it came from."""
+    atoms: NDArray[np.float64]
+    """(n, 119) atoms of each atomic number."""
+    target: NDArray[np.float64]
+    """(n,) in `spec.unit`."""
+    weight: NDArray[np.float64]
+    """(n,)"""
+    keys: dict[str, NDArray[np.str_]]
+    """Labels as those of a `Dataset`: `element-set`, `formula`, and `family` where there is one."""
+    sha256: str
+    """Of the file."""
+    dropped: dict[str, int]
+    """Reason -> rows that are not here."""
+
+
 def folder() -> Path:
     """The data folder.
 
@@ -113,7 +149,7 @@ def load(name: str, limit: int | None = None) -> Dataset:
         ValueError: for an unknown name or column, a damaged file, ids that occur twice, or when no
             row has a value.
     """
-    path, spec, stored = _opened(name)
+    path, spec, stored = _opened(name, DATASETS)
     if spec.rows:
         stored = stored.filter(stored[spec.rows])
     crystals, records = table.from_table(stored.slice(0, limit), spec.path)
@@ -140,9 +176,43 @@ def load(name: str, limit: int | None = None) -> Dataset:
         target_std=_numbers(crystals, spec.noise, path) if spec.noise else np.full(len(crystals), np.nan),
         weight=_weights(crystals, spec.weight, path),
         keys=_keys(crystals, spec),
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        sha256=_sha256(path),
         dropped=_counted(dropped, {}),
     )
+
+
+def load_formulas(name: str) -> FormulaSet:
+    """Read a table of formulas with known values.
+
+    `name` is a key of `FORMULAS`, or `FILE.parquet#COLUMN`: a file with a column `formula` (`MgB2`,
+    `Cu1La1.85Sr0.15O4`) and the known values in that column; `weight` and `family` are used where
+    they exist. A row is dropped when its formula cannot be read (`assay.sources.formulas.read`), or
+    when it has no value.
+
+    Raises:
+        FileNotFoundError: when the data folder or the file is missing.
+        ValueError: for an unknown name or column, or when no row is left.
+    """
+    path, spec, stored = _opened(name, FORMULAS)
+    column = spec.formula or "formula"
+    if column not in stored.column_names:
+        raise ValueError(f"{path} has no column {column!r}; it has {', '.join(stored.column_names)}")
+    target = stored[spec.target].to_numpy().astype(np.float64)
+    atoms = formulas.read_many(text or "" for text in stored[column].to_pylist()).amounts
+    good = atoms.any(axis=1)
+    kept = good & np.isfinite(target)
+    if not kept.any():
+        raise ValueError(f"{path} has no formula with a value of {spec.target!r}")
+    atoms, weight = atoms[kept], np.ones(int(kept.sum()))
+    if spec.weight:
+        weight = stored[spec.weight].to_numpy().astype(np.float64)[kept]
+        if not (np.isfinite(weight) & (weight > 0)).all():
+            raise ValueError(f"column {spec.weight!r} of {path} has a weight that is not above 0")
+    keys = {"element-set": _sets(atoms), "formula": reduced_formulas(atoms)}
+    if spec.family:
+        keys["family"] = _families(spec, np.array(stored[spec.family].to_pylist(), object)[kept].tolist())
+    dropped = _counted({"no formula": int((~good).sum()), "no value": int((good & ~kept).sum())}, {})
+    return FormulaSet(name, spec, atoms, target[kept], weight, keys, _sha256(path), dropped)
 
 
 def save(path: Path, crystals: Crystals, column: str, values: ArrayLike, **facts: str) -> str:
@@ -185,7 +255,7 @@ def same_formula(a: Dataset, b: Dataset) -> NDArray[np.bool_]:
 _FACTS = ("unit", "functional", "licence", "origin")
 
 
-def _opened(name: str) -> tuple[Path, DatasetSpec, Any]:
+def _opened(name: str, known: Mapping[str, DatasetSpec]) -> tuple[Path, DatasetSpec, Any]:
     """The file of a dataset, its description, and its Arrow table."""
     file, mark, column = name.rpartition("#")
     if mark and file.endswith(".parquet"):
@@ -194,9 +264,9 @@ def _opened(name: str) -> tuple[Path, DatasetSpec, Any]:
             raise FileNotFoundError(f"{path} is missing; a dataset of your own is FILE.parquet#COLUMN")
         stored = table.read(path)
         return path, _described(file, column, stored), stored
-    if name not in DATASETS:
-        raise ValueError(f"dataset {name!r} is not one of {sorted(DATASETS)}, nor FILE.parquet#COLUMN")
-    spec = DATASETS[name]
+    if name not in known:
+        raise ValueError(f"dataset {name!r} is not one of {sorted(known)}, nor FILE.parquet#COLUMN")
+    spec = known[name]
     path = folder() / spec.path
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: it is {spec.origin}; see docs/data.md for how to get it")
@@ -243,12 +313,24 @@ def _counted(counts: dict[str, int], more: dict[str, int]) -> dict[str, int]:
 def _keys(crystals: Crystals, spec: DatasetSpec) -> dict[str, NDArray[np.str_]]:
     keys = {"element-set": crystals.elements(), "formula": _formulas(crystals, spec.formula), "row": crystals.ids}
     if spec.family:
-        stated = ["" if value is None else str(value) for value in crystals.columns[spec.family].tolist()]
-        known = spec.family == _SC_CLASS
-        keys["family"] = np.array(
-            [FAMILIES.get(s, "mixed") if known else s or "unknown" for s in stated], dtype=np.str_
-        )
+        keys["family"] = _families(spec, crystals.columns[spec.family].tolist())
     return keys
+
+
+def _families(spec: DatasetSpec, stated: Sequence[Any]) -> NDArray[np.str_]:
+    named = ["" if value is None else str(value) for value in stated]
+    known = spec.family == _SC_CLASS
+    return np.array([FAMILIES.get(s, "mixed") if known else s or "unknown" for s in named], dtype=np.str_)
+
+
+def _sets(atoms: NDArray[np.float64]) -> NDArray[np.str_]:
+    """(n,) element set of each row, as `Crystals.elements` writes it."""
+    held = [sorted(SYMBOLS[z] for z in np.flatnonzero(row)) for row in atoms]
+    return np.array(["-".join(symbols) for symbols in held], dtype=np.str_)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 _SC_CLASS = "sc_class"

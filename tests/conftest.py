@@ -71,6 +71,18 @@ def disordered(data: Path) -> Crystals:
 
 
 @pytest.fixture(scope="session")
+def blind(crystals: Crystals, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small ensemble of trees on the composition of these crystals, and on a few formulas without a structure."""
+    pytest.importorskip("sklearn", reason="needs scikit-learn: pip install assay[train]")
+    from assay.models.training import fit
+    from tests.composition_ensemble import recipe
+
+    folder = tmp_path_factory.mktemp("blind")
+    fit.run(recipe(folder, crystals), folder / "trees")
+    return folder / "trees"
+
+
+@pytest.fixture(scope="session")
 def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preloaded]:
     """The command with its libraries imported: forks one process per command, which saves each two seconds."""
     from tests.chaos import campaigns

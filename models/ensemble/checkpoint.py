@@ -27,7 +27,7 @@ from assay.models.networks.layers import Network
 from assay.models.target import Property
 from assay.sources.durable import whole
 
-FORMAT = 2
+FORMAT = 3
 """Newest version of the folder layout that is read; each kind of input has its own, see
 `Kind.format`."""
 MAX_BYTES = 64 * 2**20
@@ -45,7 +45,7 @@ class Checkpoint:
     sizes: dict[str, Any]
     """Keyword arguments of the network."""
     spec: Spec
-    """The graphs or the pictures it reads."""
+    """The graphs, the pictures or the table of features it reads."""
     properties: tuple[Property, ...]
     """What it predicts, with unit and scaler."""
     elements: tuple[str, ...]
@@ -57,7 +57,7 @@ class Checkpoint:
 
     @property
     def kind(self) -> Kind[Any]:
-        """What it reads: graphs or pictures."""
+        """What it reads: graphs, pictures or compositions."""
         return kinds.of(self.spec)
 
     @cached_property
@@ -145,7 +145,7 @@ def _network(described: dict[str, Any], spec: Spec, names: list[str], weights: b
     sizes, largest = described["sizes"], tensors.header(weights, path).largest
     with naming(path.parent / "model.json"):
         validation.sizes(sizes, largest)
-    make = partial(registry.create, described["network"], spec.shape, names, **sizes)
+    make = partial(registry.create, described["network"], kinds.shape(spec), names, **sizes)
     return tensors.fill(make, weights, path, large=kinds.of(spec).views)
 
 
@@ -206,7 +206,9 @@ def write_whole(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-_OWN_KEYS = frozenset({"format", "network", "sizes", "graph", "view", "properties", "elements", "weights_sha256"})
+_OWN_KEYS = frozenset(
+    {"format", "network", "sizes", "graph", "view", "composition", "properties", "elements", "weights_sha256"}
+)
 
 
 def _card(described: dict[str, Any]) -> str:

@@ -174,7 +174,7 @@ class DevicePath:
         """Copy the networks to the device; the members stay as they are.
 
         Args:
-            members: read in float32.
+            members: read in float32. What reads compositions stays on the CPU.
             device: with float64.
             precision: "bfloat16" for transformers, from patches to last normalisation; the rest is
                 float32 always.
@@ -185,7 +185,10 @@ class DevicePath:
             ValueError: when torch cannot compile them here.
         """
         self.members, self.device = tuple(members), device
-        self.networks = tuple(copy.deepcopy(member.network).to(device).eval() for member in members)
+        self.networks = tuple(
+            member.network if member.kind.family == "composition" else copy.deepcopy(member.network).to(device).eval()
+            for member in members
+        )
         if precision == "bfloat16":
             for network in self.networks:
                 network.lower_on(device)

@@ -25,7 +25,7 @@ from assay.featurize.alternatives import united
 from assay.featurize.graphs import Graphs, GraphSpec
 from assay.featurize.readable import Built, readable
 from assay.models.ensemble import device
-from assay.models.ensemble.reading import Reading, graph_members, readings, unmerged
+from assay.models.ensemble.reading import Reading, Unbuilt, compositions, graph_members, readings, unmerged
 from assay.models.ensemble.summary import Outputs
 from assay.models.networks.layers import LOG_VARIANCE, VIEWS, Network
 from assay.sources.quarantine import Quarantined, Reason, Stage
@@ -90,18 +90,24 @@ class HostPath:
 def run(trained: Trained, path: Path, crystals: Crystals) -> tuple[Outputs, list[Quarantined]]:
     """Let every member predict every crystal, or say why a crystal cannot be predicted.
 
-    A split position is one atom to the members. The micro-batches, and with them the last bits of
-    each number, depend only on `crystals`.
+    A split position is one atom to the members. Where all of them read the composition alone, no
+    graph is built and no site is compared with another. The micro-batches, and with them the last
+    bits of each number, depend only on `crystals`.
     """
-    crystals = united(crystals)
+    build = partial(_built, path, trained.spec) if trained.structural else Unbuilt.of
+    placed = united(crystals) if trained.structural else crystals
     with torch.inference_mode(), path.exact():
-        sound = readable(crystals, partial(_built, path, trained.spec))
-        refused = [_refusal(crystals, bad.row, bad.reason, bad.message) for bad in sound.refused]
-        one = _Pass(trained, path.networks, crystals.select(sound.rows), sound.rows)
-        for reading in path.readings(one.crystals, sound.graphs, angles=trained.angles):
-            one.take(reading)
-            if reading.merged:
-                one.check_quotient(sound.graphs)
+        sound = readable(placed, build)
+        refused = [_refusal(placed, bad.row, bad.reason, bad.message) for bad in sound.refused]
+        one = _Pass(trained, path.networks, placed.select(sound.rows), sound.rows)
+        if trained.structural:
+            for reading in path.readings(one.crystals, sound.graphs, angles=trained.angles):
+                one.take(reading)
+                if reading.merged:
+                    one.check_quotient(sound.graphs)
+        if trained.tables:
+            for reading in compositions(trained.members, crystals.select(sound.rows)):
+                one.take(reading)
     return one.out, refused + one.refused
 
 

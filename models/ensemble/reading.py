@@ -1,4 +1,4 @@
-"""The inputs of the members of an ensemble: graphs for some, pictures for others.
+"""The inputs of the members of an ensemble: graphs, pictures or compositions.
 
 Enters: `Crystals` that can be predicted, with their graphs, and the members. Leaves: `Reading`s,
 each for the members that read the very same tensors. What a portion holds depends on the crystals
@@ -18,7 +18,7 @@ from assay.featurize.graphs import Graphs
 from assay.featurize.pictures import augment, scene
 from assay.featurize.pictures.scene import ViewSpec
 from assay.featurize.quotient import of_crystals
-from assay.models.networks.inputs import GraphInputs, Inputs, PictureInputs
+from assay.models.networks.inputs import CompositionInputs, GraphInputs, Inputs, PictureInputs
 
 if TYPE_CHECKING:
     from assay.models.ensemble.checkpoint import Checkpoint
@@ -47,6 +47,27 @@ class Reading:
     """Whether equal atoms of a graph were merged."""
 
 
+@dataclass(frozen=True)
+class Unbuilt:
+    """No graphs of `n` crystals, for members that read none."""
+
+    n: int
+    """Crystals."""
+
+    @classmethod
+    def of(cls, crystals: Crystals) -> Unbuilt:
+        """In place of the graphs of these crystals."""
+        return cls(len(crystals))
+
+    def shortest(self) -> NDArray[np.float32]:
+        """No two sites are too close."""
+        return np.full(self.n, np.inf, np.float32)
+
+    def select(self, rows: NDArray[Any]) -> Unbuilt:
+        """The same of these crystals."""
+        return Unbuilt(len(rows))
+
+
 def readings(
     members: Sequence[Checkpoint], crystals: Crystals, graphs: Graphs, *, angles: bool, threads: int = 1
 ) -> Iterator[Reading]:
@@ -72,9 +93,20 @@ def unmerged(members: Sequence[Checkpoint], graphs: Graphs, *, angles: bool) -> 
         yield Reading(graph_members(members), GraphInputs(part.with_angles() if angles else part), rows, {})
 
 
+def compositions(members: Sequence[Checkpoint], crystals: Crystals) -> Iterator[Reading]:
+    """What the members read that know elements and amounts alone."""
+    atoms = crystals.composition()
+    held = atoms.any(axis=1)
+    refused = dict.fromkeys(np.flatnonzero(~held).tolist(), "its occupancies are 0 in five digits")
+    rows = np.flatnonzero(held)
+    for spec in dict.fromkeys(member.spec for member in members if member.kind.family == "composition"):
+        reading = tuple(k for k, member in enumerate(members) if member.spec == spec)
+        yield Reading(reading, CompositionInputs(atoms[rows], spec), rows, refused)  # type: ignore[arg-type] # of its kind
+
+
 def graph_members(members: Sequence[Checkpoint]) -> tuple[int, ...]:
     """Positions of the members that read graphs."""
-    return tuple(k for k, member in enumerate(members) if not member.kind.views)
+    return tuple(k for k, member in enumerate(members) if member.kind.family == "graphs")
 
 
 def _watchers(members: Sequence[Checkpoint]) -> dict[tuple[ViewSpec, str], tuple[int, ...]]:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from assay.featurize.composition import CompositionSpec
 from assay.featurize.graphs import GraphSpec
 from assay.featurize.pictures.scene import ViewSpec
 from assay.models.ensemble import checkpoint, validation
@@ -54,8 +55,19 @@ class Trained:
     @property
     def spec(self) -> GraphSpec:
         """The graphs that members read, without angles; the default where none reads graphs."""
-        graphs: Iterator[GraphSpec] = (m.kind.agreed(m.spec) for m in self.members if not m.kind.views)
+        graphs: Iterator[GraphSpec] = (m.kind.agreed(m.spec) for m in self.members if m.kind.family == "graphs")
         return next(graphs, GraphSpec())
+
+    @property
+    def structural(self) -> bool:
+        """Whether some member reads a structure; the others read the composition alone."""
+        return any(member.kind.family != "composition" for member in self.members)
+
+    @property
+    def tables(self) -> tuple[CompositionSpec, ...]:
+        """The tables of features that members read, each once, in the order of the members."""
+        read: list[Any] = [member.spec for member in self.members if member.kind.family == "composition"]
+        return tuple(dict.fromkeys(read))
 
     @property
     def views(self) -> tuple[ViewSpec, ...]:
@@ -190,7 +202,7 @@ def _check_inputs(members: Sequence[Checkpoint], folder: Path, spec: GraphSpec) 
     """All members read the same graphs, if any, and predict the same properties."""
     first = [(p.name, p.unit) for p in members[0].properties]
     for member in members[1:]:
-        if not member.kind.views and member.kind.agreed(member.spec) != spec:
+        if member.kind.family == "graphs" and member.kind.agreed(member.spec) != spec:
             raise ValueError(f"members of {folder} read different graphs: {member.spec} and {spec}")
         if [(p.name, p.unit) for p in member.properties] != first:
             raise ValueError(f"members of {folder} predict different properties")

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+from assay.featurize.composition import CompositionSpec
 from assay.featurize.graphs import GraphSpec
 from assay.featurize.pictures.scene import ViewSpec
 from assay.sources.elements import NUMBERS
@@ -19,7 +20,7 @@ from assay.sources.elements import NUMBERS
 LARGEST = 1e15
 """Magnitude of a number above which it is refused; no unit in use comes near."""
 LARGEST_BENT = 100.0
-"""The same for the scaler of a property that is learned as arcsinh or log1p: decoding takes the
+"""The same for the scaler of a property that is learned on a bent scale: decoding may take the
 exponential of it."""
 MOST = 4096
 """Largest whole number in a spec or among the sizes of a network that the weights need not show."""
@@ -106,8 +107,8 @@ def sizes(found: object, largest: int, where: str = "sizes") -> None:
 
 
 def spec(described: dict[str, Any]) -> None:
-    """Check that the fields of a graph or a view have the types of their defaults, none vast."""
-    for made in (GraphSpec, ViewSpec):
+    """Check that the fields of a spec have the types of their defaults, and none is vast."""
+    for made in (GraphSpec, ViewSpec, CompositionSpec):
         given = mapping(described.get(made.KEY, {}), made.KEY)
         defaults = {field.name: field.default for field in fields(made)}
         keys(given, made.KEY, (), tuple(defaults))
@@ -120,6 +121,9 @@ def _field(value: object, default: object, where: str) -> None:
         number(value, where)
     elif isinstance(default, int) and not isinstance(default, bool):
         count(value, where, high=2**63 - 1 if where.endswith(".seed") else MOST)
+    elif isinstance(default, tuple) and default and isinstance(default[0], str):
+        for place, name in enumerate(sequence(value, where)):
+            text(name, f"{where}.{place}")
     elif isinstance(default, tuple):
         for place, block in enumerate(sequence(value, where)):
             for length in sequence(block, f"{where}.{place}"):

@@ -1,7 +1,7 @@
-"""Inputs of networks as tensors: `Batch` for graph networks, `Images` for vision networks.
+"""Inputs of networks as tensors: `Batch` of graphs, `Images`, `Compositions`.
 
-Enters: `Graphs`, pictures. Leaves: `Batch`, `Images`. This module does not know networks or
-targets.
+Enters: `Graphs`, pictures, tables of features. Leaves: one of the three. This module does not know
+networks or targets.
 """
 
 from __future__ import annotations
@@ -15,6 +15,21 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from assay.featurize.graphs import Graphs
+
+
+@dataclass(frozen=True)
+class Compositions:
+    """`n` compositions, on the CPU."""
+
+    x: Tensor
+    """(n, q) float32 features; NaN where one is not known."""
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def to(self, device: torch.device | str) -> Compositions:  # noqa: ARG002 -- the contract of a batch
+        """The same: what reads compositions stays on the CPU."""
+        return self
 
 
 @dataclass(frozen=True)

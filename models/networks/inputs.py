@@ -1,7 +1,8 @@
-"""Crystals as their networks read them, batch by batch: graphs or pictures.
+"""Crystals as their networks read them, batch by batch: graphs, pictures or compositions.
 
-Enters: `Graphs` or `Scenes`. Leaves: `Batch` or `Images`. The training loop and the ensemble read
-only what both kinds of `Inputs` offer. This module does not know targets, weights or losses.
+Enters: `Graphs`, `Scenes` or atoms of each element. Leaves: `Batch`, `Images` or `Compositions`.
+The training loop and the ensemble read only what all kinds of `Inputs` offer. This module does not
+know targets, weights or losses.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from assay.featurize import composition
+from assay.featurize.composition import CompositionSpec
 from assay.featurize.pictures import augment, raster
-from assay.models.networks.batch import Batch, Images
+from assay.models.networks.batch import Batch, Compositions, Images
 from assay.models.networks.layers import Network
 
 if TYPE_CHECKING:
@@ -30,6 +33,8 @@ EDGES_PER_BATCH = 8_192
 TRIPLETS_PER_BATCH = 65_536
 PIXELS_PER_BATCH = 32 * 224**2
 """Work per micro-batch of a prediction, small enough for the cache of one core."""
+COMPOSITIONS_PER_BATCH = 4_096
+"""Of a prediction: a tree is read from memory once for all of them."""
 PIXELS_AT_ONCE = 128 * 224**2
 """Of the pictures that are predicted at once while a network is validated."""
 
@@ -41,7 +46,7 @@ class Inputs(Protocol):
     """`n` crystals, ready for a network."""
 
     @property
-    def spec(self) -> GraphSpec | ViewSpec:
+    def spec(self) -> GraphSpec | ViewSpec | CompositionSpec:
         """How the crystals became this input."""
 
     def __len__(self) -> int:
@@ -51,7 +56,9 @@ class Inputs(Protocol):
     def cost(self) -> NDArray[np.int64]:
         """(n,) work of each crystal, in proportion to the memory a network takes for it."""
 
-    def batch(self, rows: NDArray[np.int64], network: Network, seeds: Seeds | None = None) -> Batch | Images:
+    def batch(
+        self, rows: NDArray[np.int64], network: Network, seeds: Seeds | None = None
+    ) -> Batch | Images | Compositions:
         """The rows (b,) as tensors for `network`; with `seeds`, varied as in training."""
 
     def numbers(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -167,6 +174,49 @@ class PictureInputs:
     def varied(self, augment: Augment) -> PictureInputs:
         """The same crystals, of which training sees varied views."""
         return replace(self, augment=augment)
+
+
+@dataclass(frozen=True)
+class CompositionInputs:
+    """Atoms of each element, and the features made of them."""
+
+    atoms: NDArray[np.float64]
+    """(n, 119) of each atomic number, as `Crystals.composition` gives them; each row holds some."""
+    spec: CompositionSpec
+    """Which features."""
+
+    def __len__(self) -> int:
+        return len(self.atoms)
+
+    @cached_property
+    def features(self) -> NDArray[np.float32]:
+        """(n, q) features; NaN where one is not known."""
+        return composition.features(self.atoms, self.spec)
+
+    @property
+    def cost(self) -> NDArray[np.int64]:
+        """(n,) the same for all."""
+        return np.ones(len(self), np.int64)
+
+    def batch(self, rows: NDArray[np.int64], network: Network, seeds: Seeds | None = None) -> Compositions:  # noqa: ARG002
+        """Compositions are the same every time they are shown."""
+        return Compositions(torch.from_numpy(self.features[rows]))
+
+    def numbers(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Atomic numbers in these rows."""
+        return np.flatnonzero(self.atoms[rows].any(axis=0)).astype(np.uint8)
+
+    def portions(self, rows: NDArray[np.int64], most: int) -> list[NDArray[np.int64]]:  # noqa: ARG002 -- all are small
+        """Many at once."""
+        return np.array_split(rows, max(1, math.ceil(len(rows) / COMPOSITIONS_PER_BATCH)))
+
+    def micro_batches(self) -> Iterator[NDArray[np.int64]]:
+        """All rows in order, many at once."""
+        yield from (rows for rows in self.portions(np.arange(len(self)), len(self)) if len(rows))
+
+    def varied(self, augment: Augment) -> CompositionInputs:  # noqa: ARG002 -- only pictures vary
+        """The same compositions."""
+        return self
 
 
 def _filled(load: NDArray[np.float64]) -> Iterator[NDArray[np.int64]]:

@@ -26,7 +26,7 @@ class Network(nn.Module):
     A graph network reads `Batch` and is a function of the crystal, whatever graph represents it:
     nodes, edges and triplets that stand for several (`Batch.node_weight` and so on) count that
     often, in sums, means and batch statistics alike. A vision network reads `Images`, and every
-    view counts by its weight.
+    view counts by its weight. What reads `Compositions` knows the elements and their amounts only.
     """
 
     heads: PropertyHeads
@@ -65,6 +65,13 @@ class Network(nn.Module):
         `source` is no folder: the name of a hub, or a file.
         """
         return None
+
+    def check(self) -> None:
+        """Refuse weights that do not fit together; by default all do.
+
+        Raises:
+            ValueError: when they do not.
+        """
 
     def lower(self) -> None:
         """Predict in bfloat16 on the CPU from now on; by default a network cannot and stays."""

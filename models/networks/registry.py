@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from assay.models.networks import linear
-from assay.models.networks.kinds import ANGLES, GRAPHS, PICTURES, Kind
+from assay.models.networks.kinds import ANGLES, COMPOSITION, GRAPHS, PICTURES, Kind
 from assay.models.networks.layers import Network
 
 
@@ -28,6 +28,8 @@ class Entry:
     """Whether it learns known values. If not, what it predicts is its own loss."""
     trunk: str = ""
     """The network whose trunk it trains; empty: its own."""
+    gradients: bool = True
+    """Whether it learns step by step, as a `schedule` says. If not, it is fitted at once."""
 
     def load(self) -> type[Network]:
         """Import the network.
@@ -45,6 +47,7 @@ MODELS: dict[str, Entry] = {
     "cgcnn": Entry("assay.models.networks.cgcnn:CGCNN", GRAPHS),
     "mae": Entry("assay.models.networks.mae:MaskedAutoencoder", PICTURES, labelled=False, trunk="vit"),
     "megnet": Entry("assay.models.networks.megnet:MEGNet", GRAPHS),
+    "trees": Entry("assay.models.networks.trees:Trees", COMPOSITION, gradients=False),
     "vit": Entry("assay.models.networks.vision:ViT", PICTURES),
 }
 """The networks by name."""

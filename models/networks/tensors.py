@@ -29,7 +29,13 @@ LARGEST = 1e8
 _HEADER = 100 * 2**20
 """Bytes of a header that safetensors reads."""
 _FLOATS = {"F64", "F32", "F16", "BF16"}
-_KINDS = {torch.int64: {"I64"}, torch.int32: {"I32"}, torch.bool: {"BOOL"}, torch.uint8: {"U8"}}
+_KINDS = {
+    torch.int64: {"I64"},
+    torch.int32: {"I32"},
+    torch.uint16: {"U16"},
+    torch.bool: {"BOOL"},
+    torch.uint8: {"U8"},
+}
 _SPARE_TENSORS, _SPARE_NUMBERS = 64, 2**22
 """What a network may make and drop again while it is made, beside four times its weights."""
 
@@ -117,6 +123,10 @@ def fill(make: Callable[[], Network], content: bytes, path: Path, *, large: bool
     if large:
         network = _made(make, shown, path, nullcontext())
     network.load_state_dict(read(content, path), strict=True)
+    try:
+        network.check()
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     return network
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.models.ensemble.checkpoint import read_json, write_whole
+from assay.models.networks import registry
 
 
 def write(folder: Path, command: str) -> None:
@@ -44,7 +45,9 @@ def _head(facts: dict[str, Any], members: list[dict[str, Any]]) -> str:
             else "It has seen ordered crystals only: for partial occupancy its numbers and intervals are untested."
         )
         prose.append(f"`{name}` in {task['data']['unit']} ({task['data']['functional']}). {kind}")
-    head = f"# {facts['name']}\n\n{len(members)} networks ({', '.join(networks)}) predict, from a crystal structure, "
+    reads = {registry.MODELS[name].reads.family for name in networks}
+    given = "from the composition alone" if reads == {"composition"} else "from a crystal structure"
+    head = f"# {facts['name']}\n\n{len(members)} networks ({', '.join(networks)}) predict, {given}, "
     return head + "\n".join(prose) + "\n"
 
 
@@ -57,6 +60,7 @@ def _data(facts: dict[str, Any], name: str) -> str:
     split = facts["recipe"]["split"]
     few = facts["recipe"].get("learn_from")
     little = f" Each member learned from {few} of the rows for training." if few else ""
+    little += _formulas(facts["recipe"])
     return (
         f"{_heading(facts, name, 'Data')}\n\n{data['origin']}. Licence {data['licence']}. File sha256 "
         f"`{data['sha256'][:16]}`; rows left out: {_dropped(data)}.\n\n"
@@ -64,6 +68,23 @@ def _data(facts: dict[str, Any], name: str) -> str:
         f"fold k), {rows['calibration']} for the error bars, {rows['test']} for the numbers below; `split.json` lists "
         f"their ids.{little}\n"
     )
+
+
+def _formulas(recipe: dict[str, Any]) -> str:
+    """In words: rows without a structure, and training rows that were left out."""
+    said = ""
+    if recipe.get("formulas"):
+        said += (
+            f" Members that read the composition alone also learned from the formulas of "
+            f"`{recipe['formulas']['dataset']}`, without those that share what the split keeps together with a "
+            "row held out."
+        )
+    if rule := recipe.get("contradictions"):
+        said += (
+            f" Left out of training were rows with the value 0 whose neighbours within {rule['distance']:g} of "
+            f"composition have a median above {rule['above']:g}."
+        )
+    return said
 
 
 def _dropped(data: dict[str, Any]) -> str:
@@ -144,9 +165,9 @@ def _members(facts: dict[str, Any], members: list[dict[str, Any]]) -> str:
     table = ["| member | network | sizes | seed | epochs | " + " | ".join(columns) + " |"]
     table.append("|---" * (5 + len(columns)) + "|")
     for k, (name, member) in enumerate(zip(facts["members"], members, strict=True)):
-        sizes = ", ".join(f"{key} {value}" for key, value in member["sizes"].items())
+        sizes = ", ".join(f"{key} {value}" for key, value in member["sizes"].items() if key != "counts")
         errors = " | ".join(f"{task['test']['member_mae'][k]:.4g}" for task in tasks.values())
-        epochs = member["metrics"]["epochs"]
+        epochs = member["metrics"]["epochs"] or "–"
         table.append(f"| {name} | {member['network']} | {sizes} | {member['seed']} | {epochs} | {errors} |")
     combined = [
         f"Weights of the members for `{name}`: {', '.join(f'{share:.2f}' for share in shares)}."

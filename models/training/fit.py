@@ -86,7 +86,7 @@ def train_member(recipe: Recipe, k: int, output: Path) -> None:
     if registry.MODELS[recipe.members[k].network].labelled:
         _check_calibration(recipe, prepared)
     facts = {
-        "data": [{"name": dataset.name, "sha256": dataset.sha256} for dataset in prepared.datasets],
+        "data": prepare.files(recipe, prepared),
         "split": asdict(recipe.split),
         "start": begun.folder if (begun := recipe.start_of(recipe.members[k])) else None,
     }
@@ -138,7 +138,7 @@ def _assemble(recipe: Recipe, prepared: Prepared, output: Path, workers: int, co
 
 def _reference(recipe: Recipe, prepared: Prepared, draft: Ensemble) -> Reference:
     """Training crystals as the first network that reads graphs sees them, or the first of all."""
-    member = next((k for k, one in enumerate(draft.members) if not one.kind.views), 0)
+    member = next((k for k, one in enumerate(draft.members) if one.kind.family == "graphs"), 0)
     embedder = draft.members[member]
     seed = recipe.members[member].seed
     rows = novelty.choose(prepared.split.train(member), seed)

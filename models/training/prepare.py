@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 
 from assay.featurize import graphs as crystal_graphs
 from assay.featurize.alternatives import united
+from assay.featurize.composition import CompositionSpec
 from assay.featurize.graphs import GraphSpec
 from assay.featurize.readable import readable
+from assay.models.ensemble.reading import Unbuilt
 from assay.models.evaluation import split
 from assay.models.evaluation.split import Split
 from assay.models.networks import kinds
-from assay.models.networks.inputs import Inputs
+from assay.models.networks.inputs import CompositionInputs, Inputs
 from assay.models.networks.kinds import Spec
+from assay.models.training import formulas
 from assay.models.training.recipe import Recipe, Task
 from assay.models.training.train import Material
 from assay.sources import crystals as batches
@@ -61,25 +64,46 @@ def prepare(recipe: Recipe) -> Prepared:
         FileNotFoundError: when the data are not there.
         ValueError: when the split cannot be made.
     """
-    loaded = _load(recipe.tasks, recipe.graph, recipe.limit)
+    loaded = _load(recipe.tasks, _graph(recipe), recipe.limit)
     return replace(loaded, split=split.divide(loaded.keys, recipe.split))
 
 
 def for_member(recipe: Recipe, member: int) -> tuple[Prepared, Material]:
     """All rows, and the material of member number `member`; its inputs are kept for the next."""
-    prepared = prepare(recipe)
-    made = _inputs(recipe.tasks, recipe.reads(recipe.members[member]), recipe.limit, recipe.quotient, recipe.graph)
+    prepared, reads = prepare(recipe), recipe.reads(recipe.members[member])
+    if isinstance(reads, CompositionSpec):
+        known = formulas.Known(prepared.crystals.composition(), prepared.target, prepared.weight, prepared.keys)
+        rows = formulas.extend(recipe, known, prepared.split, member)
+        whole = replace(prepared, target=rows.target, weight=rows.weight)
+        return prepared, material(recipe, whole, member, CompositionInputs(rows.atoms, reads), rows.more)
+    made = _inputs(recipe.tasks, reads, recipe.limit, recipe.quotient, recipe.graph)
     return prepared, material(recipe, prepared, member, made.varied(recipe.augment))
 
 
-def material(recipe: Recipe, prepared: Prepared, member: int, made: Inputs) -> Material:
-    """What member number `member` learns from."""
+def material(
+    recipe: Recipe, prepared: Prepared, member: int, made: Inputs, more: NDArray[np.int64] | None = None
+) -> Material:
+    """What member number `member` learns from: its part of the split, and the rows `more`."""
     train, seed = prepared.split.train(member), recipe.members[member].seed
+    if more is not None:
+        train = np.concatenate([train, more])
+    if recipe.contradictions is not None:
+        atoms = made.atoms if isinstance(made, CompositionInputs) else prepared.crystals.composition()
+        target = prepared.target[:, recipe.task_of(recipe.contradictions.property)]
+        train = formulas.sound(recipe.contradictions, atoms, target, train)
     if recipe.learn_from is not None:
         train = np.sort(np.random.default_rng([seed, 11]).permutation(train)[: recipe.learn_from])
     if recipe.bootstrap:
         train = np.random.default_rng([seed, 7]).choice(train, len(train))
     return Material(made, prepared.target, prepared.weight, train, prepared.split.validation(member))
+
+
+def files(recipe: Recipe, prepared: Prepared) -> list[dict[str, str]]:
+    """Name and digest of the files that members learn from."""
+    found = [{"name": dataset.name, "sha256": dataset.sha256} for dataset in prepared.datasets]
+    if recipe.formulas:
+        found.append({"name": recipe.formulas.dataset, "sha256": formulas.load(recipe.formulas.dataset).sha256})
+    return found
 
 
 def inputs(crystals: Crystals, spec: Spec, tolerance: float) -> Inputs:
@@ -88,7 +112,7 @@ def inputs(crystals: Crystals, spec: Spec, tolerance: float) -> Inputs:
 
 
 @lru_cache(maxsize=1)
-def _load(tasks: tuple[Task, ...], spec: GraphSpec, limit: int | None) -> Prepared:
+def _load(tasks: tuple[Task, ...], spec: GraphSpec | None, limit: int | None) -> Prepared:
     from assay.sources import datasets  # which needs pyarrow
 
     loaded = []
@@ -116,8 +140,16 @@ def _inputs(tasks: tuple[Task, ...], spec: Spec, limit: int | None, tolerance: f
     return inputs(_load(tasks, graph, limit).crystals, spec, tolerance)
 
 
-def _readable(dataset: Dataset, spec: GraphSpec) -> Dataset:
+def _graph(recipe: Recipe) -> GraphSpec | None:
+    """The graphs that tell which rows can be read; None where no member reads a structure."""
+    return recipe.graph if recipe.structural() else None
+
+
+def _readable(dataset: Dataset, spec: GraphSpec | None) -> Dataset:
     """The rows that a network can read."""
+    if spec is None:
+        rows = readable(dataset.crystals, Unbuilt.of).rows
+        return dataset.select(rows[dataset.crystals.composition()[rows].any(axis=1)], "no network can read it")
     dataset = replace(dataset, crystals=united(dataset.crystals))
     found = readable(dataset.crystals, partial(crystal_graphs.build, spec=replace(spec, angles=False)))
     return dataset.select(found.rows, "no network can read it")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from assay.featurize import refinement
+from assay.featurize.composition import CompositionSpec
 from assay.featurize.graphs import GraphSpec
 from assay.featurize.pictures.augment import Augment
 from assay.featurize.pictures.scene import ViewSpec
@@ -72,6 +73,37 @@ class Start:
                 raise ValueError(f"start.{name} is {getattr(self, name)}, expected above 0")
         if self.lora and self.freeze != "none":
             raise ValueError(f"start.lora freezes the whole trunk, so start.freeze cannot be {self.freeze!r}")
+
+
+@dataclass(frozen=True)
+class Formulas:
+    """Training rows without a structure, for the members that read the composition alone."""
+
+    dataset: str
+    """A key of `assay.sources.datasets.FORMULAS`, or `FILE.parquet#COLUMN` with a column
+    `formula`."""
+    property: str = ""
+    """Of which task they hold the known value; empty: of the only one."""
+
+
+@dataclass(frozen=True)
+class Contradictions:
+    """Training rows with the value 0 that are left out, because their neighbours say otherwise.
+
+    A neighbour is a training row of another composition; see `assay.models.training.formulas`. No
+    row that tests, calibrates or stops a member is left out.
+    """
+
+    distance: float = 0.01
+    """Share of the atoms in which two compositions differ, below which they are neighbours."""
+    above: float = 10.0
+    """Median of the neighbours, in the property's unit, that a zero contradicts."""
+    property: str = ""
+    """Of which task; empty: of the only one."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.distance < 1:
+            raise ValueError(f"contradictions.distance is {self.distance}, expected between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -142,6 +174,12 @@ class Recipe:
     """How crystals become graphs; angles are added for networks that read them."""
     view: ViewSpec = field(default_factory=ViewSpec)
     """Which pictures vision networks see."""
+    composition: CompositionSpec = field(default_factory=CompositionSpec)
+    """Which table of features members read that need no structure."""
+    formulas: Formulas | None = None
+    """More training rows for these members."""
+    contradictions: Contradictions | None = None
+    """Which training rows no member learns from; unset: all members learn from all of theirs."""
     augment: Augment = field(default_factory=Augment)
     """What of the pictures varies in training."""
     quotient: float = 1e-3
@@ -177,35 +215,58 @@ class Recipe:
 
     def reads(self, member: MemberSpec) -> Spec:
         """What one member sees of a crystal."""
-        spec: Spec = registry.MODELS[member.network].reads.spec(self.graph, self.view)
+        spec: Spec = registry.MODELS[member.network].reads.spec(self.graph, self.view, self.composition)
         return spec
 
+    def structural(self) -> bool:
+        """Whether some member reads a structure; the others read the composition alone."""
+        known = [registry.MODELS[member.network] for member in self.members if member.network in registry.MODELS]
+        return len(known) < len(self.members) or any(entry.reads.family != "composition" for entry in known)
+
+    def task_of(self, name: str) -> int:
+        """Number of the task with this property; of the only one where the name is empty."""
+        names = [task.property.name for task in self.tasks]
+        if name not in (names if len(names) > 1 else ["", *names]):
+            raise ValueError(f"property {name!r} of formulas or contradictions is not one of {', '.join(names)}")
+        return names.index(name) if name else 0
+
     def start_of(self, member: MemberSpec) -> Start | None:
-        """What one member starts from."""
+        """What one member starts from; one that is fitted at once starts from nothing."""
+        if member.network in registry.MODELS and not registry.MODELS[member.network].gradients:
+            return None
         return member.start or self.start
 
     def __post_init__(self) -> None:
-        for member in self.members:
-            unknown = sorted(set(member.schedule) - {item.name for item in fields(Schedule)})
-            if unknown:
-                raise ValueError(f"members: schedule has no {unknown[0]!r}")
-            self.schedule_of(member)
-        if len(self.members) < 2:
-            raise ValueError(f"members lists {len(self.members)} networks, expected at least 2 for an error bar")
-        known = [registry.MODELS[m.network] for m in self.members if m.network in registry.MODELS]
-        labelled = {entry.labelled for entry in known}  # a network that is not known is refused where it is made
-        if len(labelled) > 1 or (False in labelled and len(self.tasks) != 1):
-            raise ValueError("members that learn without known values have a recipe of their own, with one task")
+        self._check_members()
         if not self.tasks:
             raise ValueError("tasks is empty, expected at least one dataset with its property")
         names = [task.property.name for task in self.tasks]
         if len(set(names)) < len(names):
             raise ValueError(f"two tasks predict the same property: {names}; give each its own name")
+        for part in (self.formulas, self.contradictions):
+            self.task_of(part.property if part else names[0])
         if not 0 < self.level < 1:
             raise ValueError(f"level is {self.level}, expected between 0 and 1")
         if self.quotient and not self.quotient >= refinement.SMALLEST:
             raise ValueError(f"quotient is {self.quotient} Å, expected 0, or at least {refinement.SMALLEST}")
         bent = [task.property.transform for task in self.tasks if task.property.transform != "identity"]
         losses = {self.schedule_of(member).loss for member in self.members}
-        if "nll" in losses and bent:
-            raise ValueError(f"loss nll needs targets on their own scale, not {bent[0]}: its variance is one of errors")
+        if bent and ("nll" in losses or any(member.sizes.get("variance") for member in self.members)):
+            raise ValueError(f"a variance needs targets on their own scale, not {bent[0]}: it is one of errors")
+
+    def _check_members(self) -> None:
+        for member in self.members:
+            unknown = sorted(set(member.schedule) - {item.name for item in fields(Schedule)})
+            if unknown:
+                raise ValueError(f"members: schedule has no {unknown[0]!r}")
+            self.schedule_of(member)
+            if member.start and self.start_of(member) is None:
+                raise ValueError(f"members: {member.network} is fitted at once and has no start")
+        if len(self.members) < 2:
+            raise ValueError(f"members lists {len(self.members)} networks, expected at least 2 for an error bar")
+        known = [registry.MODELS[m.network] for m in self.members if m.network in registry.MODELS]
+        labelled = {entry.labelled for entry in known}  # a network that is not known is refused where it is made
+        if len(labelled) > 1 or (False in labelled and len(self.tasks) != 1):
+            raise ValueError("members that learn without known values have a recipe of their own, with one task")
+        if self.formulas and "composition" not in {entry.reads.family for entry in known}:
+            raise ValueError("formulas are for members that read the composition alone, and there is none")

@@ -40,7 +40,7 @@ def find(start: Start, spec: MemberSpec, reads: Spec, member: int) -> Source:
         ValueError: when it holds no such network, or one that learned from other graphs.
     """
     if not Path(start.folder).is_dir() and start.folder not in zoo.names():
-        published = registry.MODELS[spec.network].load().published(start.folder, reads.shape, spec.sizes)
+        published = registry.MODELS[spec.network].load().published(start.folder, kinds.shape(reads), spec.sizes)
         if published:
             return Source(*published)
     found = [checkpoint.read(path) for path in _folders(zoo.find(start.folder))]

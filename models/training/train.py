@@ -6,13 +6,12 @@ This module does not know datasets, ensembles or campaigns.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,11 @@ from assay.models import memory
 from assay.models.ensemble import checkpoint
 from assay.models.ensemble.checkpoint import Checkpoint
 from assay.models.evaluation import metrics
-from assay.models.networks import registry
+from assay.models.networks import kinds, registry
 from assay.models.networks.inputs import Inputs
 from assay.models.networks.layers import Network
 from assay.models.target import Property
-from assay.models.training import budget, lora, optimise, start
+from assay.models.training import budget, fingerprints, forests, lora, optimise, start
 from assay.models.training.budget import Budget
 from assay.models.training.recipe import MemberSpec, Recipe
 from assay.models.training.start import Source
@@ -63,6 +62,11 @@ class Material:
     validation: NDArray[np.int64]
     """(v,) rows to stop on."""
 
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """Everything but the inputs."""
+        return self.train, self.validation, self.target, self.weight
+
 
 def member(
     recipe: Recipe,
@@ -83,13 +87,17 @@ def member(
     spec = recipe.members[number]
     begun = recipe.start_of(spec)
     source = start.find(begun, spec, recipe.reads(spec), number) if begun else None
-    fingerprint = _fingerprint(recipe, spec, material, source)
+    fingerprint = fingerprints.of(recipe, spec, material.arrays, source)
     if (folder / "model.json").is_file():
         found = checkpoint.read(folder)
-        _same_run(str(found.facts.get("fingerprint")), fingerprint, folder)
-        _same_data(found.facts.get("data"), facts.get("data"), folder)
+        fingerprints.same_run(str(found.facts.get("fingerprint")), fingerprint, folder)
+        fingerprints.same_data(found.facts.get("data"), facts.get("data"), folder)
         return found
     memory.keep()
+    if not registry.MODELS[spec.network].gradients:
+        finished = _fitted(recipe, spec, material, {**facts, "fingerprint": fingerprint})
+        checkpoint.write(finished, folder)
+        return finished
     run = _Run(recipe, spec, material, fingerprint, source)
     run.restore(folder, facts.get("data"))
     while run.epoch < run.schedule.epochs and run.stale < run.schedule.patience:
@@ -102,6 +110,47 @@ def member(
     checkpoint.write(finished, folder)
     (folder / _STATE).unlink(missing_ok=True)
     return finished
+
+
+def _fitted(recipe: Recipe, spec: MemberSpec, material: Material, facts: dict[str, Any]) -> Checkpoint:
+    """A member that learns at once, without epochs."""
+    started, properties = time.perf_counter(), _scaled(recipe, material)
+    columns = material.target[material.train].T
+    targets = {p.name: p.encode(column) for p, column in zip(properties, columns, strict=True)}
+    table: Any = material.inputs.batch(material.train, Network())
+    network = forests.fit(table.x.numpy(), targets, material.weight[material.train], spec.sizes, spec.seed)
+    rows = material.validation
+    predicted = predict(network, material.inputs, rows, properties)
+    error, _ = _errors(properties, material.target[rows], predicted, material.weight[rows])
+    seconds = time.perf_counter() - started
+    _log.info("%s seed %d: validation MAE %.4f, %.0f s", spec.network, spec.seed, error, seconds)
+    described = {**facts, "metrics": {"validation_mae": error, "epochs": 0}}
+    made = network, {**spec.sizes, "counts": network.heads.counts()}, properties
+    return _checkpoint(recipe, spec, material, *made, described, seconds)
+
+
+def _checkpoint(
+    recipe: Recipe,
+    spec: MemberSpec,
+    material: Material,
+    network: Network,
+    sizes: dict[str, Any],
+    properties: tuple[Property, ...],
+    facts: dict[str, Any],
+    seconds: float,
+) -> Checkpoint:
+    """What a member has learned, with what is known of how."""
+    rows = np.unique(material.train)
+    counts = {"rows": {"train": len(rows), "validation": len(material.validation)}, "seconds": round(seconds, 1)}
+    return Checkpoint(
+        network=network.eval(),
+        name=spec.network,
+        sizes=sizes,
+        spec=recipe.reads(spec),
+        properties=properties,
+        elements=tuple(SYMBOLS[z] for z in material.inputs.numbers(rows)),
+        facts={**facts, "seed": spec.seed, **counts},
+    )
 
 
 class _Run:
@@ -117,13 +166,10 @@ class _Run:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.schedule = schedule = recipe.schedule_of(spec)
         self.start = recipe.start_of(spec)
-        self.properties = tuple(task.property for task in recipe.tasks)
-        if labelled:
-            columns = material.target[material.train].T
-            self.properties = tuple(p.fit(column) for p, column in zip(self.properties, columns, strict=True))
+        self.properties = _scaled(recipe, material) if labelled else tuple(task.property for task in recipe.tasks)
         torch.manual_seed(spec.seed)
         self.sizes = {**spec.sizes, "variance": True} if schedule.loss == "nll" else spec.sizes
-        shape, names = recipe.reads(spec).shape, [p.name for p in self.properties]
+        shape, names = kinds.shape(recipe.reads(spec)), [p.name for p in self.properties]
         self.network = registry.create(spec.network, shape, names, **self.sizes)
         if self.start and source:
             start.begin(self.network, self.start, source)
@@ -180,13 +226,8 @@ class _Run:
         material, weights = self.material, self.average.state if self.average else None
         rows = material.validation
         predicted = predict(self.network, material.inputs, rows, self.properties, weights=weights)
-        target, weight = material.target[rows], material.weight[rows]
-        errors = [_mae(target[:, k], predicted[:, k], weight) for k in range(len(self.properties))]
+        error, errors = _errors(self.properties, material.target[rows], predicted, material.weight[rows])
         alone = len(errors) == 1
-        scaled = [  # several properties are weighed on the scales they are learned on
-            _mae(p.encode(target[:, k]), p.encode(predicted[:, k]), weight) for k, p in enumerate(self.properties)
-        ]
-        error = errors[0] if alone else float(np.mean(scaled))
         self.history[-1]["validation_mae"] = error
         if not alone:
             named = zip(self.properties, errors, strict=True)
@@ -232,8 +273,8 @@ class _Run:
         if not path.is_file():
             return
         state = torch.load(path, weights_only=True, map_location=self.device)
-        _same_run(state["fingerprint"], self.fingerprint, folder)
-        _same_data(state.get("data"), data, folder)
+        fingerprints.same_run(state["fingerprint"], self.fingerprint, folder)
+        fingerprints.same_data(state.get("data"), data, folder)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"].cpu())
@@ -253,25 +294,15 @@ class _Run:
         self.network.load_state_dict(self.best_weights)
         if self.start and self.start.lora:
             lora.merge(self.network)
-        rows = np.unique(self.material.train)
-        seen = self.material.inputs.numbers(rows)
-        return Checkpoint(
-            network=self.network.cpu().eval(),
-            name=self.spec.network,
-            sizes=self.sizes,
-            spec=self.recipe.reads(self.spec),
-            properties=self.properties,
-            elements=tuple(SYMBOLS[z] for z in seen),
-            facts={
-                **facts,
-                "seed": self.spec.seed,
-                "fingerprint": self.fingerprint,
-                "rows": {"train": len(rows), "validation": len(self.material.validation)},
-                "metrics": {"validation_mae": self.best, "epochs": self.epoch},
-                "budget": self.budget.to_state() if self.budget else None,
-                "seconds": round(sum(row["seconds"] for row in self.history), 1),
-            },
-        )
+        described = {
+            **facts,
+            "fingerprint": self.fingerprint,
+            "metrics": {"validation_mae": self.best, "epochs": self.epoch},
+            "budget": self.budget.to_state() if self.budget else None,
+        }
+        seconds = sum(row["seconds"] for row in self.history)
+        made = self.network.cpu(), self.sizes, self.properties
+        return _checkpoint(self.recipe, self.spec, self.material, *made, described, seconds)
 
     def _work(self, rows: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], float]:
         """A function that takes a part of a step on `rows`, and returns its share of the loss."""
@@ -309,7 +340,7 @@ def predict(
 
     With `weights`, the network predicts as if it had them.
     """
-    device = next(network.parameters()).device
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     network.eval()
     out = []
     with torch.inference_mode():
@@ -318,6 +349,26 @@ def predict(
             scaled = network(batch) if weights is None else functional_call(network, weights, (batch,))
             out.append(np.stack([p.decode(scaled[p.name].cpu().numpy()) for p in properties], axis=1))
     return np.concatenate(out)
+
+
+def _scaled(recipe: Recipe, material: Material) -> tuple[Property, ...]:
+    """The properties, on the scales of the training rows."""
+    columns = material.target[material.train].T
+    return tuple(task.property.fit(column) for task, column in zip(recipe.tasks, columns, strict=True))
+
+
+def _errors(
+    properties: Sequence[Property], target: NDArray[Any], predicted: NDArray[Any], weight: NDArray[np.float64]
+) -> tuple[float, list[float]]:
+    """The error that counts, and that of each property in its unit.
+
+    Several properties are weighed on the scales they are learned on.
+    """
+    errors = [_mae(target[:, k], predicted[:, k], weight) for k in range(len(properties))]
+    if len(errors) == 1:
+        return errors[0], errors
+    scaled = [_mae(p.encode(target[:, k]), p.encode(predicted[:, k]), weight) for k, p in enumerate(properties)]
+    return float(np.mean(scaled)), errors
 
 
 def _numbers(network: Network) -> tuple[int, int]:
@@ -343,40 +394,3 @@ def epoch_rows(material: Material, rng: np.random.Generator) -> NDArray[np.int64
 def _mae(truth: NDArray[Any], predicted: NDArray[Any], weight: NDArray[np.float64]) -> float:
     known = np.isfinite(truth)
     return metrics.regression(truth[known], predicted[known], weight[known])["mae"]
-
-
-def _fingerprint(recipe: Recipe, spec: MemberSpec, material: Material, source: Source | None) -> str:
-    """Hash of everything that changes this member's weights."""
-    begun = None if spec.start else recipe.start  # what other members start from changes nothing
-    described = asdict(replace(recipe, members=(spec, spec), start=begun, combine="mean", level=0.9))
-    del described["precision"]
-    if recipe.learn_from is None:
-        del described["learn_from"]  # runs from before there was one go on
-    for name in registry.MODELS[spec.network].reads.unread:
-        del described[name]
-    for member_described in described["members"]:
-        for name in ("schedule", "start"):  # likewise
-            if not member_described[name]:
-                del member_described[name]
-    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
-    digest.update((source.sha256 if source else "").encode())
-    for array in (material.train, material.validation, material.target, material.weight):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _same_data(found: Any, wanted: Any, folder: Path) -> None:
-    """Refuse to resume on other files: the fingerprint holds rows and labels, not structures."""
-    if found and wanted and found != wanted:
-        raise ValueError(
-            f"{folder} holds a training run on other files ({found}, now {wanted}); choose another output "
-            "folder or remove it"
-        )
-
-
-def _same_run(found: str, wanted: str, folder: Path) -> None:
-    if found != wanted:
-        raise ValueError(
-            f"{folder} holds a training run of another recipe or other data ({found}, this one is {wanted}); "
-            "choose another output folder or remove it"
-        )

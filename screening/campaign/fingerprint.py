@@ -81,6 +81,8 @@ def _model_stamp(key: str, ensemble: Ensemble) -> dict[str, str]:
         "calibration": repr(sorted(ensemble.calibration.items())),
     }
     reads: dict[str, str] = {}
+    if ensemble.tables:
+        stamp["tables"] = repr(ensemble.tables)
     if ensemble.views:
         stamp["views"] = repr(ensemble.views)
         reads = {name: metadata.version(name) for name in ("numba", "timm")}  # pixels, and what reads them

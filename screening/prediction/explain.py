@@ -70,12 +70,18 @@ def write(
         steps: points of the path of integrated gradients.
 
     Raises:
-        ValueError: for a property that the ensemble does not predict.
+        ValueError: for a property that the ensemble does not predict, or when a member reads the
+            composition alone.
     """
     names = [item.name for item in ensemble.properties]
     name = names[0] if name is None else name
     if name not in names:
         raise ValueError(f"property {name!r} is not predicted by {ensemble.folder}, expected one of {names}")
+    if blind := [k for k, member in enumerate(ensemble.members) if member.kind.family == "composition"]:
+        raise ValueError(
+            f"member {blind[0]} of {ensemble.folder} reads the composition alone: no "
+            "atom of it adds anything by its place; explain an ensemble of members that read graphs or pictures"
+        )
     output.mkdir(parents=True, exist_ok=True)
     if ensemble.facts.get("precision") == "bfloat16":  # bfloat16 has no gradients
         ensemble = Ensemble.load(ensemble.folder, "float32")

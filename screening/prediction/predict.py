@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from assay.models.ensemble import zoo
 from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.prediction import columns
-from assay.screening.runners.worker import novelty_columns, prediction_columns, set_up_process
+from assay.screening.runners.worker import novelty_columns, prediction_columns, seen_by, set_up_process
 from assay.screening.settings import digits
 from assay.screening.settings.exits import Exit, Failure, one_line
 from assay.screening.settings.printable import escaped
@@ -170,8 +170,8 @@ def predict(
     blocks, rows = [], []
     for start in range(0, max(len(crystals), 1), BLOCK):
         block = crystals[start : start + BLOCK]
-        seen = block if standard is None else standard(block)
-        outcomes = [ensemble.predict(seen) for ensemble in ensembles]
+        seen = seen_by(ensembles, block, standard)
+        outcomes = [ensemble.predict(part) for ensemble, part in zip(ensembles, seen, strict=True)]
         lost += list({row.id: row for _, bad in reversed(outcomes) for row in bad}.values())
         good = reduce(np.intersect1d, [predicted.index for predicted, _ in outcomes])
         ids = pa.array(block.ids[good].astype(object), pa.string())

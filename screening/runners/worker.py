@@ -88,14 +88,13 @@ def set_up_process() -> None:
 def score(crystals: Crystals, ensembles: Sequence[Ensemble], standard: Standard | None = None) -> Part:
     """Predict every crystal with every ensemble; one that any ensemble refuses is quarantined.
 
-    The ensembles see the crystals in `standard` cells. The other columns describe the cells that
-    were given.
+    Ensembles that read structures see the crystals in `standard` cells; those that read the
+    composition alone need none. The other columns describe the cells that were given.
     """
-    seen = crystals if standard is None else standard(crystals)
     predictions = []
     refused: dict[str, Quarantined] = {}
     good = np.arange(len(crystals))
-    for ensemble in ensembles:
+    for ensemble, seen in zip(ensembles, seen_by(ensembles, crystals, standard), strict=True):
         predicted, quarantined = ensemble.predict(seen)
         predictions.append(predicted)
         good = np.intersect1d(good, predicted.index)
@@ -109,6 +108,14 @@ def score(crystals: Crystals, ensembles: Sequence[Ensemble], standard: Standard 
     bad = np.setdiff1d(np.arange(len(crystals)), good)
     quarantined = [_with_origin(refused, crystals, row) for row in bad]
     return Part(pa.table({name: _array(values) for name, values in columns.items()}), quarantined)
+
+
+def seen_by(ensembles: Sequence[Ensemble], crystals: Crystals, standard: Standard | None) -> list[Crystals]:
+    """The crystals as each ensemble sees them: in `standard` cells, if it reads a structure."""
+    if standard is None:
+        return [crystals] * len(ensembles)
+    cells = standard(crystals) if any(ensemble.structural for ensemble in ensembles) else crystals
+    return [cells if ensemble.structural else crystals for ensemble in ensembles]
 
 
 def prediction_columns(predicted: EnsemblePrediction, rows: NDArray[Any]) -> dict[str, NDArray[Any]]:

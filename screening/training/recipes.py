@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from assay.models.networks import registry
+from assay.models.networks import kinds, registry
 from assay.models.training.recipe import MemberSpec, Recipe
 from assay.screening.settings import yamlfile
 from assay.screening.settings.exits import Exit, Failure
@@ -82,6 +82,6 @@ def _check_sizes(recipe: Recipe, member: MemberSpec, where: str) -> None:
             advice = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
             raise Failure(Exit.CONFIG, f"unknown key '{where.partition(': ')[2]}.sizes.{name}'; {advice}")
     try:
-        registry.create(member.network, recipe.reads(member).shape, ["y"], **member.sizes)
+        registry.create(member.network, kinds.shape(recipe.reads(member)), ["y"], **member.sizes)
     except (ImportError, ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
         raise Failure(Exit.CONFIG, f"{where}.sizes: {error}") from None

@@ -6,7 +6,7 @@ import pytest
 from assay.models.target import Property
 
 
-@pytest.mark.parametrize("transform", ["identity", "arcsinh", "log1p"])
+@pytest.mark.parametrize("transform", ["identity", "arcsinh", "log1p", "sqrt"])
 def test_decode_inverts_encode(transform: str) -> None:
     values = np.array([0.0, 0.3, 4.2, 39.0, 133.0])
     prop = Property("tc", "K", transform).fit(values)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Forests of regression trees, stored as arrays and walked by compiled loops."""

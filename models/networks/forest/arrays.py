@@ -1,0 +1,128 @@
+"""Regression trees as flat arrays: packed in a file, unpacked to be walked.
+
+Enters: the packed nodes of a forest (`Packed`), and a table of features. Leaves: one number per
+row. A packed tree is a list of nodes in preorder, so no child can be named that is not there, and
+no walk can go in a circle. This module does not know properties, crystals or files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay.models.networks.forest import kernels
+
+DECISIONS = ("median", "interquartile-mean", "mean")
+"""How the leaves that a row reaches become one number."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """`T` trees of `N` nodes, `S` of them splits, with `E` entries in their leaves, as stored."""
+
+    code: NDArray[np.uint16]
+    """(N,) nodes, tree after tree, each before its left part and that before its right part. A
+    number below that of the features is a split by that feature, and the numbers from there on are
+    leaves with 1, 2, ... entries."""
+    threshold: NDArray[np.float32]
+    """(S,) of the splits, in order; a row goes left where its feature is at most this."""
+    entry: NDArray[Any]
+    """(E,) rows of `value`, leaf after leaf."""
+    value: NDArray[np.float32]
+    """(R,) of the training rows."""
+    weight: NDArray[np.float32]
+    """(R,) of the training rows, above 0."""
+
+
+NODE = np.dtype([("threshold", np.float32), ("feature", np.int32), ("left", np.int32), ("further", np.int32)])
+"""A split; its right part is `left + further`, so that the processor has no branch to predict."""
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Trees with `S` splits and `L` leaves, ready to be walked."""
+
+    node: NDArray[Any]
+    """(S,) of `NODE`; its parts are splits, or -1 - number of a leaf."""
+    root: NDArray[np.int32]
+    """(T,) likewise."""
+    leaf_ptr: NDArray[np.int64]
+    """(L + 1,) entries of each leaf."""
+    leaf_mean: NDArray[np.float64]
+    """(L,) weighted mean of the entries of each leaf."""
+    value: NDArray[np.float32]
+    """(E,) of the entries."""
+    share: NDArray[np.float32]
+    """(E,) weight of an entry in its leaf; those of a leaf sum to 1."""
+
+    def predict(self, rows: NDArray[np.float32], decision: str) -> NDArray[np.float64]:
+        """(n,) what the leaves say that rows (n, q) without NaN reach.
+
+        Every tree has the same say, and within a leaf the training rows have their weights
+        (Meinshausen, JMLR 7, 983, 2006). The median is the value at half of the weights, or the
+        mean of two where it lies between them; the interquartile mean is that of the middle half.
+        """
+        found, reached = self._reached(rows)
+        if decision == "mean":
+            return np.asarray(found.mean(axis=1), np.float64)
+        out = np.empty(len(rows))
+        most = min(int(np.diff(self.leaf_ptr).max()) * len(self.root), len(self.value))
+        kernels.decide(found, reached, self.leaf_ptr, self.value, self.share, most, decision == "median", out)
+        return out
+
+    def variance(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(n,) variance of the entries that rows (n, q) reach, around their mean."""
+        found, reached = self._reached(rows)
+        out = np.empty(len(rows))
+        kernels.spread(found, reached, self.leaf_ptr, self.value, self.share, out)
+        return out
+
+    def leaves(self, rows: NDArray[np.float32]) -> NDArray[np.int32]:
+        """(n, T) number of the leaf that each row reaches in each tree."""
+        return self._reached(rows)[1]
+
+    def _reached(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+        """(n, T) mean and number of the leaves that rows reach."""
+        shape = len(rows), len(self.root)
+        found, reached = np.empty(shape), np.empty(shape, np.int32)
+        kernels.walk(np.ascontiguousarray(rows), self.node, self.root, self.leaf_mean, found, reached)
+        return found, reached
+
+
+def unpack(packed: Packed, trees: int, features: int) -> Forest:
+    """The trees, ready to be walked.
+
+    Raises:
+        ValueError: when the arrays are not `trees` whole trees on so many features.
+    """
+    splits = len(packed.threshold)
+    node, root = np.empty(splits, NODE), np.empty(trees, np.int32)
+    node["threshold"] = packed.threshold
+    leaf_ptr = np.zeros(max(len(packed.code) - splits, 0) + 1, np.int64)
+    whole = len(packed.code) == 2 * splits + trees
+    if not (whole and kernels.grow(packed.code, features, len(packed.entry), node, root, leaf_ptr)):
+        raise ValueError(
+            f"{len(packed.code)} nodes, {splits} thresholds and {len(packed.entry)} entries are not "
+            f"{trees} whole trees on {features} features"
+        )
+    _check(packed)
+    entry = packed.entry.astype(np.int64)
+    value, weight = packed.value[entry], packed.weight[entry].astype(np.float64)
+    share = weight / np.repeat(np.add.reduceat(weight, leaf_ptr[:-1]), np.diff(leaf_ptr))
+    mean = np.add.reduceat(share * value, leaf_ptr[:-1])
+    return Forest(node, root, leaf_ptr, mean, value, share.astype(np.float32))
+
+
+def _check(packed: Packed) -> None:
+    rows = len(packed.value)
+    if len(packed.entry) and int(packed.entry.max()) >= rows:
+        raise ValueError(f"a leaf holds training row {int(packed.entry.max())}, expected less than {rows}")
+    if len(packed.entry) and int(packed.entry.min()) < 0:
+        raise ValueError(f"a leaf holds training row {int(packed.entry.min())}, expected 0 or more")
+    if not np.isfinite(packed.threshold).all():
+        raise ValueError("a threshold is not finite")
+    if not (np.isfinite(packed.value).all() and np.isfinite(packed.weight).all() and (packed.weight > 0).all()):
+        raise ValueError("a value is not finite, or a weight is not above 0")
