@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.featurize.composition import shares
 from assay.featurize.composition.blocks import BLOCKS
 from assay.featurize.composition.spec import CompositionSpec
 
@@ -29,5 +30,6 @@ def features(composition: NDArray[np.float64], spec: CompositionSpec = _BASELINE
     Raises:
         ValueError: for an element the property table does not hold, or a row without atoms.
     """
-    blocks = [BLOCKS[block].features(composition) for block in spec.blocks]
+    share = shares.of(composition)
+    blocks = [BLOCKS[block].features(share) for block in spec.blocks]
     return np.hstack(blocks, dtype=np.float32)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.featurize.composition import charges, families, ratios, shares, statistics
+from assay.featurize.composition import charges, families, properties, ratios, shares, statistics
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,13 @@ class Block:
     names: Callable[[], list[str]]
     """Names of the columns."""
     features: Callable[[NDArray[np.float64]], NDArray[np.float64]]
-    """(n, 119) atoms of each atomic number -> (n, columns)."""
+    """(n, 103) shares of the elements -> (n, columns)."""
 
 
 BLOCKS: dict[str, Block] = {
     "statistics": Block(statistics.names, statistics.features),
     "shares": Block(shares.names, shares.features),
+    "properties": Block(properties.names, properties.features),
     "families": Block(families.names, families.features),
     "charges": Block(charges.names, charges.features),
     "ratios": Block(ratios.names, ratios.features),

@@ -1,7 +1,7 @@
 """Shares of families of elements among the atoms: alkali metals, rare earths, 3d metals and so on.
 
-Enters: atoms of each element. Leaves: one column per family. This module does not know properties
-of elements.
+Enters: the share of each element. Leaves: one column per family. This module does not know
+properties of elements.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.featurize.composition import shares
 from assay.sources.elements import NUMBERS
 
 LANTHANIDES = "La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu"
@@ -44,12 +43,7 @@ def names() -> list[str]:
     return [f"share of {family}" for family in FAMILIES]
 
 
-def features(composition: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, 119) atoms of each atomic number -> (n, 12) shares.
-
-    Raises:
-        ValueError: for an element the property table does not hold, or a row without atoms.
-    """
-    share = shares.features(composition)
+def features(share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, 103) shares of the elements -> (n, 12) shares."""
     columns = [share[:, np.array(members(symbols)) - 1].sum(axis=1) for symbols in FAMILIES.values()]
     return np.stack(columns, axis=1)

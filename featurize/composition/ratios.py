@@ -1,8 +1,8 @@
 """How many atoms of a kind there are per copper and per iron atom: layers, doping, oxygen.
 
-Enters: atoms of each element. Leaves: one column per ratio. Oxygen, alkaline earths and rare earths
-per copper tell the member of a family of cuprates; metals on the copper site are dopants in the
-plane. The same is asked of iron for pnictides and chalcogenides. This module does not know
+Enters: the share of each element. Leaves: one column per ratio. Oxygen, alkaline earths and rare
+earths per copper tell the member of a family of cuprates; metals on the copper site are dopants in
+the plane. The same is asked of iron for pnictides and chalcogenides. This module does not know
 properties of elements.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.featurize.composition import shares
 from assay.featurize.composition.families import LANTHANIDES, members
 
 RATIOS: dict[str, tuple[str, ...]] = {
@@ -48,13 +47,8 @@ def names() -> list[str]:
     return [f"{short.get(group, group)} per {metal}" for metal, groups in RATIOS.items() for group in groups]
 
 
-def features(composition: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, 119) atoms of each atomic number -> (n, 16) ratios, 0 where the metal is absent.
-
-    Raises:
-        ValueError: for an element the property table does not hold, or a row without atoms.
-    """
-    share = shares.features(composition)
+def features(share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, 103) shares of the elements -> (n, 16) ratios, 0 where the metal is absent."""
     columns = []
     for metal, groups in RATIOS.items():
         count = share[:, members(metal)[0] - 1]

@@ -18,7 +18,12 @@ def names() -> list[str]:
     return [f"share of {symbol}" for symbol in SYMBOLS[1 : elements.HEAVIEST + 1]]
 
 
-def features(composition: NDArray[np.float64]) -> NDArray[np.float64]:
+def features(share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, 103) shares of the elements -> the same."""
+    return share
+
+
+def of(composition: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n, 119) atoms of each atomic number -> (n, 103) shares, which sum to 1.
 
     Raises:

@@ -1,8 +1,8 @@
 """Statistics of element properties over the atoms of a formula, without gaps: those of baselines.
 
-Enters: atoms of each element. Leaves: one row of numbers per crystal. Follows the recipe of Ward et
-al., npj Comput. Mater. 2, 16028 (2016) ("Magpie"): stoichiometry norms, six statistics of every
-element property, shares of the valence orbitals, ionic character. Magpie's band gap, magnetic
+Enters: the share of each element. Leaves: one row of numbers per crystal. Follows the recipe of
+Ward et al., npj Comput. Mater. 2, 16028 (2016) ("Magpie"): stoichiometry norms, six statistics of
+every element property, shares of the valence orbitals, ionic character. Magpie's band gap, magnetic
 moment and space group of the pure elements are not among them. A property nobody has measured is
 taken from the nearest element (`assay.featurize.elements.properties`).
 """
@@ -13,19 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.featurize import elements
-from assay.featurize.composition import shares
 
 NORMS = (2, 3, 5, 7, 10)
 """Orders of the stoichiometry norms."""
 
-_SHELLS = ("s_electrons", "p_electrons", "d_electrons", "f_electrons")
+SHELLS = ("s_electrons", "p_electrons", "d_electrons", "f_electrons")
+"""Properties that count the valence electrons in each shell."""
 
 
 def names() -> list[str]:
     """Column names of `features`."""
     statistics = ("mean", "deviation", "minimum", "maximum", "range", "mode")
     of_elements = [f"{statistic} {name}" for statistic in statistics for name in elements.property_names()]
-    orbitals = [f"share of valence {shell[0]}" for shell in _SHELLS]
+    orbitals = [f"share of valence {shell[0]}" for shell in SHELLS]
     norms = [f"{p}-norm" for p in NORMS]
     return [
         "number of elements",
@@ -37,13 +37,8 @@ def names() -> list[str]:
     ]
 
 
-def features(composition: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, 119) atoms of each atomic number -> (n, q) features.
-
-    Raises:
-        ValueError: for an element the property table does not hold, or a row without atoms.
-    """
-    share = shares.features(composition)
+def features(share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, 103) shares of the elements -> (n, q) features."""
     table = elements.properties()[1:]
     present = share > 0
     mean = share @ table
@@ -55,7 +50,7 @@ def features(composition: NDArray[np.float64]) -> NDArray[np.float64]:
     mode = table[share.argmax(axis=1)]
     norms = [(share**p).sum(axis=1) ** (1 / p) for p in NORMS]
     named = elements.property_names()
-    valence = mean[:, [named.index(shell) for shell in _SHELLS]]
+    valence = mean[:, [named.index(shell) for shell in SHELLS]]
     valence = valence / valence.sum(axis=1, keepdims=True)
     affinity = named.index("electronegativity")
     ionic = _ionic_character(table[:, affinity, None] - table[:, affinity])

@@ -189,3 +189,28 @@ def test_shares_of_families_by_hand() -> None:
     found = named(amounts(Y=1, Ba=2, Cu=3, O=6.9), "families")
     expected = {"rare earths": 1, "alkaline earth metals": 2, "3d metals": 3, "chalcogens": 6.9}
     assert found == pytest.approx({name: expected.get(name[9:], 0) / 12.9 for name in found})
+
+
+def test_compiled_statistics_are_those_of_the_baselines(crystals: Crystals, disordered: Crystals) -> None:
+    count = len(elements.property_names())
+    for batch in (crystals, disordered):
+        table = batch.composition()
+        measured = ~table[:, [NUMBERS[symbol] for symbol in ("He", "Ne", "Ar", "Kr", "Xe", "Cm")]].any(axis=1)
+        expected = composition.features(table[measured], CompositionSpec(blocks=("statistics",)))
+        found = composition.features(table[measured], CompositionSpec(blocks=("properties",)))
+        by_property = found[:, 6 : 6 + 6 * count].reshape(-1, count, 6).transpose(0, 2, 1).reshape(-1, 6 * count)
+        found = np.hstack([found[:, :6], by_property, found[:, 6 + 6 * count :]])
+        ties = np.sort(table[measured])[:, -1] == np.sort(table[measured])[:, -2]
+        mode = slice(6 + 5 * count, 6 + 6 * count)
+        np.testing.assert_allclose(np.delete(found, mode, 1), np.delete(expected, mode, 1), rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(found[~ties, mode], expected[~ties, mode], rtol=1e-5)
+
+
+def test_an_unmeasured_property_stays_open() -> None:
+    found = named(amounts(Ne=1, F=1), "properties")
+    for statistic in ("mean", "deviation", "minimum", "maximum", "range"):
+        assert np.isnan(found[f"{statistic} of electronegativity"])
+        assert np.isfinite(found[f"{statistic} of mass"])
+    assert np.isnan(found["ionic character of the mean bond"])
+    assert np.isnan(named(amounts(Ne=1), "properties")["ionic character of the mean bond"])
+    assert found["mode of electronegativity"] == pytest.approx(3.98)  # of the lightest of equals, F
