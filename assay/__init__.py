@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         load,
         open,  # noqa: A004 (as gzip.open: the word that users look for)
         predict,
+        predict_formulas,
         read,
         screen,
         to_ase,
@@ -34,6 +35,7 @@ __all__ = [
     "load",
     "open",
     "predict",
+    "predict_formulas",
     "read",
     "screen",
     "to_ase",

@@ -1,7 +1,7 @@
 """The Python API: the functions of the package `assay`.
 
-Enters: paths, structures of pymatgen and ASE, names of bundled ensembles and campaigns. Leaves:
-`Crystals`, `Ensemble`, `Predictions`, `Results`. docs/python.md shows each function in use.
+Enters: paths, formulas, structures of pymatgen and ASE, names of bundled ensembles and campaigns.
+Leaves: `Crystals`, `Ensemble`, `Predictions`, `Results`. docs/python.md shows each function in use.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Literal
 from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.campaign import launch, plan
 from assay.screening.folder.results import Results
-from assay.screening.prediction.inputs import from_ase, from_pymatgen, load, predict, read
+from assay.screening.prediction.inputs import from_ase, from_pymatgen, load, predict, predict_formulas, read
 from assay.screening.prediction.predict import Predictions
 from assay.screening.settings import bundled, yamlfile
 from assay.screening.settings.config import Campaign
@@ -37,6 +37,7 @@ __all__ = [
     "load",
     "open",
     "predict",
+    "predict_formulas",
     "read",
     "screen",
     "to_ase",

@@ -11,10 +11,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from assay.screening.prediction.predict import value, warnings_of
+from assay.screening.prediction.predict import value
 from assay.screening.settings import digits
 from assay.screening.settings.exits import Exit, Failure, one_line
+from assay.sources.crystals import WARNINGS
 from assay.sources.elements import SYMBOLS
 from assay.sources.quarantine import REMEDIES, Quarantined
 
@@ -26,21 +28,43 @@ if TYPE_CHECKING:
 
 def lines(predictions: Predictions, ensembles: Sequence[Ensemble], most: int | None = None) -> list[str]:
     """One line for each of the first `most` crystals: formula, mean ± std, interval, notes."""
+    first = predictions.first(len(predictions) if most is None else most)
     found = []
-    table = predictions.table
-    for position, row in enumerate(table.slice(0, most).to_pylist()):
-        crystal = predictions.crystals[position : position + 1]
+    for position, (row, formula) in enumerate(zip(first.table.to_pylist(), first.formulas().tolist(), strict=True)):
         values = "  ".join(f"{p.name} {value(row, p.name)} {p.unit}".rstrip() for p in predictions.properties)
-        notes = disorder(crystal)
-        for ensemble in ensembles:
-            name = f"{ensemble.name}: " if len(ensembles) > 1 else ""
-            notes += [name + note for note in (*_untested(crystal, ensemble), *_unseen(crystal, ensemble))]
+        if first.atoms is None:
+            notes = _of_crystal(first.crystals[position : position + 1], ensembles)
+        else:
+            notes = _of_elements(np.flatnonzero(first.atoms[position]), ensembles)
         notes += _far(row)
-        notes += [f"warning: {one_line(text)}" for text in warnings_of(crystal) if text]
+        notes += [f"warning: {one_line(row[WARNINGS])}"] if row.get(WARNINGS) else []
         tail = f"  ({'; '.join(notes)})" if notes else ""
-        found.append(f"{row['id']}  {crystal.formulas()[0]}  {values}{tail}")
-    left = table.num_rows - len(found)
+        found.append(f"{row['id']}  {formula}  {values}{tail}")
+    left = len(predictions) - len(found)
     return [*found, f"... and {left} more"] if left else found
+
+
+def _of_crystal(crystal: Crystals, ensembles: Sequence[Ensemble]) -> list[str]:
+    notes = disorder(crystal)
+    for ensemble in ensembles:
+        ordered_only = ensemble.facts.get("data", {}).get("disordered") == 0
+        if ordered_only and not crystal.is_ordered[0]:
+            notes.append(_name(ensemble, ensembles) + "the model was trained on ordered crystals only")
+        notes += _of_elements(crystal.numbers, [ensemble], _name(ensemble, ensembles))
+    return notes
+
+
+def _of_elements(numbers: NDArray[Any], ensembles: Sequence[Ensemble], name: str | None = None) -> list[str]:
+    found = []
+    for ensemble in ensembles:
+        unseen = sorted({SYMBOLS[z] for z in numbers} - ensemble.elements)
+        own = _name(ensemble, ensembles) if name is None else name
+        found += [f"{own}outside coverage: no training crystal held {', '.join(unseen)}"] if unseen else []
+    return found
+
+
+def _name(ensemble: Ensemble, ensembles: Sequence[Ensemble]) -> str:
+    return f"{ensemble.name}: " if len(ensembles) > 1 else ""
 
 
 def refusal(row: Quarantined) -> str:
@@ -89,16 +113,6 @@ def species(crystal: Crystals, site: int) -> str:
     if vacant > 1e-4:
         names, amounts = [*names, "vacant"], [*amounts, f"{vacant:.3g}"]
     return f"{'/'.join(names)} {'/'.join(amounts)}"
-
-
-def _untested(crystal: Crystals, ensemble: Ensemble) -> list[str]:
-    ordered_only = ensemble.facts.get("data", {}).get("disordered") == 0
-    return ["the model was trained on ordered crystals only"] if ordered_only and not crystal.is_ordered[0] else []
-
-
-def _unseen(crystal: Crystals, ensemble: Ensemble) -> list[str]:
-    unseen = sorted({SYMBOLS[z] for z in crystal.numbers} - ensemble.elements)
-    return [f"outside coverage: no training crystal held {', '.join(unseen)}"] if unseen else []
 
 
 def _far(row: dict[str, Any]) -> list[str]:

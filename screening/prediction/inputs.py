@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from assay.featurize.standard import Standard
 from assay.models.ensemble.ensemble import Ensemble
-from assay.screening.prediction import predict as prediction
+from assay.screening.prediction import formulas, predict as prediction
 from assay.screening.prediction.predict import Predictions
 from assay.sources import files
 from assay.sources.assemble import Assembler
@@ -114,6 +114,19 @@ def predict_with(
     """
     crystals, refused = _crystals(what)
     return prediction.predict(crystals, ensembles, refused, Standard(standardize) if standardize else None)
+
+
+def predict_formulas(what: str | Iterable[str], model: str | Path | Ensemble) -> Predictions:
+    """Predict formulas without a structure, with an ensemble whose members read compositions alone.
+
+    The id of a formula is its text; a text that is no formula is in `refused`, with the reason.
+
+    Raises:
+        FileNotFoundError: when the ensemble is not there.
+        Failure: when a member of it reads the structure.
+    """
+    ensemble = model if isinstance(model, Ensemble) else load(model)
+    return formulas.predict(formulas.listed([what] if isinstance(what, str) else what), [ensemble])
 
 
 def _crystals(what: Any) -> tuple[Crystals, list[Quarantined]]:

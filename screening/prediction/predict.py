@@ -25,6 +25,7 @@ from assay.screening.settings import digits
 from assay.screening.settings.exits import Exit, Failure, one_line
 from assay.screening.settings.printable import escaped
 from assay.sources.crystals import WARNINGS
+from assay.sources.elements import reduced_formulas
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +43,8 @@ BLOCK = 512
 SHOWN = 20
 """Crystals that a printed table shows."""
 VALUES = ("mean", "std", "lo", "hi")
+WITHOUT_STRUCTURE = "predicted from the formula alone, without a structure"
+"""What the column `warnings` says of such a prediction."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Predictions:
     """What one or several ensembles predict for some crystals."""
 
     crystals: Crystals
-    """The n predicted crystals, in the order of the input."""
+    """The n predicted crystals, in the order of the input; none where formulas were predicted."""
     table: pa.Table
     """(n rows) `id`; per property `_mean`, `_std`, `_lo`, `_hi` and one `_member_<k>` per member,
     in the unit of the property; `ood` and `ood_distance`; `warnings`, where a crystal has some. The
@@ -58,9 +61,21 @@ class Predictions:
     """One record per crystal that could not be read or predicted: stage, reason, message."""
     properties: Sequence[Property] = field(repr=False)
     """The predicted properties, with their units, by their names in the table."""
+    atoms: NDArray[np.float64] | None = field(default=None, repr=False)
+    """(n, 119) atoms of each element, by atomic number, of formulas that were predicted without a
+    structure; None for crystals."""
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
+
+    def formulas(self) -> NDArray[np.str_]:
+        """(n,) reduced formulas."""
+        return self.crystals.formulas() if self.atoms is None else reduced_formulas(self.atoms)
+
+    def first(self, most: int) -> Predictions:
+        """The first rows alone, whose formulas are soon written."""
+        atoms = None if self.atoms is None else self.atoms[:most]
+        return replace(self, crystals=self.crystals[:most], table=self.table.slice(0, most), atoms=atoms)
 
     def to_arrow(self) -> pa.Table:
         """`table`, for Arrow."""
@@ -68,7 +83,7 @@ class Predictions:
 
     def with_formulas(self) -> pa.Table:
         """`table`, with the formula of each crystal behind its id: what a file needs."""
-        formulas = pa.array(self.crystals.formulas().astype(object), pa.string())
+        formulas = pa.array(self.formulas().astype(object), pa.string())
         return columns.described(self.table.add_column(1, "formula", formulas), self.properties)
 
     def to_polars(self) -> pl.DataFrame:
@@ -108,7 +123,7 @@ class Predictions:
 
     def _rows(self) -> list[list[str]]:
         shown = self.table.slice(0, SHOWN).to_pylist()
-        formulas = self.crystals[: len(shown)].formulas().tolist()
+        formulas = self.first(len(shown)).formulas().tolist()
         return [
             [
                 escaped(row["id"]),
@@ -124,6 +139,7 @@ class Predictions:
         lines = [f"... and {left:,} more"] if left > 0 else []
         warned = sum(map(bool, warnings_of(self.crystals)))
         lines += [f"{warned:,} read with warnings, see the column {WARNINGS}"] if warned else []
+        lines += [WITHOUT_STRUCTURE] if self.atoms is not None and len(self) else []
         return lines + ([f"{len(self.refused):,} refused, see .refused"] if self.refused else [])
 
 

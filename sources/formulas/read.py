@@ -43,6 +43,8 @@ _TOKEN = re.compile(
 _AMOUNT = re.compile(rf"(?:{_NUMBER})\Z")
 _SIMPLE = re.compile(r"(?:[0-9]{1,6}(?:\.[0-9]{1,20})?)?\Z")
 _SYMBOLS = re.compile(r"([A-Z][a-z]?)")
+_MISSING = "NaN"
+"""What tables write where a value is missing."""
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 _UNKNOWN = "xyzndδεηξ"
 """Letters that stand for an amount that is not said."""
@@ -112,7 +114,7 @@ def _read(text: str, isotopes: tuple[str, ...]) -> tuple[dict[str, float], tuple
 
 def _simple(text: str) -> tuple[dict[str, float], tuple[str, ...]] | None:
     """The amounts in a text of symbols and numbers that nobody can misread; None for any other."""
-    if len(text) > 200 or text.isupper() or text.endswith(("H2O", "NH3", "D2O", "Ac")):
+    if len(text) > 200 or text.isupper() or text == _MISSING or text.endswith(("H2O", "NH3", "D2O", "Ac")):
         return None
     before, *terms = _SYMBOLS.split(text)
     symbols = terms[::2]
@@ -185,6 +187,8 @@ class _Reader:
     def _read(self) -> dict[str, float]:
         if not self.text.strip():
             raise FormulaError(0, "an empty text")
+        if self.text.strip() == _MISSING:
+            self.notes.append("NaN is read as Na and N, not as a missing value")
         if note := spelling.check(self.text):
             self.notes.append(note)
         dotted = dots.separated(self.text)

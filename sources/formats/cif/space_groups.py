@@ -15,6 +15,7 @@ from functools import cached_property, lru_cache
 
 import gemmi
 import numpy as np
+from numpy.typing import NDArray
 
 from assay.sources.checks.importing import one_at_a_time
 from assay.sources.formats.cif.operations import Operations, distinct
@@ -77,7 +78,7 @@ def named(symbol: str) -> list[Setting]:
     """Settings that a Hermann-Mauguin symbol may mean; none for an unknown one.
 
     A symbol that names its origin or its axes gives those alone: `F d -3 m :2`, `F d -3 m Z`,
-    `R -3 m H`, `P m m n (origin choice 2)`.
+    `R -3 m H`, `P m m n (origin choice 2)`, `F d -3 m (origin at -43m)`.
 
     >>> [setting.name for setting in named("Cmca")]
     ['C m c a']
@@ -103,6 +104,8 @@ def _named(symbol: str) -> tuple[Setting, ...]:
         if match and found:
             choice = match[1].lower()
             return _chosen(found, _ORIGINS.get(choice, choice))
+    if match := _ORIGIN_AT.search(text):
+        return _with_origin_at(_index().get(_key(text[: match.start()]), ()), match[1])
     return ()
 
 
@@ -246,6 +249,30 @@ _SUFFIXES = tuple(
     )
 )
 """The ends of a symbol that name an origin or axes; the group is the choice."""
+
+
+_ORIGIN_AT = re.compile(_OPEN + r"(?:with\s+)?origin\s*(?:is\s*)?(?:at|on|in)\s*(.+?)" + _CLOSE, re.IGNORECASE)
+"""The end of a symbol that names the symmetry of the origin; the group is what it names."""
+
+
+def _with_origin_at(settings: tuple[Setting, ...], site: str) -> tuple[Setting, ...]:
+    """Of these settings, those whose origin has a symmetry such as `-1`, `centre` or `-43m`."""
+    if re.match(r"(?:the\s+|an?\s+)?(?:-1\b|inversion|symmetry\s*cent|cent(?:er|re)\b)", site, re.IGNORECASE):
+        return tuple(one for one in settings if (-np.eye(3) == _at_origin(one)).all(axis=(1, 2)).any())
+    group = _index().get(_key(f"P{site}"), ())
+    return tuple(one for one in settings if group and _same_kinds(_at_origin(one), group[0].operations.rot))
+
+
+def _at_origin(setting: Setting) -> NDArray[np.int64]:
+    """(m, 3, 3) rotations of the operations that leave the origin where it is."""
+    return np.asarray(setting.operations.rot[np.abs(setting.operations.shift).max(axis=1) < 1e-6])
+
+
+def _same_kinds(first: NDArray[np.int64], second: NDArray[np.int64]) -> bool:
+    """Whether two groups have as many axes and planes of each kind, in whatever directions."""
+    kinds = (np.trace(first, axis1=1, axis2=2), np.trace(second, axis1=1, axis2=2))
+    dets = (np.linalg.det(first).round(), np.linalg.det(second).round())
+    return sorted(zip(*(kinds[0], dets[0]), strict=True)) == sorted(zip(*(kinds[1], dets[1]), strict=True))
 
 
 def _chosen(settings: tuple[Setting, ...], choice: str) -> tuple[Setting, ...]:

@@ -172,6 +172,7 @@ def test_a_text_that_is_no_formula_is_refused_in_one_line(text: str, position: i
         ("CaSO4.2H2O", "read as CaSO4\u00b72H2O"),
         ("LiD", "D is counted as H"),
         ("SNO2", "SN is read as S and N, not as Sn"),
+        ("NaN", "NaN is read as Na and N, not as a missing value"),
         ("YBa2Cu3O6.9", None),
         ("CaSO4\u00b72H2O", None),
     ],

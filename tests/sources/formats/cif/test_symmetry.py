@@ -78,12 +78,25 @@ def test_rhombohedral_axes(name: str) -> None:
         ("Fd-3mZ", "0.125 0.125 0.125", 8),
         ("F 41/d -3 2/m (origin choice 2)", "0.125 0.125 0.125", 8),
         ("F d -3 m O2", "0.125 0.125 0.125", 8),
+        ("F d -3 m (origin at -1)", "0.125 0.125 0.125", 8),
+        ("F d -3 m (origin at centre (-3m))", "0.125 0.125 0.125", 8),
+        ("F d -3 m, origin at the inversion center", "0 0 0", 16),
+        ("F d -3 m (origin at -43m)", "0 0 0", 8),
         ("F d -3 m :2", "0 0 0", 16),
     ],
 )
 def test_an_origin_in_the_name(symbol: str, place: str, count: int) -> None:
     found = one(block(cell(5.43), hm(symbol), sites(f"Si1 Si {place} 1")))
     assert (found.sites, found.warnings) == (count, "")
+
+
+@pytest.mark.parametrize(
+    "name", ["P 21 21 21 (origin at -1)", "F d -3 m (origin at 6/mmm)", "F d -3 m (origin at sea)"]
+)
+def test_an_origin_that_a_group_does_not_have_is_refused(name: str) -> None:
+    reason, message = refusal(block(cell(5.43), hm(name), sites("Si1 Si 0 0 0 1")))
+    assert reason is Reason.MALFORMED
+    assert name in message
 
 
 def test_an_origin_that_only_the_distances_give_away_is_told() -> None:

@@ -1,0 +1,68 @@
+"""Tables with a column of formulas: CSV and Parquet.
+
+Enters: a path and the name of a column. Leaves: the texts of that column, and an id for each row.
+This module does not read formulas.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import csv
+
+from assay.sources import table
+
+ID = "id"
+"""Column that names the rows, where a table has one."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table."""
+
+    texts: list[str]
+    """As they stand in the file; "" where a row has none."""
+    ids: list[str]
+    """Of the rows: those of the column `id` where they are distinct, else `FILE/ROW` from 1 on."""
+
+
+def read(path: Path, column: str) -> Column:
+    """Read a column of formulas.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is no CSV or Parquet file, is damaged, or has no such column of texts.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} not found; a table of formulas ends in .csv or .parquet")
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise ValueError(f"{path} is no table of formulas: its name must end in .csv or .parquet")
+    content = _csv(path, column) if path.suffix.lower() == ".csv" else _parquet(path, column)
+    kind = content.schema.field(column).type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise ValueError(f"column {column!r} of {path} holds {kind}, not texts")
+    texts = [text or "" for text in content[column].to_pylist()]
+    names = [str(name) for name in content[ID].to_pylist() if name] if ID in content.column_names else []
+    distinct = len(set(names)) == len(texts) == len(names)
+    return Column(texts, names if distinct else [f"{path.name}/{row}" for row in range(1, len(texts) + 1)])
+
+
+def _parquet(path: Path, column: str) -> pa.Table:
+    named = ID in table.schema(path).names
+    return table.read(path, list(dict.fromkeys([column, *([ID] if named else [])])))
+
+
+def _csv(path: Path, column: str) -> pa.Table:
+    """The column as texts: `NaN`, `Inf` and `1e5` are no numbers here."""
+    try:
+        with csv.open_csv(path) as stream:
+            names = stream.schema.names
+        if column not in names:
+            raise ValueError(f"{path} has no column {column!r}; it has {', '.join(names)}")
+        kept = list(dict.fromkeys([column, *([ID] if ID in names else [])]))
+        options = csv.ConvertOptions(include_columns=kept, column_types=dict.fromkeys(kept, pa.string()))
+        return csv.read_csv(path, convert_options=options)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no intact CSV file: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,180 @@
+"""Formulas without a structure: `assay predict --formula`, a column of a table, and the Python API."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import Result
+from hypothesis import given, strategies as st
+from typer.testing import CliRunner
+
+import assay
+from assay.screening.commands.cli import app
+from assay.screening.prediction import formulas, inputs
+from assay.screening.settings.exits import Exit, Failure, explain
+from assay.sources.crystals import Crystals
+from assay.sources.formulas import placed
+
+WITHOUT = "predicted from the formula alone, without a structure"
+CIF = Path(__file__).resolve().parents[2] / "data" / "MgB2.cif"
+
+
+def predict(*words: str | Path) -> Result:
+    return CliRunner().invoke(app, ["predict", *map(str, words)])
+
+
+def refusal(*words: str | Path) -> tuple[int, str]:
+    """Exit code and text of a command that ends with an error."""
+    result = predict(*words)
+    assert isinstance(result.exception, Exception)
+    failure = explain(result.exception)
+    assert failure is not None, result.exception
+    return failure.code, f"{result.output}{failure}"
+
+
+def test_a_formula_is_predicted_as_a_crystal_of_its_composition(blind: Path, crystals: Crystals) -> None:
+    some = crystals[::7]
+    known = assay.predict(some, blind)
+    found = assay.predict_formulas(some.formulas().tolist(), blind)
+    assert len(found) == len(known) == len(some)
+    assert found.formulas().tolist() == known.formulas().tolist()
+    for name in ("formation_energy_mean", "formation_energy_std", "formation_energy_member_1", "ood", "ood_distance"):
+        np.testing.assert_allclose(
+            np.array(found.table[name].to_pylist(), float), np.array(known.table[name].to_pylist(), float), atol=1e-6
+        )
+
+
+def test_the_output_says_that_there_is_no_structure(blind: Path, tmp_path: Path) -> None:
+    result = predict(
+        "--formula", "YBa2Cu3O6.9", "--formula", "CaSO4.2H2O", "--model", blind, "--output", tmp_path / "p.csv"
+    )
+    assert result.exit_code == 0, result.output
+    assert "2 formulas predicted, all without structures" in result.output
+    assert result.output.count(WITHOUT) == 2
+    with (tmp_path / "p.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == ["YBa2Cu3O6.9", "CaSO4.2H2O"]
+    assert [row["formula"] for row in rows] == ["Ba2YCu3O6.9", "CaH4SO6"]
+    assert [row["reported_formula"] for row in rows] == ["YBa2Cu3O6.9", "CaSO4.2H2O"]
+    assert [row["warnings"] for row in rows] == [WITHOUT, f"{WITHOUT}; read as CaSO4\u00b72H2O"]
+    assert all(float(row["formation_energy_lo"]) <= float(row["formation_energy_mean"]) for row in rows)
+    assert not (tmp_path / "p.quarantine.csv").exists()
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_a_column_of_a_table_is_predicted_row_by_row(blind: Path, tmp_path: Path, ending: str) -> None:
+    path, texts = tmp_path / f"mine{ending}", ["MgB2", "O7-d", "", "NaN", "MGB2", "MgB2", "InF", "1e5", "Og2"]
+    table = pa.table({"note": list(range(len(texts))), "Formula": texts})
+    if ending == ".csv":
+        rows = "\n".join(f"{note},{text}" for note, text in enumerate(texts))
+        path.write_text(f"note,Formula\n{rows}\n")
+    else:
+        pq.write_table(table, path)
+    out = tmp_path / "p.parquet"
+    result = predict(path, "--formulas", "Formula", "--model", blind, "--output", out, "--max-bad", "1")
+    assert result.exit_code == 0, result.output
+    good, bad = pq.read_table(out).to_pylist(), pq.read_table(tmp_path / "p.quarantine.parquet").to_pylist()
+    assert [row["reported_formula"] for row in good] == ["MgB2", "NaN", "MgB2", "InF"]
+    assert [row["id"] for row in good] == [f"mine{ending}/{row}" for row in (1, 4, 6, 7)]
+    assert {row["id"]: row["reason"] for row in bad} == {
+        f"mine{ending}/2": "malformed",
+        f"mine{ending}/3": "malformed",
+        f"mine{ending}/5": "malformed",
+        f"mine{ending}/8": "malformed",
+        f"mine{ending}/9": "unknown_species",
+    }
+    assert "'O7-d': position 3: " in bad[0]["message"]
+    assert "did you mean MgB2?" in bad[2]["message"]
+    assert "NaN is read as Na and N" in good[1]["warnings"]
+    assert bad[0]["origin"] == str(path)
+    assert len(good) + len(bad) == len(texts)
+    assert good[0]["formation_energy_mean"] == good[2]["formation_energy_mean"]
+
+
+def test_ids_of_a_table_are_kept_where_they_are_distinct(blind: Path, tmp_path: Path) -> None:
+    for ids, expected in ((["a", "b"], ["a", "b"]), (["a", "a"], ["t.csv/1", "t.csv/2"])):
+        (tmp_path / "t.csv").write_text(f"id,f\n{ids[0]},MgB2\n{ids[1]},NbN\n")
+        found = formulas.predict(formulas.joined([], [tmp_path / "t.csv"], "f"), [inputs.load(blind)])
+        assert found.table["id"].to_pylist() == expected
+
+
+def test_repeated_formulas_have_ids_of_their_own(blind: Path) -> None:
+    found = assay.predict_formulas(["MgB2", "MgB2#2", "MgB2", "NbN", "MgB2"], blind)
+    assert found.table["id"].to_pylist() == ["MgB2", "MgB2#3", "NbN", "MgB2#4"]
+    assert [row.id for row in found.refused] == ["MgB2#2"]
+    assert "without a structure" in str(found)
+
+
+def test_an_ensemble_that_reads_graphs_refuses_formulas_and_says_what_would_do(blind: Path) -> None:
+    code, text = refusal("--formula", "MgB2", "--model", "tc-fast")
+    assert code == Exit.CONFIG
+    assert "\n" not in text
+    assert "model tc-fast predicts no formulas: 2 of its 2 members read the structure" in text
+    assert "whose members all read the composition" in text
+    with pytest.raises(Failure, match="members read the structure"):
+        assay.predict_formulas("MgB2", "formation-energy")
+    assert refusal("--formula", "MgB2", "--model", blind, "--model", "tc-fast")[0] == Exit.CONFIG
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ([], Exit.USAGE, "nothing to predict"),
+        (["--formulas", "f"], Exit.USAGE, "no table is given"),
+        (["--formula", "MgB2", CIF], Exit.USAGE, "apart"),
+        (["--formula", "MgB2", "--standardize", "primitive"], Exit.USAGE, "no cell"),
+        (["t.csv", "--formulas", "g"], Exit.CONFIG, "no column 'g'; it has f, n"),
+        (["t.csv", "--formulas", ""], Exit.CONFIG, "no column ''"),
+        (["n.parquet", "--formulas", "n"], Exit.CONFIG, "not texts"),
+        (["missing.csv", "--formulas", "f"], Exit.CONFIG, "not found"),
+        ([CIF, "--formulas", "f"], Exit.CONFIG, "must end in .csv or .parquet"),
+        (["bad.csv", "--formulas", "f"], Exit.CONFIG, "no intact CSV"),
+        (["bad.parquet", "--formulas", "f"], Exit.CONFIG, "Parquet"),
+        (["--formula", "O7-d"], Exit.TOO_MANY_BAD, "position 3"),
+        (["--formula", ""], Exit.TOO_MANY_BAD, "an empty text"),
+    ],
+)
+def test_a_command_line_that_cannot_be_done_costs_one_line(
+    blind: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str | Path], code: Exit, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("t.csv").write_text("f,n\nMgB2,1\n")
+    Path("bad.csv").write_text("f,n\nMgB2,1,2,3\n")
+    Path("bad.parquet").write_bytes(b"PAR1 no")
+    pq.write_table(pa.table({"n": [1]}), "n.parquet")
+    found, text = refusal(*words, "--model", blind)
+    assert (found, message in text) == (code, True), text
+
+
+AMOUNTS = st.lists(
+    st.tuples(st.integers(1, 94), st.floats(1e-3, 300).map(lambda x: round(x, 3))),
+    min_size=1,
+    max_size=6,
+    unique_by=lambda x: x[0],
+)
+
+
+@given(st.lists(AMOUNTS, min_size=1, max_size=5))
+def test_the_batch_has_the_compositions_that_were_written(rows: list[list[tuple[int, float]]]) -> None:
+    amounts = np.zeros((len(rows), 119))
+    for row, parts in enumerate(rows):
+        for number, amount in parts:
+            amounts[row, number] = amount
+    wanted = placed.scaled(amounts)
+    ids = np.array([f"{row}" for row in range(len(rows))])
+    batch = placed.place(ids, wanted, {})
+    np.testing.assert_allclose(batch.composition(), wanted, atol=6e-6)
+    assert (wanted.sum(axis=1) <= placed.MOST * (1 + 1e-9)).all()
+
+
+def test_predictions_do_not_depend_on_the_other_formulas(blind: Path) -> None:
+    texts = ["MgB2", "Nb3Sn", "La1.85Sr0.15CuO4", "Y1000000Ba2000000"]
+    together = assay.predict_formulas(texts, blind).table
+    for row, text in enumerate(texts):
+        alone = assay.predict_formulas(text, blind).table
+        assert alone["formation_energy_mean"].to_pylist() == together["formation_energy_mean"].slice(row, 1).to_pylist()
