@@ -185,6 +185,14 @@ def test_ratios_of_a_doped_pnictide_by_hand() -> None:
     assert found["O per Cu"] == 0
 
 
+def test_amounts_per_transition_metal_by_hand() -> None:
+    found = named(amounts(Y=1, Ba=2, Cu=3, O=6.9), "amounts")
+    expected = {"Y": 1 / 3, "Ba": 2 / 3, "Cu": 1, "O": 2.3}
+    assert found == pytest.approx({name: expected.get(name.split()[0], 0) for name in found})
+    assert set(named(amounts(Mg=1, B=2), "amounts").values()) == {0.0}
+    assert named(amounts(Fe=1, O=99), "amounts")["O per transition metal"] == 12
+
+
 def test_shares_of_families_by_hand() -> None:
     found = named(amounts(Y=1, Ba=2, Cu=3, O=6.9), "families")
     expected = {"rare earths": 1, "alkaline earth metals": 2, "3d metals": 3, "chalcogens": 6.9}
