@@ -9,6 +9,11 @@ and the estimates of the audit over many draws. The cost of a cascade is timed: 
 scores the survivors and one audit again, in chunks of their own.
 
     python benchmarks/cascade.py --cheap models/zoo/tc-fast --full models/zoo/tc
+
+With `--trees` the cost of a tier that reads the composition alone is measured instead: a forest of
+so many trees on 3DSC, beside scikit-learn's own prediction by the same trees.
+
+    python benchmarks/cascade.py --trees 100 --crystals 4096
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stopwatch import arguments, machine, say, settle, show, versions, write
+from stopwatch import arguments, machine, race, row, say, settle, show, versions, write
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +47,11 @@ def main(words: list[str] | None = None) -> None:
     from assay.screening.runners import worker
 
     worker.set_up_process()
+    if options.trees:
+        write(
+            {"machine": machine(), "versions": versions("scikit-learn"), **composition_member(options)}, options.output
+        )
+        return
     ensembles = Ensemble.load(options.cheap), Ensemble.load(options.full)
     about = {name: getattr(options, name) for name in ("k", "audit", "draws", "chunk_size", "order")}
     report = {"machine": machine(), "versions": versions(), **about}
@@ -62,6 +72,7 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cheap", type=Path, default=ROOT / "models/zoo/tc-fast", help="ensemble of the cheap tier")
     parser.add_argument("--full", type=Path, default=ROOT / "models/zoo/tc", help="ensemble of the last tier")
     parser.add_argument("--crystals", type=int, default=20_000, help="crystals of each set (default: 20000)")
+    parser.add_argument("--trees", type=int, default=0, help="measure a forest of so many trees instead (default: 0)")
     parser.add_argument("--keep", type=float, nargs="+", default=[0.01, 0.015, 0.02, 0.05, 0.1], help="what survives")
     parser.add_argument("--audit", type=int, default=200, help="crystals audited (default: 200)")
     parser.add_argument("--draws", type=int, default=100, help="audits that are drawn and compared (default: 100)")
@@ -69,6 +80,47 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--order", choices=["descending", "ascending"], default="descending", help="which end is best")
     parser.add_argument("--chunk-size", type=int, default=512, help="crystals per chunk (default: 512, Assay's own)")
     return parser.parse_args(words)
+
+
+def composition_member(options: argparse.Namespace) -> dict[str, Any]:
+    """Microseconds per crystal of a forest, of what it reads, and of scikit-learn on the same."""
+    import numpy as np
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    from assay.featurize import composition
+    from assay.models.training import forests
+    from assay.sources import datasets, table
+
+    spec = composition.CompositionSpec(("properties", "shares", "families", "charges", "ratios"))
+    data = datasets.load(f"{options.data / LEARNED[0]}#tc")
+    learned = composition.features(data.crystals.composition(), spec)
+    learned[np.isnan(learned)] = 0.0  # scikit-learn shall read no gaps
+    shape = {"trees": options.trees, "max_features": 0.3}
+    ours = forests.fit(learned, {"tc": data.target.astype("float32")}, data.weight, shape, 0).heads.heads["tc"]
+    theirs = ExtraTreesRegressor(options.trees, max_features=0.3, random_state=0, n_jobs=1)
+    theirs.fit(learned, data.target, sample_weight=data.weight)
+    crystals, _ = table.from_table(table.read(options.data / PACK).slice(0, options.crystals), "mp")
+    size = options.chunk_size
+    atoms = [crystals[at : at + size].composition() for at in range(0, len(crystals), size)]
+    rows = [composition.features(part, spec) for part in atoms]
+    for part in rows:
+        part[np.isnan(part)] = 0.0
+    forest = ours.grown()
+    contestants = {
+        "features": lambda: [composition.features(part, spec) for part in atoms],
+        **{
+            f"forest, {how}": lambda how=how: [forest.predict(part, how) for part in rows]
+            for how in ("median", "interquartile-mean", "mean")
+        },
+        "scikit-learn, mean": lambda: [theirs.predict(part) for part in rows],
+    }
+    rates = race(contestants, len(crystals), options.repeat)
+    title = f"a forest of {options.trees} trees on {len(learned):,} crystals, {len(crystals):,} crystals read"
+    show(title, ["", "µs per crystal", "crystals per s"], [row(name, rate) for name, rate in rates.items()])
+    packed = ("code", "threshold", "entry")
+    stored = sum(tensor.numel() * tensor.element_size() for name, tensor in ours.named_buffers() if name in packed)
+    say(f"{stored / options.trees / 1000:.1f} kB per tree")
+    return {"rates": rates, "bytes_per_tree": stored / options.trees}
 
 
 def held_back(data: Path, n: int, ensembles: Sequence[Ensemble]) -> tuple[Crystals, Crystals]:

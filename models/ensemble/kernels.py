@@ -166,3 +166,37 @@ def distances(rows, points, out):  # type: ignore[no-untyped-def]
             for j in range(rows.shape[1]):
                 total += (rows[i, j] - points[k, j]) ** 2
             out[i, k] = np.sqrt(total)
+
+
+@njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
+def narrow_distances(rows, columns, out):  # type: ignore[no-untyped-def]
+    """The same for few dimensions, quicker; each column of `columns` (h, p) is a point."""
+    for i in range(len(rows)):
+        out[i] = _F(0.0)
+        for j in range(rows.shape[1]):
+            value = rows[i, j]
+            for k in range(columns.shape[1]):
+                out[i, k] += (value - columns[j, k]) ** 2
+        for k in range(columns.shape[1]):
+            out[i, k] = np.sqrt(out[i, k])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def smallest(rows, out):  # type: ignore[no-untyped-def]
+    """Write the smallest numbers of each row (n, m) to `out` (n, k), ascending; NaN where fewer."""
+    k = out.shape[1]
+    for row in range(len(rows)):
+        held = 0
+        for column in range(rows.shape[1]):
+            value = rows[row, column]
+            if held == k and not value < out[row, k - 1]:
+                continue
+            if np.isnan(value):
+                continue
+            place = min(held, k - 1)
+            while place > 0 and out[row, place - 1] > value:
+                out[row, place] = out[row, place - 1]
+                place -= 1
+            out[row, place] = value
+            held = min(held + 1, k)
+        out[row, held:] = np.nan

@@ -8,8 +8,6 @@ import numpy as np
 
 from assay.featurize.threads import njit
 
-_TOGETHER = 8
-"""Rows that walk down a tree side by side, so that the processor need not wait for one of them."""
 _TIE = 1e-6
 """Difference of two sums of weights that counts as rounding."""
 _FEW = 16
@@ -73,25 +71,19 @@ def project(rows, center, axes, out):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def walk(rows, node, root, leaf_mean, found, reached):  # type: ignore[no-untyped-def]
-    """Write mean and number of the leaf of every row (n, q) in every tree to (n, T) arrays."""
-    n = len(rows)
-    at = np.empty(_TOGETHER, np.int32)
+    """Write mean and number of the leaf of every row (n, q) in every tree to (n, T) arrays.
+
+    All rows walk down one tree before the next: it stays in the cache. Nodes and features are not
+    negative, and numbers without a sign say so to the compiler.
+    """
     for tree in range(len(root)):
-        for first in range(0, n, _TOGETHER):
-            many = min(_TOGETHER, n - first)
-            for k in range(many):
-                at[k] = root[tree]
-            going = True
-            while going:
-                going = False
-                for k in range(many):
-                    if at[k] >= 0:
-                        split = node[at[k]]
-                        at[k] = split.left + split.further * (rows[first + k, split.feature] > split.threshold)
-                        going = True
-            for k in range(many):
-                reached[first + k, tree] = -1 - at[k]
-                found[first + k, tree] = leaf_mean[-1 - at[k]]
+        for k in range(len(rows)):
+            row, at = rows[k], root[tree]
+            while at >= 0:
+                split = node[np.uint32(at)]
+                at = split.left + split.further * np.int32(row[np.uint32(split.feature)] > split.threshold)
+            reached[k, tree] = -1 - at
+            found[k, tree] = leaf_mean[np.uint32(-1 - at)]
 
 
 @njit(cache=True, nogil=True)
@@ -144,23 +136,41 @@ def _insertion(values, weights, low, high):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _partition(values, weights, low, high):  # type: ignore[no-untyped-def]
-    """Order a range in three parts, below, at and above a value in it; ends of the first two."""
+def _pivot(values, low, high):  # type: ignore[no-untyped-def]
+    """The middle one of three values of a range."""
     a, b, c = values[low], values[(low + high) // 2], values[high - 1]
-    pivot = max(min(a, b), min(max(a, b), c))
-    first = low
-    for k in range(low, high):  # without branches: which way a value goes cannot be foreseen
+    return max(min(a, b), min(max(a, b), c))
+
+
+@njit(cache=True, nogil=True)
+def _below(values, weights, low, high, pivot):  # type: ignore[no-untyped-def]
+    """Bring what is below the pivot to the front of a range: where that ends, and its weight.
+
+    There are no branches, because nobody can foresee on which side a value lies.
+    """
+    first, mass = low, 0.0
+    for k in range(low, high):
         v, w = values[k], weights[k]
         values[k], weights[k] = values[first], weights[first]
         values[first], weights[first] = v, w
-        first += v < pivot
-    last = first
-    for k in range(first, high):
+        small = v < pivot
+        first += small
+        mass += w * small
+    return first, mass
+
+
+@njit(cache=True, nogil=True)
+def _at_most(values, weights, low, high, pivot):  # type: ignore[no-untyped-def]
+    """The same for what is at most the pivot."""
+    last, mass = low, 0.0
+    for k in range(low, high):
         v, w = values[k], weights[k]
         values[k], weights[k] = values[last], weights[last]
         values[last], weights[last] = v, w
-        last += v <= pivot
-    return first, last
+        small = v <= pivot
+        last += small
+        mass += w * small
+    return last, mass
 
 
 @njit(cache=True, nogil=True)
@@ -170,7 +180,9 @@ def _sort(values, weights, low, high):  # type: ignore[no-untyped-def]
     while len(waiting) > 0:
         low, high = waiting.pop()
         while high - low > _FEW:
-            first, last = _partition(values, weights, low, high)
+            pivot = _pivot(values, low, high)
+            first, _ = _below(values, weights, low, high, pivot)
+            last, _ = _at_most(values, weights, first, high, pivot)
             if first - low > high - last:
                 waiting.append((low, first))
                 low = last
@@ -185,20 +197,17 @@ def _median(values, weights, n):  # type: ignore[no-untyped-def]
     """The value at half of the weights, which sum to 1; the order of the values is lost."""
     low, high, below = 0, n, 0.0
     while high - low > _FEW:
-        first, last = _partition(values, weights, low, high)
-        left = below
-        for k in range(low, first):
-            left += weights[k]
-        if left >= 0.5 - _TIE:
+        pivot = _pivot(values, low, high)
+        first, mass = _below(values, weights, low, high, pivot)
+        if below + mass >= 0.5 - _TIE:
             high = first
             continue
-        middle = left
-        for k in range(first, last):
-            middle += weights[k]
+        last, more = _at_most(values, weights, first, high, pivot)
+        middle = below + mass + more
         if middle >= 0.5 + _TIE:
-            return values[first]
+            return pivot
         if middle >= 0.5 - _TIE:
-            return 0.5 * (values[first] + _least(values, last, n))
+            return 0.5 * (pivot + _least(values, last, n))
         low, below = last, middle
     _insertion(values, weights, low, high)
     for k in range(low, high):
