@@ -238,10 +238,15 @@ def _rows(reply: Reply) -> tuple[list[Any], int | None]:
     document = reply.json
     if isinstance(document, list):
         return document, None
-    ranks = [_RANK.fullmatch(key) for key in document] if isinstance(document, dict) else [None]
-    if not all(ranks):
+    ranks = {key: _RANK.fullmatch(key) for key in document} if isinstance(document, dict) else {"": None}
+    if ranks and 2 * sum(map(bool, ranks.values())) <= len(ranks):
         raise SourceRefused(f"{reply.url}: not an AFLUX reply: {printable(str(document), 200)}")
-    return list(document.values()), max((int(rank[1]) for rank in ranks if rank), default=0)
+    rows = [row if ranks[key] else _unnumbered(key) for key, row in document.items()]
+    return rows, max((int(rank[1]) for rank in ranks.values() if rank), default=0)
+
+
+def _unnumbered(key: str) -> BrokenEntry:
+    return BrokenEntry(f"its key {printable(key, 80)!r} is not the number of a row, such as '1 of 912'")
 
 
 def _address(client: Client, summons: str, window: Window) -> str:

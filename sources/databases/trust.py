@@ -36,6 +36,9 @@ MAX_VALUES = 1_000_000
 """Most values (numbers, texts, lists, objects) in one body; each takes some 100 bytes of memory."""
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
 """A text or a mark of JSON; a text without an end reaches to the end of the body."""
+_NUMBERED_MEMBER = re.compile(r'\s*"(\d{1,9} of \d{1,9})"\s*:', re.ASCII)
+_NUMBERED = re.compile(r"\s*\{" + _NUMBERED_MEMBER.pattern, re.ASCII)
+"""The start of an object whose keys number its members: a page of AFLUX."""
 
 
 class SourceError(ConnectionError):
@@ -168,9 +171,13 @@ def parse(body: bytes, max_values: int = MAX_VALUES) -> Any:
 def _apart(text: str, reason: str) -> Any:
     """Parse each entry of the list `data`, or of a list that is the whole document, alone.
 
+    So are the members of an object whose keys number them, as in `1 of 912`.
+
     Raises:
         ValueError: with `reason`, where the entries cannot be told apart.
     """
+    if _NUMBERED.match(text):
+        return _members(text, reason)
     places = _entry_places(text) if text.count('"') <= 4 * MAX_VALUES else []  # a key and a text per value
     try:
         envelope = json.loads(_sound(text[: places[0].start] + text[places[-1].stop :])) if places else None
@@ -200,6 +207,39 @@ def _entry_places(text: str) -> list[range]:
             if listed and depth == listed:
                 return [*places, range(start, here)]
             depth -= 1
+    return []
+
+
+def _members(text: str, reason: str) -> dict[str, Any]:
+    """The members of an object whose keys number them, each parsed alone."""
+    found: dict[str, Any] = {}
+    for place in _member_places(text):
+        member = _NUMBERED_MEMBER.match(text, place.start, place.stop)
+        if member is None:
+            raise ValueError(reason)
+        found[member[1]] = _entry(text[member.end() : place.stop])
+    if not found:
+        raise ValueError(reason)
+    return found
+
+
+def _member_places(text: str) -> list[range]:
+    """Places of the members of the object that is the whole text; empty where it has no end."""
+    depth = start = 0
+    places: list[range] = []
+    for token in _TOKEN.finditer(text):
+        mark, here = token[0][0], token.start()
+        if mark in "[{":
+            depth += 1
+            start = here + 1 if depth == 1 else start
+        elif mark == "," and depth == 1:
+            places.append(range(start, here))
+            start = here + 1
+        elif mark in "]}":
+            depth -= 1
+            if depth == 0:
+                whole = mark == "}" and not text[here + 1 :].strip()
+                return [*places, range(start, here)] if whole else []
     return []
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,50 @@ class Odd(Loopback):
 def test_a_reply_that_is_none_is_refused(document: Any) -> None:
     with Odd(document) as server, pytest.raises(SourceRefused, match="not an AFLUX reply"):
         pull(server, ALL)
+
+
+class Spoiled(AfluxServer):
+    """A server that writes the row of one crystal wrongly, by `spoil`."""
+
+    def __init__(self, rows: list[Row], auid: str, spoil: Callable[[bytes], bytes], style: str) -> None:
+        super().__init__(rows, style=style)
+        self.auid, self.spoil = auid.encode(), spoil
+
+    def answer(self, path: str, headers: Any) -> Answer:
+        status, document = super().answer(path, headers)
+        members = [json.dumps({key: row})[1:-1].encode() for key, row in document.items()]
+        return status, b"{" + b", ".join(self.spoil(one) if self.auid in one else one for one in members) + b"}"
+
+
+@pytest.mark.parametrize("style", ["object", "restarting"])
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (lambda row: row.replace(b"ICSD", b"ICSD\xff"), "0xff is no UTF-8"),
+        (lambda row: row.replace(b"ICSD", b"ICSD\x01"), "control character"),
+        (lambda row: row.replace(b'"nspecies": ', b'"nspecies": 0'), "Expecting"),
+        (lambda row: row.replace(b'"geometry": [', b'"geometry": [nan, '), "Expecting value"),
+        (
+            lambda row: row.replace(b'"geometry": ', b'"deep": ' + b"[" * 5000 + b"]" * 5000 + b', "geometry": '),
+            "nested",
+        ),
+        (lambda row: row.replace(b'"geometry": [', b'"geometry": [' + b"9" * 5000 + b","), "digits"),
+        (lambda row: row.replace(b" of ", b" off "), "is not the number of a row"),
+    ],
+)
+def test_a_row_that_cannot_be_parsed_costs_that_row(
+    style: str, spoil: Callable[[bytes], bytes], expected: str, rows: list[Row]
+) -> None:
+    auid = rows[37]["auid"]
+    with Spoiled(rows, auid, spoil, style) as server:
+        found = pull(server, AfluxQuery("nspecies(1*)", page_limit=32))
+        assert len(server.requests) == 1 + len(found)
+    assert ids(found) == [f"aflow/{row['auid']}" for row in rows if row["auid"] != auid]
+    (lost,) = [record for page in found for record in page.quarantined]
+    assert lost.reason is Reason.MALFORMED
+    assert expected in lost.message
+    assert found[-1].complete
+    assert sum(page.n_entries for page in found) == len(rows)
 
 
 @pytest.mark.parametrize("document", [[{"auid": "aflow:1"}], {"1 of 900": {"auid": "aflow:1"}}])
