@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,18 +67,45 @@ def _assign(content: Any, keys: list[str], value: Any) -> None:
             content = content[index]
 
 
+LARGEST_SEED = 2**32 - 1
+"""What every library that draws numbers accepts."""
+
+
 def validate(schema: type[T], content: dict[str, Any], where: str) -> T:
     """Make a pydantic model or dataclass from a mapping, or refuse it in one line."""
     # in a list, because pydantic takes a config for the dataclasses inside a type but not for a
     # bare dataclass
     adapter: TypeAdapter[list[T]] = TypeAdapter(list[schema], config=ConfigDict(extra="forbid", allow_inf_nan=False))  # type: ignore[valid-type]
     try:
-        return adapter.validate_python([content])[0]
+        made = adapter.validate_python([content])[0]
     except ValidationError as error:
         unknown = [e for e in error.errors() if e["type"] in _UNKNOWN]
         lines = [_describe(e, adapter.json_schema(), content) for e in (unknown or error.errors())]
         more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
         raise Failure(Exit.CONFIG, f"{where}: {lines[0]}{more}") from None
+    for path, seed in _seeds(content):
+        if type(seed) is not int or not 0 <= seed <= LARGEST_SEED:
+            shown = repr(seed)[:40]
+            raise Failure(
+                Exit.CONFIG, f"{where}: {path}: expected a whole number from 0 to {LARGEST_SEED}, got {shown}"
+            )
+    return made
+
+
+def _seeds(content: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every seed in a config that is valid otherwise, with its path."""
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            own = f"{path}{key}"
+            if str(key).rpartition(".")[2] == "seed" and isinstance(value, int | float | str):
+                yield own, value
+            elif key == "seeds" and isinstance(value, list):
+                yield from ((f"{own}.{place}", seed) for place, seed in enumerate(value))
+            else:
+                yield from _seeds(value, f"{own}.")
+    elif isinstance(content, list):
+        for place, value in enumerate(content):
+            yield from _seeds(value, f"{path}{place}.")
 
 
 _UNKNOWN = {"extra_forbidden", "unexpected_keyword_argument"}
