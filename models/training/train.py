@@ -97,6 +97,8 @@ def member(
     if not registry.MODELS[spec.network].gradients:
         finished = _fitted(recipe, spec, material, {**facts, "fingerprint": fingerprint})
         checkpoint.write(finished, folder)
+        if progress is not None:
+            progress({"epoch": 1, "validation_mae": finished.facts["metrics"]["validation_mae"]})
         return finished
     run = _Run(recipe, spec, material, fingerprint, source)
     run.restore(folder, facts.get("data"))
