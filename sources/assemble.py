@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from assay.sources.checks import coincident, row_warnings, shares
 from assay.sources.checks.texts import MAX_TEXT, one_line, one_name, storable
 from assay.sources.checks.unchecked import Unchecked, pointer, safe_cells
-from assay.sources.crystals import WARNINGS, Crystals, concat, empty, set_aside
+from assay.sources.crystals import WARNINGS, Crystals, concat, empty, is_text, set_aside, text_array
 from assay.sources.quarantine import Quarantined, Reason, Stage
 from assay.sources.sift import MAX_SITES, sift
 
@@ -55,12 +55,12 @@ class Kinds:
     def take_batch(self, crystals: Crystals, origin: str) -> None:
         """Note what the columns of a table hold."""
         for name, column in crystals.columns.items():
-            if column.dtype.kind == "U":
+            if is_text(column):
                 empty_column = not (column != "").any()
             else:
                 empty_column = all(value is None or value != value for value in column.flat)  # noqa: PLR0124 (NaN)
             if not empty_column:
-                self.take(name, {"U": "text", "O": "flag", "b": "flag"}.get(column.dtype.kind, "number"), origin)
+                self.take(name, _kind(column), origin)
 
 
 class Assembler:
@@ -153,7 +153,7 @@ class Assembler:
             inverse = np.linalg.inv(safe_cells(lattice))
             coords[moved] = np.einsum("si,sij->sj", coords[moved], inverse[row[moved]])
         return Unchecked(
-            ids=np.array(self._ids, dtype=np.str_),
+            ids=text_array(self._ids),
             lattice=lattice,
             site_ptr=site_ptr,
             frac=coords,
@@ -189,8 +189,13 @@ def _holds_nothing(column: NDArray[Any]) -> bool:
 def _blank(model: NDArray[Any] | None, length: int) -> NDArray[Any]:
     if model is None:
         return np.full(length, None)
-    null = {"U": "", "O": None, "b": None}.get(model.dtype.kind, np.nan)
-    return np.full((length, *model.shape[1:]), null)
+    kind = _kind(model)
+    null = {"text": "", "flag": None, "number": np.nan}[kind]
+    return np.full((length, *model.shape[1:]), null, dtype=np.float64 if kind == "number" else object)
+
+
+def _kind(column: NDArray[Any]) -> str:
+    return "text" if is_text(column) else "flag" if column.dtype.kind in "Ob" else "number"
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
@@ -202,7 +207,7 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
 def _column(values: list[Any]) -> NDArray[Any]:
     if all(value is None or isinstance(value, (bool, int, float, np.number, np.bool_)) for value in values):
         return np.array([_float(value) for value in values], dtype=np.float64)
-    return np.array(["" if value is None else storable(value) for value in values], dtype=np.str_)
+    return text_array(["" if value is None else storable(value) for value in values])
 
 
 def _float(value: Any) -> float:

@@ -22,6 +22,10 @@ WARNINGS = "warnings"
 A batch without oddities has no such column."""
 SET_ASIDE = "reported_"
 """Start of the name of an input column whose own name Assay uses for another one."""
+TEXT = np.dtype(object)
+"""The type of texts in an array: each row takes the space of its own text, whatever the longest one
+is. Arrays of fixed-width texts (`<U8`) become it when a batch is made. Objects that are no texts
+are flags, some of them unknown (None)."""
 _SYMBOLS = np.array(SYMBOLS)
 _ALPHABETICAL = np.argsort(_SYMBOLS)
 
@@ -36,7 +40,7 @@ class Crystals:
     """
 
     ids: NDArray[Any]
-    """(n,) str, `provider/id`."""
+    """(n,) texts, `provider/id`."""
     lattice: NDArray[np.float64]
     """(n, 3, 3) Å; rows are the vectors a, b, c."""
     site_ptr: NDArray[np.int64]
@@ -60,8 +64,8 @@ class Crystals:
             if array.ndim != len(shape) or any(want not in (-1, got) for want, got in zip(shape, array.shape)):
                 raise ValueError(f"{name} has shape {array.shape}, expected {shape} with -1 for any length")
             object.__setattr__(self, name, array)
-        object.__setattr__(self, "ids", np.asarray(self.ids, dtype=np.str_).reshape(-1))
-        object.__setattr__(self, "columns", {k: np.asarray(v) for k, v in self.columns.items()})
+        object.__setattr__(self, "ids", _ids(self.ids))
+        object.__setattr__(self, "columns", {k: _column(np.asarray(v)) for k, v in self.columns.items()})
         self._check_lengths()
         self._check_values()
 
@@ -143,7 +147,7 @@ class Crystals:
             species_ptr=species_ptr,
             numbers=self.numbers[species],
             occupancy=self.occupancy[species],
-            columns={name: column[rows] for name, column in self.columns.items()},
+            columns={name: _taken(column, rows) for name, column in self.columns.items()},
         )
 
     def with_columns(self, **columns: Any) -> Crystals:
@@ -254,7 +258,35 @@ def empty() -> Crystals:
     """A batch of no crystals."""
     zero = np.zeros(1, np.int64)
     none = np.empty(0)
-    return Crystals(np.empty(0, np.str_), np.empty((0, 3, 3)), zero, np.empty((0, 3)), zero, none, none)  # type: ignore[arg-type]
+    return Crystals(text_array([]), np.empty((0, 3, 3)), zero, np.empty((0, 3)), zero, none, none)  # type: ignore[arg-type]
+
+
+def text_array(values: Sequence[str]) -> NDArray[Any]:
+    """(n,) texts as a column of a batch; without a row the type of the array says "text"."""
+    return np.array(values, dtype=TEXT if len(values) else np.str_)
+
+
+def is_text(column: NDArray[Any]) -> bool:
+    """Whether an array holds texts.
+
+    >>> is_text(text_array(["a"])), is_text(text_array([])), is_text(np.array([None]))
+    (True, True, False)
+    """
+    kind = column.dtype.kind
+    return kind == "U" or (kind == "O" and column.size > 0 and isinstance(column.flat[0], str))
+
+
+def _ids(ids: NDArray[Any]) -> NDArray[Any]:
+    ids = ids if isinstance(ids, np.ndarray) else np.array(ids, dtype=TEXT)
+    return (ids if ids.dtype.kind in "UO" else ids.astype(np.str_)).astype(TEXT).reshape(-1)
+
+
+def _column(column: NDArray[Any]) -> NDArray[Any]:
+    return column.astype(TEXT) if column.dtype.kind == "U" and column.size else column
+
+
+def _taken(column: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+    return column[rows] if len(rows) or not is_text(column) else np.empty((0, *column.shape[1:]), np.str_)
 
 
 def wrap(frac: NDArray[Any]) -> NDArray[np.float64]:

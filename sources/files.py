@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -24,6 +24,7 @@ from assay.sources import table
 from assay.sources.assemble import Assembler, Kinds, join
 from assay.sources.checks import limits
 from assay.sources.crystals import Crystals
+from assay.sources.formats import parquet
 from assay.sources.formats.cif.read import add_cif
 from assay.sources.formats.counted import CountedAssembler
 from assay.sources.formats.documents.documents import add_json
@@ -34,7 +35,7 @@ from assay.sources.formats.trajectories import add_trajectory
 from assay.sources.formats.xyz import add_xyz
 from assay.sources.quarantine import Quarantined, Reason
 from assay.sources.sift import MAX_SITES
-from assay.sources.storage import archives, folders, parquet
+from assay.sources.storage import archives, folders, footer
 from assay.sources.storage.kinds import HIDDEN, KNOWN, Kind, counted_as, is_hidden, kind_of
 from assay.sources.storage.opening import lines, read_text, regular, sort_of, through, unpacked
 
@@ -86,6 +87,36 @@ def read(
             table without crystals, or when nothing in it can be read.
     """
     return read_many([path], max_sites, kinds)
+
+
+def blocks(
+    path: Path | str, size: int, max_sites: int = MAX_SITES, kinds: Kinds | None = None
+) -> Iterator[table.Sifted]:
+    """Read all crystals of one file or folder, as `read` does.
+
+    A Parquet file comes in blocks of at most `size` crystals, so that memory holds a few of them.
+
+    Raises:
+        FileNotFoundError: as `read` does.
+        ValueError: as `read` does.
+    """
+    path = Path(path)
+    if path.is_dir() or kind_of(path.name) is not Kind.PARQUET or not _has_rows(item := _named(path)):
+        yield read(path, max_sites, kinds)
+        return
+    for crystals, refused in parquet.blocks(item.path, size, str(item.path), max_sites):
+        if kinds is not None:
+            kinds.take_batch(crystals, str(item.path))
+        yield crystals, refused
+
+
+def _has_rows(item: Item) -> bool:
+    """Whether a Parquet file holds rows and keeps the limits; else `read` makes a record of it."""
+    regular(item.path).close()
+    try:
+        return footer.rows(item.path) > 0
+    except limits.Exceeded:
+        return False
 
 
 def read_many(
@@ -194,7 +225,7 @@ class _Reading:
                 self._archive(item)
             elif kind is Kind.PARQUET:
                 regular(item.path).close()
-                parquet.check(item.path)
+                footer.rows(item.path)
                 self._block(item.label, origin, *table.from_table(table.read(item.path), origin, self._max_sites))
             else:
                 with unpacked(item.path) as stream:

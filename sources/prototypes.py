@@ -23,7 +23,7 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.sources.crystals import Crystals, concat, empty, wrap
+from assay.sources.crystals import Crystals, concat, empty, text_array, wrap
 from assay.sources.elements import NUMBERS, SYMBOLS
 from assay.sources.prototype_table import ATOMIC, IONIC, PROTOTYPES, Prototype
 
@@ -105,7 +105,7 @@ def generate(
             rows.append(mine)
     if not parts:
         none = np.empty(0)
-        return empty().with_columns(prototype=none.astype(np.str_), tolerance=none, net_charge=none)
+        return empty().with_columns(prototype=text_array([]), tolerance=none, net_charge=none)
     return concat(parts).select(np.argsort(np.concatenate(rows)))
 
 
@@ -311,7 +311,7 @@ def _build(
     occupancy = np.stack([np.where(mixed, 1 - share[:, None], 1.0), np.where(mixed, share[:, None], 0.0)], axis=2)
     present = occupancy > 0
     return Crystals(
-        ids=np.array(_names(name, z, role, extra, share), dtype=np.str_),
+        ids=text_array(_names(name, z, role, extra, share)),
         lattice=_cells(prototype, r),
         site_ptr=np.arange(m + 1) * len(site_role),
         frac=np.tile(_places(prototype), (m, 1)),

@@ -22,12 +22,16 @@ from numpy.typing import NDArray
 from assay.sources.checks import shares
 from assay.sources.checks.texts import MAX_TEXT
 from assay.sources.checks.unchecked import Unchecked, pointer
-from assay.sources.crystals import WARNINGS, Crystals, set_aside
+from assay.sources.crystals import WARNINGS, Crystals, is_text, set_aside, text_array
 from assay.sources.durable import whole
 from assay.sources.quarantine import Quarantined, Reason, Stage
 from assay.sources.sift import MAX_SITES, sift
 
 log = logging.getLogger(__name__)
+
+Sifted = tuple[Crystals, list[Quarantined]]
+"""Crystals, and a record for each refused row."""
+Refusals = list[tuple[str, Reason, str]]
 
 
 def _field(name: str, kind: pa.DataType, unit: str, meaning: str) -> pa.Field:
@@ -92,21 +96,20 @@ def to_table(crystals: Crystals) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def from_table(table: pa.Table, name: str, max_sites: int = MAX_SITES) -> tuple[Crystals, list[Quarantined]]:
+def from_table(table: pa.Table, name: str, max_sites: int = MAX_SITES, *, first: int = 0) -> Sifted:
     """Read the crystals of a table in Assay's layout or in the layout of the data packs.
 
     Ids are kept as they are. Scalar columns become columns of the batch. A null becomes NaN among
     numbers, "" among texts and None among flags; a column that holds nothing else becomes None
     throughout. List columns of one fixed length become (n, length). Other columns are left out with
-    a note in the log. `name` is the origin in the quarantine records.
+    a note in the log. `name` is the origin in quarantine records, `first` the place of row 0 there.
 
     Raises:
         ValueError: when the table is in neither layout, or a structure column has an unfitting
             type.
     """
     layout = _layout_of(table, name)
-    refused: list[tuple[str, Reason, str]] = []
-    table, refused = _without_ragged_rows(table, layout, name)
+    table, refused = _without_ragged_rows(table, layout, name, first)
     batch = _own_arrays(table) if layout == "own" else _pack_arrays(table)
     crystals, refusals = sift(batch, max_sites)
     refused += [(str(batch.ids[row]), reason, message) for row, reason, message in refusals]
@@ -181,11 +184,10 @@ def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            missing = sorted(set(columns or ()) - set(file.schema_arrow.names))
+            names = file.schema_arrow.names
+            missing = sorted(set(columns or ()) - set(names))
             if missing:
-                raise ValueError(
-                    f"{path} has no column {', '.join(missing)}; it has {', '.join(file.schema_arrow.names)}"
-                )
+                raise ValueError(f"{path} has no column {', '.join(missing)}; it has {', '.join(names)}")
             return file.read(columns=None if columns is None else list(columns))
     except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise
@@ -219,7 +221,7 @@ def _to_arrow(name: str, column: NDArray[Any]) -> pa.Array:
         raise ValueError(f"column {name!r} has shape {column.shape}, at most 2 dimensions can be stored")
     if column.ndim == 2:
         return pa.FixedSizeListArray.from_arrays(_to_arrow(name, column.ravel()), column.shape[1])
-    return pa.array(column.astype(object), pa.string()) if column.dtype.kind == "U" else pa.array(column)
+    return pa.array(column.astype(object), pa.string()) if is_text(column) else pa.array(column)
 
 
 # From Arrow to arrays.
@@ -235,7 +237,7 @@ def _layout_of(table: pa.Table, name: str) -> str:
     )
 
 
-def _without_ragged_rows(table: pa.Table, layout: str, name: str) -> tuple[pa.Table, list[tuple[str, Reason, str]]]:
+def _without_ragged_rows(table: pa.Table, layout: str, name: str, first: int) -> tuple[pa.Table, Refusals]:
     """Remove the rows whose lists do not fit each other, and return their refusals too."""
     own = layout == "own"
     cells, places = _lengths(table, _OWN[2] if own else "lattice"), _lengths(table, _OWN[3] if own else "frac_coords")
@@ -255,7 +257,8 @@ def _without_ragged_rows(table: pa.Table, layout: str, name: str) -> tuple[pa.Ta
     if not len(rows):
         return table, []
     ids = table["id"].take(rows).to_pylist()
-    refused = [(str(i or f"{name}#{row}")[:500], Reason.MALFORMED, str(wrong[row])) for i, row in zip(ids, rows)]
+    named = [str(i or f"{name}#{first + row}")[:500] for i, row in zip(ids, rows)]
+    refused = [(i, Reason.MALFORMED, str(wrong[row])) for i, row in zip(named, rows)]
     return table.filter(pa.array(wrong == "")), refused
 
 
@@ -336,19 +339,14 @@ def _pack_arrays(table: pa.Table) -> Unchecked:
 
 def _columns(table: pa.Table, taken: Sequence[str]) -> dict[str, NDArray[Any]]:
     free = [name for name in table.column_names if name not in taken]
-    if (
-        WARNINGS in free
-        and kind_of(table[WARNINGS].type) in ("text", "empty")
-        and not pc.any(pc.is_valid(table[WARNINGS])).as_py()
-    ):
+    stated = table[WARNINGS] if WARNINGS in free else None
+    if stated is not None and kind_of(stated.type) in ("text", "empty") and stated.null_count == len(stated):
         free.remove(WARNINGS)
     found = {name: _scalar(table[name]) for name in free}
-    skipped = [name for name, column in found.items() if column is None]
-    if skipped:
-        log.info("columns without one value per crystal are left out: %s", ", ".join(skipped))
     kept = {name: column for name, column in found.items() if column is not None}
-    stated = kept.get(WARNINGS)
-    own = stated is None or (stated.dtype.kind == "U" and stated.ndim == 1)
+    if len(kept) < len(found):
+        log.info("columns without one value per crystal are left out: %s", ", ".join(found.keys() - kept.keys()))
+    own = WARNINGS not in kept or (is_text(kept[WARNINGS]) and kept[WARNINGS].ndim == 1)
     lost = frozenset(() if own else (WARNINGS,))  # it is a text in every batch, so that batches can be joined
     away = lost if set(_OWN) <= set(taken) else lost | RESERVED
     return {set_aside(name, away): column for name, column in kept.items()}
@@ -369,7 +367,7 @@ def _scalar(column: pa.ChunkedArray) -> NDArray[Any] | None:
 
 
 def _strings(column: pa.ChunkedArray) -> NDArray[Any]:
-    return np.array(pc.fill_null(column.cast(pa.string()), "").to_pylist(), dtype=np.str_)
+    return text_array(pc.fill_null(column.cast(pa.string()), "").to_pylist())
 
 
 def _list_array(table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:

@@ -8,7 +8,7 @@ candidates.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -104,7 +104,7 @@ def counts(ledger: Ledger) -> dict[str, int] | None:
     return None if record is None else dict(record.counts)
 
 
-def fan_out(candidates: pa.Table, ledger: Ledger) -> pa.Table:
+def fan_out(portions: Iterable[pa.Table], ledger: Ledger) -> Iterator[pa.Table]:
     """Add to every candidate the ids of the rows that are the same crystal, and their spread.
 
     The columns are `ids`, `spacegroup` and, per reported property, `<name>_spread` (largest minus
@@ -115,18 +115,27 @@ def fan_out(candidates: pa.Table, ledger: Ledger) -> pa.Table:
     """
     record = ledger.find("identity", "all")
     if record is None:
-        return candidates
+        yield from portions
+        return
     rows = ledger.read(record, PATH)
     members: dict[str, list[int]] = {}
     for row, cluster in enumerate(rows["cluster_id"].to_pylist()):
         members.setdefault(cluster, []).append(row)
-    groups = [members[name] for name in candidates["id"].to_pylist()]
     ids = rows["id"].to_pylist()
     related = _related(ledger, dict(zip(ids, rows["cluster_id"].to_pylist(), strict=True)))
+    for candidates in portions:
+        names = candidates["id"].to_pylist()
+        near = _lists([related.get(name, []) for name in names])
+        yield _fanned_out(candidates, rows, ids, [members[name] for name in names], near)
+
+
+def _fanned_out(
+    candidates: pa.Table, rows: pa.Table, ids: list[str], groups: list[list[int]], near: dict[str, pa.Array]
+) -> pa.Table:
     added: dict[str, Any] = {
         "ids": pa.array([sorted(ids[row] for row in group) for group in groups], pa.list_(pa.string())),
         "spacegroup": rows["spacegroup"].take(_rows_of([group[0] for group in groups])),
-        **_lists([related.get(name, []) for name in candidates["id"].to_pylist()]),
+        **near,
     }
     for name in [name.removesuffix("_functional") for name in rows.column_names if name.endswith("_functional")]:
         values, functionals = rows[name].cast(pa.float64()).to_numpy(), rows[f"{name}_functional"].to_pylist()
@@ -189,9 +198,9 @@ def _gather(ledger: Ledger, campaign: Campaign, wanted: dict[str, int]) -> pa.Ta
         chosen = [name in wanted for name in content["id"].to_pylist()]
         tables.append(content.filter(pa.array(chosen, pa.bool_())))
     pool = pa.concat_tables(tables).combine_chunks()
-    ids = pool["id"].to_pylist()
-    block = np.array([wanted[name] for name in ids])
-    return pool.take(np.lexsort((np.array(ids, dtype=np.str_), block)))
+    block = pa.array([wanted[name] for name in pool["id"].to_pylist()], pa.int64())
+    keys = pa.table({"block": block, "id": pool["id"]})
+    return pool.take(pc.sort_indices(keys, sort_keys=[("block", "ascending"), ("id", "ascending")]))
 
 
 def _batches(block: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
@@ -247,9 +256,9 @@ def _representatives(rows: pa.Table, root: NDArray[np.int64], sources: list[str]
     if "energy_above_hull" in rows.column_names:
         values = rows["energy_above_hull"].cast(pa.float64()).to_numpy()
         hull = np.where(np.isfinite(values), values, np.inf)
-    ids = np.array(rows["id"].to_pylist(), dtype=np.str_)
+    keys = pa.table({"order": order, "hull": hull, "nsites": rows["nsites"], "id": rows["id"]})
     best = np.full(len(order), -1, dtype=np.int64)
-    for row in np.lexsort((ids, rows["nsites"].to_numpy(), hull, order)):
+    for row in pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names]).to_numpy():
         if best[root[row]] < 0:
             best[root[row]] = row
     return best

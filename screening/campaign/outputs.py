@@ -8,26 +8,27 @@ the rank rule: they hold no dates and no machine names.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from assay.models.ensemble.checkpoint import finite
-from assay.screening.campaign import identify, report, tiers
+from assay.screening.campaign import identify, ranked, report, tiers
 from assay.screening.campaign.plan import Plan
 from assay.screening.campaign.tiers import Tiers
-from assay.screening.folder import balance, delivery, results, snapshot
+from assay.screening.folder import balance, delivery, reorder, results, snapshot
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Cascade, Merged, Model, Property, Summary
-from assay.screening.ranking import rank, rules, ties
-from assay.screening.ranking.rank import Ranked
-from assay.screening.runners import worker
+from assay.screening.ranking import rules, ties
 from assay.screening.settings import digits
 from assay.screening.settings.printable import escaped
 from assay.sources import durable, table
-from assay.sources.crystals import empty
 from assay.sources.quarantine import Quarantined
 
 if TYPE_CHECKING:
@@ -37,25 +38,58 @@ if TYPE_CHECKING:
 def write(plan: Plan, ledger: Ledger) -> Summary:
     """Rank the parts, check the balance, and write the files."""
     found = Tiers(plan, ledger) if plan.tiers else None
-    ranked = found.rank() if found else _rank(plan, ledger)
+    rows = ranked.whole(found.rank()) if found else ranked.in_portions(plan, ledger)
     bad = quarantined(ledger)
-    counted = balance.take(ledger, ranked.candidates.num_rows, ranked.unrankable.num_rows)
-    candidates = identify.fan_out(ranked.candidates, ledger)
-    tables = {"candidates": candidates, "unrankable": ranked.unrankable, "quarantine": table.quarantine_table(bad)}
-    paths = {name: plan.folder / f"{name}.parquet" for name in tables}
-    files = {path.name: table.write(tables[name], path) for name, path in paths.items()}
+    counted = balance.take(ledger, rows.ranked, rows.unrankable)
+    rule = rules.make(plan.campaign.rank, plan.target)
+    best = Best(min(plan.campaign.rank.top, report.ROWS), f"{plan.target.name}_mean", ties.columns(rule))
+    candidates = map(best.seen, identify.fan_out(rows.candidates, ledger))
+    tables: dict[str, Iterable[pa.Table]] = {
+        "candidates": candidates,
+        "unrankable": rows.others,
+        "quarantine": [table.quarantine_table(bad)],
+    }
+    files = {f"{name}.parquet": reorder.write(tables[name], plan.folder / f"{name}.parquet") for name in tables}
     cascade = found.summary([_model(tier) for tier in plan.tiers]) if found else None
-    shown = min(plan.campaign.rank.top, report.ROWS)
-    tied = ties.find(ranked.candidates, rules.make(plan.campaign.rank, plan.target), shown)
+    tied = ties.find(best.numbers(), rule, best.most)
     summary = replace(summarise(plan, ledger, counted, bad, files, cascade), ties=tied)
-    top = candidates.slice(0, shown).to_pylist()
-    durable.write(plan.folder / "report.html", report.render(summary, top, bad, ranked))
+    durable.write(plan.folder / "report.html", report.render(summary, best.rows, bad, best.columns, best.means()))
     durable.write(plan.folder / "summary.json", summary.text())
     named = {name: durable.sha256(plan.folder / name) for name in ("report.html", "summary.json")} | files
     before = ledger.find("ranked", "all")
     if before is None or before.files != named:
         ledger.record("ranked", "all", named, {"ranked": counted.ranked, "unrankable": counted.unrankable})
     return summary
+
+
+class Best:
+    """What the report needs of the candidates: the first rows, and the numbers of all."""
+
+    def __init__(self, most: int, mean: str, compared: Container[str]) -> None:
+        """`most` rows are kept whole; of the others the columns `compared` and `mean`."""
+        self.most = most
+        self.columns: list[str] = []
+        """Names of all columns."""
+        self.rows: list[dict[str, Any]] = []
+        """The best rows."""
+        self._mean, self._compared = mean, compared
+        self._numbers: list[pa.Table] = []
+
+    def seen(self, portion: pa.Table) -> pa.Table:
+        """Take a portion of the candidates, best first, and give it back."""
+        self.columns = portion.column_names
+        self.rows += portion.slice(0, self.most - len(self.rows)).to_pylist()
+        kept = [name for name in self.columns if name in self._compared or name == self._mean]
+        self._numbers.append(portion.select(kept))
+        return portion
+
+    def numbers(self) -> pa.Table:
+        """The columns that are compared, of all candidates, best first."""
+        return pa.concat_tables(self._numbers)
+
+    def means(self) -> NDArray[np.float64]:
+        """(n,) mean predictions."""
+        return np.asarray(self.numbers()[self._mean].to_numpy(), np.float64)
 
 
 def quarantined(ledger: Ledger) -> list[Quarantined]:
@@ -121,10 +155,3 @@ def _model(ensemble: Ensemble) -> Model:
         reference=0 if ensemble.reference is None else len(ensemble.reference.points),
         facts=finite(ensemble.facts),
     )
-
-
-def _rank(plan: Plan, ledger: Ledger) -> Ranked:
-    scored = results.scored(ledger, 0)
-    if scored is None:
-        scored = worker.score(empty(), plan.ensembles).table
-    return rank.rank(scored, rules.make(plan.campaign.rank, plan.target), plan.units)

@@ -21,7 +21,6 @@ from assay.screening.campaign import tiers
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.summary import Property, Summary
 from assay.screening.ranking import rules, ties
-from assay.screening.ranking.rank import Ranked
 from assay.screening.settings import digits
 from assay.screening.settings.printable import escaped, shortened
 from assay.sources.quarantine import Quarantined
@@ -37,8 +36,14 @@ LONGEST = 500
 """Most characters of a text in the report; ids have up to 4,096."""
 
 
-def render(summary: Summary, top: Sequence[Mapping[str, Any]], bad: Sequence[Quarantined], ranked: Ranked) -> str:
-    """The report as HTML."""
+def render(
+    summary: Summary,
+    top: Sequence[Mapping[str, Any]],
+    bad: Sequence[Quarantined],
+    columns: Sequence[str],
+    means: NDArray[np.float64],
+) -> str:
+    """The report as HTML; `columns` are those of the candidates, `means` (n,) their predictions."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # the first prediction need not wait for it
 
     loader = FileSystemLoader(Path(__file__).parent)
@@ -53,8 +58,7 @@ def render(summary: Summary, top: Sequence[Mapping[str, Any]], bad: Sequence[Qua
     environment.filters |= {"formula": formula, "number": number, "error": _error, "facts": facts}
     environment.filters["count"] = lambda n: f"{n:,}"
     top = top[:ROWS]
-    target, cascade, columns = summary.target, summary.cascade, ranked.candidates.column_names
-    values = np.asarray(ranked.candidates[f"{target.name}_mean"].to_numpy(), dtype=np.float64)
+    target, cascade = summary.target, summary.cascade
     return environment.get_template(TEMPLATE).render(
         summary=summary,
         target=target,
@@ -67,7 +71,7 @@ def render(summary: Summary, top: Sequence[Mapping[str, Any]], bad: Sequence[Qua
         members=sum(1 for column in columns if column.startswith(f"{target.name}_member_")),
         scale=_scale(top, target.name),
         funnel=_funnel(summary.balance),
-        histogram=_histogram(values),
+        histogram=_histogram(means),
         quarantine=_by_reason(bad),
         examples=EXAMPLES,
         others=_other_properties(summary),

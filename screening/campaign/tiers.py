@@ -9,6 +9,8 @@ section of the summary. It does not know how survivors are chosen
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -58,7 +60,7 @@ class Tiers:
         """(tiers, n) by the rank rule; NaN where a tier did not score a crystal, or not with a
         finite number."""
 
-    def _rows(self, ids: NDArray[np.str_]) -> NDArray[np.int64]:
+    def _rows(self, ids: NDArray[Any]) -> NDArray[np.int64]:
         return np.array([self._place[name] for name in ids.tolist()], np.int64)
 
     def _scores(self, tier: int) -> NDArray[np.float64]:
@@ -66,7 +68,7 @@ class Tiers:
         part = self._parts[tier]
         if part is not None:
             found = rank.measure(part, self._rule(tier))
-            scores[self._rows(found.ids)] = found.scores
+            scores[self._rows(cascade.texts(found.ids))] = found.scores
         return scores
 
     def _rule(self, tier: int) -> Rule:
@@ -198,5 +200,5 @@ def _by_counting(found: Recall) -> str:
     )
 
 
-def _ids(part: pa.Table | None) -> NDArray[np.str_]:
-    return cascade.EMPTY if part is None else np.array(part["id"].to_pylist(), dtype=np.str_)
+def _ids(part: pa.Table | None) -> NDArray[Any]:
+    return cascade.EMPTY if part is None else cascade.texts(part["id"])

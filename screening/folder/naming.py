@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from assay.sources import table
-from assay.sources.crystals import WARNINGS, Crystals
+from assay.sources.crystals import WARNINGS, Crystals, text_array
 from assay.sources.quarantine import Quarantined
 
 MAX_TEXT = 4096
@@ -25,35 +26,77 @@ Refusal = tuple[str, str, str, str, int]
 """Id, origin, reason and message of a refused row, and how often a page had them before it."""
 
 
+class Known:
+    """Numbers of 64 bits, each with a value of 64 bits, in 16 bytes a pair."""
+
+    def __init__(self) -> None:
+        self._runs: list[tuple[NDArray[np.uint64], NDArray[np.uint64]]] = []  # ascending keys, their values
+
+    def add(self, pairs: Mapping[int, int]) -> None:
+        """Add keys that are not there yet."""
+        if not pairs:
+            return
+        run = np.array(list(pairs), np.uint64), np.array(list(pairs.values()), np.uint64)
+        while self._runs and len(self._runs[-1][0]) <= 2 * len(run[0]):
+            keys, values = self._runs.pop()
+            run = np.concatenate([keys, run[0]]), np.concatenate([values, run[1]])
+        order = np.argsort(run[0])
+        self._runs.append((run[0][order], run[1][order]))
+
+    def find(self, wanted: NDArray[np.uint64]) -> dict[int, int]:
+        """Those of some keys that are there, with their values."""
+        found: dict[int, int] = {}
+        for keys, values in self._runs:
+            place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+            here = keys[place] == wanted
+            found |= zip(wanted[here].tolist(), values[place[here]].tolist())
+        return found
+
+
 @dataclass
 class Taken:
-    """The ids of the shards before this one."""
+    """The ids of the shards before this one; 16 bytes for each crystal that keeps its own id."""
 
-    good: dict[str, int] = field(default_factory=dict)
-    """Id -> digest of its crystal."""
+    good: Known = field(default_factory=Known)
+    """Digest of an id -> digest of its crystal."""
     again: dict[tuple[str, int], str] = field(default_factory=dict)
     """Id as it was pulled, and digest -> id of a crystal that found its own id taken."""
     bad: set[Refusal] = field(default_factory=set)
     """Refused rows."""
 
-    def name(self, pulled: str, digest: int) -> str | None:
-        """The id of a crystal; None when the same crystal had this id before.
+    def names(self, pulled: Sequence[str], crystals: Sequence[int]) -> Sequence[str | None]:
+        """The ids of the crystals of a shard; None for a crystal that had its id before.
 
-        >>> taken = Taken()
-        >>> [taken.name("POSCAR", digest) for digest in (7, 7, 8, 9, 8)]
-        ['POSCAR', None, 'POSCAR~2', 'POSCAR~3', None]
+        `pulled` holds the ids as they were pulled, `crystals` the digests of the crystals.
+
+        >>> Taken().names(["POSCAR", "POSCAR", "POSCAR", "a", "POSCAR"], [7, 7, 8, 9, 8])
+        ['POSCAR', None, 'POSCAR~2', 'a', None]
         """
-        known = self.good.get(pulled)
-        if known is None:
-            self.good[pulled] = digest
+        keys = [_key(name) for name in pulled]
+        fresh = dict(zip(keys, crystals))
+        known = self.good.find(np.array(keys, np.uint64))
+        if not known and len(fresh) == len(keys):
+            self.good.add(fresh)
             return pulled
-        if known == digest or (pulled, digest) in self.again:
+        fresh.clear()
+        names = [self._name(*row, fresh, known) for row in zip(pulled, keys, crystals, strict=True)]
+        self.good.add(fresh)
+        return names
+
+    def _name(self, pulled: str, key: int, crystal: int, fresh: dict[int, int], known: dict[int, int]) -> str | None:
+        """One id; `fresh` and `known` are the ids of this shard so far and of those before it."""
+        before = fresh.get(key, known.get(key))
+        if before is None:
+            fresh[key] = crystal
+            return pulled
+        if before == crystal or (pulled, crystal) in self.again:
             return None
         number = 2
-        while (own := _suffixed(pulled, f"~{number}")) in self.good:
+        while (own := _key(_suffixed(pulled, f"~{number}"))) in fresh or self.good.find(np.array([own], np.uint64)):
             number += 1
-        self.good[own], self.again[pulled, digest] = digest, own
-        return own
+        name = _suffixed(pulled, f"~{number}")
+        fresh[own], self.again[pulled, crystal] = crystal, name
+        return name
 
     def refuse(self, page: Iterable[Quarantined]) -> list[Quarantined]:
         """The refused rows of one page or block that did not come before, each as often as it came.
@@ -75,7 +118,7 @@ class Taken:
 def named(content: pa.Table, taken: Taken) -> pa.Table:
     """The rows of a crystal table that did not come before, in order, with their ids."""
     pulled = content["id"].to_pylist()
-    ids = [taken.name(*row) for row in zip(pulled, digests(content), strict=True)]
+    ids = taken.names(pulled, digests(content))
     if ids == pulled:
         return content
     rows = [row for row, name in enumerate(ids) if name is not None]
@@ -95,7 +138,7 @@ def warned(crystals: Crystals, taken: Taken) -> Crystals:
         if name in renamed:
             line = f"another crystal is called {renamed[name][:100]!r}, too"
             texts[row] = f"{texts[row][: MAX_TEXT - len(line) - 2]}; {line}" if texts[row] else line
-    return crystals.with_columns(**{WARNINGS: np.array(texts, dtype=np.str_)})
+    return crystals.with_columns(**{WARNINGS: text_array(texts)})
 
 
 def digests(content: pa.Table) -> list[int]:
@@ -109,6 +152,11 @@ def digests(content: pa.Table) -> list[int]:
             for found, start, end in zip(hashes, [0, *ends], ends):
                 found.update(values[start:end])
     return [int.from_bytes(found.digest()) for found in hashes]
+
+
+def _key(name: str) -> int:
+    """A digest of 64 bits; should two ids share one, the second counts as taken."""
+    return int.from_bytes(hashlib.blake2b(name.encode("utf-8"), digest_size=8).digest())
 
 
 def _suffixed(name: str, suffix: str) -> str:

@@ -7,7 +7,7 @@ with the digest in the log before it is believed. Nothing is written, and nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from assay.screening.folder import snapshot, stamp, summary as summaries
 from assay.screening.folder.ledger import Ledger, Record
@@ -136,9 +137,10 @@ class Results:
         """The best candidates."""
         target, last = self.summary.target, self.summary.last_tier
         parts = [f"{target.name}_{part}" for part in ("mean", "std", "lo", "hi")]
-        content = self.candidates()
-        optional = [name for name in ("ood_distance", "tier", WARNINGS, "related_to") if name in content.column_names]
-        rows = content.select(["rank", "id", "formula", "ood", *optional, *parts]).slice(0, most).to_pylist()
+        path = self._whole("candidates.parquet")
+        names = table.schema(path).names
+        optional = [name for name in ("ood_distance", "tier", WARNINGS, "related_to") if name in names]
+        rows = _first(path, most, ["rank", "id", "formula", "ood", *optional, *parts])
         place = {row["id"]: row["rank"] for row in rows}
         return [
             Candidate(
@@ -208,30 +210,73 @@ class Results:
         return f"make the outputs again: assay report {self.folder}"
 
 
-def scored(ledger: Ledger, tier: int, columns: Sequence[str] | None = None) -> pa.Table | None:
-    """What a tier has scored so far, one row per crystal; None when that is nothing.
+class Scored:
+    """What a tier has scored so far, part by part, as tables of one schema.
 
     The column `warnings` stands last. It is there when any row has a warning, in whatever part.
     """
-    found = [(chunk.name, ledger.find("part", chunk.name)) for chunk in snapshot.chunks_of(ledger, tier)]
-    wanted = None if WARNINGS in (columns or ()) else columns  # a part without warnings lacks the column
-    tables = [ledger.read(part, f"parts/{name}.parquet", wanted) for name, part in found if part is not None]
-    if not tables:
+
+    def __init__(self, ledger: Ledger, tier: int) -> None:
+        found = [(f"parts/{chunk.name}.parquet", chunk.name) for chunk in snapshot.chunks_of(ledger, tier)]
+        parts = [(path, ledger.find("part", name)) for path, name in found]
+        self._ledger = ledger
+        self._parts = [(path, part) for path, part in parts if part is not None]
+        schemas = dict.fromkeys(table.schema(ledger.folder / path) for path, _ in self._parts)
+        whole = pa.unify_schemas([pa.schema([]), *schemas], promote_options="permissive")  # sources differ in columns
+        self._warned = WARNINGS in whole.names and any(map(_warns, self._read([WARNINGS])))
+        place = whole.get_field_index(WARNINGS)
+        self.schema: pa.Schema = whole if place < 0 else whole.remove(place)
+        """Its columns."""
+        if self._warned:
+            self.schema = self.schema.append(pa.field(WARNINGS, pa.string()))
+
+    def __bool__(self) -> bool:
+        """Whether anything is scored."""
+        return bool(self._parts)
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The parts in the order of the snapshot; of some columns, those that a part has."""
+        schema = self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])
+        for content in self._read(columns):
+            found = content
+            if WARNINGS in found.column_names and not (self._warned and WARNINGS in schema.names):
+                found = found.drop_columns([WARNINGS])
+            found = pa.concat_tables([schema.empty_table(), found], promote_options="permissive")
+            if WARNINGS in schema.names:
+                at = schema.get_field_index(WARNINGS)
+                found = found.set_column(at, schema.field(at), pc.fill_null(found[WARNINGS], ""))
+            yield found
+
+    def _read(self, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+        for path, part in self._parts:
+            names = columns and [name for name in table.schema(self._ledger.folder / path).names if name in columns]
+            yield self._ledger.read(part, path, names)
+
+
+def _warns(content: pa.Table) -> bool:
+    return WARNINGS in content.column_names and bool(pc.any(pc.not_equal(content[WARNINGS], "")).as_py())
+
+
+def scored(ledger: Ledger, tier: int, columns: Sequence[str] | None = None) -> pa.Table | None:
+    """What a tier has scored so far, one row per crystal; None when that is nothing.
+
+    Raises:
+        ValueError: when the scored crystals lack one of `columns`.
+    """
+    found = Scored(ledger, tier)
+    if not found:
         return None
-    content = _with_warnings_last(pa.concat_tables(tables, promote_options="permissive"))  # sources differ in columns
-    if wanted == columns:
-        return content
-    if WARNINGS not in content.column_names:
-        raise ValueError(f"no scored crystal has {WARNINGS}, so that there is no column {WARNINGS}")
-    return content.select(columns)
+    missing = sorted(set(columns or ()) - set(found.schema.names))
+    if missing:
+        raise ValueError(f"there is no column {', '.join(missing)}; there are {', '.join(found.schema.names)}")
+    return pa.concat_tables(found.tables(columns))
 
 
-def _with_warnings_last(content: pa.Table) -> pa.Table:
-    if WARNINGS not in content.column_names:
-        return content
-    texts = pc.fill_null(content[WARNINGS], "")
-    content = content.drop_columns([WARNINGS])
-    return content.append_column(WARNINGS, texts) if pc.any(pc.not_equal(texts, "")).as_py() else content
+def _first(path: Path, most: int, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """The first rows of a Parquet file, without reading the others."""
+    with pq.ParquetFile(path, page_checksum_verification=True, buffer_size=2**18) as file:
+        batches = file.iter_batches(max(most, 1), columns=list(columns))
+        return next((batch.to_pylist()[:most] for batch in batches), [])
 
 
 def _in_order(found: Sequence[pa.Table], ids: Sequence[str]) -> Crystals:

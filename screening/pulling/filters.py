@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from assay.screening.pulling.source import Source
 from assay.screening.settings import nearest
 from assay.screening.settings.config import Filters, Range
-from assay.sources.crystals import WARNINGS, Crystals
+from assay.sources.crystals import WARNINGS, Crystals, is_text
 from assay.sources.elements import NUMBERS
 from assay.sources.formats.records import quoted
 from assay.sources.formulas import read as formulas
@@ -114,7 +114,7 @@ def _reported(crystals: Crystals, name: str) -> NDArray[np.float64]:
     column = crystals.columns.get(name)
     if column is None and name != WARNINGS:
         return np.full(len(crystals), np.nan)
-    if column is None or column.dtype.kind not in "fiubO":  # objects are flags, some of them unknown
+    if column is None or is_text(column) or column.dtype.kind not in "fiubO":  # objects are flags, some of them unknown
         raise ValueError(f"filters.reported.{name}: this column holds text, a range needs numbers")
     return column.astype(np.float64)
 

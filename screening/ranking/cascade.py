@@ -24,13 +24,13 @@ from assay.screening.ranking import rank, rules
 from assay.screening.ranking.rules import Rule
 from assay.screening.settings.config import Campaign, Rank
 from assay.sources import table
-from assay.sources.crystals import WARNINGS
+from assay.sources.crystals import WARNINGS, text_array
 
 AUDIT = "audit"
 """Column of the last tier's chunks: True for crystals drawn at random from those set aside."""
 CARRIED = ("source", "origin", WARNINGS)
 """Columns that go on beside the structure; the parts of tier 0 hold all other reported columns."""
-EMPTY: NDArray[np.str_] = np.array([], dtype=np.str_)
+EMPTY: NDArray[Any] = text_array([])
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class Selection:
 
     entered: int
     """Crystals in the chunks of the tier."""
-    survivors: NDArray[np.str_]
+    survivors: NDArray[Any]
     """(s,) ids."""
-    audit: NDArray[np.str_]
+    audit: NDArray[Any]
     """(a,) ids drawn from the crystals that this tier and the ones before it set aside; sorted."""
     aside: int
     """Crystals that these tiers set aside, the drawn ones among them."""
@@ -111,18 +111,25 @@ def choose(ledger: Ledger, tier: int, how: Cut) -> Selection:
         return Selection(entered, EMPTY, EMPTY, 0, 0)
     found = rank.measure(scored, rule)
     kept = survivors(found, rule, quota(how.keep, entered))
-    aside = found.ids[~kept]
+    aside = texts(found.ids.filter(pa.array(~kept)))
     if how.audit is not None:
         before = [_set_aside(ledger, earlier) for earlier in range(tier)]
         aside = np.concatenate([*before, aside])
     audit = drawn(aside, how.audit or 0, how.seed)
-    return Selection(entered, found.ids[kept], audit, len(aside), int((~np.isfinite(found.scores)).sum()))
+    return Selection(
+        entered, texts(found.ids.filter(pa.array(kept))), audit, len(aside), int((~np.isfinite(found.scores)).sum())
+    )
 
 
-def _set_aside(ledger: Ledger, tier: int) -> NDArray[np.str_]:
+def texts(column: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
+    """The texts of a column."""
+    return text_array(column.to_pylist())
+
+
+def _set_aside(ledger: Ledger, tier: int) -> NDArray[Any]:
     """Ids that a tier scored and the next one does not score."""
     scored = results.scored(ledger, tier, ["id"])
-    ids = EMPTY if scored is None else np.array(scored["id"].to_pylist(), dtype=np.str_)
+    ids = EMPTY if scored is None else texts(scored["id"])
     return np.setdiff1d(ids, members(ledger, tier + 1))
 
 
@@ -145,7 +152,7 @@ def survivors(found: rank.Measured, rule: Rule, most: int) -> NDArray[np.bool_]:
     return kept
 
 
-def drawn(ids: NDArray[np.str_], n: int, seed: int) -> NDArray[np.str_]:
+def drawn(ids: NDArray[Any], n: int, seed: int) -> NDArray[Any]:
     """`n` ids at random, sorted.
 
     These have the lowest sha256 of seed and id, so that the draw does not depend on their order.
@@ -156,10 +163,10 @@ def drawn(ids: NDArray[np.str_], n: int, seed: int) -> NDArray[np.str_]:
     ['a', 'b']
     """
     by_hash = sorted(ids.tolist(), key=lambda name: (hashlib.sha256(f"{seed} {name}".encode()).digest(), name))
-    return np.array(sorted(by_hash[:n]), dtype=np.str_)
+    return text_array(sorted(by_hash[:n]))
 
 
-def members(ledger: Ledger, tier: int, *, only_audit: bool = False) -> NDArray[np.str_]:
+def members(ledger: Ledger, tier: int, *, only_audit: bool = False) -> NDArray[Any]:
     """Ids in the chunks of a tier above 0; `only_audit`: those in the last tier for the audit."""
     record = ledger.find("selection", str(tier))
     if record is None:
@@ -167,7 +174,7 @@ def members(ledger: Ledger, tier: int, *, only_audit: bool = False) -> NDArray[n
     tables = [ledger.read(record, path, ["id", AUDIT] if only_audit else ["id"]) for path in record.files]
     ids = [name for content in tables for name in content["id"].to_pylist()]
     marks = [mark for content in tables for mark in content[AUDIT].to_pylist()] if only_audit else [True] * len(ids)
-    return np.array([name for name, mark in zip(ids, marks, strict=True) if mark], dtype=np.str_)
+    return text_array([name for name, mark in zip(ids, marks, strict=True) if mark])
 
 
 def chunks(ledger: Ledger, tier: int, selection: Selection, how: Cut) -> Iterator[tuple[str, pa.Table]]:

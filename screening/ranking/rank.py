@@ -34,8 +34,8 @@ class Ranked:
 class Measured:
     """Scored rows as a rule sees them."""
 
-    ids: NDArray[np.str_]
-    """(n,) ids of the crystals."""
+    ids: pa.Array
+    """(n,) ids of the crystals, as Arrow texts."""
     mean: NDArray[np.float64]
     """(n,) means, in the unit of the property."""
     std: NDArray[np.float64]
@@ -49,15 +49,27 @@ class Measured:
 def rank(scored: pa.Table, rule: Rule, units: Mapping[str, str]) -> Ranked:
     """Order the scored rows; `units` is property -> unit, kept in the field metadata."""
     found = measure(scored, rule)
-    best = best_first(found, rule)
+    best, left = split(found, rule)
+    table = with_units(scored, units)
+    return Ranked(numbered(table.take(pa.array(best)), found, best, 1), table.take(pa.array(left)))
+
+
+def split(found: Measured, rule: Rule) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows that can be ranked, best first, and the others, by id."""
     left = np.flatnonzero(~np.isfinite(found.scores))
-    left = left[np.argsort(found.ids[left], kind="stable")]
-    table = _with_units(scored, units)
-    numbers = pa.array(np.arange(1, len(best) + 1, dtype=np.int64))
-    candidates = table.take(best).add_column(0, "rank", numbers)
+    return best_first(found, rule), left[pc.sort_indices(found.ids.take(pa.array(left))).to_numpy()]
+
+
+def numbered(content: pa.Table, found: Measured, rows: NDArray[np.int64], first: int) -> pa.Table:
+    """Ranked rows with `rank`, counted from `first`, `score`, and what the rule adds.
+
+    `rows` (n,) are their places in `found`.
+    """
+    numbers = pa.array(np.arange(first, first + len(rows), dtype=np.int64))
+    content = content.add_column(0, "rank", numbers)
     for name, column in {"score": found.scores, **found.added}.items():
-        candidates = candidates.append_column(name, pa.array(column[best]))
-    return Ranked(candidates, table.take(left))
+        content = content.append_column(name, pa.array(column[rows]))
+    return content
 
 
 def measure(scored: pa.Table, rule: Rule) -> Measured:
@@ -77,7 +89,7 @@ def measure(scored: pa.Table, rule: Rule) -> Measured:
     values = {name: np.asarray(scored[column].to_numpy(), dtype=np.float64) for name, column in columns.items()}
     scores = rule.score(values)
     finite = np.isfinite(scores) & np.isfinite(values["mean"]) & np.isfinite(values["std"])
-    ids = np.array(scored["id"].to_pylist(), dtype=np.str_)
+    ids = pa.concat_arrays([pa.array([], pa.large_string()), *scored["id"].cast(pa.large_string()).chunks])
     return Measured(ids, values["mean"], values["std"], np.where(finite, scores, np.nan), rule.adds(values))
 
 
@@ -89,18 +101,15 @@ def best_first(found: Measured, rule: Rule) -> NDArray[np.int64]:
     begins at 0, thus never puts the least promising of many equal rows first.
     """
     rows = np.flatnonzero(np.isfinite(found.scores))
-    keys = {
-        "score": (found.scores, "ascending" if rule.lowest_first else "descending"),
-        "mean": (found.mean, rule.settings.order),
-        "std": (found.std, "ascending"),
-        "id": (found.ids.astype(object), "ascending"),
-    }
-    table = pa.table({name: pa.array(column[rows]) for name, (column, _) in keys.items()})
-    ordered = pc.sort_indices(table, sort_keys=[(name, direction) for name, (_, direction) in keys.items()])
-    return np.asarray(rows[ordered.to_numpy()], dtype=np.int64)
+    ids = found.ids if len(rows) == len(found.scores) else found.ids.take(pa.array(rows))
+    table = pa.table({"score": found.scores[rows], "mean": found.mean[rows], "std": found.std[rows], "id": ids})
+    first = "ascending" if rule.lowest_first else "descending"
+    keys = [("score", first), ("mean", rule.settings.order), ("std", "ascending"), ("id", "ascending")]
+    return np.asarray(rows[pc.sort_indices(table, sort_keys=keys).to_numpy()], dtype=np.int64)
 
 
-def _with_units(table: pa.Table, units: Mapping[str, str]) -> pa.Table:
+def with_units(table: pa.Table, units: Mapping[str, str]) -> pa.Table:
+    """The table with the unit of each prediction in the metadata of its field."""
     fields = []
     for field in table.schema:
         owner = next((name for name in units if field.name.startswith(f"{name}_")), None)

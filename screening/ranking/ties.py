@@ -15,6 +15,11 @@ from assay.screening.folder.summary import Tie
 from assay.screening.ranking.rules import RULES, Rule
 
 
+def columns(rule: Rule) -> frozenset[str]:
+    """Names of the columns of the candidates that `find` reads, where they exist."""
+    return frozenset({"score", "tier"}.union(*(_other(rule, name).columns().values() for name in RULES)))
+
+
 def find(candidates: pa.Table, rule: Rule, shown: int) -> list[Tie]:
     """The tie at the top of a ranking, and the one that its first `shown` rows cut through.
 
@@ -50,11 +55,16 @@ def _sentence(tie: Tie, by: str) -> str:
     )
 
 
+def _other(rule: Rule, name: str) -> Rule:
+    """The rule of another name with the same settings."""
+    return RULES[name](rule.settings.model_copy(update={"by": name}), rule.target)
+
+
 def _separating(rows: pa.Table, rule: Rule) -> str:
     """The first rule that tells half of some equal rows apart, or most of them; "" for none."""
     best, most = "", 1
-    for name, kind in RULES.items():
-        other = kind(rule.settings.model_copy(update={"by": name}), rule.target)
+    for name in RULES:
+        other = _other(rule, name)
         columns = other.columns()
         if name == rule.settings.by or not set(columns.values()) <= set(rows.column_names):
             continue

@@ -25,7 +25,7 @@ from assay.screening.runners.work import Work
 from assay.screening.settings import names
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure
-from assay.sources.crystals import Crystals
+from assay.sources.crystals import Crystals, is_text
 from assay.sources.quarantine import Quarantined
 
 Load = Callable[[], Sequence[Ensemble]]
@@ -179,4 +179,4 @@ def _with_origin(refused: dict[str, Quarantined], crystals: Crystals, row: int) 
 
 
 def _array(values: NDArray[Any]) -> pa.Array:
-    return pa.array(values.astype(object), pa.string()) if values.dtype.kind == "U" else pa.array(values)
+    return pa.array(values.astype(object), pa.string()) if is_text(values) else pa.array(values)

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from assay.sources.checks.texts import MAX_TEXT, one_line
-from assay.sources.crystals import WARNINGS
+from assay.sources.crystals import WARNINGS, text_array
 
 MAX_MESSAGE = 200
 """Longest message, in characters."""
@@ -54,7 +53,7 @@ def added(columns: Mapping[str, NDArray[Any]], messages: Mapping[int, list[str]]
     texts = columns[WARNINGS].tolist() if WARNINGS in columns else [""] * rows
     for row, lines in messages.items():
         texts[row] = joined(texts[row], lines)
-    return {**columns, WARNINGS: np.array(texts, dtype=np.str_)}
+    return {**columns, WARNINGS: text_array(texts)}
 
 
 def without_blank(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -26,7 +26,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from assay.sources.crystals import Crystals
+from assay.sources.crystals import Crystals, text_array
 from assay.sources.databases.client import Client, Reply, SourceRefused
 from assay.sources.databases.numbered_pages import PageContent, Window, walk
 from assay.sources.databases.optimade_entries import entries_to_crystals, entry_id
@@ -161,12 +161,12 @@ def rows_to_crystals(
 
 def _with_methods(crystals: Crystals, methods: Mapping[str, str]) -> Crystals:
     """Write the functional of each row into its columns, where the row names it."""
-    said = np.array([methods[name] for name in crystals.ids.tolist()], dtype=np.str_)
+    said = text_array([methods[name] for name in crystals.ids.tolist()])
     columns = dict(crystals.columns)
     for known in PROVIDER.properties:
         name = f"{known.column}_functional"
-        precise = np.char.add(said, ", element references")
-        columns[name] = np.where((said != "") & (columns[name] != ""), precise, columns[name])
+        known_method = (said != "") & (columns[name] != "")
+        columns[name] = np.where(known_method, said + ", element references", columns[name])
     return replace(crystals, columns=columns)
 
 

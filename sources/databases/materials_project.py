@@ -28,7 +28,7 @@ from urllib.parse import urlencode, urlsplit
 import numpy as np
 
 from assay.sources.checks.importing import one_at_a_time
-from assay.sources.crystals import Crystals
+from assay.sources.crystals import Crystals, text_array
 from assay.sources.databases.client import Client, Reply, SourceRefused
 from assay.sources.databases.filters.checker import MAX_MISSES
 from assay.sources.databases.mp_query import MAX_PAGE, THERMO_TYPES, MPQuery
@@ -325,7 +325,7 @@ def rows_to_crystals(
         entries, PROVIDER, origin, extra=FLAG_COLUMNS, max_sites=query.max_sites
     )
     columns = dict(crystals.columns)
-    columns["licence"] = np.array([licences[name] for name in crystals.ids.tolist()], dtype=np.str_)
+    columns["licence"] = text_array([licences[name] for name in crystals.ids.tolist()])
     if query.thermo_type is not None:
         for column in ("formation_energy_per_atom", "energy_above_hull"):
             known = columns[f"{column}_functional"] != ""

@@ -17,7 +17,7 @@ import numpy as np
 
 from assay.sources.assemble import Assembler
 from assay.sources.checks import shares
-from assay.sources.crystals import Crystals
+from assay.sources.crystals import Crystals, text_array
 from assay.sources.databases.providers import PROVIDERS, Provider, ReportedProperty
 from assay.sources.databases.trust import BrokenEntry, SourceRefused, printable
 from assay.sources.elements import NUMBERS
@@ -130,9 +130,9 @@ def _with_provenance(crystals: Crystals, provider: Provider, origin: str, extra:
     constant = {"provider": provider.id, "origin": origin, "licence": provider.licence}
     columns: dict[str, Any] = {name: np.full(n, value) for name, value in constant.items()}
     if licences:
-        columns["licence"] = np.array(licences, dtype=np.str_)
+        columns["licence"] = text_array(licences)
     for name in ("immutable_id", "last_modified"):
-        columns[name] = crystals.columns.get(name, np.full(n, "", dtype=np.str_)).astype(np.str_)
+        columns[name] = crystals.columns.get(name, text_array([""] * n))
     for known in provider.properties:
         values = crystals.columns.get(known.column, np.full(n, np.nan))
         columns[known.column] = values

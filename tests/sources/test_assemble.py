@@ -36,7 +36,7 @@ def test_sound_rows_come_through(crystals: Crystals) -> None:
         one = crystals[row : row + 1]
         pairs = list(zip(one.numbers.tolist(), one.occupancy.round(5).tolist()))
         sites = [pairs[a:b] for a, b in zip(one.species_ptr[:-1], one.species_ptr[1:])]
-        columns = {name: column[0].item() for name, column in one.columns.items()}
+        columns = {name: column.tolist()[0] for name, column in one.columns.items()}
         assembler.add(str(one.ids[0]), "memory", one.lattice[0].tolist(), one.frac.tolist(), sites, columns)
     built, refused = assembler.finish()
     assert not refused

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from assay.screening.pulling import columns
-from assay.screening.pulling.local import LocalSource
+from assay.screening.pulling.local import BLOCK, LocalSource
 from assay.screening.pulling.source import Provenance
 from assay.screening.settings.exits import Exit, Failure
 from assay.screening.settings.section import Text
@@ -96,10 +96,10 @@ class FileSource(LocalSource):
         """
         kinds = Kinds()
         for path in self.paths:
-            crystals, refused = files.read(Path(path), kinds=kinds)
-            if kinds.contradiction:
-                raise Failure(Exit.CONFIG, f"{kinds.contradiction}; {columns.ADVICE}")
-            yield crystals, refused
+            for block in files.blocks(Path(path), BLOCK, kinds=kinds):
+                if kinds.contradiction:
+                    raise Failure(Exit.CONFIG, f"{kinds.contradiction}; {columns.ADVICE}")
+                yield block
 
 
 def _digest(file: Path) -> str:

@@ -6,11 +6,10 @@ module does not know how they are made (`assay.sources.prototypes`).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from assay.screening.pulling.local import LocalSource
+from assay.screening.pulling.local import BLOCK, LocalSource
 from assay.screening.pulling.source import Provenance
 from assay.screening.settings import nearest
 from assay.screening.settings.section import Count
@@ -18,8 +17,6 @@ from assay.sources import prototypes
 from assay.sources.crystals import Crystals
 from assay.sources.elements import NUMBERS
 from assay.sources.quarantine import Quarantined
-
-log = logging.getLogger(__name__)
 
 
 class PrototypeSource(LocalSource):
@@ -35,13 +32,16 @@ class PrototypeSource(LocalSource):
     """Element symbols that may decorate; unset: all that suit."""
 
     def check(self, licences: Sequence[str], *, begun: bool) -> None:  # noqa: ARG002 (they need neither)
-        """Refuse names that are no element or no prototype."""
+        """Refuse names that are no element or no prototype, and more crystals than there are."""
         for symbol in self.elements or []:
             if symbol not in NUMBERS:
                 raise ValueError(f"elements: {symbol!r} is not an element symbol (H to Og)")
         for chosen in self.prototypes or []:
             if chosen not in prototypes.PROTOTYPES:
                 raise ValueError(f"prototypes: {chosen!r} is not known; {nearest.hint(chosen, prototypes.PROTOTYPES)}")
+        most = prototypes.count(self.prototypes, self.elements)
+        if self.n > most:
+            raise ValueError(f"n: {self.n:,} crystals, {most:,} hypothetical ones exist for this choice")
 
     def describe(self) -> list[str]:
         """The number of crystals."""
@@ -52,8 +52,6 @@ class PrototypeSource(LocalSource):
         return Provenance("hypothetical crystals (decorated prototypes)", "none needed")
 
     def read(self) -> Iterator[tuple[Crystals, list[Quarantined]]]:
-        """All of them at once."""
-        crystals = prototypes.generate(self.n, self.seed, self.prototypes, self.elements)
-        if len(crystals) < self.n:
-            log.warning("only %d of %d hypothetical crystals exist for this choice", len(crystals), self.n)
-        yield crystals, []
+        """A block after the other; a shorter sequence is the beginning of a longer one."""
+        for start in range(0, self.n, BLOCK):
+            yield prototypes.generate(min(BLOCK, self.n - start), self.seed, self.prototypes, self.elements, start), []

@@ -14,7 +14,6 @@ from assay.screening.campaign import report
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.delivery import Delivery
 from assay.screening.folder.summary import Merged, Model, Property, Summary, Target
-from assay.screening.ranking.rank import Ranked
 from assay.screening.settings.config import Rank
 from assay.sources.quarantine import Quarantined, Reason, Stage
 
@@ -31,7 +30,7 @@ HOSTILE = [
 ]
 
 
-def content(text: str) -> tuple[Summary, list[dict[str, Any]], list[Quarantined], Ranked]:
+def content(text: str) -> tuple[Summary, list[dict[str, Any]], list[Quarantined], list[str], Any]:
     row = {
         "rank": 1,
         "id": text,
@@ -65,7 +64,7 @@ def content(text: str) -> tuple[Summary, list[dict[str, Any]], list[Quarantined]
     )
     bad = [Quarantined(text, text, Stage.PULL, Reason.MALFORMED, text)]
     table = pa.table({name: [value] for name, value in row.items()})
-    return summary, [row], bad, Ranked(table, table.slice(1))
+    return summary, [row], bad, table.column_names, table["tc_mean"].to_numpy()
 
 
 class Tags(HTMLParser):
@@ -117,14 +116,14 @@ def test_the_report_is_a_pure_function_and_says_what_matters() -> None:
 
 
 def test_the_deviation_is_called_what_it_is() -> None:
-    summary, top, bad, ranked = content("x")
-    page = report.render(summary, top, bad, ranked)
+    summary, top, bad, columns, means = content("x")
+    page = report.render(summary, top, bad, columns, means)
     assert "mean ± standard deviation of 2 members" in page
     assert "errors that all members share do not show in it" in page
     assert "unlike training" not in page
-    far = ranked.candidates.append_column("ood_distance", [[1.7]])
+    far = [{**row, "ood_distance": 1.7} for row in top]
     summary = replace(summary, target=replace(summary.target, calibrated=True))
-    page = report.render(summary, far.to_pylist(), bad, Ranked(far, far.slice(1)))
+    page = report.render(summary, far, bad, [*columns, "ood_distance"], means)
     assert "mean ± calibrated standard deviation of 2 members" in page
     assert "errors that all members share" not in page
     assert 'title="ood_distance 1.7">unlike training</span>' in page
@@ -132,11 +131,11 @@ def test_the_deviation_is_called_what_it_is() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_warnings_of_a_row_are_shown_and_escaped(text: str) -> None:
-    summary, _, bad, ranked = content("x")
+    summary, top, bad, columns, means = content("x")
     pages = []
     for said in (text, "harmless", ""):
-        table = ranked.candidates.append_column("warnings", [[said]])
-        pages.append(report.render(summary, table.to_pylist(), bad, Ranked(table, table.slice(1))))
+        rows = [{**row, "warnings": said} for row in top]
+        pages.append(report.render(summary, rows, bad, [*columns, "warnings"], means))
     hostile, harmless, none = pages
     assert tags(hostile) == tags(harmless)
     assert "</span> harmless</td>" in harmless
@@ -144,16 +143,15 @@ def test_warnings_of_a_row_are_shown_and_escaped(text: str) -> None:
 
 
 def test_a_campaign_without_candidates_still_has_a_report() -> None:
-    summary, _, bad, ranked = content("x")
-    empty = Ranked(ranked.candidates.slice(1), ranked.unrankable)
-    assert "no crystal was ranked" in report.render(summary, [], bad, empty)
+    summary, _, bad, columns, means = content("x")
+    assert "no crystal was ranked" in report.render(summary, [], bad, columns, means[:0])
 
 
 def test_the_table_of_the_report_ends_at_a_cap_and_says_where_the_rest_is() -> None:
-    summary, (row,), bad, ranked = content("x" * 4096)
+    summary, (row,), bad, columns, means = content("x" * 4096)
     balance = replace(summary.balance, ranked=150_000)
     few, many = (replace(summary, rank=Rank(top=top), balance=balance) for top in (1_000, 120_000))
-    page, more = (report.render(one, [row] * one.rank.top, bad, ranked) for one in (few, many))
+    page, more = (report.render(one, [row] * one.rank.top, bad, columns, means) for one in (few, many))
     told = "The report shows the best 1,000 of the 120,000 that rank.top asks for; candidates.parquet holds all."
     assert (told in page, told in more) == (False, True)
     assert len(more) < len(page) + 300 < 8e6
@@ -165,17 +163,18 @@ def test_nothing_that_is_not_seen_stands_in_the_report(unseen: str) -> None:
 
 
 def test_digits_go_by_the_error() -> None:
-    summary, (row,), bad, ranked = content("x")
+    summary, (row,), bad, columns, means = content("x")
     row |= {"tc_mean": 38.2134, "tc_std": 4.567, "tc_lo": 29.871, "tc_hi": 46.558}
-    assert ">38.2 ± 4.6</td><td>[29.9, 46.6]<" in report.render(summary, [row], bad, ranked)
+    assert ">38.2 ± 4.6</td><td>[29.9, 46.6]<" in report.render(summary, [row], bad, columns, means)
 
 
 def test_two_related_crystals_among_the_best_are_said_to_be_related() -> None:
-    summary, top, bad, ranked = content("x")
+    summary, top, bad, columns, means = content("x")
     near = {"related_distance": [0.048], "related_volume_ratio": [1.01]}
     first = top[0] | near | {"related_to": ["y"]}
     second = top[0] | near | {"id": "y", "rank": 7, "related_to": ["x"]}
-    page = report.render(summary, [first, second], bad, ranked)
+    page = report.render(summary, [first, second], bad, columns, means)
     assert "Related candidates" in page
     assert re.search(r">1</td><td[^>]*>7</td><td>.*</td><td[^>]*>0.048</td><td[^>]*>1.01<", page)
-    assert "Related candidates" not in report.render(summary, [first], bad, ranked)  # the other one is further down
+    without = report.render(summary, [first], bad, columns, means)  # the other one is further down
+    assert "Related candidates" not in without

@@ -36,7 +36,7 @@ def read(text: str) -> tuple[list[Read], list[tuple[Reason, str]]]:
     for row, composition in enumerate(crystals.composition()):
         frac = crystals.frac[crystals.site_ptr[row] : crystals.site_ptr[row + 1]]
         amounts = {SYMBOLS[z]: round(float(composition[z]), 4) for z in np.flatnonzero(composition)}
-        columns = {name: column[row].item() for name, column in crystals.columns.items()}
+        columns = {name: column[row] for name, column in crystals.columns.items()}
         shortest = _shortest(crystals.lattice[row], frac)
         warnings = str(columns.pop("warnings", ""))
         found.append(Read(amounts, len(frac), float(crystals.volume[row]), shortest, warnings, columns))

@@ -1,6 +1,6 @@
 """The plot of docs/performance.md, from the JSON files of featurizer.py and predict.py.
 
-python benchmarks/plots.py
+python benchmarks/results/plots.py
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks/results"
 PACKS = {"materials_project": "Materials Project", "superconductors": "superconductors (3DSC)"}
 RACES = {"materials_project": "Materials Project", "prototypes": "ideal prototypes"}

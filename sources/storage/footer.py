@@ -1,8 +1,8 @@
 """What a Parquet file announces, held against its size before anything is expanded.
 
-Enters: a path. Leaves: nothing, or `Exceeded`. Repeated values cost a Parquet file nothing, so a
-file of a few kB can announce rows and lists of many GB. This module does not know the meaning of a
-column (`assay.sources.table`).
+Enters: a path. Leaves: its number of rows, or `Exceeded`. Repeated values cost a Parquet file
+nothing, so a file of a few kB can announce rows and lists of many GB. This module does not know the
+meaning of a column (`assay.sources.table`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT96": 12}
 """Bytes of a value of a physical type; others have 8, texts without their length in the file."""
 
 
-def check(path: Path) -> None:
-    """Refuse a Parquet file that would grow beyond the limit.
+def rows(path: Path) -> int:
+    """The number of rows of a Parquet file; one that would grow beyond the limit is refused.
 
     Raises:
         Exceeded: when it announces too much.
@@ -36,3 +36,4 @@ def check(path: Path) -> None:
             width = WIDTHS.get(column.physical_type, 8)
             grown += max(column.num_values * width, column.total_uncompressed_size)
     limits.check_growth("cells", grown, path.stat().st_size)
+    return int(metadata.num_rows)
