@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9]+\.[0-9a-f]{8}\.tmp")
-"""Names of the files that `whole` writes to."""
+"""Names of the files that `whole` and `unnamed` write to."""
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def whole(path: Path, *, absent: bool = False) -> Iterator[BinaryIO]:
         FileExistsError: with `absent`, when another writer was first.
         OSError: with the name of `path`; the old file, if any, is untouched and no new one is left.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    temporary = _temporary(path)
     try:
         with temporary.open("xb") as file:
             yield file
@@ -47,6 +47,18 @@ def whole(path: Path, *, absent: bool = False) -> Iterator[BinaryIO]:
             error.filename = str(path)  # write and fsync do not say which file the disk had no room for
         raise
     sync_folder(path.parent)
+
+
+def unnamed(path: Path) -> BinaryIO:
+    """An empty file beside `path` that ends with this process: it has no name once it is open."""
+    temporary = _temporary(path)
+    file = temporary.open("x+b")
+    temporary.unlink()
+    return file
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
 
 
 def make_folder(folder: Path) -> None:

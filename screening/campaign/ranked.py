@@ -53,27 +53,26 @@ def in_portions(plan: Plan, ledger: Ledger) -> Rows:
     keys = pa.concat_tables(scored.tables(["id", *dict.fromkeys(rule.columns().values())]))
     found = rank.measure(keys, rule)
     best, left = rank.split(found, rule)
-    others = _ordered(scored, left, len(found.scores), ledger.folder)
-    return Rows(len(best), len(left), _candidates(plan, scored, found, best, ledger.folder), _with_units(plan, others))
+    others = _ordered(scored, left, len(found.scores), ledger.folder / "unrankable.parquet")
+    candidates = _candidates(plan, scored, found, best, ledger.folder / "candidates.parquet")
+    return Rows(len(best), len(left), candidates, _with_units(plan, others))
 
 
-def _candidates(
-    plan: Plan, scored: Scored, found: Measured, best: NDArray[np.int64], folder: Path
-) -> Iterator[pa.Table]:
+def _candidates(plan: Plan, scored: Scored, found: Measured, best: NDArray[np.int64], path: Path) -> Iterator[pa.Table]:
     start = 0
-    for portion in _with_units(plan, _ordered(scored, best, len(found.scores), folder)):
+    for portion in _with_units(plan, _ordered(scored, best, len(found.scores), path)):
         rows = best[start : start + portion.num_rows]
         yield rank.numbered(portion, found, rows, start + 1)
         start += portion.num_rows
 
 
-def _ordered(scored: Scored, rows: NDArray[np.int64], scored_rows: int, folder: Path) -> Iterator[pa.Table]:
+def _ordered(scored: Scored, rows: NDArray[np.int64], scored_rows: int, path: Path) -> Iterator[pa.Table]:
     if not len(rows):
         yield scored.schema.empty_table()
         return
     place = np.full(scored_rows, -1)
     place[rows] = np.arange(len(rows))
-    yield from reorder.reordered(scored.tables(), place, folder)
+    yield from reorder.reordered(scored.tables(), place, path)
 
 
 def _with_units(plan: Plan, portions: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
@@ -32,17 +31,18 @@ MOST_TEXT = 2**31 - 1
 """Bytes of texts in one Arrow array."""
 
 
-def reordered(tables: Iterable[pa.Table], place: NDArray[np.int64], folder: Path) -> Iterator[pa.Table]:
+def reordered(tables: Iterable[pa.Table], place: NDArray[np.int64], path: Path) -> Iterator[pa.Table]:
     """The rows in the order of their places, in portions; a place below 0 leaves a row out.
 
-    `tables` have one schema, and at least one of them is given.
+    `tables` have one schema, and at least one of them is given. `path` is the file that they are
+    for: the temporary file lies beside it.
     """
     portions = -(-(int(place.max(initial=-1)) + 1) // PORTION)
     if portions <= 1:
         kept = [content.filter(pa.array(places >= 0)) for content, places in _placed(tables, place)]
         yield pa.concat_tables(kept).take(pa.array(np.argsort(place[place >= 0])))
         return
-    with tempfile.TemporaryFile(dir=folder) as file:
+    with durable.unnamed(path) as file:
         pieces: list[list[tuple[int, int]]] = [[] for _ in range(portions)]
         for content, places in _placed(_gathered(tables), place):
             for number, piece in _split(content, places):
@@ -99,7 +99,7 @@ def write(portions: Iterable[pa.Table], path: Path) -> str:
     writer: pq.ParquetWriter | None = None
     with durable.whole(path) as file:
         sink = _Sink(file)
-        for group in _groups(portions, path.parent):
+        for group in _groups(portions, path):
             sink.forget = group.forget
             table = group.table()
             writer = writer or pq.ParquetWriter(
@@ -140,7 +140,7 @@ class _Sink:
         """The file is closed when it is whole."""
 
 
-def _groups(portions: Iterable[pa.Table], folder: Path) -> Iterator[_Group]:
+def _groups(portions: Iterable[pa.Table], path: Path) -> Iterator[_Group]:
     """The rows of one row group after the other."""
     group: _Group | None = None
     for portion in portions:
@@ -149,7 +149,7 @@ def _groups(portions: Iterable[pa.Table], folder: Path) -> Iterator[_Group]:
             if group is not None and not group.fits(piece):
                 yield group
                 group = None
-            group = group or _Group(piece.schema, folder)
+            group = group or _Group(piece.schema, path)
             group.add(piece)
     if group is not None:
         yield group
@@ -158,10 +158,10 @@ def _groups(portions: Iterable[pa.Table], folder: Path) -> Iterator[_Group]:
 class _Group:
     """The columns of one row group: whole arrays that lie in files."""
 
-    def __init__(self, schema: pa.Schema, folder: Path) -> None:
+    def __init__(self, schema: pa.Schema, path: Path) -> None:
         self.rows = 0
         self._schema = schema
-        self._columns = [_column(field.type, folder) for field in schema]
+        self._columns = [_column(field.type, path) for field in schema]
 
     def fits(self, piece: pa.Table) -> bool:
         return self.rows + piece.num_rows <= GROUP and all(
@@ -184,10 +184,10 @@ class _Group:
             column.forget()
 
 
-def _column(kind: pa.DataType, folder: Path) -> _Held:
+def _column(kind: pa.DataType, path: Path) -> _Held:
     if pa.types.is_string(kind):
-        return _Texts(kind, folder)
-    return _Numbers(kind, folder) if pa.types.is_integer(kind) or pa.types.is_floating(kind) else _Held(kind)
+        return _Texts(kind, path)
+    return _Numbers(kind, path) if pa.types.is_integer(kind) or pa.types.is_floating(kind) else _Held(kind)
 
 
 class _Held:
@@ -212,10 +212,10 @@ class _Held:
 class _Numbers(_Held):
     """A column of numbers, which lie in a file; memory holds a byte per row for the nulls."""
 
-    def __init__(self, kind: pa.DataType, folder: Path) -> None:
+    def __init__(self, kind: pa.DataType, path: Path) -> None:
         super().__init__(kind)
         self._valid: list[NDArray[np.bool_]] = []
-        self._files = [_Mapped(folder)]
+        self._files = [_Mapped(path)]
 
     def add(self, piece: pa.Array) -> None:
         self._valid.append(np.asarray(piece.is_valid()))
@@ -239,9 +239,9 @@ class _Numbers(_Held):
 class _Texts(_Numbers):
     """A column of texts: their ends lie in one file, their bytes in another one."""
 
-    def __init__(self, kind: pa.DataType, folder: Path) -> None:
-        super().__init__(kind, folder)
-        self._files = [_Mapped(folder), _Mapped(folder)]
+    def __init__(self, kind: pa.DataType, path: Path) -> None:
+        super().__init__(kind, path)
+        self._files = [_Mapped(path), _Mapped(path)]
         self._files[0].write(memoryview(bytes(4)))
 
     def _put(self, piece: pa.Array) -> None:
@@ -257,8 +257,8 @@ class _Texts(_Numbers):
 class _Mapped:
     """A temporary file without a name, and its content as a buffer."""
 
-    def __init__(self, folder: Path) -> None:
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 -- it lives as long as its column
+    def __init__(self, path: Path) -> None:
+        self._file = durable.unnamed(path)
         self._map: mmap.mmap | None = None
 
     def write(self, content: memoryview) -> None:

@@ -45,7 +45,7 @@ def test_rows_come_in_the_order_of_their_places(tmp_path: Path, rows: int) -> No
     kept = np.argsort(place)[np.sort(place).searchsorted(0) :]
     place[kept] = np.arange(len(kept))
     pieces = [whole.slice(start, 50) for start in range(0, max(rows, 1), 50)]
-    found = list(reorder.reordered(pieces, place, tmp_path))
+    found = list(reorder.reordered(pieces, place, tmp_path / "a.parquet"))
     assert pa.concat_tables(found).equals(whole.take(pa.array(kept)))
     assert max(portion.num_rows for portion in found) <= 64
     assert not list(tmp_path.iterdir())
