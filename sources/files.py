@@ -41,6 +41,8 @@ from assay.sources.storage.opening import lines, read_text, regular, sort_of, th
 
 log = logging.getLogger(__name__)
 
+Begin = Callable[[str, int], None]
+"""Called with origin and bytes of a file before it is read; an error becomes the file's record."""
 Add = Callable[[Assembler, BinaryIO, str, str], int | None]
 """Adds the crystals of one stream, with the name for ids and the origin for records; 0 where the
 file is of another sort and holds none."""
@@ -90,7 +92,7 @@ def read(
 
 
 def blocks(
-    path: Path | str, size: int, max_sites: int = MAX_SITES, kinds: Kinds | None = None
+    path: Path | str, size: int, max_sites: int = MAX_SITES, kinds: Kinds | None = None, begin: Begin | None = None
 ) -> Iterator[table.Sifted]:
     """Read all crystals of one file or folder, as `read` does.
 
@@ -101,8 +103,8 @@ def blocks(
         ValueError: as `read` does.
     """
     path = Path(path)
-    if path.is_dir() or kind_of(path.name) is not Kind.PARQUET or not _has_rows(item := _named(path)):
-        yield read(path, max_sites, kinds)
+    if path.is_dir() or kind_of(path.name) is not Kind.PARQUET or not _has_rows(item := _named(path), begin):
+        yield read_many([path], max_sites, kinds, begin)
         return
     for crystals, refused in parquet.blocks(item.path, size, str(item.path), max_sites):
         if kinds is not None:
@@ -110,17 +112,19 @@ def blocks(
         yield crystals, refused
 
 
-def _has_rows(item: Item) -> bool:
+def _has_rows(item: Item, begin: Begin | None) -> bool:
     """Whether a Parquet file holds rows and keeps the limits; else `read` makes a record of it."""
     regular(item.path).close()
     try:
+        if begin is not None:
+            begin(str(item.path), item.path.stat().st_size)
         return footer.rows(item.path) > 0
     except limits.Exceeded:
         return False
 
 
 def read_many(
-    paths: Iterable[Path | str], max_sites: int = MAX_SITES, kinds: Kinds | None = None
+    paths: Iterable[Path | str], max_sites: int = MAX_SITES, kinds: Kinds | None = None, begin: Begin | None = None
 ) -> tuple[Crystals, list[Quarantined]]:
     """Read all crystals of several files and folders, in order, each file once.
 
@@ -132,7 +136,7 @@ def read_many(
         ValueError: as `read` does; of several folders, when none holds anything that can be read.
     """
     given = [Path(path) for path in paths]
-    reading = _Reading(max_sites, kinds)
+    reading = _Reading(max_sites, kinds, begin)
     items, reading.ignored = _items(given)
     for item in items:
         reading.add(item)
@@ -202,7 +206,7 @@ def _named(path: Path) -> Item:
 class _Reading:
     """The crystals of one file after the other."""
 
-    def __init__(self, max_sites: int, kinds: Kinds | None) -> None:
+    def __init__(self, max_sites: int, kinds: Kinds | None, begin: Begin | None) -> None:
         self.taken = 0
         """Files that hold crystals, or should."""
         self.ignored: Counter[str] = Counter()
@@ -210,6 +214,7 @@ class _Reading:
         self._parts: list[Crystals] = []
         self._refused: list[Quarantined] = []
         self._kinds = kinds
+        self._begin: Begin = begin or (lambda *_: None)
         self._assembler = CountedAssembler(max_sites, kinds=kinds)
 
     def add(self, item: Item) -> None:
@@ -221,6 +226,7 @@ class _Reading:
         try:
             if item.lost:
                 raise ValueError(item.lost)
+            self._begin(origin, item.path.stat().st_size)
             if kind is Kind.ARCHIVE:
                 self._archive(item)
             elif kind is Kind.PARQUET:
@@ -269,6 +275,7 @@ class _Reading:
                     if name in names:
                         raise ValueError("the archive holds this name twice")
                     names.add(name)
+                    self._begin(origin, member.size)
                     with member.open() as stream, through(stream, member.name, member.size) as content:
                         self._stream(kind, content, label, origin)
                 except UNFORESEEN as error:

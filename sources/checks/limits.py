@@ -56,6 +56,7 @@ LIMITS: dict[str, Limit] = {
     "cells": Limit(100, "bytes per byte of a Parquet file beyond 64 MiB", "repeated values shrink to nothing"),
     "members": Limit(1_000_000, "files of an archive", "each costs a look"),
     "archive": Limit(65_536 * MIB, "bytes of an archive, unpacked", "members are read as streams"),
+    "time": Limit(60, "s of processor time to read a file, plus 10 s per MiB", "the slowest format takes a tenth"),
     "contents": Limit(64 * MIB, "bytes of the table of contents of an archive", "it is held whole"),
 }
 """Each limit by its name."""
@@ -77,6 +78,11 @@ def check(name: str, count: int, subject: str = "") -> None:
     limit = LIMITS[name]
     if count > limit.most:
         raise Exceeded(f"{subject}{': ' if subject else ''}{count:,} {limit.unit}, at most {limit.most:,} accepted")
+
+
+def seconds(length: int) -> int:
+    """Return the processor time in which a file of so many bytes must be read, in a campaign."""
+    return most("time") + 10 * length // MIB
 
 
 def check_growth(name: str, grown: int, packed: int) -> None:

@@ -15,13 +15,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from assay.screening.pulling import columns
+from assay.screening.pulling import columns, reading
 from assay.screening.pulling.local import BLOCK, LocalSource
 from assay.screening.pulling.source import Provenance
 from assay.screening.settings.exits import Exit, Failure
 from assay.screening.settings.section import Text
 from assay.sources import durable, files, table
-from assay.sources.assemble import Kinds
 from assay.sources.crystals import Crystals
 from assay.sources.quarantine import Quarantined
 from assay.sources.storage.kinds import Kind, kind_of
@@ -94,12 +93,10 @@ class FileSource(LocalSource):
         Raises:
             Failure: CONFIG, when a column holds a number in one file and a text in another.
         """
-        kinds = Kinds()
-        for path in self.paths:
-            for block in files.blocks(Path(path), BLOCK, kinds=kinds):
-                if kinds.contradiction:
-                    raise Failure(Exit.CONFIG, f"{kinds.contradiction}; {columns.ADVICE}")
-                yield block
+        for block, contradiction in reading.blocks(self.paths, BLOCK):
+            if contradiction:
+                raise Failure(Exit.CONFIG, f"{contradiction}; {columns.ADVICE}")
+            yield block
 
 
 def _digest(file: Path) -> str:
