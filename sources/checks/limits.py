@@ -56,7 +56,7 @@ LIMITS: dict[str, Limit] = {
     "cells": Limit(100, "bytes per byte of a Parquet file beyond 64 MiB", "repeated values shrink to nothing"),
     "members": Limit(1_000_000, "files of an archive", "each costs a look"),
     "archive": Limit(65_536 * MIB, "bytes of an archive, unpacked", "members are read as streams"),
-    "time": Limit(60, "s of processor time to read a file, plus 10 s per MiB", "a CIF, the slowest, takes some 0.8 s per MiB"),
+    "time": Limit(60, "s of processor time to read a file, plus 10 s per MiB", "CIFs, the slowest, take 0.8 s per MiB"),
     "contents": Limit(64 * MIB, "bytes of the table of contents of an archive", "it is held whole"),
 }
 """Each limit by its name."""
