@@ -117,7 +117,11 @@ def watched(checkout: Path, words: list[str]) -> dict[str, Any]:
     with (
         tempfile.TemporaryFile() as complaints,
         subprocess.Popen(  # noqa: S603 (our own command)
-            [sys.executable, "-m", "assay", *words], stdout=subprocess.DEVNULL, stderr=complaints, env=environment
+            [sys.executable, "-m", "assay", *words],
+            stdout=subprocess.DEVNULL,
+            stderr=complaints,
+            env=environment,
+            cwd=checkout,
         ) as child,
     ):
         peaks: dict[int, float] = {}
