@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from assay.screening.commands import terminal
-from assay.screening.settings.exits import Exit, Failure, Stopped, explain
+from assay.screening.settings.exits import STOPPED, Exit, Failure, Stopped, explain
 
 if TYPE_CHECKING:
     import typer
@@ -21,7 +21,7 @@ INTERRUPTED = 130
 
 def of(app: typer.Typer) -> Exit:
     """Run the command, and say how it failed."""
-    stopped = Failure(Exit.STOPPED, "stopped; what was committed is kept, run again to go on")
+    stopped = Failure(Exit.STOPPED, STOPPED)
     try:
         if app(standalone_mode=False) == INTERRUPTED:
             return _failed(stopped)

@@ -12,15 +12,17 @@ import logging
 import os
 import re
 import secrets
+import signal
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from assay.screening.settings.exits import Exit, Failure, one_line
+from assay.screening.settings.exits import Exit, Failure, Stopped, one_line
 
 STORE_BYTES = 256 << 20
 """Object store of a cluster that is started here; it holds the tables on their way."""
@@ -44,6 +46,7 @@ def joined(address: str | None, workers: int | None) -> Iterator[Any]:
     Raises:
         Failure: CLUSTER, when there is no cluster; CONFIG, when it refuses the token, or when a
             local one cannot be started in the temporary folder.
+        Stopped: when SIGTERM came while Ray started.
     """
     address = address or os.environ.get("RAY_ADDRESS")
     # before the import: no uv environment for workers, no usage reports
@@ -54,7 +57,8 @@ def joined(address: str | None, workers: int | None) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
     elif address and address != "local":
-        _join(ray, address)
+        with _stoppable():
+            _join(ray, address)
         try:
             yield ray
         finally:
@@ -62,10 +66,28 @@ def joined(address: str | None, workers: int | None) -> Iterator[Any]:
     else:
         with _own_token():
             try:
-                _start(ray, workers)
+                with _stoppable():
+                    _start(ray, workers)
                 yield ray
             finally:
                 ray.shutdown()
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """The handler of SIGTERM as it was: Ray sets one of its own, which ends with another exit code.
+
+    Raises:
+        Stopped: when a signal met Ray's handler, which has ended what Ray had started.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as error:
+        raise Stopped from error
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _start(ray: Any, workers: int | None) -> None:

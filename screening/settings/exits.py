@@ -55,6 +55,10 @@ class Failure(Exception):
         return Failure, (self.code, str(self))
 
 
+STOPPED = "stopped; what was committed is kept, run again to go on"
+"""What is said of a command that was stopped."""
+
+
 class Stopped(BaseException):
     """SIGTERM or Ctrl-C, raised in the main thread so that it ends as an error does."""
 
@@ -79,6 +83,8 @@ def explain(error: BaseException) -> Failure | None:
     """The failure behind an exception, or None when it is a defect that deserves its traceback."""
     if isinstance(error, Failure):
         return error
+    if isinstance(error, SystemError) and isinstance(error.__cause__, Stopped):  # compiled code wraps what it meets
+        return Failure(Exit.STOPPED, STOPPED)
     text = one_line(error)
     if isinstance(error, ConnectionError | TimeoutError):
         return Failure(Exit.SOURCE_DOWN, f"source down: {text}; run again later, finished sources are kept")

@@ -11,10 +11,8 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import signal
 import socket
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -155,10 +153,7 @@ def _absolute(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 @contextmanager
 def connected(address: str | None, workers: int | None) -> Iterator[Any]:
     """Ray, for the length of a block."""
-    before = signal.getsignal(signal.SIGTERM)
     with connection.joined(address, workers) as ray, redirect_stdout(sys.stderr):  # where Ray tells deaths
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)  # Ray sets one of its own, which ends with another exit code
         yield ray
 
 
