@@ -25,7 +25,10 @@ def recipe(folder: Path, crystals: Crystals) -> Recipe:
     return Recipe(
         "trees",
         (Task(place, ENERGY),),
-        (MemberSpec("trees", 0, SIZES), MemberSpec("trees", 1, {**SIZES, "decision": "interquartile-mean"})),
+        (
+            MemberSpec("trees", 0, SIZES),
+            MemberSpec("trees", 1, {**SIZES, "decision": "interquartile-mean", "half": True}),
+        ),
         split=SplitSpec(by="formula", test=0.1, calibration=0.2, folds=3),
         formulas=Formulas(f"{folder / 'formulas.parquet'}#e_form"),
     )

@@ -74,8 +74,10 @@ class Ensemble(Trained):
         path = self.device or inference.HostPath(self.members, self.threads)
         outputs, refused = inference.run(self, path, crystals)
         seeing = np.array([member.kind.views for member in self.members])
+        placing = np.array([member.kind.family == "graphs" for member in self.members])
         unseen = self._unseen(crystals)
-        return summarise(outputs, self.properties, self.calibration, self.weights, seeing, unseen), refused
+        found = summarise(outputs, self.properties, self.calibration, self.weights, seeing, unseen, placing)
+        return found, refused
 
     def _unseen(self, crystals: Crystals) -> NDArray[np.bool_]:
         """(n,) whether a crystal holds an element that some member has not seen in training."""

@@ -86,6 +86,7 @@ def summarise(
     weights: Mapping[str, tuple[float, ...]],
     seeing: NDArray[np.bool_],
     unseen: NDArray[np.bool_],
+    placing: NDArray[np.bool_] | None = None,
 ) -> EnsemblePrediction:
     """One prediction of each property for every crystal that no member failed on.
 
@@ -96,6 +97,7 @@ def summarise(
         weights: of the members, by property name; without an entry they are equal.
         seeing: (k,) whether a member reads pictures.
         unseen: whether a crystal holds an element that was not trained on, by row of the input.
+        placing: (k,) whether a member reads graphs; None: where it reads no pictures.
     """
     kept = ~outputs.failed
     rows = outputs.rows[kept]
@@ -112,16 +114,18 @@ def summarise(
             hi=mean + half,
             members=members,
             spread=spread,
-            disagreement=_disagreement(members, seeing),
+            disagreement=_disagreement(members, seeing, ~seeing if placing is None else placing),
             view_spread=_view_spread(views, seeing),
         )
     return EnsemblePrediction(rows, values, unseen[rows], None if outputs.distance is None else outputs.distance[kept])
 
 
-def _disagreement(members: NDArray[np.float64], seeing: NDArray[np.bool_]) -> NDArray[np.float64] | None:
-    if seeing.all() or not seeing.any():
+def _disagreement(
+    members: NDArray[np.float64], seeing: NDArray[np.bool_], placing: NDArray[np.bool_]
+) -> NDArray[np.float64] | None:
+    if not (seeing.any() and placing.any()):
         return None
-    return np.asarray(members[:, ~seeing].mean(axis=1) - members[:, seeing].mean(axis=1), np.float64)
+    return np.asarray(members[:, placing].mean(axis=1) - members[:, seeing].mean(axis=1), np.float64)
 
 
 def _view_spread(variance: NDArray[np.float64], seeing: NDArray[np.bool_]) -> NDArray[np.float64] | None:

@@ -50,6 +50,7 @@ class Trees(Network):
         bootstrap: bool = False,
         decision: str = "median",
         variance: bool = False,
+        half: bool = False,
         counts: Sequence[Sequence[int]] = (),
     ) -> None:
         """Make a network without trees, or with room for those that `counts` tells of.
@@ -64,7 +65,10 @@ class Trees(Network):
             decision: `median`, `interquartile-mean` or `mean` of the training rows in the leaves
                 that a crystal reaches, all trees together.
             variance: whether the variance of these rows is predicted too.
-            counts: splits, entries of leaves and training rows of each property; set by training.
+            half: whether thresholds are stored in 16 bits. They divide the training rows as before,
+                and lie elsewhere between two of them.
+            counts: splits, entries of leaves, training rows and exact thresholds of each property;
+                set by training.
 
         Raises:
             ValueError: for a size out of its range.
@@ -73,11 +77,12 @@ class Trees(Network):
         _check_sizes(trees, max_features, min_leaf, decision)
         self.decision, self.variance, self.features = decision, variance, features
         self.trees, self.max_features, self.min_leaf, self.bootstrap = trees, max_features, min_leaf, bootstrap
+        self.half = half
         self.register_buffer("filler", torch.zeros(features))
         self.register_buffer("center", torch.zeros(features))
         self.register_buffer("axes", torch.zeros(features, min(WIDTH, features)))
-        stored = counts or [(0, 0, 0)] * len(properties)
-        self.heads: ForestHeads = ForestHeads(properties, trees, features, stored)  # type: ignore[assignment] # trees
+        stored = counts or [(0, 0, 0, 0)] * len(properties)
+        self.heads: ForestHeads = ForestHeads(properties, trees, features, stored, half=half)  # type: ignore[assignment] # trees
 
     def encode(self, batch: Compositions) -> Tensor:
         """(n, w) leading principal components of each crystal."""
@@ -106,11 +111,15 @@ class Trees(Network):
 class ForestHeads(nn.Module):
     """The forests by property."""
 
-    def __init__(self, names: Sequence[str], trees: int, features: int, counts: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self, names: Sequence[str], trees: int, features: int, counts: Sequence[Sequence[int]], *, half: bool
+    ) -> None:
         super().__init__()
-        if len(counts) != len(names) or any(len(of_one) != 3 for of_one in counts):
-            raise ValueError(f"counts has {len(counts)} entries, expected three numbers for each of {len(names)}")
-        forests = {name: ForestHead(trees, features, *of_one) for name, of_one in zip(names, counts, strict=True)}
+        if len(counts) != len(names) or any(len(of_one) != 4 for of_one in counts):
+            raise ValueError(f"counts has {len(counts)} entries, expected four numbers for each of {len(names)}")
+        forests = {
+            name: ForestHead(trees, features, *of_one, half=half) for name, of_one in zip(names, counts, strict=True)
+        }
         self.heads = nn.ModuleDict(forests)
         self._forests = forests
 
@@ -126,8 +135,9 @@ class ForestHeads(nn.Module):
         return out
 
     def counts(self) -> list[list[int]]:
-        """Splits, entries of leaves and training rows of each property."""
-        return [[len(head.threshold), len(head.entry), len(head.value)] for head in self._forests.values()]
+        """Splits, entries of leaves, training rows and exact thresholds of each property."""
+        every = self._forests.values()
+        return [[len(part) for part in (head.threshold, head.entry, head.value, head.exact)] for head in every]
 
     def check(self) -> None:
         """Refuse arrays that are no whole trees."""
@@ -144,7 +154,9 @@ class ForestHead(nn.Module):
     code: Tensor
     """(N,) uint16, nodes."""
     threshold: Tensor
-    """(S,) of the splits."""
+    """(S,) of the splits, float32 or float16."""
+    exact: Tensor
+    """(x,) float32, those that float16 does not hold, see `arrays.halve`."""
     entry: Tensor
     """(E,) training rows in the leaves: uint16, or int32 where there are more than 65,536."""
     value: Tensor
@@ -152,12 +164,15 @@ class ForestHead(nn.Module):
     weight: Tensor
     """(R,) likewise."""
 
-    def __init__(self, trees: int, features: int, splits: int, entries: int, rows: int) -> None:
+    def __init__(
+        self, trees: int, features: int, splits: int, entries: int, rows: int, exact: int, *, half: bool
+    ) -> None:
         super().__init__()
         self.trees, self.features = trees, features
         nodes = 2 * splits + trees if entries else 0
         self.register_buffer("code", torch.zeros(nodes, dtype=torch.uint16))
-        self.register_buffer("threshold", torch.zeros(splits))
+        self.register_buffer("threshold", torch.zeros(splits, dtype=torch.float16 if half else torch.float32))
+        self.register_buffer("exact", torch.zeros(exact))
         self.register_buffer("entry", torch.zeros(entries, dtype=torch.uint16 if rows <= _SHORT else torch.int32))
         self.register_buffer("value", torch.zeros(rows))
         self.register_buffer("weight", torch.zeros(rows))
@@ -170,9 +185,9 @@ class ForestHead(nn.Module):
             ValueError: when the arrays are no whole trees, or none were fitted.
         """
         if self._grown is None:
-            parts = ("code", "threshold", "entry", "value", "weight")
-            packed: dict[str, Any] = {name: getattr(self, name).numpy() for name in parts}
-            self._grown = arrays.unpack(Packed(**packed), self.trees, self.features)
+            parts: dict[str, Any] = {n: getattr(self, n).numpy() for n in ("code", "entry", "value", "weight")}
+            threshold = arrays.whole(self.threshold.numpy(), self.exact.numpy())
+            self._grown = arrays.unpack(Packed(threshold=threshold, **parts), self.trees, self.features)
         return self._grown
 
 

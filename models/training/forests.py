@@ -65,9 +65,10 @@ def fit(
         known = np.isfinite(values)
         if known.sum() < 2:
             raise ValueError(f"{known.sum()} training rows of {name}, expected at least 2")
-        packed = _fitted(_merged(filled[known], values[known], weight[known]), bare, seed)
-        counts.append([len(packed.threshold), len(packed.entry), len(packed.value)])
-        state |= {f"heads.heads.{name}.{part}": tensor for part, tensor in _tensors(packed).items()}
+        rows = _merged(filled[known], values[known], weight[known])
+        held = _tensors(_fitted(rows, bare, seed), rows, bare)
+        counts.append([len(held[part]) for part in ("threshold", "entry", "value", "exact")])
+        state |= {f"heads.heads.{name}.{part}": tensor for part, tensor in held.items()}
     trees = Trees(features.shape[1], list(targets), **{**sizes, "counts": counts})
     trees.load_state_dict(state, strict=True)
     trees.check()
@@ -164,6 +165,13 @@ def _compare(packed: Packed, rows: _Rows, reached: Sequence[NDArray[np.int64]], 
             raise ValueError("this scikit-learn numbers the nodes of a tree in another order; report this as a defect")
 
 
-def _tensors(packed: Packed) -> dict[str, Tensor]:
-    names: Sequence[str] = ("code", "threshold", "entry", "value", "weight")
-    return {name: torch.from_numpy(np.ascontiguousarray(getattr(packed, name))) for name in names}
+def _tensors(packed: Packed, rows: _Rows, bare: Trees) -> dict[str, Tensor]:
+    """The arrays of a forest as its network stores them."""
+    threshold: NDArray[Any] = packed.threshold
+    exact = np.empty(0, np.float32)
+    if bare.half:
+        grown = arrays.unpack(packed, bare.trees, bare.features)
+        threshold, exact = arrays.halve(grown, packed.entry, rows.features)
+    parts = {name: getattr(packed, name) for name in ("code", "entry", "value", "weight")}
+    every = parts | {"threshold": threshold, "exact": exact}
+    return {name: torch.from_numpy(np.ascontiguousarray(part)) for name, part in every.items()}

@@ -37,6 +37,8 @@ class Packed:
     """(R,) of the training rows, above 0."""
 
 
+ELSEWHERE = np.float32(65504.0)
+"""Largest number of 16 bits; among halved thresholds: the next of the exact ones."""
 NODE = np.dtype([("threshold", np.float32), ("feature", np.int32), ("left", np.int32), ("further", np.int32)])
 """A split; its right part is `left + further`, so that the processor has no branch to predict."""
 
@@ -90,6 +92,44 @@ class Forest:
         found, reached = np.empty(shape), np.empty(shape, np.int32)
         kernels.walk(np.ascontiguousarray(rows), self.node, self.root, self.leaf_mean, found, reached)
         return found, reached
+
+
+def halve(forest: Forest, entry: NDArray[Any], rows: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    """Thresholds (S,) of 16 bits that divide the training rows as before, and exact ones (x,).
+
+    A split between two rows may lie anywhere between them. Where no number of 16 bits lies there,
+    the threshold is `ELSEWHERE`, and the exact one is the next of the second array.
+
+    Args:
+        forest: with `E` entries.
+        entry: (E,) training rows in the leaves.
+        rows: (R, q) features of the training rows.
+    """
+    low, high = np.empty(len(forest.node), np.float32), np.empty(len(forest.node), np.float32)
+    kernels.gaps(forest.node, forest.leaf_ptr, entry.astype(np.int64), rows, low, high)
+    wanted = forest.node["threshold"]
+    with np.errstate(over="ignore"):
+        near = wanted.astype(np.float16)
+    found = np.full(len(wanted), ELSEWHERE, np.float16)
+    for tried in (np.nextafter(near, np.float16(-np.inf)), np.nextafter(near, np.float16(np.inf)), near):
+        value = tried.astype(np.float32)
+        fits = (low <= value) & (value < high) & (abs(value) < ELSEWHERE)
+        found[fits] = tried[fits]
+    return found, wanted[found == ELSEWHERE]
+
+
+def whole(threshold: NDArray[Any], exact: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Thresholds (S,) of 32 bits from those of `halve`.
+
+    Raises:
+        ValueError: when there are not as many exact ones as are looked for.
+    """
+    found = threshold.astype(np.float32)
+    elsewhere = found == ELSEWHERE
+    if elsewhere.sum() != len(exact):
+        raise ValueError(f"{elsewhere.sum()} thresholds are said to be exact, and {len(exact)} exact ones are there")
+    found[elsewhere] = exact
+    return found
 
 
 def unpack(packed: Packed, trees: int, features: int) -> Forest:

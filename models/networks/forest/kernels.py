@@ -58,6 +58,26 @@ def grow(code, features, entries, node, root, leaf_ptr):  # type: ignore[no-unty
 
 
 @njit(cache=True, nogil=True)
+def gaps(node, leaf_ptr, entry, rows, low, high):  # type: ignore[no-untyped-def]
+    """Write the gap in which each split may lie to `low` and `high` (S,).
+
+    Its training rows go left where their feature is at most `low`, and right from `high` on.
+    """
+    start, end = np.empty(len(node), np.int64), np.empty(len(node), np.int64)
+    for k in range(len(node) - 1, -1, -1):  # parts come after their split
+        split = node[k]
+        left, right = split.left, split.left + split.further
+        start[k] = leaf_ptr[-1 - left] if left < 0 else start[left]
+        middle = leaf_ptr[-1 - right] if right < 0 else start[right]
+        end[k] = leaf_ptr[-right] if right < 0 else end[right]
+        low[k], high[k] = -np.inf, np.inf
+        for place in range(start[k], middle):
+            low[k] = max(low[k], rows[entry[place], split.feature])
+        for place in range(middle, end[k]):
+            high[k] = min(high[k], rows[entry[place], split.feature])
+
+
+@njit(cache=True, nogil=True)
 def project(rows, center, axes, out):  # type: ignore[no-untyped-def]
     """Write (rows - center) @ axes to `out` (n, w), each row by itself."""
     for row in range(len(rows)):

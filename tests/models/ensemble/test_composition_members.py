@@ -139,17 +139,17 @@ def test_it_is_evaluated_beside_its_baselines(blind: Path, tmp_path: Path) -> No
     assert found["rows"]["trained_on"] == 0
 
 
-def damaged(blind: Path, folder: Path, part: str, change: Any) -> Path:
+def damaged(blind: Path, folder: Path, part: str, change: Any, member: int = 0) -> Path:
     """A copy in which one array was changed by somebody who knows of the digests."""
     shutil.copytree(blind, folder)
-    path = folder / "member-0/weights.safetensors"
+    path = folder / f"member-{member}/weights.safetensors"
     tensors = load(path.read_bytes())
     name = next(name for name in tensors if name.endswith(part))
     tensors[name] = change(tensors[name].clone())
     path.write_bytes(save(tensors))
-    described = json.loads((folder / "member-0/model.json").read_text())
+    described = json.loads((folder / f"member-{member}/model.json").read_text())
     described["weights_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    (folder / "member-0/model.json").write_text(json.dumps(described))
+    (folder / f"member-{member}/model.json").write_text(json.dumps(described))
     stored.seal(folder)
     return folder
 
@@ -187,13 +187,19 @@ def test_a_damaged_tree_is_refused_in_one_line(
     assert "member-0/weights.safetensors" in str(caught.value)
 
 
+def test_an_exact_threshold_that_is_not_there_is_refused(blind: Path, tmp_path: Path) -> None:
+    folder = damaged(blind, tmp_path / "damaged", "threshold", put(65504), member=1)
+    with pytest.raises(ValueError, match=r"[0-9]+ thresholds are said to be exact, and [0-9]+ exact ones are there"):
+        Ensemble.load(folder)
+
+
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        ([[10**9, 5, 5]], "sizes.counts.0.0 is 1000000000, expected a whole number from 0 to"),
-        ([[1, 5, 5]], "has shape"),
+        ([[10**9, 5, 5, 0]], "sizes.counts.0.0 is 1000000000, expected a whole number from 0 to"),
+        ([[1, 5, 5, 0]], "has shape"),
         ([], "has shape"),
-        ([[1, 2]], "expected three numbers for each of 1"),
+        ([[1, 2]], "expected four numbers for each of 1"),
     ],
 )
 def test_counts_that_the_weights_do_not_show_are_refused(

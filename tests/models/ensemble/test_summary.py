@@ -84,6 +84,15 @@ def test_graphs_against_pictures() -> None:
     np.testing.assert_allclose(tc.view_spread, [np.sqrt(2), 2.0, 3.0])
 
 
+def test_a_member_that_reads_the_composition_takes_no_side() -> None:
+    made = outputs()
+    made.views[:] = 0.0
+    seeing, placing = (False, False, True), np.array([True, False, False])
+    found = summary(made, seeing, placing=placing).values["tc"].disagreement
+    np.testing.assert_allclose(found, [made.values[k, 0, 0] - made.values[k, 2, 0] for k in range(3)])
+    assert summary(made, seeing, placing=np.zeros(3, bool)).values["tc"].disagreement is None
+
+
 @pytest.mark.parametrize("seeing", [(False, False, False), (True, True, True)])
 def test_one_kind_of_network_does_not_disagree(seeing: tuple[bool, ...]) -> None:
     tc = summary(outputs(), seeing).values["tc"]

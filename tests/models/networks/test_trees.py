@@ -165,6 +165,33 @@ def test_one_tree_takes_less_than_twelve_bytes_per_training_row(rows: Any) -> No
     assert size / SMALL["trees"] / len(rows[0]) < 12  # fmt: skip
 
 
+@pytest.mark.parametrize("sizes", [{"min_leaf": 1}, {"min_leaf": 4}, {"bootstrap": True}])
+def test_halved_thresholds_divide_the_training_rows_as_before(rows: Any, sizes: dict[str, Any]) -> None:
+    full, half = (fitted(rows, half=half, **sizes) for half in (False, True))
+    grown = [trees.heads.heads["y"].grown() for trees in (full, half)]
+    if not sizes.get("bootstrap"):  # rows that a tree has not drawn may go elsewhere
+        np.testing.assert_array_equal(grown[0].leaves(rows[0]), grown[1].leaves(rows[0]))
+        np.testing.assert_array_equal(told(full, rows[0]), told(half, rows[0]))
+    state = half.heads.heads["y"]
+    assert state.threshold.dtype == torch.float16
+    assert len(state.exact) < 0.2 * len(state.threshold)
+    new = rows[0][:-1] / 2 + rows[0][1:] / 2
+    gap = np.abs(told(full, new) - told(half, new))
+    assert np.median(gap) < 0.1
+    thresholds = [one.node["threshold"] for one in grown]
+    assert (thresholds[0] != thresholds[1]).any()
+
+
+def test_what_16_bits_cannot_hold_is_kept_exactly() -> None:
+    """Rows nearer to each other than numbers of 16 bits, and rows beyond the largest of them."""
+    near = np.float32(1) + np.arange(40, dtype=np.float32) * np.float32(1e-5)
+    features = np.concatenate([near, np.float32(1e5) + np.arange(40, dtype=np.float32)])[:, None].repeat(2, axis=1)
+    target = np.arange(80, dtype=np.float32)
+    trees = forests.fit(features, {"y": target}, np.ones(80), {"trees": 5, "half": True}, 0)
+    np.testing.assert_array_equal(told(trees, features), target)
+    assert len(trees.heads.heads["y"].exact) > 5 * 60
+
+
 GOOD = Packed(
     code=np.array([1, 0, 4, 3, 3, 3], np.uint16),  # (split 1: (split 0: leaf of 2, leaf), leaf), and a tree of one leaf
     threshold=np.array([0.5, 0.25], np.float32),
@@ -235,7 +262,7 @@ def test_any_bytes_are_refused_or_walked_to_an_end() -> None:
         ({"max_features": 1.5}, "max_features is 1.5"),
         ({"min_leaf": 0}, "min_leaf is 0"),
         ({"decision": "mode"}, "decision is 'mode', expected one of median"),
-        ({"counts": [[1, 2]]}, "expected three numbers for each of 1"),
+        ({"counts": [[1, 2]]}, "expected four numbers for each of 1"),
     ],
 )
 def test_sizes_out_of_range_are_refused(sizes: dict[str, Any], message: str) -> None:
