@@ -77,7 +77,7 @@ class Trees(Network):
         _check_sizes(trees, max_features, min_leaf, decision)
         self.decision, self.variance, self.features = decision, variance, features
         self.trees, self.max_features, self.min_leaf, self.bootstrap = trees, max_features, min_leaf, bootstrap
-        self.half = half
+        self.halved = half
         self.register_buffer("filler", torch.zeros(features))
         self.register_buffer("center", torch.zeros(features))
         self.register_buffer("axes", torch.zeros(features, min(WIDTH, features)))

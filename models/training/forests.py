@@ -169,7 +169,7 @@ def _tensors(packed: Packed, rows: _Rows, bare: Trees) -> dict[str, Tensor]:
     """The arrays of a forest as its network stores them."""
     threshold: NDArray[Any] = packed.threshold
     exact = np.empty(0, np.float32)
-    if bare.half:
+    if bare.halved:
         grown = arrays.unpack(packed, bare.trees, bare.features)
         threshold, exact = arrays.halve(grown, packed.entry, rows.features)
     parts = {name: getattr(packed, name) for name in ("code", "entry", "value", "weight")}
