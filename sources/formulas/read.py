@@ -41,7 +41,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _AMOUNT = re.compile(rf"(?:{_NUMBER})\Z")
-_SIMPLE = re.compile(r"(?:[0-9]{1,6}(?:\.[0-9]{1,20})?)?\Z")
+_SIMPLE = re.compile(r"(?:(?:0|[1-9][0-9]{0,5})(?:\.[0-9]{1,20})?)?\Z")
 _SYMBOLS = re.compile(r"([A-Z][a-z]?)")
 _MISSING = "NaN"
 """What tables write where a value is missing."""
@@ -247,7 +247,7 @@ class _Reader:
         if len(symbol) == 2 and symbol[0] in NUMBERS and symbol[1] in _UNKNOWN:
             raise FormulaError(place + 1, f"the amount {symbol[1]!r} of {symbol[0]} is unknown")
         if symbol == "T":
-            raise FormulaError(place, "'T' may be tritium, a transition metal or a part of a name")
+            raise spelling.unknown(self.text, place, symbol, "may be tritium, a transition metal or a part of a name")
         raise spelling.unknown(self.text, place, symbol)
 
     def _number(self, token: re.Match[str], kind: str) -> None:
@@ -327,6 +327,8 @@ def _value(text: str, place: int) -> float:
     over, _, under = text.partition("(")[0].partition("/")
     if len(over) > 40 or len(under) > 40:
         raise FormulaError(place, f"an amount of {len(text)} digits")
+    if over[0] == "0" and len(over) > 1 and over.isdigit():
+        raise FormulaError(place, f"the amount {text[:20]!r} begins with a zero; is the letter O meant?")
     if under and not float(under):
         raise FormulaError(place, f"{text!r} divides by zero")
     value = float(over) / float(under or 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from assay.sources.elements import NUMBERS
+from assay.sources.elements import NUMBERS, SYMBOLS
 from assay.sources.formulas.typeset import FormulaError
 
 _MISTAKEN = re.compile(r"CU|NB|NI(?!3)|\ASI(?!4)|BI(?!3)|PB|OS(?![0-9])|SB|SC|HF(?=[A-Z])|PU|BK|([A-Z])[0-9]*\1")
@@ -24,8 +24,8 @@ _NAMES = frozenset({"YBCO", "BFO", "NBCO", "PBCO"})
 """Abbreviations of compounds that consist of symbols of elements."""
 _LONGEST = 12
 """Letters in a row for which a spelling is sought."""
-_HEAVIEST = 94
-"""The last element that a suggestion names."""
+_COMMON = NUMBERS.keys() - {"Tc", "Pm", "Po", "At", "Rn", "Fr", "Ra", "Ac", "Pa", *SYMBOLS[93:]}
+"""Elements that a suggestion names."""
 _WORD = 4
 """Small letters in a row that may be a formula; more are a word."""
 _NONMETALS = frozenset(["H", "C", "N", "O", "F", "P", "S", "Cl", "Se", "Br", "I"])
@@ -58,13 +58,13 @@ def _check_capitals(text: str) -> str:
     return "; ".join(f"{pair} is read as {pair[0]} and {pair[1]}, not as {pair.title()}" for pair in doubtful)
 
 
-def unknown(text: str, place: int, symbol: str) -> FormulaError:
+def unknown(text: str, place: int, symbol: str, why: str = "is no symbol of an element") -> FormulaError:
     """Why the symbol at this place is no element, with the formula that may be meant."""
     near = next((run[0] for run in re.finditer(r"[A-Z]{3,}", text) if run.start() <= place < run.end()), symbol)
     meant = _meant(text)
     if near != symbol and not meant:
         return FormulaError(place, f"{near!r} is no symbol of an element; write abbreviations as formulas")
-    return FormulaError(place, f"{symbol!r} is no symbol of an element{meant}")
+    return FormulaError(place, f"{symbol!r} {why}{meant}")
 
 
 def _meant(text: str) -> str:
@@ -94,7 +94,7 @@ def respelled(letters: str) -> str:
         for width in (2, 1):
             symbol = letters[max(end - width, 0) : end].capitalize()
             before = best[end - width] if end >= width else None
-            if before is not None and 0 < NUMBERS.get(symbol, 0) <= _HEAVIEST:
+            if before is not None and symbol in _COMMON:
                 ways.append([*before, symbol])
         best.append(min(ways, key=len, default=None))
     return "".join(best[-1] or [])
