@@ -83,6 +83,8 @@ def find(loaded: Ensemble, dataset: str | None, part: str) -> HeldOut:
     warnings = _warnings(trained, seen, related, calibrated=calibrated)
     if name in tasks and (recorded := recorded_sha256(loaded, prop.name)) != data.sha256:
         warnings += (f"The file of {name} changed since training: it was {recorded[:12]}, it is {data.sha256[:12]}.",)
+    if name not in tasks or part in ("development", "all"):
+        warnings += _formula_warnings(loaded)
     warnings += _start_warnings(loaded, chosen, prop.name)
     return HeldOut(chosen, prop, trained, seen, related, spec, warnings)
 
@@ -141,9 +143,12 @@ def rival_warnings(other: Ensemble, held: HeldOut, part: str) -> tuple[str, ...]
             f"example {str(held.data.crystals.ids[unfair][0])!r}; compare ensembles that share a split"
         )
     alike = int((related & ~held.related).sum())
+    found = []
+    if other.facts["recipe"].get("split") != held.split:
+        found += [f"{other.folder}: {text}" for text in _formula_warnings(other)]
     if alike:
-        return (f"{other.folder} was trained on the composition of {alike} of {len(seen)} evaluated crystals.",)
-    return ()
+        found.append(f"{other.folder} was trained on the composition of {alike} of {len(seen)} evaluated crystals.")
+    return tuple(found)
 
 
 def _only(loaded: Ensemble, tasks: dict[str, str]) -> str:
@@ -203,6 +208,15 @@ def _warnings(
     if calibrated:
         found.append("The error bars were fitted on rows that are evaluated here: their coverage is flattered.")
     return tuple(found)
+
+
+def _formula_warnings(loaded: Ensemble) -> tuple[str, ...]:
+    """That some members learned from formulas as well, those of test rows excepted."""
+    formulas = loaded.facts.get("recipe", {}).get("formulas")
+    if not formulas:
+        return ()
+    told = f"Members that read the composition alone also learned from the formulas of {formulas['dataset']}: "
+    return (told + "compositions evaluated here may be among them.",)
 
 
 def _start_warnings(loaded: Ensemble, chosen: Dataset, name: str) -> tuple[str, ...]:

@@ -20,8 +20,10 @@ from assay.models.ensemble.calibration import Calibration
 from assay.models.ensemble.device import DevicePath
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.evaluation import evaluate
+from assay.models.target import Property
 from assay.models.training import fit
-from assay.models.training.recipe import MemberSpec, Schedule
+from assay.models.training.recipe import MemberSpec, Schedule, Task
+from assay.sources import datasets
 from assay.sources.crystals import Crystals
 from tests.composition_ensemble import ENERGY, recipe
 from tests.models.networks.test_networks import SMALL
@@ -133,10 +135,31 @@ def test_mixed_with_graph_members_each_predicts_what_it_does_alone(
     np.testing.assert_allclose(moved.values[ENERGY.name].members, found.values[ENERGY.name].members[:20], atol=1e-3)
 
 
+def test_several_properties_have_a_forest_each(blind: Path, crystals: Crystals, tmp_path: Path) -> None:
+    plan = recipe(blind.parent, crystals)
+    gaps = datasets.save(tmp_path / "gaps.parquet", crystals, "gap", crystals.columns["gap_pbe"], unit="eV")
+    gap = Task(gaps, Property("band_gap", "eV", minimum=0.0, transform="sqrt"))
+    plan = replace(plan, tasks=(*plan.tasks, gap), formulas=replace(plan.formulas, property=ENERGY.name))
+    made = fit.run(plan, tmp_path / "both")
+    assert made is not None
+    found, refused = made.predict(crystals)
+    assert refused == []
+    known = np.isfinite(crystals.columns["gap_pbe"])
+    for name, truth in ((ENERGY.name, crystals.columns["e_form"]), ("band_gap", crystals.columns["gap_pbe"])):
+        error = np.abs(found.values[name].mean - truth)[known]
+        assert error.mean() < 0.6 * np.abs(truth[known] - np.median(truth[known])).mean()
+    assert found.values["band_gap"].mean.min() >= 0
+    counts = made.members[0].sizes["counts"]
+    assert counts[0] != counts[1]
+
+
 def test_it_is_evaluated_beside_its_baselines(blind: Path, tmp_path: Path) -> None:
     found = evaluate.run(blind, tmp_path)
     assert found["rows"]["refused"] == 0
     assert found["rows"]["trained_on"] == 0
+    assert not any("formulas of" in text for text in found["warnings"])
+    everything = evaluate.run(blind, tmp_path / "all", part="all")
+    assert any("also learned from the formulas of" in text for text in everything["warnings"])
 
 
 def damaged(blind: Path, folder: Path, part: str, change: Any, member: int = 0) -> Path:
