@@ -41,6 +41,8 @@ def read(path: Path, column: str) -> Column:
         raise ValueError(f"{path} is no table of formulas: its name must end in .csv or .parquet")
     content = _csv(path, column) if path.suffix.lower() == ".csv" else _parquet(path, column)
     kind = content.schema.field(column).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise ValueError(f"column {column!r} of {path} holds {kind}, not texts")
     texts = [text or "" for text in content[column].to_pylist()]
@@ -50,8 +52,7 @@ def read(path: Path, column: str) -> Column:
 
 
 def _parquet(path: Path, column: str) -> pa.Table:
-    named = ID in table.schema(path).names
-    return table.read(path, list(dict.fromkeys([column, *([ID] if named else [])])))
+    return table.read(path, _kept(path, table.schema(path).names, column))
 
 
 def _csv(path: Path, column: str) -> pa.Table:
@@ -59,10 +60,17 @@ def _csv(path: Path, column: str) -> pa.Table:
     try:
         with csv.open_csv(path) as stream:
             names = stream.schema.names
-        if column not in names:
-            raise ValueError(f"{path} has no column {column!r}; it has {', '.join(names)}")
-        kept = list(dict.fromkeys([column, *([ID] if ID in names else [])]))
+        kept = _kept(path, names, column)
         options = csv.ConvertOptions(include_columns=kept, column_types=dict.fromkeys(kept, pa.string()))
         return csv.read_csv(path, convert_options=options)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no intact CSV file: {str(error).splitlines()[0]}") from error
+
+
+def _kept(path: Path, names: list[str], column: str) -> list[str]:
+    """The columns to read: that of the formulas, and that of ids where there is one."""
+    if column not in names:
+        raise ValueError(f"{path} has no column {column!r}; it has {', '.join(names)}")
+    if names.count(column) > 1:
+        raise ValueError(f"{path} has {names.count(column)} columns {column!r}; rename one of them")
+    return list(dict.fromkeys([column, *([ID] if names.count(ID) == 1 else [])]))

@@ -28,6 +28,7 @@ _UNSEEN = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
 _PLAIN = str.maketrans(
     {**dict.fromkeys(_DOTS, SEPARATOR), **dict.fromkeys(_DASHES, "-"), **dict.fromkeys(_UNSEEN, ""), "▫": VACANCY}
 )
+_BREAKS = "\n\r\t\v\f\x85\u2028\u2029"
 _FRACTIONS = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅙": "1/6", "⅛": "1/8"}
 _GREEK = {"delta": "δ", "alpha": "α", "beta": "β", "gamma": "γ", "epsilon": "ε", "varepsilon": "ε"}
 _COMMANDS = {
@@ -132,6 +133,8 @@ def _below(content: str) -> str:
 
 def _character(text: str, place: int) -> str:
     character = text[place]
+    if character in _BREAKS and text[place:].strip() and text[:place].strip():
+        raise FormulaError(place, "a line break or a tab: one formula is expected")
     if character.isspace():
         return " "
     if character in _FRACTIONS:

@@ -34,7 +34,7 @@ def amounts(formula: str, known: Callable[[], Collection[str]] = tuple) -> dict[
     >>> amounts("NA CL", known=lambda: {"Na", "Cl"})
     {'Na': 1.0, 'Cl': 1.0}
     """
-    text = formula.strip().strip("'\"").replace("~", "").replace("_", "")
+    text = " ".join(formula.split()).strip("'\"").replace("~", "").replace("_", "")
     if len(text) > limits.most("formula"):
         return None
     if text == text.upper() and (found := known()):

@@ -96,6 +96,21 @@ def test_a_column_of_a_table_is_predicted_row_by_row(blind: Path, tmp_path: Path
     assert good[0]["formation_energy_mean"] == good[2]["formation_energy_mean"]
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_texts_of_any_kind_are_read(blind: Path, tmp_path: Path, kind: pa.DataType) -> None:
+    pq.write_table(pa.table({"f": pa.array(["MgB2", None, "NbN"]).cast(kind)}), tmp_path / "t.parquet")
+    found = formulas.predict(formulas.joined([], [tmp_path / "t.parquet"], "f"), [inputs.load(blind)])
+    assert found.formulas().tolist() == ["MgB2", "NbN"]
+    assert [row.id for row in found.refused] == ["t.parquet/2"]
+
+
+def test_a_table_without_rows_is_no_fault(blind: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("f\n")
+    result = predict(tmp_path / "t.csv", "--formulas", "f", "--model", blind, "--output", tmp_path / "p.parquet")
+    assert result.exit_code == 0, result.output
+    assert pq.read_table(tmp_path / "p.parquet").num_rows == 0
+
+
 def test_ids_of_a_table_are_kept_where_they_are_distinct(blind: Path, tmp_path: Path) -> None:
     for ids, expected in ((["a", "b"], ["a", "b"]), (["a", "a"], ["t.csv/1", "t.csv/2"])):
         (tmp_path / "t.csv").write_text(f"id,f\n{ids[0]},MgB2\n{ids[1]},NbN\n")
@@ -131,6 +146,9 @@ def test_an_ensemble_that_reads_graphs_refuses_formulas_and_says_what_would_do(b
         (["t.csv", "--formulas", "g"], Exit.CONFIG, "no column 'g'; it has f, n"),
         (["t.csv", "--formulas", ""], Exit.CONFIG, "no column ''"),
         (["n.parquet", "--formulas", "n"], Exit.CONFIG, "not texts"),
+        (["twice.csv", "--formulas", "f"], Exit.CONFIG, "2 columns 'f'"),
+        (["twice.parquet", "--formulas", "f"], Exit.CONFIG, "2 columns 'f'"),
+        (["latin.csv", "--formulas", "f"], Exit.CONFIG, "no intact CSV"),
         (["missing.csv", "--formulas", "f"], Exit.CONFIG, "not found"),
         ([CIF, "--formulas", "f"], Exit.CONFIG, "must end in .csv or .parquet"),
         (["bad.csv", "--formulas", "f"], Exit.CONFIG, "no intact CSV"),
@@ -145,6 +163,9 @@ def test_a_command_line_that_cannot_be_done_costs_one_line(
     monkeypatch.chdir(tmp_path)
     Path("t.csv").write_text("f,n\nMgB2,1\n")
     Path("bad.csv").write_text("f,n\nMgB2,1,2,3\n")
+    Path("twice.csv").write_text("f,f\nMgB2,NbN\n")
+    Path("latin.csv").write_bytes(b"f\nMgB\xb2\n")
+    pq.write_table(pa.Table.from_arrays([pa.array(["MgB2"])] * 2, ["f", "f"]), "twice.parquet")
     Path("bad.parquet").write_bytes(b"PAR1 no")
     pq.write_table(pa.table({"n": [1]}), "n.parquet")
     found, text = refusal(*words, "--model", blind)

@@ -158,6 +158,8 @@ REFUSED = [
     ("Fe()2", 3, "empty bracket"),
     ("", 1, "empty"),
     (" \n", 1, "empty"),
+    ("MgB2\nNbN", 5, "line break"),
+    ("MgB2\tNbN", 5, "tab"),
     ("MgO.", 4, "without an element"),
     ("MgB2\x00", 5, "control"),
     (r"\input{/etc/passwd}", 1, "command"),

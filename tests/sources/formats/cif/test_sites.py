@@ -185,6 +185,10 @@ def test_formulas_that_agree(formula: str) -> None:
     assert one(block(CELL, P1, f"_chemical_formula_sum '{formula}'", PAIR)).warnings == ""
 
 
+def test_a_formula_on_two_lines_is_one() -> None:
+    assert formulas.amounts("Na1\n Cl2") == {"Na": 1, "Cl": 2}
+
+
 def test_a_hydrate_with_a_dot_is_no_share_of_its_atom() -> None:
     told = formulas.amounts("CaSO4.2H2 O3"), formulas.amounts("CaSO4.2H2O"), formulas.amounts("Na2 Cl2.2")
     assert told == (None, {"H": 4, "O": 6, "S": 1, "Ca": 1}, {"Na": 2, "Cl": 2.2})
