@@ -114,7 +114,7 @@ def _read(text: str, isotopes: tuple[str, ...]) -> tuple[dict[str, float], tuple
 
 def _simple(text: str) -> tuple[dict[str, float], tuple[str, ...]] | None:
     """The amounts in a text of symbols and numbers that nobody can misread; None for any other."""
-    if len(text) > 200 or text.isupper() or text == _MISSING or text.endswith(("H2O", "NH3", "D2O", "Ac")):
+    if len(text) > 200 or text.isupper() or text == _MISSING or text.endswith(("H2O", "NH3", "D2O", "H20", "Ac")):
         return None
     before, *terms = _SYMBOLS.split(text)
     symbols = terms[::2]

@@ -18,6 +18,8 @@ CO3O4, one before an element that stands there twice."""
 _DOUBTFUL = re.compile(r"SN|IN|SI|CS|YB|NP|CO(?![23])|HO")
 """Two letters that are one element or two alike; they are read as two."""
 _STATE = re.compile(r"[(\[]\s*(?:I{1,3}|IV|VI{0,3}|V)\s*[)\]]")
+_ZERO = re.compile(r"(?:\A|[.\u00b7])\s*[0-9/]*\s*[(\[]?(H20)[)\]]?\s*(?:\Z|[\u00b7])")
+"""Water with a zero for its oxygen."""
 _ACETATE = re.compile(r"OAc(?![a-z])")
 _POLYTYPE = re.compile(r"\s*[0-9]+[HRC](?:(?=\s)|(?=([A-Z][a-z]?)))")
 _NAMES = frozenset({"YBCO", "BFO", "NBCO", "PBCO"})
@@ -41,6 +43,8 @@ def check(text: str) -> str:
         raise FormulaError(state.start(), f"{state[0]!r} may be an oxidation state; it is no part of a formula")
     if acetate := _ACETATE.search(text):
         raise FormulaError(acetate.start(), "'OAc' may be acetate or actinium; write C2H3O2")
+    if zero := _ZERO.search(text):
+        raise FormulaError(zero.start(1), "'H20' ends in a zero; is H2O meant?")
     if text[:1].isdigit() and (label := _POLYTYPE.match(text)) and (label[1] or "Nb") not in _NONMETALS:
         raise FormulaError(0, f"{label[0]!r} may be a polytype, or a coefficient and an element")
     if text.isupper():

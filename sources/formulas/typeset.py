@@ -42,6 +42,7 @@ _COMMANDS = {
 _TOKEN = re.compile(
     rf"""
       (?: _\{{ (?P<braced> (?:[^{{}}]|\{{[^{{}}]*\}})* ) \}}
+        | _\\(?:mathrm|text|textrm|rm)\s*\{{ (?P<named> [^{{}}]* ) \}}
         | \\textsubscript\{{ (?P<text> [^{{}}]* ) \}}
         | <sub> (?P<tag> [^<]* (?:<[ib]>[^<]*</[ib]>[^<]*)* ) </sub>
         | ~ (?P<tilde> [0-9.,/]+ ) ~

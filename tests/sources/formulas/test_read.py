@@ -72,6 +72,8 @@ READ = [
     *((text, YBCO) for text in ("YBa~2~Cu~3~O~6.9~", "Y Ba2\u00a0Cu3\u2009O6.9\n", "YBa_2Cu_3O_6.9", " YBa2Cu3O6.9 ")),
     *((text, GYPSUM) for text in ("CaSO\u2084.2H\u2082O", r"CaSO$_4$.2H$_2$O", r"CaSO$_4\cdot$2H$_2$O")),
     *((text, GYPSUM) for text in (r"\ce{CaSO4.2H2O}", "CaSO4&middot;2H2O", "CaSO<sub>4</sub>.2H<sub>2</sub>O")),
+    (r"MgB$_\mathrm{2}$", of(Mg=1, B=2)),
+    ("C10H20", of(C=10, H=20)),
     # isotopes, vacancies, capitals that are meant
     ("D2O", of(H=2, O=1)),
     ("La0.9\u25a10.1MnO3", of(La=0.9, Mn=1, O=3)),
@@ -141,6 +143,7 @@ REFUSED = [
     ("Fe999999999", 3, "above"),
     ("(Fe1000000)1000000", 1, "above"),
     ("Fe" + "9" * 60, 3, "digits"),
+    *((text, text.index("H20") + 1, "is H2O meant?") for text in ("ZnSO4.7H20", "H20", "CaSO4\u00b72 H20")),
     ("CaC03", 4, "letter O"),
     ("Nd1.85Ce0.15Cu04", 15, "letter O"),
     ("O{6.9}", 3, "begins a bracket"),
