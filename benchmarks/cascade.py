@@ -117,7 +117,7 @@ def composition_member(options: argparse.Namespace) -> dict[str, Any]:
     rates = race(contestants, len(crystals), options.repeat)
     title = f"a forest of {options.trees} trees on {len(learned):,} crystals, {len(crystals):,} crystals read"
     show(title, ["", "µs per crystal", "crystals per s"], [row(name, rate) for name, rate in rates.items()])
-    packed = ("code", "threshold", "entry")
+    packed = ("kind", "feature", "large", "threshold", "exact", "entry")
     stored = sum(tensor.numel() * tensor.element_size() for name, tensor in ours.named_buffers() if name in packed)
     say(f"{stored / options.trees / 1000:.1f} kB per tree")
     return {"rates": rates, "bytes_per_tree": stored / options.trees}

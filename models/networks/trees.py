@@ -23,6 +23,8 @@ from assay.models.networks.layers import LOG_VARIANCE, Network
 WIDTH = 16
 """Principal components of the features in which distances between compositions are measured."""
 MOST_TREES = 10_000
+COUNTED = ("threshold", "entry", "value", "exact", "large")
+"""Tensors of a forest whose lengths are stored among the sizes of its network."""
 _SHORT = 2**16
 """Training rows that numbers of 16 bits can tell apart."""
 
@@ -67,8 +69,8 @@ class Trees(Network):
             variance: whether the variance of these rows is predicted too.
             half: whether thresholds are stored in 16 bits. They divide the training rows as before,
                 and lie elsewhere between two of them.
-            counts: splits, entries of leaves, training rows and exact thresholds of each property;
-                set by training.
+            counts: splits, entries of leaves, training rows, exact thresholds and large leaves of
+                each property; set by training.
 
         Raises:
             ValueError: for a size out of its range.
@@ -81,7 +83,7 @@ class Trees(Network):
         self.register_buffer("filler", torch.zeros(features))
         self.register_buffer("center", torch.zeros(features))
         self.register_buffer("axes", torch.zeros(features, min(WIDTH, features)))
-        stored = counts or [(0, 0, 0, 0)] * len(properties)
+        stored = counts or [(0, 0, 0, 0, 0)] * len(properties)
         self.heads: ForestHeads = ForestHeads(properties, trees, features, stored, half=half)  # type: ignore[assignment] # trees
 
     def encode(self, batch: Compositions) -> Tensor:
@@ -115,8 +117,8 @@ class ForestHeads(nn.Module):
         self, names: Sequence[str], trees: int, features: int, counts: Sequence[Sequence[int]], *, half: bool
     ) -> None:
         super().__init__()
-        if len(counts) != len(names) or any(len(of_one) != 4 for of_one in counts):
-            raise ValueError(f"counts has {len(counts)} entries, expected four numbers for each of {len(names)}")
+        if len(counts) != len(names) or any(len(of_one) != 5 for of_one in counts):
+            raise ValueError(f"counts has {len(counts)} entries, expected five numbers for each of {len(names)}")
         forests = {
             name: ForestHead(trees, features, *of_one, half=half) for name, of_one in zip(names, counts, strict=True)
         }
@@ -135,9 +137,8 @@ class ForestHeads(nn.Module):
         return out
 
     def counts(self) -> list[list[int]]:
-        """Splits, entries of leaves, training rows and exact thresholds of each property."""
-        every = self._forests.values()
-        return [[len(part) for part in (head.threshold, head.entry, head.value, head.exact)] for head in every]
+        """Splits, entries, training rows, exact thresholds and large leaves of each property."""
+        return [[len(getattr(head, part)) for part in COUNTED] for head in self._forests.values()]
 
     def check(self) -> None:
         """Refuse arrays that are no whole trees."""
@@ -151,8 +152,12 @@ class ForestHeads(nn.Module):
 class ForestHead(nn.Module):
     """The trees of one property as they are stored (`assay.models.networks.forest.arrays`)."""
 
-    code: Tensor
-    """(N,) uint16, nodes."""
+    kind: Tensor
+    """(N / 4,) uint8, kinds of nodes, see `arrays.squeeze`."""
+    feature: Tensor
+    """(S,) uint16, of the splits."""
+    large: Tensor
+    """(l,) uint16, entries of the leaves that hold more than two."""
     threshold: Tensor
     """(S,) of the splits, float32 or float16."""
     exact: Tensor
@@ -165,12 +170,14 @@ class ForestHead(nn.Module):
     """(R,) likewise."""
 
     def __init__(
-        self, trees: int, features: int, splits: int, entries: int, rows: int, exact: int, *, half: bool
+        self, trees: int, features: int, splits: int, entries: int, rows: int, exact: int, large: int, *, half: bool
     ) -> None:
         super().__init__()
         self.trees, self.features = trees, features
-        nodes = 2 * splits + trees if entries else 0
-        self.register_buffer("code", torch.zeros(nodes, dtype=torch.uint16))
+        self._nodes = 2 * splits + trees if entries else 0
+        self.register_buffer("kind", torch.zeros(-(-self._nodes // 4), dtype=torch.uint8))
+        self.register_buffer("feature", torch.zeros(splits, dtype=torch.uint16))
+        self.register_buffer("large", torch.zeros(large, dtype=torch.uint16))
         self.register_buffer("threshold", torch.zeros(splits, dtype=torch.float16 if half else torch.float32))
         self.register_buffer("exact", torch.zeros(exact))
         self.register_buffer("entry", torch.zeros(entries, dtype=torch.uint16 if rows <= _SHORT else torch.int32))
@@ -185,7 +192,9 @@ class ForestHead(nn.Module):
             ValueError: when the arrays are no whole trees, or none were fitted.
         """
         if self._grown is None:
-            parts: dict[str, Any] = {n: getattr(self, n).numpy() for n in ("code", "entry", "value", "weight")}
+            parts: dict[str, Any] = {n: getattr(self, n).numpy() for n in ("entry", "value", "weight")}
+            kinds = self.kind.numpy(), self.feature.numpy(), self.large.numpy()
+            parts["code"] = arrays.codes(self._nodes, *kinds, self.features)
             threshold = arrays.whole(self.threshold.numpy(), self.exact.numpy())
             self._grown = arrays.unpack(Packed(threshold=threshold, **parts), self.trees, self.features)
         return self._grown

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from assay.models.networks.forest import arrays
 from assay.models.networks.forest.arrays import Packed
-from assay.models.networks.trees import WIDTH, Trees
+from assay.models.networks.trees import COUNTED, WIDTH, Trees
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def fit(
             raise ValueError(f"{known.sum()} training rows of {name}, expected at least 2")
         rows = _merged(filled[known], values[known], weight[known])
         held = _tensors(_fitted(rows, bare, seed), rows, bare)
-        counts.append([len(held[part]) for part in ("threshold", "entry", "value", "exact")])
+        counts.append([len(held[part]) for part in COUNTED])
         state |= {f"heads.heads.{name}.{part}": tensor for part, tensor in held.items()}
     trees = Trees(features.shape[1], list(targets), **{**sizes, "counts": counts})
     trees.load_state_dict(state, strict=True)
@@ -172,6 +172,7 @@ def _tensors(packed: Packed, rows: _Rows, bare: Trees) -> dict[str, Tensor]:
     if bare.halved:
         grown = arrays.unpack(packed, bare.trees, bare.features)
         threshold, exact = arrays.halve(grown, packed.entry, rows.features)
-    parts = {name: getattr(packed, name) for name in ("code", "entry", "value", "weight")}
-    every = parts | {"threshold": threshold, "exact": exact}
+    kind, feature, large = arrays.squeeze(packed.code, bare.features)
+    parts = {name: getattr(packed, name) for name in ("entry", "value", "weight")}
+    every = parts | {"threshold": threshold, "exact": exact, "kind": kind, "feature": feature, "large": large}
     return {name: torch.from_numpy(np.ascontiguousarray(part)) for name, part in every.items()}

@@ -37,6 +37,8 @@ class Packed:
     """(R,) of the training rows, above 0."""
 
 
+_MANY = 3
+"""Entries from which on the number in a leaf is written out."""
 ELSEWHERE = np.float32(65504.0)
 """Largest number of 16 bits; among halved thresholds: the next of the exact ones."""
 NODE = np.dtype([("threshold", np.float32), ("feature", np.int32), ("left", np.int32), ("further", np.int32)])
@@ -116,6 +118,48 @@ def halve(forest: Forest, entry: NDArray[Any], rows: NDArray[np.float32]) -> tup
         fits = (low <= value) & (value < high) & (abs(value) < ELSEWHERE)
         found[fits] = tried[fits]
     return found, wanted[found == ELSEWHERE]
+
+
+def squeeze(code: NDArray[np.uint16], features: int) -> tuple[NDArray[np.uint8], NDArray[Any], NDArray[Any]]:
+    """The codes of `N` nodes in less room: kinds of nodes, features of splits, entries of leaves.
+
+    A kind has two bits, four to a byte (`N / 4`, rounded up): a split, a leaf with one entry, with
+    two, or with more, whose number is the next of the third array.
+    """
+    count = code.astype(np.int64) - features + 1
+    kind = np.clip(count, 0, _MANY).astype(np.uint8)
+    filled = np.zeros(-(-len(kind) // 4) * 4, np.uint8)
+    filled[: len(kind)] = kind
+    packed = (filled.reshape(-1, 4) << np.arange(0, 8, 2, dtype=np.uint8)).sum(axis=1, dtype=np.uint8)
+    return packed, code[kind == 0], count[kind == _MANY].astype(np.uint16)
+
+
+def codes(
+    nodes: int, kind: NDArray[np.uint8], feature: NDArray[Any], large: NDArray[Any], features: int
+) -> NDArray[np.uint16]:
+    """The codes of so many nodes from the arrays of `squeeze`.
+
+    Raises:
+        ValueError: when the arrays have other lengths than the kinds of nodes ask for, or a number
+            is out of its range.
+    """
+    every = ((kind[:, None] >> np.arange(0, 8, 2, dtype=np.uint8)) & _MANY).reshape(-1)
+    each, beyond = every[:nodes].astype(np.int64), every[nodes:]
+    split, larger = each == 0, each == _MANY
+    found = [len(each), int(split.sum()), int(larger.sum())]
+    if found != [nodes, len(feature), len(large)] or beyond.any() or len(beyond) > _MANY:
+        raise ValueError(
+            f"{found[0]} nodes, {found[1]} splits and {found[2]} large leaves are said to be there, expected "
+            f"{nodes}, {len(feature)} and {len(large)}"
+        )
+    if len(feature) and int(feature.max()) >= features:
+        raise ValueError(f"a split asks for feature {int(feature.max())}, expected less than {features}")
+    if len(large) and not _MANY <= int(large.min()) <= int(large.max()) <= 2**16 - features:
+        raise ValueError(f"large leaves hold {int(large.min())} to {int(large.max())} entries, expected at least 3")
+    each[larger] = large
+    each += features - 1
+    each[split] = feature
+    return each.astype(np.uint16)
 
 
 def whole(threshold: NDArray[Any], exact: NDArray[np.float32]) -> NDArray[np.float32]:

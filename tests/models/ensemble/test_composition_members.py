@@ -189,10 +189,11 @@ def put(value: float) -> Any:
 @pytest.mark.parametrize(
     ("part", "change", "message"),
     [
-        ("code", lambda tensor: tensor.roll(1), "are not 20 whole trees on 241 features"),
-        ("code", put(65535), "are not 20 whole trees on 241 features"),
-        ("code", lambda tensor: tensor[:-1].clone(), "has shape"),
-        ("code", lambda tensor: tensor.to(torch.int32), "code is I32, expected U16"),
+        ("kind", lambda tensor: tensor.roll(1), "are not 20 whole trees on 241 features"),
+        ("kind", put(255), "splits and"),
+        ("kind", lambda tensor: tensor[:-1].clone(), "has shape"),
+        ("feature", put(241), "a split asks for feature 241, expected less than 241"),
+        ("feature", lambda tensor: tensor.to(torch.int32), "feature is I32, expected U16"),
         ("entry", put(65000), "a leaf holds training row 65000"),
         ("threshold", put(np.nan), "threshold has numbers from nan"),
         ("weight", put(0), "a weight is not above 0"),
@@ -219,10 +220,10 @@ def test_an_exact_threshold_that_is_not_there_is_refused(blind: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        ([[10**9, 5, 5, 0]], "sizes.counts.0.0 is 1000000000, expected a whole number from 0 to"),
-        ([[1, 5, 5, 0]], "has shape"),
+        ([[10**9, 5, 5, 0, 0]], "sizes.counts.0.0 is 1000000000, expected a whole number from 0 to"),
+        ([[1, 5, 5, 0, 0]], "has shape"),
         ([], "has shape"),
-        ([[1, 2]], "expected four numbers for each of 1"),
+        ([[1, 2]], "expected five numbers for each of 1"),
     ],
 )
 def test_counts_that_the_weights_do_not_show_are_refused(

@@ -116,9 +116,9 @@ def test_equal_rows_count_once_with_the_sum_of_their_weights(rows: Any) -> None:
 def test_the_order_of_rows_changes_no_byte_and_the_seed_does(rows: Any) -> None:
     order = np.random.default_rng(1).permutation(len(rows[0]))
     states = [fitted(part, seed).state_dict() for part, seed in ((rows, 0), ([p[order] for p in rows], 0), (rows, 1))]
-    parts = [[state[f"heads.heads.y.{name}"] for name in ("code", "threshold", "entry")] for state in states]
+    parts = [[state[f"heads.heads.y.{name}"] for name in ("kind", "feature", "threshold", "entry")] for state in states]
     assert all(torch.equal(a, b) for a, b in zip(parts[0], parts[1], strict=True))
-    assert not torch.equal(parts[0][1][:50], parts[2][1][:50])
+    assert not torch.equal(parts[0][2][:50], parts[2][2][:50])
 
 
 def test_neighbours_in_a_batch_do_not_matter(rows: Any) -> None:
@@ -155,14 +155,39 @@ def test_a_gap_stands_for_the_median_of_training(rows: Any) -> None:
     np.testing.assert_array_equal(told(trees, holed), told(trees, filled))
 
 
-def test_one_tree_takes_less_than_twelve_bytes_per_training_row(rows: Any) -> None:
-    state = fitted(rows, min_leaf=1).heads.state_dict()
-    size = sum(
-        part.numel() * part.element_size()
-        for name, part in state.items()
-        if name.endswith(("code", "threshold", "entry"))
-    )
-    assert size / SMALL["trees"] / len(rows[0]) < 12  # fmt: skip
+@pytest.mark.parametrize(("half", "most"), [(False, 9.0), (True, 7.5)])
+def test_a_tree_takes_few_bytes_per_training_row(rows: Any, half: bool, most: float) -> None:
+    state = fitted(rows, min_leaf=1, half=half).heads.state_dict()
+    of_trees = [part for name, part in state.items() if not name.endswith(("value", "weight"))]
+    size = sum(part.numel() * part.element_size() for part in of_trees)
+    assert size / SMALL["trees"] / len(rows[0]) < most
+
+
+@pytest.mark.parametrize("nodes", [1, 3, 4, 5, 200])
+def test_codes_are_squeezed_and_read_again(nodes: int) -> None:
+    code = np.random.default_rng(nodes).choice([0, 1, 6, 7, 8, 9, 10, 65535], nodes).astype(np.uint16)
+    kind, feature, large = arrays.squeeze(code, 7)
+    assert len(kind) == -(-nodes // 4)
+    np.testing.assert_array_equal(arrays.codes(nodes, kind, feature, large, 7), code)
+
+
+def test_squeezed_codes_that_do_not_fit_together_are_refused() -> None:
+    kind, feature, large = arrays.squeeze(np.array([1, 0, 9, 7, 7, 12], np.uint16), 7)
+    for changed in (
+        (kind[:1], feature, large),
+        (kind, feature[:0], large),
+        (kind, np.append(feature, feature).astype(np.uint16), large),
+        (kind, feature + np.uint16(6), large),
+        (kind, feature, large[:0]),
+        (kind, feature, np.array([2], np.uint16)),
+        (kind, feature, np.array([65535], np.uint16)),
+        (np.array([0, 0], np.uint8), feature, large),
+        (np.array([], np.uint8), feature, large),
+        (np.append(kind, kind[:1]), feature, large),
+        (kind | np.array([0, 0x40], np.uint8), feature, large),  # beyond the last node
+    ):
+        with pytest.raises(ValueError, match="splits and|a split asks|large leaves hold"):
+            arrays.codes(6, *changed, 7)
 
 
 @pytest.mark.parametrize("sizes", [{"min_leaf": 1}, {"min_leaf": 4}, {"bootstrap": True}])
@@ -262,7 +287,7 @@ def test_any_bytes_are_refused_or_walked_to_an_end() -> None:
         ({"max_features": 1.5}, "max_features is 1.5"),
         ({"min_leaf": 0}, "min_leaf is 0"),
         ({"decision": "mode"}, "decision is 'mode', expected one of median"),
-        ({"counts": [[1, 2]]}, "expected four numbers for each of 1"),
+        ({"counts": [[1, 2]]}, "expected five numbers for each of 1"),
     ],
 )
 def test_sizes_out_of_range_are_refused(sizes: dict[str, Any], message: str) -> None:
