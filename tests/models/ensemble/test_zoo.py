@@ -13,7 +13,7 @@ from assay.models.training import prepare
 from assay.screening.training import recipes
 
 NAMES = ["tc", "formation-energy"]
-ALL = [*NAMES, "tc-fast"]
+ALL = [*NAMES, "tc-fast", "tc-composition"]
 
 
 @pytest.mark.parametrize("name", NAMES)
