@@ -48,6 +48,20 @@ def at(
     return {"threshold": threshold, "prevalence": float(prevalence), "hits": int(hit.sum()), "lists": lists}
 
 
+def average_precision(
+    truth: NDArray[Any], predicted: NDArray[Any], threshold: float, weight: NDArray[Any] | None = None
+) -> float:
+    """Mean precision of the lists that end at each hit; 1 when all hits come first.
+
+    Raises:
+        ValueError: as `at` does.
+    """
+    hit, w = hits(truth, threshold, weight)
+    order = np.argsort(-predicted, kind="stable")
+    found, looked = np.cumsum((w * hit)[order]), np.cumsum(w[order])
+    return float(np.average(found / looked, weights=(w * hit)[order]))
+
+
 def above(
     truth: NDArray[Any], predicted: NDArray[Any], threshold: float, weight: NDArray[Any] | None = None
 ) -> dict[str, float]:

@@ -34,6 +34,18 @@ class Row:
 
 
 @dataclass(frozen=True)
+class CrossValidation:
+    """How every row of the data becomes a test row."""
+
+    folds: int = 5
+    """Parts of the data, each tested by networks that learned from the others."""
+    repeats: int = 3
+    """Ways to divide the data; the seeds of the splits are 0, 1, ..."""
+    threshold: float | None = None
+    """What a screening looks for, in the property's unit; unset: ranked lists are not judged."""
+
+
+@dataclass(frozen=True)
 class Study:
     """Rows and columns of a table."""
 
@@ -56,6 +68,8 @@ class Study:
     `start.folder: "@name"` start from it."""
     mixtures: dict[str, list[str]] = field(default_factory=dict)
     """Name -> rows whose networks are averaged; a baseline may be one of them."""
+    cross_validation: CrossValidation | None = None
+    """Repeated grouped cross-validation in place of one split; needs exactly one column."""
     compare: str | None = None
     """The row that the others are compared with, on average over the columns."""
     notes: str = ""
@@ -65,8 +79,9 @@ class Study:
 def load(path: Path) -> Study:
     """Read and check a study."""
     study = yamlfile.validate(Study, yamlfile.read(path), str(path))
-    if len(study.seeds) < 2:
+    if len(study.seeds) < 2 and study.cross_validation is None:
         raise Failure(Exit.CONFIG, f"{path}: seeds lists {len(study.seeds)}, expected at least 2")
+    _check_cross_validation(study, path)
     for name, row in study.rows.items():
         if strange := [column for column in row.columns or [] if column not in study.columns]:
             known = ", ".join(study.columns)
@@ -79,6 +94,23 @@ def load(path: Path) -> Study:
             known = ", ".join([*study.rows, *baselines.NAMES])
             raise Failure(Exit.CONFIG, f"{path}: mixtures.{name}: {unknown[0]!r} is neither row nor baseline: {known}")
     return study
+
+
+def _check_cross_validation(study: Study, path: Path) -> None:
+    how = study.cross_validation
+    if how is None:
+        return
+    if how.folds < 2 or how.repeats < 1:
+        raise Failure(
+            Exit.CONFIG,
+            f"{path}: cross_validation: {how.folds} folds, {how.repeats} repeats; expected at least 2 and 1",
+        )
+    if len(study.columns) != 1:
+        raise Failure(Exit.CONFIG, f"{path}: columns: cross_validation needs one, there are {len(study.columns)}")
+    if study.mixtures or study.pretraining or any(row.zero_shot or row.columns for row in study.rows.values()):
+        raise Failure(
+            Exit.CONFIG, f"{path}: mixtures, pretraining, zero_shot and columns of rows are not for cross_validation"
+        )
 
 
 def recipe_file(study: Study, path: Path) -> Path:

@@ -22,7 +22,7 @@ from assay.models.evaluation import baselines, metrics
 from assay.models.training import fit, prepare
 from assay.models.training.prepare import Prepared
 from assay.screening.settings import bundled, place
-from assay.screening.training import design, page, recipes
+from assay.screening.training import crossval, design, page, recipes
 from assay.sources.durable import whole
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ def run(config: Path | str, output: Path, *, workers: int = 1) -> Path:
     began, path = time.time(), bundled.study(config)
     study = design.load(path)
     content = recipes.read(design.recipe_file(study, path))
+    command = f"assay study {config} --output {output} --workers {workers}"
+    if study.cross_validation is not None:
+        return crossval.run(study, content, output, workers, command)
     some = study.seeds[:2]
     first = {
         name: design.variant(study, content, name, paths, output, some) for name, paths in study.pretraining.items()
@@ -56,7 +59,7 @@ def run(config: Path | str, output: Path, *, workers: int = 1) -> Path:
     results |= {"seeds": study.seeds, "seconds": round(time.time() - began)}
     with whole(output / "results.json") as file:
         file.write(json.dumps(finite(results), indent=1, allow_nan=False).encode())
-    text = page.write(study, results, f"assay study {config} --output {output} --workers {workers}")
+    text = page.write(study, results, command)
     with whole(output / "results.md") as file:
         file.write(text.encode())
     return output / "results.md"
