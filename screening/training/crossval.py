@@ -159,9 +159,14 @@ def page(study: Study, results: dict[str, Any], command: str) -> str:
     """The tables in Markdown."""
     threshold = _cv(study).threshold
     titles = {
-        **{"mae": "MAE", "mae_over_groups": "mean over groups", "rmse": "RMSE", "zero_bias": "bias at 0"},
-        **{"top_bias": f"bias of the {TOP} highest", "precision_50": f"P@50 above {threshold}"},
-        **{"precision_100": "P@100", "average_precision": "average precision"},
+        "mae": "MAE",
+        "mae_over_groups": "mean over groups",
+        "rmse": "RMSE",
+        "zero_bias": "bias at 0",
+        "top_bias": f"bias of the {TOP} highest",
+        "precision_50": f"P@50 above {threshold}",
+        "precision_100": "P@100",
+        "average_precision": "average precision",
     }
     shown = [name for name in titles if any(name in scores for scores in results["scores"].values())]
     lines = [f"### {study.title}", "", "| | " + " | ".join(titles[name] for name in shown) + " | MAE, difference |"]

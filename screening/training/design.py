@@ -79,7 +79,7 @@ class Study:
 def load(path: Path) -> Study:
     """Read and check a study."""
     study = yamlfile.validate(Study, yamlfile.read(path), str(path))
-    if len(study.seeds) < 2 and study.cross_validation is None:
+    if len(study.seeds) < 2:
         raise Failure(Exit.CONFIG, f"{path}: seeds lists {len(study.seeds)}, expected at least 2")
     _check_cross_validation(study, path)
     for name, row in study.rows.items():
@@ -101,10 +101,8 @@ def _check_cross_validation(study: Study, path: Path) -> None:
     if how is None:
         return
     if how.folds < 2 or how.repeats < 1:
-        raise Failure(
-            Exit.CONFIG,
-            f"{path}: cross_validation: {how.folds} folds, {how.repeats} repeats; expected at least 2 and 1",
-        )
+        said = f"{how.folds} folds, {how.repeats} repeats"
+        raise Failure(Exit.CONFIG, f"{path}: cross_validation: {said}; expected at least 2 and 1")
     if len(study.columns) != 1:
         raise Failure(Exit.CONFIG, f"{path}: columns: cross_validation needs one, there are {len(study.columns)}")
     if study.mixtures or study.pretraining or any(row.zero_shot or row.columns for row in study.rows.values()):
