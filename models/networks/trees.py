@@ -76,6 +76,9 @@ class Trees(Network):
             ValueError: for a size out of its range.
         """
         super().__init__()
+        _check_types({"trees": trees, "min_leaf": min_leaf}, int, "a whole number")
+        _check_types({"bootstrap": bootstrap, "variance": variance, "half": half}, bool, "true or false")
+        _check_types({"max_features": max_features}, float, "a number")
         _check_sizes(trees, max_features, min_leaf, decision)
         self.decision, self.variance, self.features = decision, variance, features
         self.trees, self.max_features, self.min_leaf, self.bootstrap = trees, max_features, min_leaf, bootstrap
@@ -198,6 +201,13 @@ class ForestHead(nn.Module):
             threshold = arrays.whole(self.threshold.numpy(), self.exact.numpy())
             self._grown = arrays.unpack(Packed(threshold=threshold, **parts), self.trees, self.features)
         return self._grown
+
+
+def _check_types(sizes: dict[str, Any], kind: type, expected: str) -> None:
+    for name, value in sizes.items():
+        fits = isinstance(value, (int, float)) if kind is float else isinstance(value, kind)
+        if not fits or (isinstance(value, bool) and kind is not bool):
+            raise ValueError(f"{name} is {value!r}, expected {expected}")
 
 
 def _check_sizes(trees: int, max_features: float, min_leaf: int, decision: str) -> None:

@@ -117,7 +117,7 @@ def _forest(rows: _Rows, bare: Trees, seed: int) -> list[Any]:
     """The trees of scikit-learn on all rows."""
     from sklearn.ensemble import ExtraTreesRegressor
 
-    shape = {"max_features": bare.max_features, "min_samples_leaf": bare.min_leaf}
+    shape = {"max_features": float(bare.max_features), "min_samples_leaf": bare.min_leaf}
     model = ExtraTreesRegressor(bare.trees, bootstrap=False, random_state=seed, n_jobs=1, **shape)
     found: list[Any] = model.fit(rows.features, rows.value, sample_weight=rows.weight).estimators_
     return found
@@ -134,7 +134,7 @@ def _resampled(rows: _Rows, bare: Trees, seed: list[int]) -> tuple[Any, NDArray[
     rng = np.random.default_rng(seed)
     drawn = np.sort(rng.integers(0, len(rows.value), len(rows.value)))
     kept, times = np.unique(drawn, return_counts=True)
-    shape = {"max_features": bare.max_features, "min_samples_leaf": bare.min_leaf}
+    shape = {"max_features": float(bare.max_features), "min_samples_leaf": bare.min_leaf}
     tree = ExtraTreeRegressor(random_state=int(rng.integers(2**31)), **shape)
     tree.fit(rows.features[kept], rows.value[kept], sample_weight=rows.weight[kept] * times)
     return tree, drawn

@@ -55,6 +55,9 @@ class Given:
 def listed(texts: Iterable[str]) -> Given:
     """Formulas that a user lists; the id of each is its text, or `TEXT#2` where it is repeated."""
     every = list(texts)
+    for place, text in enumerate(every, 1):
+        if not isinstance(text, str):
+            raise TypeError(f"formula {place} of {len(every)} is {text!r}, expected a text")
     names = [
         text if text.strip() and text.isprintable() and len(text) <= LONGEST_ID else f"formula/{place}"
         for place, text in enumerate(every, 1)

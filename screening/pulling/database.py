@@ -29,7 +29,7 @@ from assay.sources.databases.providers import Provider
 
 log = logging.getLogger(__name__)
 MAX_WALKS = 3
-"""Times a shard may begin again because its server forgot the way."""
+"""Times a shard may begin again in one run because its server forgot the way."""
 COOL_DOWN_S = 20.0
 """First pause before a source that stopped answering is asked again; it doubles up to
 `MAX_COOL_DOWN_S`."""
@@ -184,7 +184,7 @@ class DatabaseSource(Source):
         self, name: str, number: int, reader: Reader, shard: Shard, kept: Kept, left_s: float
     ) -> Iterator[Portion | ShardEnd]:
         """The rest of one shard; a silent server is asked again while `left_s` lasts."""
-        cool_down = COOL_DOWN_S
+        cool_down, walks = COOL_DOWN_S, 0
         while not kept.whole:
             try:
                 for page in reader.pages(shard, kept.resume()):
@@ -193,7 +193,8 @@ class DatabaseSource(Source):
                     kept.add(portion)
                     left_s, cool_down = self.wait_s, COOL_DOWN_S
             except CursorExpired as error:
-                if kept.walk >= MAX_WALKS:
+                walks += 1
+                if walks > MAX_WALKS:
                     raise ConnectionError(one_line(error)) from None
                 log.warning("source %s, shard %d: %s; it begins again", name, number, one_line(error))
                 kept = Kept(walk=kept.walk + 1)

@@ -28,6 +28,8 @@ from assay.sources.checks import limits
 
 DEATHS = 2
 """How often the process may die over one file, other than by the time limit."""
+_PATH = [str(Path(entry).absolute()) for entry in sys.path]
+"""Where modules are found; the current folder of today, not that of a later start."""
 START = """import json, sys
 sys.path[:] = json.loads(sys.argv[1])
 from assay.screening.pulling import reading
@@ -36,6 +38,8 @@ reading.serve(int(sys.argv[2]))"""
 
 Block = tuple[table.Sifted, str]
 """Crystals with the refused rows, and the contradiction between the columns so far, or ""."""
+Sent = tuple[int, Block]
+"""The number of the path that a block comes from, and the block."""
 
 
 def blocks(paths: Sequence[str], size: int) -> Iterator[Block]:
@@ -46,17 +50,20 @@ def blocks(paths: Sequence[str], size: int) -> Iterator[Block]:
         ValueError: as `assay.sources.files.blocks` does.
         RuntimeError: when the process cannot be started.
     """
+    paths = [str(Path(path)) for path in paths]
     lost: dict[str, Exception] = {}
     deaths: Counter[str] = Counter()
-    given = 0
+    given: Counter[int] = Counter()
     done = False
     while not done:
         reader = _free()
         try:
-            reader.connection.send((list(paths), size, lost))
-            for number, block in enumerate(reader.blocks()):
-                if number >= given:
-                    given += 1
+            reader.connection.send((paths, size, lost))
+            again: Counter[int] = Counter()
+            for path, block in reader.blocks():
+                again[path] += 1
+                if again[path] > given[path] or paths[path] in lost:  # all of a lost file is its record
+                    given[path] += 1
                     yield block
             done = True
         except (EOFError, ConnectionError):
@@ -68,6 +75,8 @@ def blocks(paths: Sequence[str], size: int) -> Iterator[Block]:
                 reader.end()
         if not done and (why := _why(reader, deaths[reader.current])):
             lost[reader.current] = why
+            if given[reader.path] and reader.current not in paths:
+                raise RuntimeError(f"{paths[reader.path]} was read in part; {why}")
 
 
 def _why(reader: _Reader, deaths: int) -> Exception | None:
@@ -79,7 +88,7 @@ def _why(reader: _Reader, deaths: int) -> Exception | None:
     how = signal.Signals(-reader.code).name if reader.code < 0 else f"exit code {reader.code}"
     if not reader.current:
         raise RuntimeError(f"the process that reads files cannot be started: {how}")
-    return ValueError(f"the process that read it ended {deaths} times: {how}; was the memory full?")
+    return limits.Exceeded(f"the process that read it ended {deaths} times: {how}; was the memory full?")
 
 
 class _Reader:
@@ -87,25 +96,25 @@ class _Reader:
 
     def __init__(self) -> None:
         self.connection, theirs = Pipe()
-        self.current = ""
-        """The file that it reads."""
+        self.current, self.path = "", 0
+        """The file that it reads, and the number of the path that holds it."""
         self.allowed_s = 0
         """The processor time that it may use for this file."""
         self.code = 0
         """Its exit code, once it has ended; below 0: the signal that ended it."""
-        words = [sys.executable, "-I", "-c", START, json.dumps(sys.path), str(theirs.fileno())]
+        words = [sys.executable, "-I", "-c", START, json.dumps(_PATH), str(theirs.fileno())]
         self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])  # noqa: S603
         theirs.close()
 
-    def blocks(self) -> Iterator[Block]:
+    def blocks(self) -> Iterator[Sent]:
         """What it sends, until it says that it is done."""
-        self.current = ""
+        self.current, self.path = "", 0
         while True:
             said, content = self.connection.recv()
             if said == "block":
                 yield content
             elif said == "begin":
-                self.current, self.allowed_s = content
+                self.current, self.path, self.allowed_s = content
             elif said == "log":
                 name, level, message = content
                 logging.getLogger(name).log(level, message)
@@ -172,20 +181,24 @@ def serve(descriptor: int) -> None:
 
 def _answer(connection: Connection, paths: Sequence[str], size: int, lost: dict[str, Exception]) -> None:
     kinds = Kinds()
+    number = allowed = 0
 
     def begin(origin: str, length: int) -> None:
+        nonlocal allowed
         if origin in lost:
             raise lost[origin]
         allowed = limits.seconds(length)
-        connection.send(("begin", (origin, allowed)))
+        connection.send(("begin", (origin, number, allowed)))
         _allow(allowed)
 
     try:
-        for path in paths:
+        for number, path in enumerate(paths):
             for crystals, refused in files.blocks(Path(path), size, kinds=kinds, begin=begin):
+                _allow(None)
                 for start in range(0, max(len(crystals), 1), size):
                     sifted = crystals[start : start + size], refused if start == 0 else []
-                    connection.send(("block", (sifted, kinds.contradiction)))
+                    connection.send(("block", (number, (sifted, kinds.contradiction))))
+                _allow(allowed)
     except ConnectionError:
         raise
     except Exception as error:  # noqa: BLE001 (it is raised where it was asked for)

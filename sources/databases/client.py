@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import socket
 import threading
 import time
@@ -53,6 +54,8 @@ log = logging.getLogger(__name__)
 
 USER_AGENT = "assay (crystal screening; OPTIMADE client)"
 MEDIA_TYPES = "application/vnd.api+json, application/json"
+_COUNTS = re.compile(r" \(received \d+ bytes, expected \d+\)")
+"""How far a body came before it broke off; it differs from try to try, and records must not."""
 NAP_S = 60.0
 """s; a longer wait is slept in pieces, because another client may find the host recovered."""
 MAX_ASKED = 300
@@ -226,7 +229,8 @@ class Client:
                 raise
             cut = status == 200 and isinstance(error, _httpx2().RemoteProtocolError)
             unreached = isinstance(error, (_httpx2().ConnectError, _httpx2().ConnectTimeout))
-            cause = f"{type(error).__name__}: {error}{'; no network?' if unreached else ''}"
+            said = _COUNTS.sub("", str(error))
+            cause = f"{type(error).__name__}: {said}{'; no network?' if unreached else ''}"
             raise Passing(cause, status=UNREADABLE if cut else 0) from None
         finally:
             watchdog.cancel()

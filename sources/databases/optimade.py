@@ -112,6 +112,8 @@ class _Pull:
 
     def page(self, url: str) -> Page:
         """Fetch one page and decide whether it is the last."""
+        if self.resumed:
+            self._check_kept(url)
         try:
             reply = self._fetch(url)
         except (SourceDown, ReplyTooLarge) as error:
@@ -134,6 +136,13 @@ class _Pull:
             self.announced = max(self.announced or 0, self.walk.taken + len(entries))
             following = None
         return self._page(entries[:most][: self.walk.room], reply.url, reply.sha256, following)
+
+    def _check_kept(self, url: str) -> None:
+        """Refuse a kept address of another host: the server may have mended its links since."""
+        try:
+            self.client.same_origin(url)
+        except UnsafeReply as error:
+            raise CursorExpired(f"{self.provider.id}: {error}; the walk starts again") from None
 
     def _page(
         self,

@@ -109,7 +109,7 @@ def gunzip(chunks: Iterator[bytes], max_bytes: int, max_ratio: int) -> Iterator[
             rest = stream.unconsumed_tail
             given += len(piece)
             if given > max_bytes or given > max(2**20, max_ratio * taken):
-                message = f"{taken} bytes unpack to {given} or more; {max_bytes} bytes and {max_ratio}x accepted"
+                message = f"it unpacks to more than {max_bytes} bytes or {max_ratio} times its size"
                 raise ReplyTooLarge(message)
             yield piece
     if taken and not stream.eof:

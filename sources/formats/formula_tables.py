@@ -33,10 +33,13 @@ def read(path: Path, column: str) -> Column:
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when it is no CSV or Parquet file, is damaged, or has no such column of texts.
+        ValueError: when it is no regular file, no CSV or Parquet file, is damaged, or has no such
+            column of texts.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} not found; a table of formulas ends in .csv or .parquet")
+    if not path.is_file():
+        raise ValueError(f"{path} is no regular file; a table of formulas ends in .csv or .parquet")
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise ValueError(f"{path} is no table of formulas: its name must end in .csv or .parquet")
     content = _csv(path, column) if path.suffix.lower() == ".csv" else _parquet(path, column)

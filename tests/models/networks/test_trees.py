@@ -310,3 +310,24 @@ def test_thresholds_of_64_bits_are_rounded_to_the_side_that_decides_alike() -> N
     exact = np.concatenate([tree.tree_.threshold for tree in model.estimators_])
     assert (exact != exact.astype(np.float32)).any()
     np.testing.assert_allclose(told(trees, features), model.predict(features), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ({"trees": 2.5}, "trees is 2.5, expected a whole number"),
+        ({"min_leaf": "two"}, "min_leaf is 'two', expected a whole number"),
+        ({"min_leaf": True}, "min_leaf is True, expected a whole number"),
+        ({"half": "maybe"}, "half is 'maybe', expected true or false"),
+        ({"max_features": True}, "max_features is True, expected a number"),
+        ({"max_features": 2}, "max_features is 2, expected a share"),
+    ],
+)
+def test_sizes_of_another_type_are_refused(sizes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Trees(4, ["y"], **sizes)
+
+
+def test_a_share_of_one_is_all_features_whether_written_as_1_or_as_1_0(rows: Any) -> None:
+    whole, share = (fitted(rows, max_features=value, trees=5).state_dict() for value in (1, 1.0))
+    assert all(torch.equal(whole[name], share[name]) for name in share)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from assay.screening.commands.cli import app
 from assay.screening.prediction import formulas, inputs
 from assay.screening.settings.exits import Exit, Failure, explain
 from assay.sources.crystals import Crystals
+from assay.sources.formats import formula_tables
 from assay.sources.formulas import placed
 
 WITHOUT = "predicted from the formula alone, without a structure"
@@ -199,3 +201,17 @@ def test_predictions_do_not_depend_on_the_other_formulas(blind: Path) -> None:
     for row, text in enumerate(texts):
         alone = assay.predict_formulas(text, blind).table
         assert alone["formation_energy_mean"].to_pylist() == together["formation_energy_mean"].slice(row, 1).to_pylist()
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_a_table_that_is_no_regular_file_is_refused_at_once(tmp_path: Path, ending: str) -> None:
+    (tmp_path / f"folder{ending}").mkdir()
+    os.mkfifo(tmp_path / f"pipe{ending}")
+    for name in (f"folder{ending}", f"pipe{ending}"):
+        with pytest.raises(ValueError, match="is no regular file"):
+            formula_tables.read(tmp_path / name, "formula")
+
+
+def test_a_formula_that_is_no_text_is_named_by_its_place(blind: Path) -> None:
+    with pytest.raises(TypeError, match="formula 2 of 2 is None, expected a text"):
+        assay.predict_formulas(["MgB2", None], str(blind))  # type: ignore[list-item]

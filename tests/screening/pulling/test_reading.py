@@ -66,11 +66,46 @@ def test_files_that_do_not_end_or_that_end_their_reader_cost_themselves(
     ]
     records = [record for (_, some), _ in given for record in some]
     assert [(record.id, record.reason) for record in records] == [
-        ("file/deadly.xyz", Reason.UNREADABLE),
+        ("file/deadly.xyz", Reason.TOO_LARGE),
         ("file/endless.xyz", Reason.TOO_LARGE),
     ]
     assert "ended 2 times: SIGKILL" in records[0].message
     assert "more than 1 s of processor time" in records[1].message
+
+
+DEATH = """
+import os, signal
+from assay.sources.formats import parquet
+usual = parquet.blocks
+def blocks(path, *rest):
+    for number, block in enumerate(usual(path, *rest)):
+        if number == {number} and path.name == "deadly.parquet":
+            os.kill(os.getpid(), signal.{signal})
+        yield block
+parquet.blocks = blocks
+"""
+"""A table whose reader ends before one of its blocks."""
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("signal_name", ["SIGKILL", "SIGXCPU"])
+def test_a_table_that_ends_its_reader_half_way_is_told_and_costs_no_other_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, signal_name: str
+) -> None:
+    crystals, _ = files.read(folder)
+    table.write(table.to_table(crystals), folder / "deadly.parquet")
+    harm = DEATH.format(number=number, signal=signal_name)
+    monkeypatch.setattr(reading, "START", reading.START.replace("reading.serve", f"{harm}\nreading.serve"))
+    monkeypatch.setattr(reading, "_idle", [])
+    paths = [str(folder / "a.xyz"), str(folder / "deadly.parquet"), str(folder / "z.xyz")]
+    given = [block for block, _ in reading.blocks(paths, 4)]
+    names = [name for some, _ in given for name in some.ids.tolist()]
+    first = [f"file/a.xyz{n}" for n in ("", "#2", "#3")]
+    assert names[:3] == first
+    assert names[-3:] == [name.replace("a.xyz", "z.xyz") for name in first]
+    assert names[3:-3] == crystals.ids.tolist()[: 4 * number]
+    (record,) = [record for _, some in given for record in some]
+    assert (record.origin, record.reason) == (str(folder / "deadly.parquet"), Reason.TOO_LARGE)
 
 
 def test_an_error_is_raised_where_the_files_were_asked_for(folder: Path) -> None:

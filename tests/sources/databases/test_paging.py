@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from assay.sources.crystals import empty
-from assay.sources.databases.client import Client, SourceRefused
+from assay.sources.databases.client import Client, SourceDown, SourceRefused
 from assay.sources.databases.optimade import Query, pages
 from assay.sources.databases.paging import CursorExpired, End, Page, Resume, Walk, ids_of
 from assay.sources.databases.providers import resolve
@@ -180,3 +180,24 @@ def test_an_uncounted_walk_with_a_limit_of_its_own_goes_on(caplog: pytest.LogCap
     while page.end is None:
         page = step(walk, [str(walk.n_pages)], f"http://x/{walk.n_pages}")
     assert (page.end, walk.n_pages, page.complete) == (End.ASKED, 1200, True)
+
+
+def test_a_kept_link_to_another_host_does_not_bind_a_server_that_was_mended(entries: list[Entry]) -> None:
+    with FaultServer() as elsewhere, FaultServer(entries[:30], faults=[f"foreign-next:{elsewhere.url}"]) as server:
+        with Client(server.url, local=True) as client:
+            kept = [next(pages(client, Query(page_limit=10)))]
+        before = len(server.requests)
+        with pytest.raises(CursorExpired, match="leaves the origin .* the walk starts again"):
+            pull(server.url, Query(page_limit=10), kept)
+        assert (len(server.requests), elsewhere.requests) == (before, [])
+        del server.faults["foreign-next"]
+        assert len(pull(server.url, Query(page_limit=10))) == 3
+
+
+def test_what_a_broken_reply_is_called_does_not_depend_on_how_far_it_came(entries: list[Entry]) -> None:
+    quick: dict[str, Any] = {"backoff_s": 0.001, "deadline_s": 1.0, "retries": 1}
+    down = pytest.raises(SourceDown, match=r"RemoteProtocolError|body incomplete")
+    server = FaultServer(entries[:30], faults=["trickle"])
+    with server, Client(server.url, local=True, **quick) as client, down as caught:
+        client.get_json(server.url + "/v1/structures")
+    assert "received" not in str(caught.value)
