@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from contextlib import suppress
 from enum import IntEnum
 from typing import Any, NoReturn
@@ -71,6 +72,19 @@ def listen() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
+    sys.unraisablehook = _unraisable
+
+
+def _unraisable(what: sys.UnraisableHookArgs) -> None:
+    """Send the signal again where `Stopped` was raised in code that swallows what is raised.
+
+    Python calls finalizers and callbacks of weak references so. It is sent by a thread, because
+    what is raised in this function is swallowed too.
+    """
+    if isinstance(what.exc_value, Stopped):
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    else:
+        sys.__unraisablehook__(what)
 
 
 def _stop(_number: int, _frame: Any) -> NoReturn:

@@ -40,3 +40,23 @@ def test_threads_inside_a_library_do_not_change_the_exit_code(attempt: int) -> N
     assert done.returncode == Exit.STOPPED
     assert done.stderr == ""
     assert done.stdout == "the last wordcleaned up\n"
+
+
+def test_a_signal_that_comes_in_a_finalizer_is_not_lost() -> None:
+    program = (
+        "import os, signal, time\n"
+        "from assay.screening.settings import exits\n"
+        "class Kept:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(0.2)\n"
+        "exits.listen()\n"
+        "kept = Kept()\n"
+        "try:\n"
+        "    del kept\n"
+        "    time.sleep(60)\n"
+        "except exits.Stopped:\n"
+        "    print('stopped')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, text=True, capture_output=True, timeout=50)
+    assert (done.stdout, done.stderr) == ("stopped\n", "")
