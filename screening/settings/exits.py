@@ -93,11 +93,18 @@ def _stop(_number: int, _frame: Any) -> NoReturn:
     raise Stopped
 
 
+def _was_stopped(error: BaseException | None) -> bool:
+    """Whether an error came out of `Stopped`: compiled code wraps it, and cleaning up may fail."""
+    while error is not None and not isinstance(error, Stopped):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def explain(error: BaseException) -> Failure | None:
     """The failure behind an exception, or None when it is a defect that deserves its traceback."""
     if isinstance(error, Failure):
         return error
-    if isinstance(error, SystemError) and isinstance(error.__cause__, Stopped):  # compiled code wraps what it meets
+    if _was_stopped(error):
         return Failure(Exit.STOPPED, STOPPED)
     text = one_line(error)
     if isinstance(error, ConnectionError | TimeoutError):

@@ -62,6 +62,10 @@ _WINDOWS = frozenset({"page_offset", "page_number", "page_above", "page_below"})
 one may stand for the whole query."""
 
 
+_OF_THE_KEY = frozenset({401, 402, 403, 407})
+"""Refusals that concern the one who asks and not the page; the way to the page stays good."""
+
+
 class FilterIgnored(SourceRefused):
     """The server sends rows that its filter excludes, so its answer may lack others."""
 
@@ -123,7 +127,7 @@ class _Pull:
             self.limit = self.full  # it was halved for the sake of one entry
             return self._salvaged(window, error)
         except SourceRefused as error:
-            if self.resumed and 400 <= error.status < 500:
+            if self.resumed and 400 <= error.status < 500 and error.status not in _OF_THE_KEY:
                 raise CursorExpired(
                     f"{self.provider.id} does not go on where the walk broke off: {error}", error.status
                 ) from None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from assay.screening.settings.exits import Exit
+from assay.screening.settings.exits import Exit, Stopped, explain
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -60,3 +60,16 @@ def test_a_signal_that_comes_in_a_finalizer_is_not_lost() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, text=True, capture_output=True, timeout=50)
     assert (done.stdout, done.stderr) == ("stopped\n", "")
+
+
+def test_a_failure_of_the_cleaning_up_after_a_signal_is_no_defect() -> None:
+    try:
+        try:
+            raise Stopped
+        finally:
+            raise RuntimeError("cannot join thread before it is started")
+    except RuntimeError as error:
+        failure = explain(error)
+    assert failure is not None
+    assert failure.code is Exit.STOPPED
+    assert explain(RuntimeError("a defect")) is None

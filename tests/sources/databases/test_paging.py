@@ -124,6 +124,17 @@ def test_a_refusal_in_the_middle_of_a_resumed_walk_is_no_expired_cursor(entries:
     assert not isinstance(caught.value, CursorExpired)
 
 
+@pytest.mark.parametrize("status", [401, 402])
+def test_a_key_that_is_refused_does_not_spoil_the_way(entries: list[Entry], status: int) -> None:
+    with FaultServer(entries[:40], faults=[f"{status}@20"]) as server:
+        with Client(server.url, local=True) as client:
+            stream = pages(client, Query(page_limit=10))
+            kept = [next(stream), next(stream)]
+        with pytest.raises(SourceRefused, match=str(status)) as caught:
+            pull(server.url, Query(page_limit=10), kept)
+    assert not isinstance(caught.value, CursorExpired)
+
+
 @pytest.mark.parametrize("cursor", [{}, {"next": "x", "pages": "many", "taken": 0, "spare": 0, "announced": None}])
 def test_a_cursor_that_cannot_be_read_is_expired(cursor: dict[str, Any]) -> None:
     with pytest.raises(CursorExpired, match="cannot be read"):
