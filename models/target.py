@@ -24,6 +24,8 @@ _BACKWARD: dict[str, Any] = {
     "log1p": np.expm1,
     "sqrt": lambda z: z * abs(z),
 }
+_ROUNDING = 1e-6
+"""Difference of two scaled values that counts as rounding."""
 
 
 @dataclass(frozen=True)
@@ -72,3 +74,16 @@ class Property:
         """Scaled predictions -> values in the unit."""
         values = _BACKWARD[self.transform](scaled.astype(np.float64) * self.scale + self.center)
         return np.asarray(values if self.minimum is None else np.maximum(values, self.minimum), dtype=np.float64)
+
+    def decode_draws(self, scaled: NDArray[Any]) -> NDArray[np.float64]:
+        """The same for draws: the minimum comes back as it went in, in spite of rounding.
+
+        Without that, an interval that begins at the draw of a training zero would leave out 0.
+
+        >>> Property("tc", "K", "log1p", 0.0, center=0.7).decode_draws(np.array([-0.7 + 1e-8]))
+        array([0.])
+        """
+        values = self.decode(scaled)
+        if self.minimum is not None:
+            values[scaled <= self.encode(np.array([self.minimum]))[0] + _ROUNDING] = self.minimum
+        return values

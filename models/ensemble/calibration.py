@@ -74,11 +74,18 @@ def fit(
         )
     floor = float(spread.mean()) or float(error.mean()) or 1.0  # where members never differ, errors give the measure
     score = error / (spread + floor)
-    order = np.argsort(score)
     w = np.ones(len(score)) if weight is None else np.asarray(weight, np.float64)
-    # a new crystal of mean weight stands at infinity: with equal weights this is the rank ceil((n +
-    # 1) level)
-    reached = np.cumsum(w[order]) / (w.sum() + w.mean())
+    scale = float(np.sqrt(np.average(score**2, weights=w)))
+    return Calibration(level, conformal(score, w, level), floor, len(score), scale)
+
+
+def conformal(score: NDArray[Any], weight: NDArray[np.float64], level: float) -> float:
+    """The score (n,) that a share `level` of exchangeable new rows does not exceed, else infinity.
+
+    A new row of mean weight stands at infinity: with equal weights this is the rank ceil((n + 1)
+    level).
+    """
+    order = np.argsort(score)
+    reached = np.cumsum(weight[order]) / (weight.sum() + weight.mean())
     place = int(np.searchsorted(reached, level - 1e-12))
-    quantile = float(score[order[place]]) if place < len(score) else float("inf")
-    return Calibration(level, quantile, floor, len(score), float(np.sqrt(np.average(score**2, weights=w))))
+    return float(score[order[place]]) if place < len(score) else float("inf")

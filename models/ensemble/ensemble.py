@@ -76,7 +76,8 @@ class Ensemble(Trained):
         seeing = np.array([member.kind.views for member in self.members])
         placing = np.array([member.kind.family == "graphs" for member in self.members])
         unseen = self._unseen(crystals)
-        found = summarise(outputs, self.properties, self.calibration, self.weights, seeing, unseen, placing)
+        fitted = self.calibration, self.weights
+        found = summarise(outputs, self.properties, *fitted, seeing, unseen, placing, self.decisions)
         return found, refused
 
     def _unseen(self, crystals: Crystals) -> NDArray[np.bool_]:

@@ -27,7 +27,7 @@ from assay.featurize.readable import Built, readable
 from assay.models.ensemble import device
 from assay.models.ensemble.reading import Reading, Unbuilt, compositions, graph_members, readings, unmerged
 from assay.models.ensemble.summary import Outputs
-from assay.models.networks.layers import LOG_VARIANCE, VIEWS, Network
+from assay.models.networks.layers import DRAWS, LOG_VARIANCE, VIEWS, Network
 from assay.sources.quarantine import Quarantined, Reason, Stage
 
 if TYPE_CHECKING:
@@ -130,6 +130,8 @@ class _Pass:
         made = Outputs(rows, len(self.trained.members), len(self.trained.properties))
         if self.trained.reference:
             made.distance = np.full(len(rows), np.nan)
+        if self.trained.decisions:
+            made.draws = np.full((len(rows), sum(self.trained.draws), len(self.trained.properties)), np.nan)
         return made
 
     def take(self, reading: Reading) -> None:
@@ -218,6 +220,10 @@ class _Pass:
         """Write the scaled predictions of member `k` into the outputs, in the properties' units."""
         for position, prop in enumerate(self.trained.members[k].properties):
             self.out.values[rows, k, position] = prop.decode(scaled[prop.name].numpy())
+            if self.out.draws is not None:
+                first, own = sum(self.trained.draws[:k]), self.trained.draws[k]
+                drawn = prop.decode_draws(scaled[prop.name + DRAWS].numpy())
+                self.out.draws[rows, first : first + own, position] = drawn
             log_variance = scaled.get(prop.name + LOG_VARIANCE)
             if log_variance is not None:
                 self.out.variance[rows, k, position] = np.exp(log_variance.numpy().astype(np.float64)) * prop.scale**2

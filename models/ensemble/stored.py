@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,15 @@ from assay.featurize.pictures.scene import ViewSpec
 from assay.models.ensemble import checkpoint, validation
 from assay.models.ensemble.calibration import Calibration
 from assay.models.ensemble.checkpoint import Checkpoint
+from assay.models.ensemble.distribution.decision import Decision
+from assay.models.ensemble.distribution.quantiles import KIND, QuantileCalibration
 from assay.models.ensemble.novelty import Reference
 from assay.models.networks import registry
 from assay.models.target import Property
 
-_OWN_KEYS = frozenset({"name", "members", "calibration", "weights", "novelty", "sha256"})
+_OWN_KEYS = frozenset({"name", "members", "calibration", "decision", "weights", "novelty", "sha256"})
+ErrorBars = Calibration | QuantileCalibration
+"""Both kinds of calibration."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Trained:
     """Where the ensemble was loaded from."""
     members: tuple[Checkpoint, ...]
     """At least two."""
-    calibration: dict[str, Calibration]
+    calibration: Mapping[str, ErrorBars]
     """By property name."""
     facts: dict[str, Any]
     """Everything else in `ensemble.json`: data, split, metrics, baselines."""
@@ -45,12 +49,17 @@ class Trained:
     plain mean."""
     reference: Reference | None = None
     """Training crystals, to measure how far a new one lies."""
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    """By property name, how the draws of all trees become its value. A property that is not in it
+    is predicted by the mean of the members; the value of a forest is then that of its own
+    decision."""
 
     def __post_init__(self) -> None:
         _check_members(self.members, self.folder)
         _check_inputs(self.members, self.folder, self.spec)
         _check_weights(self.weights, len(self.members), self.folder)
         _check_names(self.calibration, self.weights, [p.name for p in self.properties], self.folder)
+        _check_decisions(self)
 
     @property
     def spec(self) -> GraphSpec:
@@ -74,6 +83,11 @@ class Trained:
         """The pictures that members see, each once, in the order of the members."""
         seen: list[Any] = [member.spec for member in self.members if member.kind.views]
         return tuple(dict.fromkeys(seen))
+
+    @property
+    def draws(self) -> tuple[int, ...]:
+        """Values per crystal in the predictive distribution of each member; 0: it has none."""
+        return tuple(member.network.draws for member in self.members)
 
     @property
     def angles(self) -> bool:
@@ -113,28 +127,40 @@ def read(folder: Path, described: dict[str, Any], precision: str) -> dict[str, A
         "name": described["name"],
         "folder": folder,
         "members": members,
-        "calibration": {name: Calibration(**fields) for name, fields in described["calibration"].items()},
+        "calibration": {name: _calibration(fields) for name, fields in described["calibration"].items()},
         "facts": {key: checkpoint.finite(value) for key, value in described.items() if key not in _OWN_KEYS},
         "weights": {name: tuple(shares) for name, shares in described.get("weights", {}).items()},
         "reference": reference,
+        "decisions": {name: Decision(**fields) for name, fields in described.get("decision", {}).items()},
     }
+
+
+def _entry(fitted: ErrorBars) -> dict[str, Any]:
+    return {name: list(part) if isinstance(part, tuple) else part for name, part in asdict(fitted).items()}
+
+
+def _calibration(fields: dict[str, Any]) -> ErrorBars:
+    return QuantileCalibration.read(fields) if fields.get("kind") == KIND else Calibration(**fields)
 
 
 def write(
     folder: Path,
     name: str,
     members: list[str],
-    calibration: dict[str, Calibration],
+    calibration: Mapping[str, ErrorBars],
     facts: dict[str, Any],
     weights: dict[str, tuple[float, ...]] | None = None,
     reference: Reference | None = None,
+    decisions: Mapping[str, Decision] | None = None,
 ) -> None:
     """Write `ensemble.json` beside the member folders, and the reference if there is one."""
     described: dict[str, Any] = {
         "name": name,
         "members": members,
-        "calibration": {prop: asdict(fitted) for prop, fitted in calibration.items()},
+        "calibration": {prop: _entry(fitted) for prop, fitted in calibration.items()},
     }
+    if decisions:
+        described["decision"] = {prop: asdict(decision) for prop, decision in decisions.items()}
     if weights:
         described["weights"] = {prop: list(shares) for prop, shares in weights.items()}
     if reference:
@@ -219,7 +245,7 @@ def _check_weights(weights: dict[str, tuple[float, ...]], members: int, folder: 
 
 
 def _check_names(
-    calibration: dict[str, Calibration], weights: dict[str, tuple[float, ...]], properties: list[str], folder: Path
+    calibration: Mapping[str, ErrorBars], weights: dict[str, tuple[float, ...]], properties: list[str], folder: Path
 ) -> None:
     """Each property has a calibration, and nothing else has one, or weights."""
     missing = [name for name in properties if name not in calibration]
@@ -228,3 +254,19 @@ def _check_names(
         raise ValueError(f"{folder} has no calibration of {missing[0]}, which its members predict")
     if unknown:
         raise ValueError(f"{folder} has a calibration or weights of {unknown[0]}, expected {', '.join(properties)}")
+
+
+def _check_decisions(trained: Trained) -> None:
+    """A decision needs draws of every member, which count alike; quantiles need a decision."""
+    names = [prop.name for prop in trained.properties]
+    for name in trained.decisions:
+        if name not in names:
+            raise ValueError(f"{trained.folder} has a decision on {name}, expected {', '.join(names)}")
+        if not all(trained.draws):
+            other = trained.members[trained.draws.index(0)].name
+            raise ValueError(f"{trained.folder} has a decision on the draws of {name}, and its {other} has none")
+        if name in trained.weights:
+            raise ValueError(f"{trained.folder} has a decision on {name}, and weights, which it would not use")
+    for name, fitted in trained.calibration.items():
+        if isinstance(fitted, QuantileCalibration) and name not in trained.decisions:
+            raise ValueError(f"{trained.folder} calibrates quantiles of {name}, and has no decision on its draws")

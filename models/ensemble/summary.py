@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from assay.models.ensemble import combine
 from assay.models.ensemble.calibration import Calibration
+from assay.models.ensemble.distribution import draws as samples
+from assay.models.ensemble.distribution.decision import Decision
+from assay.models.ensemble.distribution.quantiles import QuantileCalibration
 from assay.models.target import Property
 
 
@@ -31,6 +34,9 @@ class Outputs:
         self.views = np.full((n, k, p), np.nan)
         """(n, k, p) variance across the views, in the units squared; NaN for members that see
         none."""
+        self.draws: NDArray[np.float64] | None = None
+        """(n, T, p) in the properties' units, those of the members one after the other; None where
+        the ensemble decides by no draws."""
         self.distance: NDArray[np.float64] | None = None
         """(n,) to the nearest training crystals (`assay.models.ensemble.novelty`); None where the
         ensemble has no reference."""
@@ -43,7 +49,7 @@ class PropertyPrediction:
     """Predictions of one property for m crystals, all in the property's unit."""
 
     mean: NDArray[np.float64]
-    """(m,) weighted mean of the members."""
+    """(m,) predicted value: the decision on the draws, or else the weighted mean of the members."""
     std: NDArray[np.float64]
     """(m,) calibrated standard deviation: an estimate of the error. In ensembles calibrated before
     there was one, the spread."""
@@ -54,14 +60,17 @@ class PropertyPrediction:
     members: NDArray[np.float64]
     """(m, k) prediction of each member."""
     spread: NDArray[np.float64]
-    """(m,) standard deviation of the members, ddof 1, with the variance they predict if they do:
-    not yet the error."""
+    """(m,) standard deviation of the members, ddof 1, with the variance they predict if they do; or
+    root mean square distance of the draws from `mean`. Not yet the error."""
     disagreement: NDArray[np.float64] | None = None
     """(m,) mean of the members that read graphs less the mean of those that read pictures; None
     without either."""
     view_spread: NDArray[np.float64] | None = None
     """(m,) standard deviation, ddof 0, of the predictions from single views of a crystal, its root
     mean square over the vision members; None without one."""
+    draws: NDArray[np.float64] | None = None
+    """(m, T) predictive distribution: the values of all trees, ascending in each row; None where
+    the ensemble decides by no draws."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +91,12 @@ class EnsemblePrediction:
 def summarise(
     outputs: Outputs,
     properties: Sequence[Property],
-    calibration: Mapping[str, Calibration],
+    calibration: Mapping[str, Calibration | QuantileCalibration],
     weights: Mapping[str, tuple[float, ...]],
     seeing: NDArray[np.bool_],
     unseen: NDArray[np.bool_],
     placing: NDArray[np.bool_] | None = None,
+    decisions: Mapping[str, Decision] | None = None,
 ) -> EnsemblePrediction:
     """One prediction of each property for every crystal that no member failed on.
 
@@ -98,26 +108,48 @@ def summarise(
         seeing: (k,) whether a member reads pictures.
         unseen: whether a crystal holds an element that was not trained on, by row of the input.
         placing: (k,) whether a member reads graphs; None: where it reads no pictures.
+        decisions: on the draws, by property name; without an entry the members have a mean.
     """
     kept = ~outputs.failed
     rows = outputs.rows[kept]
     values = {}
     for k, prop in enumerate(properties):
         members, variance, views = (part[kept, :, k] for part in (outputs.values, outputs.variance, outputs.views))
-        mean, spread = combine.mean_and_spread(members, weights.get(prop.name), variance)
-        fitted = calibration[prop.name]
-        half = fitted.half_width(spread)
+        decision, draws = (decisions or {}).get(prop.name), None
+        if decision is None or outputs.draws is None:
+            mean, spread = combine.mean_and_spread(members, weights.get(prop.name), variance)
+        else:
+            draws = samples.ascending(outputs.draws[kept, :, k])
+            mean = decision.of(draws)
+            spread = samples.spread(draws, mean)
+        std, lo, hi = _error_bars(calibration[prop.name], mean, spread, draws)
         values[prop.name] = PropertyPrediction(
             mean=mean,
-            std=fitted.deviation(spread),
-            lo=mean - half if prop.minimum is None else np.maximum(mean - half, prop.minimum),
-            hi=mean + half,
+            std=std,
+            lo=lo if prop.minimum is None else np.maximum(lo, prop.minimum),
+            hi=hi,
             members=members,
             spread=spread,
+            draws=draws,
             disagreement=_disagreement(members, seeing, ~seeing if placing is None else placing),
             view_spread=_view_spread(views, seeing),
         )
     return EnsemblePrediction(rows, values, unseen[rows], None if outputs.distance is None else outputs.distance[kept])
+
+
+def _error_bars(
+    fitted: Calibration | QuantileCalibration,
+    mean: NDArray[np.float64],
+    spread: NDArray[np.float64],
+    draws: NDArray[np.float64] | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Standard deviation of the error and both ends of the interval, (m,) each."""
+    if isinstance(fitted, Calibration):
+        half = fitted.half_width(spread)
+        return fitted.deviation(spread), mean - half, mean + half
+    if draws is None:
+        raise ValueError("a calibration of quantiles needs draws; ensemble.json must say the decision on them")
+    return fitted.deviation(mean, spread), *fitted.interval(mean, draws)
 
 
 def _disagreement(

@@ -15,6 +15,8 @@ from typing import Any
 from assay.featurize.composition import CompositionSpec
 from assay.featurize.graphs import GraphSpec
 from assay.featurize.pictures.scene import ViewSpec
+from assay.models.ensemble.distribution.decision import Decision
+from assay.models.ensemble.distribution.quantiles import KIND, QuantileCalibration
 from assay.sources.elements import NUMBERS
 
 LARGEST = 1e15
@@ -141,11 +143,9 @@ def ensemble(described: dict[str, Any]) -> None:
     for place, folder in enumerate(sequence(described["members"], "members", least=0)):
         text(folder, f"members.{place}")
     _distinct(described["members"], "members")
-    for name, entry in mapping(described["calibration"], "calibration").items():
-        _calibration(mapping(entry, f"calibration.{name}"), f"calibration.{name}")
-    for name, shares in mapping(described.get("weights", {}), "weights").items():
-        for place, share in enumerate(sequence(shares, f"weights.{name}")):
-            number(share, f"weights.{name}.{place}", -1.0, 2.0)  # the sum is checked with the members
+    for key, check in (("calibration", _calibration), ("decision", _decision), ("weights", _weights)):
+        for name, entry in mapping(described.get(key, {}), key).items():
+            check(entry, f"{key}.{name}")
     if "novelty" in described:
         _novelty(mapping(described["novelty"], "novelty"), len(described["members"]))
     if described.get("precision", "float32") not in PRECISIONS:
@@ -165,7 +165,28 @@ def _property(entry: dict[str, Any], where: str) -> None:
         number(entry["minimum"], f"{where}.minimum")
 
 
-def _calibration(entry: dict[str, Any], where: str) -> None:
+def _weights(shares: object, where: str) -> None:
+    for place, share in enumerate(sequence(shares, where)):
+        number(share, f"{where}.{place}", -1.0, 2.0)  # the sum is checked with the members
+
+
+def _decision(found: object, where: str) -> None:
+    entry = mapping(found, where)
+    keys(entry, where, ("kind",), ("low", "high", "trim"))
+    for name in ("low", "high", "trim"):
+        if entry.get(name) is not None:
+            number(entry[name], f"{where}.{name}")
+    try:
+        Decision(**entry)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _calibration(found: object, where: str) -> None:
+    entry = mapping(found, where)
+    if "kind" in entry:
+        _quantiles(entry, where)
+        return
     keys(entry, where, ("level", "quantile", "floor", "n"), ("scale",))
     number(entry["level"], f"{where}.level", 1e-6, 1 - 1e-9)
     if entry["quantile"] == math.inf:
@@ -178,6 +199,28 @@ def _calibration(entry: dict[str, Any], where: str) -> None:
     count(entry["n"], f"{where}.n")
     if entry.get("scale") is not None:
         number(entry["scale"], f"{where}.scale", 0.0)
+
+
+def _quantiles(entry: dict[str, Any], where: str) -> None:
+    """A calibration of quantiles: one number per range of predicted values."""
+    needed = tuple(field.name for field in fields(QuantileCalibration))
+    keys(entry, where, needed)
+    if entry["kind"] != KIND:
+        raise ValueError(f"{where}.kind is {_short(entry['kind'])}, expected {KIND!r}")
+    number(entry["level"], f"{where}.level", 1e-6, 1 - 1e-9)
+    number(entry["base"], f"{where}.base", 0.0, 1.0)
+    number(entry["floor"], f"{where}.floor", 0.0)
+    edges = sequence(entry["edges"], f"{where}.edges", least=0)
+    for place, edge in enumerate(edges):
+        number(edge, f"{where}.edges.{place}", low=edges[place - 1] if place else -LARGEST)
+    for name, low in {"widening": -LARGEST, "scale": 0.0}.items():
+        for place, value in enumerate(sequence(entry[name], f"{where}.{name}")):
+            number(value, f"{where}.{name}.{place}", low)
+    for place, rows in enumerate(sequence(entry["n"], f"{where}.n")):
+        count(rows, f"{where}.n.{place}")
+    for name in ("widening", "scale", "n"):
+        if len(entry[name]) != len(edges) + 1:
+            raise ValueError(f"{where}.{name} has {len(entry[name])} numbers for {len(edges)} edges, expected one more")
 
 
 def _novelty(entry: dict[str, Any], members: int) -> None:

@@ -16,6 +16,8 @@ from assay.models.networks.batch import Batch, total
 
 LOG_VARIANCE = "/log-variance"
 """Suffix of a head's second output."""
+DRAWS = "/draws"
+"""Suffix of the scaled values of all trees of a forest, (n, T)."""
 VIEWS = "/views"
 """Suffix of what a vision network predicts from each view alone, (V,)."""
 
@@ -33,6 +35,9 @@ class Network(nn.Module):
     """Read the embedding; all parameters outside of them are the trunk."""
     HEAD_SIZES: ClassVar[frozenset[str]] = frozenset({"dropout", "head", "variance"})
     """Sizes that the trunk does not depend on."""
+    draws: int = 0
+    """Values per crystal in its predictive distribution, under the suffix `DRAWS`; 0: it has
+    none."""
 
     def encode(self, batch: Any) -> Tensor:
         """(n, width) state of each crystal."""

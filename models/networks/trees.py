@@ -1,8 +1,8 @@
 """A forest of regression trees as a network: it reads composition features and learns at once.
 
-Enters: `Compositions`. Leaves: one scaled value per crystal and property, and the place of each
-crystal among the training compositions. `assay.models.training.forests` fits the trees. This
-module does not know elements, properties or scikit-learn.
+Enters: `Compositions`. Leaves: one scaled value per crystal and property, those of all its trees,
+and the place of each crystal among the training compositions. `assay.models.training.forests` fits
+the trees. This module does not know elements, properties or scikit-learn.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from assay.models.networks.batch import Compositions
 from assay.models.networks.forest import arrays, kernels
 from assay.models.networks.forest.arrays import DECISIONS, Forest, Packed
-from assay.models.networks.layers import LOG_VARIANCE, Network
+from assay.models.networks.layers import DRAWS, LOG_VARIANCE, Network
 
 WIDTH = 16
 """Principal components of the features in which distances between compositions are measured."""
@@ -82,6 +82,7 @@ class Trees(Network):
         _check_sizes(trees, max_features, min_leaf, decision)
         self.decision, self.variance, self.features = decision, variance, features
         self.trees, self.max_features, self.min_leaf, self.bootstrap = trees, max_features, min_leaf, bootstrap
+        self.draws = trees
         self.halved = half
         self.register_buffer("filler", torch.zeros(features))
         self.register_buffer("center", torch.zeros(features))
@@ -99,7 +100,7 @@ class Trees(Network):
         return torch.where(torch.isnan(x), self.filler, x)
 
     def conclude(self, states: Tensor, batch: Compositions) -> tuple[Tensor, dict[str, Tensor]]:  # noqa: ARG002 -- the contract
-        """Principal components (n, w) and scaled predictions (n,) per crystal."""
+        """Principal components (n, w); scaled predictions (n,) and draws (n, T) per property."""
         return self._placed(states), self.heads.decide(states, self.decision, variance=self.variance)
 
     def check(self) -> None:
@@ -129,13 +130,15 @@ class ForestHeads(nn.Module):
         self._forests = forests
 
     def decide(self, states: Tensor, decision: str, *, variance: bool) -> dict[str, Tensor]:
-        """{name: (n,)} in scaled units."""
+        """{name: (n,)} and {name/draws: (n, T)} in scaled units."""
         out, rows = {}, states.numpy()
         for name, head in self._forests.items():
             grown = head.grown()
-            out[name] = torch.from_numpy(grown.predict(rows, decision).astype(np.float32))
+            reached = grown.reach(rows)
+            out[name] = torch.from_numpy(grown.decide(reached, decision).astype(np.float32))
+            out[name + DRAWS] = torch.from_numpy(reached.mean)
             if variance:
-                spread = np.maximum(grown.variance(rows), math.exp(-10.0))
+                spread = np.maximum(grown.variance(reached), math.exp(-10.0))
                 out[name + LOG_VARIANCE] = torch.from_numpy(np.log(spread).astype(np.float32))
         return out
 

@@ -158,7 +158,7 @@ def _packed(
 
 def _compare(packed: Packed, rows: _Rows, reached: Sequence[NDArray[np.int64]], bare: Trees) -> None:
     """Refuse trees that lead the training rows elsewhere than scikit-learn does."""
-    leaves = arrays.unpack(packed, bare.trees, bare.features).leaves(rows.features)
+    leaves = arrays.unpack(packed, bare.trees, bare.features).reach(rows.features).leaf
     for ours, theirs in zip(leaves.T, reached, strict=True):
         places = np.unique(theirs, return_inverse=True)[1].reshape(-1)
         if not np.array_equal(np.unique(ours, return_inverse=True)[1].reshape(-1), places):

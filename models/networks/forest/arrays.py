@@ -46,6 +46,16 @@ NODE = np.dtype([("threshold", np.float32), ("feature", np.int32), ("left", np.i
 
 
 @dataclass(frozen=True)
+class Reached:
+    """The leaves that `n` rows reach in `T` trees."""
+
+    mean: NDArray[np.float64]
+    """(n, T) weighted mean of the entries of each leaf: the value of the tree."""
+    leaf: NDArray[np.int32]
+    """(n, T) numbers of the leaves."""
+
+
+@dataclass(frozen=True)
 class Forest:
     """Trees with `S` splits and `L` leaves, ready to be walked."""
 
@@ -63,37 +73,36 @@ class Forest:
     """(E,) weight of an entry in its leaf; those of a leaf sum to 1."""
 
     def predict(self, rows: NDArray[np.float32], decision: str) -> NDArray[np.float64]:
-        """(n,) what the leaves say that rows (n, q) without NaN reach.
+        """(n,) values for rows (n, q) without NaN, see `decide`."""
+        return self.decide(self.reach(rows), decision)
+
+    def decide(self, reached: Reached, decision: str) -> NDArray[np.float64]:
+        """(n,) one value out of the training rows in the leaves that were reached.
 
         Every tree has the same say, and within a leaf the training rows have their weights
         (Meinshausen, JMLR 7, 983, 2006). The median is the value at half of the weights, or the
         mean of two where it lies between them; the interquartile mean is that of the middle half.
         """
-        found, reached = self._reached(rows)
         if decision == "mean":
-            return np.asarray(found.mean(axis=1), np.float64)
-        out = np.empty(len(rows))
+            return np.asarray(reached.mean.mean(axis=1), np.float64)
+        out = np.empty(len(reached.leaf))
         most = min(int(np.diff(self.leaf_ptr).max()) * len(self.root), len(self.value))
-        kernels.decide(found, reached, self.leaf_ptr, self.value, self.share, most, decision == "median", out)
+        leaves = reached.mean, reached.leaf, self.leaf_ptr, self.value, self.share
+        kernels.decide(*leaves, most, decision == "median", out)
         return out
 
-    def variance(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """(n,) variance of the entries that rows (n, q) reach, around their mean."""
-        found, reached = self._reached(rows)
-        out = np.empty(len(rows))
-        kernels.spread(found, reached, self.leaf_ptr, self.value, self.share, out)
+    def variance(self, reached: Reached) -> NDArray[np.float64]:
+        """(n,) variance of the training rows in the leaves that were reached, around their mean."""
+        out = np.empty(len(reached.leaf))
+        kernels.spread(reached.mean, reached.leaf, self.leaf_ptr, self.value, self.share, out)
         return out
 
-    def leaves(self, rows: NDArray[np.float32]) -> NDArray[np.int32]:
-        """(n, T) number of the leaf that each row reaches in each tree."""
-        return self._reached(rows)[1]
-
-    def _reached(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-        """(n, T) mean and number of the leaves that rows reach."""
+    def reach(self, rows: NDArray[np.float32]) -> Reached:
+        """The leaves that rows (n, q) without NaN reach."""
         shape = len(rows), len(self.root)
-        found, reached = np.empty(shape), np.empty(shape, np.int32)
-        kernels.walk(np.ascontiguousarray(rows), self.node, self.root, self.leaf_mean, found, reached)
-        return found, reached
+        found = Reached(np.empty(shape), np.empty(shape, np.int32))
+        kernels.walk(np.ascontiguousarray(rows), self.node, self.root, self.leaf_mean, found.mean, found.leaf)
+        return found
 
 
 def halve(forest: Forest, entry: NDArray[Any], rows: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.float32]]:

@@ -139,7 +139,7 @@ def test_the_variance_is_that_of_the_leaves(rows: Any) -> None:
     assert np.median(said) < 1e-4
     new = features[:-1] / 2 + features[1:] / 2
     grown = trees.heads.heads["y"].grown()
-    each = grown.value[grown.leaf_ptr[grown.leaves(new)]]
+    each = grown.value[grown.leaf_ptr[grown.reach(new).leaf]]
     found = trees(Compositions(torch.from_numpy(new)))["y" + LOG_VARIANCE].exp().numpy()
     np.testing.assert_allclose(found, np.maximum(each.var(axis=1), np.exp(-10)), rtol=1e-4)
 
@@ -195,7 +195,7 @@ def test_halved_thresholds_divide_the_training_rows_as_before(rows: Any, sizes: 
     full, half = (fitted(rows, half=half, **sizes) for half in (False, True))
     grown = [trees.heads.heads["y"].grown() for trees in (full, half)]
     if not sizes.get("bootstrap"):  # rows that a tree has not drawn may go elsewhere
-        np.testing.assert_array_equal(grown[0].leaves(rows[0]), grown[1].leaves(rows[0]))
+        np.testing.assert_array_equal(grown[0].reach(rows[0]).leaf, grown[1].reach(rows[0]).leaf)
         np.testing.assert_array_equal(told(full, rows[0]), told(half, rows[0]))
     state = half.heads.heads["y"]
     assert state.threshold.dtype == torch.float16
