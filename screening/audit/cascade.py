@@ -45,7 +45,10 @@ def by_tier(
     if summary.cascade is None:
         yield candidates, unrankable, summary.target
         return
-    tiers = [replace(summary.target, level=tier.level, calibrated=tier.calibrated) for tier in summary.cascade.tiers]
+    tiers = [
+        replace(summary.target, level=tier.level, calibrated=tier.calibrated, distribution=tier.distribution)
+        for tier in summary.cascade.tiers
+    ]
     for tier, target in reversed([*enumerate(tiers), (len(tiers), summary.target)]):
         ranked, left = (content.filter(content["tier"].to_numpy() == tier) for content in (candidates, unrankable))
         yield ranked, left, target

@@ -142,7 +142,7 @@ def as_target(ensemble: Ensemble, name: str) -> Target:
     """A property that an ensemble predicts, as what ranks."""
     (unit,) = [item.unit for item in ensemble.properties if item.name == name]
     fitted = ensemble.calibration[name]
-    return Target(ensemble.name, name, unit, fitted.level, fitted.scale is not None)
+    return Target(ensemble.name, name, unit, fitted.level, fitted.scale is not None, name in ensemble.decisions)
 
 
 def _check_tiers(tiers: Sequence[Ensemble], ensembles: Sequence[Ensemble], target: Target) -> None:

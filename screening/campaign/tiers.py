@@ -111,9 +111,10 @@ class Tiers:
         every = self._predictions(self._reached)
         if tier == self._reached:
             return every
-        ranking = {f"{self._plan.target.name}_{part}" for part in rules.PARTS}
-        ranking.update(self._rule(tier).columns().values(), NOVELTY)
-        return [name for name in every if name in ranking.intersection(self._predictions(tier))]
+        read = [*self._rule(tier).columns().values()]
+        ranking = {f"{self._plan.target.name}_{part}" for part in rules.PARTS} | {*read, *NOVELTY}
+        ranking &= {*self._predictions(tier)}
+        return [name for name in dict.fromkeys((*every, *read)) if name in ranking]
 
     def _predictions(self, tier: int) -> list[str]:
         return [name for name in self._blank[tier].column_names if name not in DESCRIBED]
@@ -144,6 +145,7 @@ class Tiers:
             keep=self._plan.campaign.tiers()[tier].keep,
             level=target.level,
             calibrated=target.calibrated,
+            distribution=target.distribution,
             entered=selection["entered"],
             scored=self._count(tier),
             survivors=selection["survivors"],

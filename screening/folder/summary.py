@@ -31,6 +31,9 @@ class Target:
     calibrated: bool = False
     """True when `_std` estimates the error, False when it is the spread of the members
     (`assay.models.ensemble.calibration`)."""
+    distribution: bool = False
+    """True when quantiles of its predictive distribution are predicted too
+    (`assay.models.ensemble.distribution`)."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ class Tier:
     level: float
     """Nominal coverage of its interval."""
     calibrated: bool
+    distribution: bool
     entered: int
     scored: int
     survivors: int

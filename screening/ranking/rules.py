@@ -19,9 +19,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.models.ensemble.distribution import draws
 from assay.screening.folder.summary import Target
 from assay.screening.settings.config import Rank
 from assay.screening.settings.exits import Exit, Failure
+from assay.screening.settings.names import QUANTILES
 
 Floats = NDArray[np.float64]
 PARTS = ("mean", "std", "lo", "hi")
@@ -125,9 +127,10 @@ class Upper(Rule):
 class Probability(Rule):
     """The probability that the property lies beyond a threshold: above or, when ascending, below.
 
-    The error is taken as normal. Its standard deviation is `std` where that is calibrated, else the
-    one that the upper half of the interval implies (the lower half may be cut at the smallest
-    possible value).
+    Where quantiles of a predictive distribution are predicted it is that of this distribution,
+    taken as uniform between two of them. Elsewhere the error is taken as normal. Its standard
+    deviation is `std` where that is calibrated, else the one that the upper half of the interval
+    implies (the lower half may be cut at the smallest possible value).
 
     >>> rule = Probability(Rank(threshold=40.0), Target("m", "tc", "K"))
     >>> rule.score({"mean": np.array([40.0]), "std": np.array([9.0]), "hi": np.array([50.0])})
@@ -145,8 +148,20 @@ class Probability(Rule):
     def _threshold(self) -> float:
         return math.nan if self.settings.threshold is None else self.settings.threshold
 
+    def columns(self) -> dict[str, str]:
+        """Those of every rule, and the quantiles."""
+        parts = QUANTILES if self.target.distribution else ()
+        return super().columns() | {part: f"{self.target.name}_{part}" for part in parts}
+
     def score(self, values: Mapping[str, Floats]) -> Floats:
         """(n,) probabilities."""
+        if self.target.distribution:
+            beyond = draws.below if self.settings.order == "ascending" else draws.above
+            quantiles = np.stack([values[part] for part in QUANTILES], axis=1)
+            return beyond(quantiles, list(QUANTILES.values()), self._threshold)
+        return self._of_normal(values)
+
+    def _of_normal(self, values: Mapping[str, Floats]) -> Floats:
         implied = (values["hi"] - values["mean"]) / statistics.NormalDist().inv_cdf((1 + self.target.level) / 2)
         sigma = values["std"] if self.target.calibrated else implied
         margin = values["mean"] - self._threshold

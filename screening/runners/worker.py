@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from assay.featurize.standard import Standard
 from assay.models import memory
+from assay.models.ensemble.distribution import draws
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.ensemble.summary import EnsemblePrediction
 from assay.screening.runners.work import Work
@@ -122,7 +123,8 @@ def prediction_columns(predicted: EnsemblePrediction, rows: NDArray[Any]) -> dic
     """`<property>_mean, _std, _lo, _hi, _member_<k>`, each (m,) in the unit of the property.
 
     Where there are vision networks, also `_view_spread`, and `_disagreement` with the graph
-    networks beside them.
+    networks beside them. Where the ensemble decides by draws, also their quantiles, `_q01` to
+    `_q99`.
     """
     columns = {}
     for name, value in predicted.values.items():
@@ -134,6 +136,9 @@ def prediction_columns(predicted: EnsemblePrediction, rows: NDArray[Any]) -> dic
             found = getattr(value, part)
             if found is not None:
                 columns[f"{name}_{part}"] = found[rows]
+        if value.draws is not None:
+            for part, share in names.QUANTILES.items():
+                columns[f"{name}_{part}"] = draws.quantile(value.draws, share)[rows]
     return columns
 
 

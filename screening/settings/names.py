@@ -11,6 +11,9 @@ from collections.abc import Mapping
 
 from assay.sources.crystals import WARNINGS, set_aside
 
+QUANTILES: Mapping[str, float] = {f"q{k:02d}": k / 100 for k in (1, 5, *range(10, 100, 10), 95, 99)}
+"""Share of the predictive distribution below a quantile, by the part of a column's name after that
+of the property."""
 PARTS: Mapping[str, str] = {
     "mean": "predicted value",
     "std": "calibrated standard deviation",
@@ -18,6 +21,7 @@ PARTS: Mapping[str, str] = {
     "hi": "upper end of the 90 % interval",
     "disagreement": "difference between vision and graph networks",
     "view_spread": "standard deviation over the views of vision networks",
+    **{part: f"{100 * share:.0f} % quantile of the predictive distribution" for part, share in QUANTILES.items()},
 }
 """What the columns of a predicted property hold, by the part after its name."""
 COMPARED: Mapping[str, str] = {
