@@ -65,7 +65,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 warm := from assay.models.ensemble.ensemble import Ensemble; from assay.sources import prototypes; \
-  Ensemble.load('models/zoo/tc').predict(prototypes.generate(300))
+  [Ensemble.load(f'models/zoo/{name}').predict(prototypes.generate(300)) for name in ('tc', 'tc-graphs')]
 
 # The numeric kernels are compiled here, once, and not in the first campaign. A stamp is written last, so that it stands
 # for a finished installation.

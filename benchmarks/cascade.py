@@ -8,7 +8,7 @@ campaigns. The tables show the CPU time beside scoring everything, the true reca
 and the estimates of the audit over many draws. The cost of a cascade is timed: the full ensemble
 scores the survivors and one audit again, in chunks of their own.
 
-    python benchmarks/cascade.py --cheap models/zoo/tc-fast --full models/zoo/tc
+    python benchmarks/cascade.py --cheap models/zoo/tc-fast --full models/zoo/tc-graphs
 
 With `--trees` the cost of a tier that reads the composition alone is measured instead: a forest of
 so many trees on 3DSC, beside scikit-learn's own prediction by the same trees.
@@ -70,7 +70,7 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     parser = arguments(__doc__, "cascade.json")
     parser.set_defaults(repeat=1)
     parser.add_argument("--cheap", type=Path, default=ROOT / "models/zoo/tc-fast", help="ensemble of the cheap tier")
-    parser.add_argument("--full", type=Path, default=ROOT / "models/zoo/tc", help="ensemble of the last tier")
+    parser.add_argument("--full", type=Path, default=ROOT / "models/zoo/tc-graphs", help="ensemble of the last tier")
     parser.add_argument("--crystals", type=int, default=20_000, help="crystals of each set (default: 20000)")
     parser.add_argument("--trees", type=int, default=0, help="measure a forest of so many trees instead (default: 0)")
     parser.add_argument("--keep", type=float, nargs="+", default=[0.01, 0.015, 0.02, 0.05, 0.1], help="what survives")

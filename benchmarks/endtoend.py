@@ -65,7 +65,7 @@ def main(words: list[str] | None = None) -> None:
     write(report, options.output)
 
 
-CHEAP, FULL = str(ROOT / "models/zoo/tc-fast"), str(ROOT / "models/zoo/tc")
+CHEAP, FULL = str(ROOT / "models/zoo/tc-fast"), str(ROOT / "models/zoo/tc-graphs")
 CAMPAIGNS: dict[str, dict[str, Any]] = {
     "cheap tier alone": {"models": [CHEAP]},
     "cheap tier alone, Ray, 2 workers": {"models": [CHEAP], "workers": 2},

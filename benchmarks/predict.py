@@ -38,7 +38,7 @@ BATCH = 128
 WHOLE = 8
 """Full graphs at once: about as many triplets as in a micro-batch."""
 SHIPPED = "alignn's loop as shipped"
-MEMBERS = ("tc/member-0", "tc/member-4", "formation-energy/member-5", "formation-energy/member-0")
+MEMBERS = ("tc-graphs/member-0", "tc-graphs/member-4", "formation-energy/member-5", "formation-energy/member-0")
 """Of models/zoo: two ALIGNN, two CGCNN."""
 
 

@@ -54,7 +54,7 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     parser = arguments(__doc__, "scaling.json")
     parser.add_argument("--crystals", type=int, default=8192, help="crystals in all (default: 8192)")
     parser.add_argument("--chunk-size", type=int, default=512, help="crystals per chunk (default: 512, Assay's own)")
-    parser.add_argument("--model", type=Path, default=ROOT / "models/zoo/tc", help="ensemble folder")
+    parser.add_argument("--model", type=Path, default=ROOT / "models/zoo/tc-graphs", help="ensemble folder")
     return parser.parse_args(words)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from assay.sources.datasets import Dataset
 
 PACKS = ("3dsc-tc", "jarvis-tc", "mp-formation-energy", "mp-unlabelled", "oqmd-formation-energy", "experimental-gap")
-ENSEMBLES = {"tc-fast": "3dsc-tc", "tc": "3dsc-tc", "formation-energy": "mp-formation-energy"}
+ENSEMBLES = {"tc-fast": "3dsc-tc", "tc-graphs": "3dsc-tc", "formation-energy": "mp-formation-energy"}
 APART = 0.2
 """Å between the two halves of an atom."""
 BATCH = 2048

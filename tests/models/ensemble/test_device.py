@@ -121,7 +121,7 @@ def test_nothing_is_compiled_for_the_cpu(folder: Path) -> None:
         Ensemble.load(folder, compiled=True)
 
 
-@pytest.mark.parametrize("name", ["tc", "formation-energy"])
+@pytest.mark.parametrize("name", ["tc-graphs", "formation-energy"])
 def test_bundled_ensembles_say_the_same(name: str, zoo: Path, both: Crystals) -> None:
     loaded = Ensemble.load(zoo / name)
     found, refused = there(loaded).predict(both)
@@ -333,7 +333,7 @@ def test_cuda_compiled_says_what_the_cpu_says(folder: Path, both: Crystals) -> N
 
 
 @no_cuda
-@pytest.mark.parametrize("name", ["tc", "formation-energy"])
+@pytest.mark.parametrize("name", ["tc-graphs", "formation-energy"])
 def test_cuda_says_what_the_cpu_says_and_says_it_again(name: str, zoo: Path, both: Crystals) -> None:
     loaded = Ensemble.load(zoo / name, device="cuda")
     assert loaded.device is not None

@@ -56,7 +56,7 @@ def assert_complete(found: explain.Attribution, within: float = 0.02) -> None:
 
 
 def test_what_atoms_add_is_the_whole_prediction_of_the_bundled_ensemble(zoo: Path) -> None:
-    ensemble = Ensemble.load(zoo / "tc")
+    ensemble = Ensemble.load(zoo / "tc-graphs")
     predicted = ensemble.predict(CUPRATE)[0].values["tc"].members[0]
     for member, value in list(zip(ensemble.members, predicted, strict=True))[3:5]:  # one of either family
         found = explain.attribute(member.network, explain.read(member, CUPRATE), "tc")
@@ -282,7 +282,7 @@ def test_rotary_positions_are_refused_and_no_hook_stays() -> None:
 
 
 def test_one_crystal_at_a_time(zoo: Path) -> None:
-    member = Ensemble.load(zoo / "tc").members[0]
+    member = Ensemble.load(zoo / "tc-graphs").members[0]
     with pytest.raises(ValueError, match="2 crystals, expected 1"):
         explain.read(member, CUPRATE.select([0, 0]))
     iron = crystal(2.87 * np.eye(3), [[0, 0, 0], [0.5, 0.5, 0.5]], [26, 26])

@@ -276,9 +276,9 @@ def test_crystals_that_cannot_be_predicted_are_named(place: Path, dataset: str, 
 
 
 def test_the_bundled_tc_ensemble_reproduces_its_card(quick: None, zoo: Path, data: Path, tmp_path: Path) -> None:
-    said = Ensemble.load(zoo / "tc").facts
+    said = Ensemble.load(zoo / "tc-graphs").facts
     said = said.get("tasks", {}).get("tc", said)["test"]
-    found = evaluate.run(zoo / "tc", tmp_path, threshold=20.0)
+    found = evaluate.run(zoo / "tc-graphs", tmp_path, threshold=20.0)
     assert found["scores"]["mae"] == pytest.approx(said["mae"], rel=1e-3)
     assert found["rows"]["element_set_trained_on"] == 0
     assert [one["range"] for one in found["by_range"]][:2] == ["0", "above 0 to 5"]

@@ -50,7 +50,7 @@ def campaign(place: Path, folders: dict[str, Path], zoo: Path, **keys: Any) -> P
     """A campaign with all there is: two sources, identity, filters, a cascade with an audit, several ensembles."""
     cheap = {"tiers": [{"model": str(folders["fast"]), "keep": 0.5}], "audit": 3}
     everything = {
-        "models": [str(folders["full"]), str(zoo / "tc")],
+        "models": [str(folders["full"]), str(zoo / "tc-graphs")],
         "cascade": cheap,
         "identity": True,
         "rank": {"by": "probability", "threshold": -1.0, "order": "ascending", "top": 16},
@@ -85,7 +85,7 @@ def tables(folder: Path) -> dict[str, pa.Table]:
 
 def test_every_column_that_is_written_is_in_the_list(plain: Path, zoo: Path, crystals: Crystals) -> None:
     written = {name for content in tables(plain).values() for name in content.column_names}
-    written |= set(inputs.predict(crystals[:3], zoo / "tc").with_formulas().column_names)
+    written |= set(inputs.predict(crystals[:3], zoo / "tc-graphs").with_formulas().column_names)
     assert {"rank", "score", "ids", "spacegroup", "tier", "audit", "tier_0_score", "ood_distance"} < written
     assert {f"{PROPERTY}_member_1", "tc_mean", "energy_above_hull_spread", "energy_above_hull_functionals"} < written
     assert {name for name in written if name not in names.OWN} == set(OLD)
@@ -168,7 +168,7 @@ def test_the_candidates_of_a_campaign_are_the_input_of_the_next_one(
     lists = {field.name for field in old.schema if pa.types.is_list(field.type)}  # no columns of an input
     columns = {name: old[name].to_pylist() for name in old.column_names if name not in {*fields, *lists}}
     path = write_as(tmp_path, bare, columns)
-    keys = {"models": [str(zoo / "tc"), str(folders["full"])], "cascade": None, "filters": {}, "rank": {}}
+    keys = {"models": [str(zoo / "tc-graphs"), str(folders["full"])], "cascade": None, "filters": {}, "rank": {}}
     source = {"kind": "files", "paths": [str(path)]}
     new = table.read(campaign(tmp_path, folders, zoo, **keys, sources=[source]).folder / "candidates.parquet")
     order = new["id"].to_pylist()
@@ -178,7 +178,7 @@ def test_the_candidates_of_a_campaign_are_the_input_of_the_next_one(
     for name, values in columns.items():
         found = new[name if name in OLD else f"reported_{name}"].to_pylist()
         assert_same(found, [values[row] for row in rows])
-    predicted = inputs.predict(path, zoo / "tc").with_formulas()
+    predicted = inputs.predict(path, zoo / "tc-graphs").with_formulas()
     assert set(predicted.column_names) <= set(new.column_names)
     kept = new.select(predicted.column_names).sort_by("id")
     for name, values in predicted.sort_by("id").to_pydict().items():

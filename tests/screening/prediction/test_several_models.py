@@ -130,7 +130,7 @@ def test_an_unknown_ending_is_refused_before_any_work(tmp_path: Path) -> None:
 
 
 def test_explain_takes_one_model_and_says_so() -> None:
-    done = CliRunner().invoke(app, ["explain", "gone.cif", "-m", "tc", "-m", "tc-fast"])
+    done = CliRunner().invoke(app, ["explain", "gone.cif", "-m", "tc-graphs", "-m", "tc-fast"])
     assert isinstance(done.exception, Failure)
     assert done.exception.code is Exit.USAGE
     assert "--model is given 2 times" in str(done.exception)

@@ -332,7 +332,7 @@ def test_a_tier_must_predict_what_ranks_and_be_another_ensemble(
     place: Path, folders: dict[str, Path], zoo: Path
 ) -> None:
     reasons = {
-        zoo / "tc": "predicts tc (K); a tier must predict what ranks",
+        zoo / "tc-graphs": "predicts tc (K); a tier must predict what ranks",
         folders["full"]: "has the weights of",
         place / "nowhere": "not found",
     }
