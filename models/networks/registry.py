@@ -30,6 +30,8 @@ class Entry:
     """The network whose trunk it trains; empty: its own."""
     gradients: bool = True
     """Whether it learns step by step, as a `schedule` says. If not, it is fitted at once."""
+    draws: bool = False
+    """Whether it predicts a distribution, as values of its parts, on which a `decision` rests."""
 
     def load(self) -> type[Network]:
         """Import the network.
@@ -47,7 +49,7 @@ MODELS: dict[str, Entry] = {
     "cgcnn": Entry("assay.models.networks.cgcnn:CGCNN", GRAPHS),
     "mae": Entry("assay.models.networks.mae:MaskedAutoencoder", PICTURES, labelled=False, trunk="vit"),
     "megnet": Entry("assay.models.networks.megnet:MEGNet", GRAPHS),
-    "trees": Entry("assay.models.networks.trees:Trees", COMPOSITION, gradients=False),
+    "trees": Entry("assay.models.networks.trees:Trees", COMPOSITION, gradients=False, draws=True),
     "vit": Entry("assay.models.networks.vision:ViT", PICTURES),
 }
 """The networks by name."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.models.ensemble.checkpoint import read_json, write_whole
+from assay.models.ensemble.distribution.quantiles import KIND
 from assay.models.networks import registry
 
 
@@ -148,15 +149,45 @@ def _row(name: str, scores: dict[str, float]) -> str:
 def _error_bars(facts: dict[str, Any], name: str) -> str:
     task, fitted = facts["tasks"][name], facts["calibration"][name]
     test, unit = task["test"], task["data"]["unit"]
+    described = _by_quantiles(fitted, unit) if fitted.get("kind") == KIND else _by_spread(fitted, unit)
     return (
-        f"{_heading(facts, name, 'Error bars')}\n\n`_std` estimates the error: {fitted['scale']:.3g} x (spread of the "
-        f"members + {fitted['floor']:.3g} {unit}). `_lo` to `_hi` is a split-conformal interval with nominal coverage "
-        f"{fitted['level']:.0%}: half width {fitted['quantile']:.3g} x (spread + {fitted['floor']:.3g} {unit}). On the "
+        f"{_heading(facts, name, 'Error bars')}\n\n{described} On the "
         f"test rows it covers {test['coverage']:.1%} with a mean width of {test['mean_width']:.3g} {unit}; Spearman "
         f"correlation of error and std {test['error_std_spearman']:.2f}.\n\n"
         "The test crystals come from the same databases. For crystals of another kind (hypothetical, under pressure, "
         "with elements flagged in `ood`, with `ood_distance` above 1) the interval is a guide, not a promise.\n"
     )
+
+
+def _by_spread(fitted: dict[str, Any], unit: str) -> str:
+    return (
+        f"`_std` estimates the error: {fitted['scale']:.3g} x (spread of the members + {fitted['floor']:.3g} {unit}). "
+        f"`_lo` to `_hi` is a split-conformal interval with nominal coverage {fitted['level']:.0%}: half width "
+        f"{fitted['quantile']:.3g} x (spread + {fitted['floor']:.3g} {unit})."
+    )
+
+
+def _by_quantiles(fitted: dict[str, Any], unit: str) -> str:
+    """In words and a table: a calibration by range of the predicted value."""
+    rows = [f"| range of the predicted value ({unit}) | widening ({unit}) | scale | fitted on |", "|---|---|---|---|"]
+    for k, (wider, scale, n) in enumerate(zip(fitted["widening"], fitted["scale"], fitted["n"], strict=True)):
+        rows.append(f"| {_span(fitted['edges'], k)} | {wider:+.3g} | {scale:.3g} | {n} |")
+    return (
+        f"`_std` estimates the error: scale x (spread + {fitted['floor']:.3g} {unit}), where the spread is the root "
+        "mean square distance of the values of all trees from the prediction. `_lo` to `_hi` is an interval with "
+        f"nominal coverage {fitted['level']:.0%}: it goes from the lower to the upper quantile of these values that "
+        f"hold {fitted['base']:.0%} of them, and is wider at both ends by the widening of the range in which the "
+        "prediction lies (conformalised quantiles, Mondrian).\n\n" + "\n".join(rows) + "\n\n"
+    )
+
+
+def _span(edges: list[float], k: int) -> str:
+    """Name of the range number k between ascending edges; an edge belongs to the range above it."""
+    if not edges:
+        return "all"
+    if k in (0, len(edges)):
+        return f"below {edges[0]:.3g}" if k == 0 else f"{edges[-1]:.3g} and above"
+    return f"{edges[k - 1]:.3g} to {edges[k]:.3g}"
 
 
 def _members(facts: dict[str, Any], members: list[dict[str, Any]]) -> str:

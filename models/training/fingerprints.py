@@ -30,7 +30,8 @@ def of(recipe: Recipe, spec: MemberSpec, material: Sequence[NDArray[Any]], sourc
     begun = None if spec.start or not entry.gradients else recipe.start  # what others start from changes nothing
     described = asdict(replace(recipe, start=begun, combine="mean", level=0.9))
     described["members"] = [asdict(spec), asdict(spec)]
-    del described["precision"]
+    for name in ("precision", "decision"):
+        del described[name]
     for name in ("learn_from", "contradictions"):
         if described[name] is None:
             del described[name]  # runs from before there was one go on

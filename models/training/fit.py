@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 
 from assay.models.ensemble import calibration, checkpoint, combine, novelty, stored
 from assay.models.ensemble.calibration import Calibration
+from assay.models.ensemble.distribution import quantiles
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.ensemble.novelty import Reference
+from assay.models.ensemble.stored import ErrorBars
 from assay.models.ensemble.summary import PropertyPrediction
 from assay.models.evaluation import baselines, metrics
 from assay.models.networks import registry
@@ -108,8 +110,10 @@ def _check_calibration(recipe: Recipe, prepared: Prepared) -> None:
 def uncalibrated(recipe: Recipe, output: Path) -> Ensemble:
     """The trained members in `output`, as an ensemble whose intervals mean nothing yet."""
     members = tuple(checkpoint.read(output / f"member-{k}", recipe.precision) for k in range(len(recipe.members)))
-    bare = {task.property.name: Calibration(recipe.level, 1.0, 0.0, 0) for task in recipe.tasks}
-    return Ensemble(recipe.name, output, members, bare, {})
+    names = [task.property.name for task in recipe.tasks]
+    bare = {name: Calibration(recipe.level, 1.0, 0.0, 0) for name in names}
+    decisions = {} if recipe.decision is None else dict.fromkeys(names, recipe.decision)
+    return Ensemble(recipe.name, output, members, bare, {}, decisions=decisions)
 
 
 def _assemble(recipe: Recipe, prepared: Prepared, output: Path, workers: int, command: str) -> Ensemble:
@@ -130,7 +134,7 @@ def _assemble(recipe: Recipe, prepared: Prepared, output: Path, workers: int, co
         "precision": recipe.precision,
     }
     reference = _reference(recipe, prepared, draft)
-    stored.write(output, recipe.name, folders, fitted, facts, shares, reference)
+    stored.write(output, recipe.name, folders, fitted, facts, shares, reference, draft.decisions)
     checkpoint.write_whole(output / "split.json", prepared.split.to_json(prepared.crystals.ids).encode())
     card.write(output, command)
     return Ensemble.load(output)
@@ -166,11 +170,13 @@ def _weigh(recipe: Recipe, prepared: Prepared, draft: Ensemble) -> dict[str, com
 
 def _calibrate(
     recipe: Recipe, prepared: Prepared, held: PropertyPrediction, task: int, rest: NDArray[np.int64]
-) -> Calibration:
+) -> ErrorBars:
     """Error bars of one property, from the rows `rest` among its known calibration rows."""
     position = np.flatnonzero(np.isfinite(prepared.target[prepared.split.calibration, task]))[rest]
     rows = prepared.split.calibration[position]
     truth, weight = prepared.target[rows, task], prepared.weight[rows]
+    if held.draws is not None:
+        return quantiles.fit(held.draws[position], held.mean[position], truth, weight, recipe.level)
     return calibration.fit(truth, held.mean[position], held.spread[position], recipe.level, weight)
 
 

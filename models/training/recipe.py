@@ -15,6 +15,7 @@ from assay.featurize.composition import CompositionSpec
 from assay.featurize.graphs import GraphSpec
 from assay.featurize.pictures.augment import Augment
 from assay.featurize.pictures.scene import ViewSpec
+from assay.models.ensemble.distribution.decision import Decision
 from assay.models.evaluation.split import SplitSpec
 from assay.models.networks import registry
 from assay.models.networks.kinds import Spec
@@ -197,6 +198,10 @@ class Recipe:
     combine: Literal["mean", "validation", "stacking"] = "mean"
     """Weights of the members: equal; by the inverse square of the validation error; fitted on half
     of the calibration rows, the other half of which then calibrates."""
+    decision: Decision | None = None
+    """How the values of all trees of all members become one predicted value, with an interval from
+    their quantiles that is calibrated by range of the predicted value; all members must be forests.
+    Unset: the members have a mean, and the interval is scaled with their spread."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """In which the trained vision networks predict on a CPU; learning is in float32. bfloat16 is
     several times as fast where the processor has the instructions, and cannot be used where it has
@@ -245,6 +250,7 @@ class Recipe:
             raise ValueError(f"two tasks predict the same property: {names}; give each its own name")
         for part in (self.formulas, self.contradictions):
             self.task_of(part.property if part else names[0])
+        self._check_decision()
         if not 0 < self.level < 1:
             raise ValueError(f"level is {self.level}, expected between 0 and 1")
         if self.quotient and not self.quotient >= refinement.SMALLEST:
@@ -253,6 +259,15 @@ class Recipe:
         losses = {self.schedule_of(member).loss for member in self.members}
         if bent and ("nll" in losses or any(member.sizes.get("variance") for member in self.members)):
             raise ValueError(f"a variance needs targets on their own scale, not {bent[0]}: it is one of errors")
+
+    def _check_decision(self) -> None:
+        if self.decision is None:
+            return
+        for member in self.members:
+            if member.network in registry.MODELS and not registry.MODELS[member.network].draws:
+                raise ValueError(f"decision rests on the values of trees, and {member.network} has none")
+        if self.combine != "mean":
+            raise ValueError(f"decision counts all trees alike, so combine cannot be {self.combine!r}")
 
     def _check_members(self) -> None:
         for member in self.members:

@@ -18,6 +18,8 @@ from assay.featurize import alternatives, graphs as crystal_graphs
 from assay.models.ensemble import checkpoint, inference, reading, stored
 from assay.models.ensemble.calibration import Calibration
 from assay.models.ensemble.device import DevicePath
+from assay.models.ensemble.distribution.decision import Decision
+from assay.models.ensemble.distribution.quantiles import QuantileCalibration
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.evaluation import evaluate
 from assay.models.target import Property
@@ -50,6 +52,29 @@ def test_trained_again_every_file_is_the_same(blind: Path, crystals: Crystals, t
     fit.run(recipe(blind.parent, crystals), tmp_path)
     assert files(tmp_path) == files(blind)
     assert {"member-0/weights.safetensors", "reference.safetensors", "split.json"} <= set(files(blind))
+
+
+def test_a_recipe_decides_by_the_draws_and_changes_no_member(blind: Path, crystals: Crystals, tmp_path: Path) -> None:
+    shutil.copytree(blind, tmp_path, dirs_exist_ok=True)  # members are kept: their fingerprint is the same
+    plan = replace(recipe(blind.parent, crystals), decision=Decision("interquartile-mean"))
+    made = fit.run(plan, tmp_path)
+    assert made is not None
+    assert files(tmp_path) == files(blind)
+    assert made.decisions == {ENERGY.name: plan.decision}
+    fitted = made.calibration[ENERGY.name]
+    assert isinstance(fitted, QuantileCalibration)
+    card = (tmp_path / "README.md").read_text()
+    assert f"| all | {fitted.widening[0]:+.3g} | {fitted.scale[0]:.3g} | {fitted.n[0]} |" in card
+    assert "spread of the members" not in card
+    assert made.facts["recipe"]["decision"]["kind"] == "interquartile-mean"
+
+
+def test_a_decision_needs_draws_and_counts_all_alike(blind: Path, crystals: Crystals) -> None:
+    plan = replace(recipe(blind.parent, crystals), decision=Decision())
+    with pytest.raises(ValueError, match="decision rests on the values of trees, and cgcnn has none"):
+        replace(plan, members=(*plan.members, MemberSpec("cgcnn", 2)))
+    with pytest.raises(ValueError, match="decision counts all trees alike, so combine cannot be 'stacking'"):
+        replace(plan, combine="stacking")
 
 
 def test_a_run_goes_on_with_the_members_that_are_there(

@@ -86,6 +86,9 @@ def test_a_campaign_ranks_by_the_distribution_and_verifies(deciding: Path, place
     made = finished(place, deciding, "out")
     assert audit.check(made.folder).problems == []
     assert Results(made.folder).summary.target.distribution is True
+    report = (made.folder / "report.html").read_text()
+    assert "come from the values of all trees" in report
+    assert "disagree" not in report
     rows = {row["id"]: row for row in table.read(made.folder / "candidates.parquet").to_pylist()}
     found = Ensemble.load(deciding).predict(real)[0].values[NAME].draws
     assert found is not None
