@@ -213,7 +213,8 @@ class Client:
         left = deadline - self._clock.monotonic()
         # A server that drips one byte per silence limit never times out by itself: the watchdog
         # closes its socket.
-        watchdog = threading.Timer(left, self._hang_up)
+        late = threading.Event()
+        watchdog = threading.Timer(left, self._hang_up, (late,))
         watchdog.daemon = True
         watchdog.start()
         status = 0
@@ -224,9 +225,13 @@ class Client:
                 status = response.status_code
                 body = self._read(response, deadline)
                 return self._judge(response, body, target)
+        except Passing:
+            self._check(late)
+            raise
         except (_httpx2().RequestError, OSError) as error:
             if isinstance(error, SourceError):
                 raise
+            self._check(late)
             cut = status == 200 and isinstance(error, _httpx2().RemoteProtocolError)
             unreached = isinstance(error, (_httpx2().ConnectError, _httpx2().ConnectTimeout))
             said = _COUNTS.sub("", str(error))
@@ -248,7 +253,13 @@ class Client:
                 f"{self._url.host} is the private address {address[0]}; mark the source as local to allow it"
             )
 
-    def _hang_up(self) -> None:
+    def _check(self, late: threading.Event) -> None:
+        """An attempt that the watchdog ended is late, whatever it looked like: a cut body, a broken gzip."""
+        if late.is_set():
+            raise Passing(f"body incomplete after {self.deadline_s:g} s") from None
+
+    def _hang_up(self, late: threading.Event) -> None:
+        late.set()
         held = self._stream.get_extra_info("socket") if self._stream is not None else None
         if held is not None:
             try:

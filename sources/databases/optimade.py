@@ -87,7 +87,7 @@ def pages(
         SourceError: what `Client.get_json` raises; pages yielded before stay good.
     """
     pull = _Pull(client, query, provider or resolve(client.base_url), resume)
-    url = pull.walk.next or pull.first
+    url = pull.begin()
     while url:
         page = pull.page(url)
         yield page
@@ -112,12 +112,18 @@ class _Pull:
         self.announced: int | None = None
         self.more = False  # whether the server says that entries follow its latest reply
         self.resumed = resume is not None  # until the first page is there
+        self.led_away = str(state.get("led_away") or "")
         self.url = self.first = first_url(client, query.shard_filter or query.filter, self.fields, self.limit)
+
+    def begin(self) -> str:
+        """Address to start from, or to go on from."""
+        kept = self.walk.next
+        if kept is None:
+            return self.first
+        return self._mended() if self._leaves(kept) else kept
 
     def page(self, url: str) -> Page:
         """Fetch one page and decide whether it is the last."""
-        if self.resumed:
-            self._check_kept(url)
         try:
             reply = self._fetch(url)
         except (SourceDown, ReplyTooLarge) as error:
@@ -127,11 +133,7 @@ class _Pull:
             self.limit = self.full  # it was halved for the sake of one entry
             return self._salvaged(window, error)
         except SourceRefused as error:
-            if self.resumed and 400 <= error.status < 500 and error.status not in _OF_THE_KEY:
-                raise CursorExpired(
-                    f"{self.provider.id} does not go on where the walk broke off: {error}", error.status
-                ) from None
-            raise
+            raise self._refusal(error) from None
         entries = self._entries(reply)
         following = self._next(reply.json, self.url)
         most = max(self.limit, MAX_OVERFULL)
@@ -141,12 +143,33 @@ class _Pull:
             following = None
         return self._page(entries[:most][: self.walk.room], reply.url, reply.sha256, following)
 
-    def _check_kept(self, url: str) -> None:
-        """Refuse a kept address of another host: the server may have mended its links since."""
+    def _refusal(self, error: SourceRefused) -> SourceRefused:
+        """The refusal, or that the way to the page is no longer good."""
+        if not self.resumed or not 400 <= error.status < 500 or error.status in _OF_THE_KEY:
+            return error
+        return CursorExpired(f"{self.provider.id} does not go on where the walk broke off: {error}", error.status)
+
+    def _leaves(self, url: str) -> bool:
+        """Whether an address is none of this origin; a request to it would be refused."""
         try:
             self.client.same_origin(url)
-        except UnsafeReply as error:
-            raise CursorExpired(f"{self.provider.id}: {error}; the walk starts again") from None
+        except UnsafeReply:
+            return True
+        return False
+
+    def _mended(self) -> str:
+        """Ask the last page kept, which led to another host, where the next page is by now."""
+        try:
+            reply = self.client.get_json(self.led_away or self.first)
+        except SourceRefused as error:
+            raise self._refusal(error) from None
+        names = self._names(self._entries(reply), brief(reply.url))
+        following = self._next(reply.json, self.led_away)
+        if not self.led_away or not following or not self.walk.seen.issuperset(names):
+            raise CursorExpired(
+                f"{self.provider.id}: the last page led to another host, and is another page now; the walk starts again"
+            )
+        return following
 
     def _page(
         self,
@@ -163,6 +186,8 @@ class _Pull:
             for offset, why in (lost or {}).items()
         ]
         self.resumed = False
+        self.led_away = self.url if following and self._leaves(following) else ""
+        state = {"limit": self.limit, "full": self.full, "newer": not self.older, "lost": self.n_lost}
         return self.walk.page(
             crystals,
             quarantined + undelivered,
@@ -172,7 +197,7 @@ class _Pull:
             following=following,
             announced=self.announced,
             more=self.more,
-            state={"limit": self.limit, "full": self.full, "newer": not self.older, "lost": self.n_lost},
+            state=state | ({"led_away": self.led_away} if self.led_away else {}),
         )
 
     def _names(self, entries: Sequence[Any], origin: str) -> list[str]:

@@ -41,7 +41,7 @@ from tests.servers import Entry, FaultServer, entries_from_crystals
 N, PAGE = 40, 10
 SERVED = "served"
 HONEST = {Exit.DONE, Exit.INCOMPLETE, Exit.SOURCE_DOWN}
-QUICK = {"backoff_s": 0.001, "timeout_s": 5.0, "deadline_s": 60.0}
+QUICK = {"backoff_s": 0.001, "timeout_s": 5.0, "deadline_s": 20.0}
 SCOPES = ("entry", "entry", "entry", "once", "always")
 """What is changed: one entry, or a whole reply the first time or each time that it is asked for."""
 ODD: tuple[Any, ...] = (
