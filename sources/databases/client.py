@@ -254,7 +254,7 @@ class Client:
             )
 
     def _check(self, late: threading.Event) -> None:
-        """An attempt that the watchdog ended is late, whatever it looked like: a cut body, a broken gzip."""
+        """Call an attempt late that the watchdog ended, although it looks like a cut body."""
         if late.is_set():
             raise Passing(f"body incomplete after {self.deadline_s:g} s") from None
 

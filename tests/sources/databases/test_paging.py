@@ -213,12 +213,12 @@ def test_a_page_that_led_to_another_host_is_asked_again_where_the_next_one_is(en
 
 
 def test_a_page_that_led_to_another_host_and_has_changed_since_starts_the_walk_again(entries: list[Entry]) -> None:
-    with FaultServer() as elsewhere, FaultServer(entries[:30], faults=[f"foreign-next:{elsewhere.url}"]) as server:
+    with FaultServer(entries[:30], faults=["foreign-next:http://127.0.0.1:9"]) as server:
         with Client(server.url, local=True) as client:
             kept = [next(pages(client, Query(page_limit=10)))]
-    with FaultServer(entries[1:30]) as changed, pytest.raises(CursorExpired, match="the walk starts again"):
-        cursor = json.loads(json.dumps(kept[0].cursor).replace(server.url, changed.url))
-        pull(changed.url, Query(page_limit=10), [replace(kept[0], cursor=cursor)])
+        server.entries.pop(0)
+        with pytest.raises(CursorExpired, match="the walk starts again"):
+            pull(server.url, Query(page_limit=10), kept)
 
 
 def test_what_a_broken_reply_is_called_does_not_depend_on_how_far_it_came(entries: list[Entry]) -> None:
