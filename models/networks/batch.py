@@ -6,7 +6,7 @@ networks or targets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,17 +19,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compositions:
-    """`n` compositions, on the CPU."""
+    """`n` compositions: the table of their features, and their elements."""
 
     x: Tensor
-    """(n, q) float32 features; NaN where one is not known."""
+    """(n, q) float32 features, on the CPU; NaN where one is not known."""
+    share: Tensor
+    """(n, 103) float32 share of the atoms of each element."""
 
     def __len__(self) -> int:
         return len(self.x)
 
-    def to(self, device: torch.device | str) -> Compositions:  # noqa: ARG002 -- the contract of a batch
-        """The same: what reads compositions stays on the CPU."""
-        return self
+    def to(self, device: torch.device | str) -> Compositions:
+        """The shares elsewhere; what reads the features stays on the CPU."""
+        return replace(self, share=self.share.to(device))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from assay.featurize import composition
-from assay.featurize.composition import CompositionSpec
+from assay.featurize.composition import CompositionSpec, shares
 from assay.featurize.pictures import augment, raster
 from assay.models.networks.batch import Batch, Compositions, Images
 from assay.models.networks.layers import Network
@@ -200,7 +200,8 @@ class CompositionInputs:
 
     def batch(self, rows: NDArray[np.int64], network: Network, seeds: Seeds | None = None) -> Compositions:  # noqa: ARG002
         """Compositions are the same every time they are shown."""
-        return Compositions(torch.from_numpy(self.features[rows]))
+        share = torch.from_numpy(shares.of(self.atoms[rows]).astype(np.float32))
+        return Compositions(torch.from_numpy(self.features[rows]), share)
 
     def numbers(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Atomic numbers in these rows."""

@@ -49,6 +49,7 @@ MODELS: dict[str, Entry] = {
     "cgcnn": Entry("assay.models.networks.cgcnn:CGCNN", GRAPHS),
     "mae": Entry("assay.models.networks.mae:MaskedAutoencoder", PICTURES, labelled=False, trunk="vit"),
     "megnet": Entry("assay.models.networks.megnet:MEGNet", GRAPHS),
+    "set-attention": Entry("assay.models.networks.attention:SetAttention", COMPOSITION),
     "trees": Entry("assay.models.networks.trees:Trees", COMPOSITION, gradients=False, draws=True),
     "vit": Entry("assay.models.networks.vision:ViT", PICTURES),
 }

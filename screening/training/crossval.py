@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.models.ensemble.checkpoint import finite
-from assay.models.evaluation import metrics, retrieval
+from assay.models.evaluation import combiner, metrics, retrieval
 from assay.models.training import fit, prepare
 from assay.screening.settings import place
 from assay.screening.settings.exits import Exit, Failure
@@ -48,7 +48,10 @@ def run(study: Study, content: dict[str, Any], output: Path, workers: int, comma
     prepared = prepare.prepare(every[next(iter(every))][0][0][1])
     rows = prepared.known(np.arange(len(prepared.crystals)), 0)
     predicted = {name: np.stack([_out_of_fold(cells) for cells in repeats])[:, rows] for name, repeats in every.items()}
-    results = {"seconds": round(time.time() - began), **measure(study, prepared, rows, predicted)}
+    tested = np.stack([_tested(cells) for cells in every[next(iter(every))]])[:, rows]
+    combined, shares = _combined(study, predicted, prepared.target[rows, 0], prepared.weight[rows], tested)
+    results = {"seconds": round(time.time() - began), **measure(study, prepared, rows, predicted | combined)}
+    results["shares"] = shares
     with whole(output / "results.json") as file:
         file.write(json.dumps(finite(results), indent=1, allow_nan=False).encode())
     with whole(output / "results.md") as file:
@@ -109,6 +112,33 @@ def _out_of_fold(cells: list[tuple[Path, Recipe]]) -> NDArray[np.float64]:
         found[rows] = fit.predict(fit.uncalibrated(recipe, folder), prepared.crystals, rows)[name].mean
     assert found is not None
     return found
+
+
+def _tested(cells: list[tuple[Path, Recipe]]) -> NDArray[np.int64]:
+    """(n,) number of the fold that tests each row; -1 if none does."""
+    every = [prepare.prepare(recipe) for _, recipe in cells]
+    found = np.full(len(every[0].crystals), -1)
+    for k, prepared in enumerate(every):
+        found[prepared.split.test] = k
+    return found
+
+
+def _combined(
+    study: Study,
+    predicted: dict[str, NDArray[np.float64]],
+    truth: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    tested: NDArray[np.int64],
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, dict[str, float]]]:
+    """The (repeats, n) predictions of `combine`, and the mean share of each row in them."""
+    found, shares = {}, {}
+    for name, parts in _cv(study).combine.items():
+        stacked = np.stack([predicted[part] for part in parts], axis=-1)
+        made = [combiner.nested(one, truth, weight, fold) for one, fold in zip(stacked, tested, strict=True)]
+        found[name] = np.stack([values for values, _ in made])
+        mean = np.concatenate([used for _, used in made]).mean(axis=0)
+        shares[name] = dict(zip(parts, mean.tolist(), strict=True))
+    return found, shares
 
 
 def measure(
@@ -188,5 +218,8 @@ def page(study: Study, results: dict[str, Any], command: str) -> str:
         f"repeats of {_cv(study).folds} folds. Intervals (95 %) resample groups. Differences are paired"
         + (f", against {study.compare}." if study.compare else ".")
     )
+    for name, shares in results.get("shares", {}).items():
+        told = ", ".join(f"{share:.2f} of {part}" for part, share in shares.items())
+        legend += f" {name}: {told}, as found on the other folds (mean)."
     notes = [study.notes.strip(), ""] if study.notes else []
     return "\n".join([*lines, "", legend, "", *notes, "```", command, "```", ""])

@@ -43,6 +43,9 @@ class CrossValidation:
     """Ways to divide the data; the seeds of the splits are 0, 1, ..."""
     threshold: float | None = None
     """What a screening looks for, in the property's unit; unset: ranked lists are not judged."""
+    combine: dict[str, list[str]] = field(default_factory=dict)
+    """Name -> rows that are combined by shares with the least absolute error on the other folds of
+    the repeat (`assay.models.evaluation.combiner`); a row that adds nothing gets none."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,13 @@ def _check_cross_validation(study: Study, path: Path) -> None:
     if how.folds < 2 or how.repeats < 1:
         said = f"{how.folds} folds, {how.repeats} repeats"
         raise Failure(Exit.CONFIG, f"{path}: cross_validation: {said}; expected at least 2 and 1")
+    for name, parts in how.combine.items():
+        if unknown := [part for part in parts if part not in study.rows]:
+            reason = f"{unknown[0]!r} is no row: {', '.join(study.rows)}"
+            raise Failure(Exit.CONFIG, f"{path}: cross_validation.combine.{name}: {reason}")
+        if name in study.rows or len(parts) < 2:
+            reason = "needs a name of its own and at least two rows"
+            raise Failure(Exit.CONFIG, f"{path}: cross_validation.combine.{name} {reason}")
     if len(study.columns) != 1:
         raise Failure(Exit.CONFIG, f"{path}: columns: cross_validation needs one, there are {len(study.columns)}")
     if study.mixtures or study.pretraining or any(row.zero_shot or row.columns for row in study.rows.values()):

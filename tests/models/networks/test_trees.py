@@ -38,8 +38,13 @@ def fitted(rows: Any, seed: int = 0, **sizes: Any) -> Trees:
     return forests.fit(features, {"y": target}, weight, {**SMALL, **sizes}, seed)
 
 
+def table(features: np.ndarray) -> Compositions:
+    """What trees read: no shares."""
+    return Compositions(torch.from_numpy(features), torch.empty(len(features), 0))
+
+
 def told(trees: Trees, features: np.ndarray) -> np.ndarray:
-    return trees(Compositions(torch.from_numpy(features)))["y"].numpy()
+    return trees(table(features))["y"].numpy()
 
 
 def slow(forest: Forest, row: np.ndarray, decision: str) -> float:
@@ -123,9 +128,9 @@ def test_the_order_of_rows_changes_no_byte_and_the_seed_does(rows: Any) -> None:
 
 def test_neighbours_in_a_batch_do_not_matter(rows: Any) -> None:
     trees, new = fitted(rows, variance=True), rows[0][:-1] / 2 + rows[0][1:] / 2
-    together = trees.look(Compositions(torch.from_numpy(new)))
+    together = trees.look(table(new))
     for k in (0, 7, len(new) - 1):
-        alone = trees.look(Compositions(torch.from_numpy(new[k : k + 1])))
+        alone = trees.look(table(new[k : k + 1]))
         assert torch.equal(alone[0][0], together[0][k])
         assert all(alone[1][name][0] == together[1][name][k] for name in ("y", "y" + LOG_VARIANCE))
 
@@ -134,13 +139,13 @@ def test_the_variance_is_that_of_the_leaves(rows: Any) -> None:
     """With one row in each leaf it is that of one value per tree."""
     features = rows[0]
     trees = fitted(rows, min_leaf=1, variance=True, trees=40)
-    said = trees(Compositions(torch.from_numpy(features)))["y" + LOG_VARIANCE].exp().numpy()
+    said = trees(table(features))["y" + LOG_VARIANCE].exp().numpy()
     assert (said >= np.exp(-10) * 0.99).all()  # a training row reaches its own leaf in every tree
     assert np.median(said) < 1e-4
     new = features[:-1] / 2 + features[1:] / 2
     grown = trees.heads.heads["y"].grown()
     each = grown.value[grown.leaf_ptr[grown.reach(new).leaf]]
-    found = trees(Compositions(torch.from_numpy(new)))["y" + LOG_VARIANCE].exp().numpy()
+    found = trees(table(new))["y" + LOG_VARIANCE].exp().numpy()
     np.testing.assert_allclose(found, np.maximum(each.var(axis=1), np.exp(-10)), rtol=1e-4)
 
 

@@ -26,7 +26,7 @@ title: A small cross-validation
 recipe: recipe.yaml
 member: {network: trees, sizes: {trees: 4}}
 seeds: [0, 1]
-cross_validation: {folds: 3, repeats: 2, threshold: 10}
+cross_validation: {folds: 3, repeats: 2, threshold: 10, combine: {both: [shares, means]}}
 compare: shares
 columns: {new element sets: {split.by: element-set}}
 rows:
@@ -74,6 +74,7 @@ def test_differences_are_paired_and_intervals_enclose_the_mean(finished: Path) -
         assert 0 <= one["precision_50"] <= 1
         assert 0 < one["average_precision"] <= 1
         assert one["families"].keys() == scores["shares"]["families"].keys()
+    assert scores["both"]["mae"] < max(scores["shares"]["mae"], scores["means"]["mae"])
     page = (finished / "out/results.md").read_text()
     for text in (
         "### A small cross-validation",
@@ -82,6 +83,8 @@ def test_differences_are_paired_and_intervals_enclose_the_mean(finished: Path) -
         "Told below.",
         "assay study",
         "600 rows",
+        "| both |",
+        " of means, as found on the other folds (mean).",
     ):
         assert text in page
 
@@ -102,6 +105,8 @@ def test_what_is_trained_is_kept(finished: Path) -> None:
         ("sets: {split.by: element-set}}", "sets: {}, b: {}}", "cross_validation needs one, there are 2"),
         ("again: {}", "again: {zero_shot: tc}", "zero_shot and columns of rows are not for cross_validation"),
         ("again: {}", "again: {set: {limit: 500}}", "limit or split.by is not that of"),
+        ("[shares, means]", "[shares, mean]", "combine.both: 'mean' is no row: shares, again, means"),
+        ("[shares, means]", "[shares]", "combine.both needs a name of its own and at least two rows"),
     ],
 )
 def test_a_wrong_study_says_what_is_wrong(text: str, wrong: str, message: str, tmp_path: Path) -> None:
