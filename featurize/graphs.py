@@ -31,6 +31,10 @@ class GraphSpec:
     """Neighbours per atom for `nearest`; all atoms tied with the k-th are kept too."""
     tolerance: float = 1e-6
     """Å beyond the k-th distance that still counts as tied."""
+    taper: float = 0.0
+    """Å over which the last neighbours fade, so that a prediction is continuous in the coordinates;
+    0: all count alike. For `nearest` an atom also has the neighbours up to the k-th distance +
+    `taper`; for `radius` those from `cutoff` - `taper` on fade. See `Graphs.taper`."""
     cutoff: float = 8.0
     """Å, for `radius`."""
     angles: bool = False
@@ -47,6 +51,8 @@ class GraphSpec:
             raise ValueError(f"tolerance is {self.tolerance} Å, expected 0 to 0.1")
         if not 0 < self.cutoff <= 20:
             raise ValueError(f"cutoff is {self.cutoff} Å, expected above 0, at most 20")
+        if not 0 <= self.taper <= 2:
+            raise ValueError(f"taper is {self.taper} Å, expected 0 to 2")
         if self.atom_features not in atoms.TABLES:
             raise ValueError(f"atom_features is {self.atom_features!r}, expected one of {sorted(atoms.TABLES)}")
 
@@ -54,6 +60,11 @@ class GraphSpec:
     def shape(self) -> int:
         """Width of the node features."""
         return atoms.width(self.atom_features)
+
+    @property
+    def margin(self) -> float:
+        """Å beyond the k-th distance within which atoms are neighbours too."""
+        return max(self.tolerance, self.taper)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +132,24 @@ class Graphs:
         if owned.any():
             out[owned] = np.minimum.reduceat(self.distance, self.edge_ptr[:-1][owned])
         return out
+
+    def taper(self) -> NDArray[np.float32] | None:
+        """(E,) how much each edge counts in the sums at its target; None where all count alike.
+
+        With x = (distance - begin) / `spec.taper`, cut to 0 to 1, it is 1 - x^2 (3 - 2 x), whose
+        value and slope are continuous. It begins at the k-th distance of the target, which is
+        continuous in the coordinates too, or at `cutoff` - `taper`. An angle counts as much as its
+        other edge.
+        """
+        if not self.spec.taper:
+            return None
+        if self.spec.neighbours == "nearest":
+            count = np.ones_like(self.distance) if self.weights is None else self.weights.edge
+            begin = neighbours.kth(self.target, self.distance, count, self.spec.k)
+        else:
+            begin = np.full_like(self.distance, self.spec.cutoff - self.spec.taper)
+        x = ((self.distance - begin) / np.float32(self.spec.taper)).clip(0, 1)
+        return np.asarray(1 - x * x * (3 - 2 * x), np.float32)
 
     def select(self, rows: NDArray[Any]) -> Graphs:
         """Graphs of the crystals at integer positions `rows`, renumbered.
@@ -270,7 +299,7 @@ def edges_of_split(crystals: Crystals, spec: GraphSpec, threads: int = 1) -> Edg
     if spec.neighbours == "nearest":
         order = np.lexsort((distance, target))
         first = np.searchsorted(target, np.arange(len(crystals.frac)))  # ascending in target before and after
-        bound = distance[order][first + spec.k - 1] + spec.tolerance
+        bound = distance[order][first + spec.k - 1] + spec.margin
         kept = np.flatnonzero(distance <= bound[target])
         source, target, vector, distance = source[kept], target[kept], vector[kept], distance[kept]
     into = np.searchsorted(target, crystals.site_ptr)
@@ -281,5 +310,5 @@ def _search(crystals: Crystals, spec: GraphSpec, *, dtype: DTypeLike, threads: i
     """Edges by the rule of the spec, with `more` neighbours for `nearest`."""
     cells = crystals.lattice, crystals.frac, crystals.site_ptr
     if spec.neighbours == "nearest":
-        return neighbours.nearest(*cells, spec.k + more, spec.tolerance, dtype=dtype, threads=threads)
+        return neighbours.nearest(*cells, spec.k + more, spec.margin, dtype=dtype, threads=threads)
     return neighbours.within(*cells, spec.cutoff, dtype=dtype, threads=threads)

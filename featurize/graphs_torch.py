@@ -89,6 +89,17 @@ class DeviceGraphs:
         none = self.distance.new_full((len(self),), math.inf)
         return np.asarray(none.scatter_reduce(0, owner, self.distance, "amin").numpy(force=True), np.float32)
 
+    def taper(self) -> Tensor | None:
+        """(E,) float32 as `Graphs.taper`."""
+        if not self.spec.taper:
+            return None
+        begin = torch.full_like(self.distance, self.spec.cutoff - self.spec.taper)
+        if self.spec.neighbours == "nearest":
+            order = _by_row(self.target, self.distance)
+            begin = self.distance[order][self.into[self.target] + self.spec.k - 1]
+        x = ((self.distance - begin) / self.spec.taper).clamp(0, 1)
+        return 1 - x * x * (3 - 2 * x)
+
     def triplet_counts(self) -> Tensor:
         """(n,) int64 triplets of each crystal."""
         into = self.into
@@ -253,12 +264,11 @@ def _nearest(cells: _Cells, asking: Tensor, radius: Tensor, spec: GraphSpec) -> 
     row, source, vector, length = _within(cells, asking, radius)
     bound = radius
     if spec.neighbours == "nearest":
-        order = torch.argsort(length, stable=True)
-        order = order[torch.argsort(row[order], stable=True)]
+        order = _by_row(row, length)
         start = _starts(row, len(asking))
         ranked = torch.cat([length[order], length.new_full((spec.k,), math.inf)])
         kth = ranked[start[:-1] + spec.k - 1]
-        bound = torch.where(start.diff() >= spec.k, kth + spec.tolerance, math.inf)
+        bound = torch.where(start.diff() >= spec.k, kth + spec.margin, math.inf)
     done = bound <= radius
     kept = torch.nonzero((length <= bound[row]) & done[row])[:, 0]
     return _Edges(source[kept], asking[row[kept]], vector[kept].float(), length[kept].float()), done
@@ -311,6 +321,12 @@ def _pointer(counts: Tensor) -> Tensor:
 def _starts(ascending: Tensor, rows: int) -> Tensor:
     """(rows + 1,) where the entries of each row begin in a list of rows."""
     return torch.searchsorted(ascending, torch.arange(rows + 1, device=ascending.device))
+
+
+def _by_row(row: Tensor, length: Tensor) -> Tensor:
+    """(m,) places in ascending order of row, then of length."""
+    order = torch.argsort(length, stable=True)
+    return order[torch.argsort(row[order], stable=True)]
 
 
 def _gather_ranges(pointer: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

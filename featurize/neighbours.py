@@ -320,10 +320,7 @@ def _measure(i, first, last, cell, position, image, square):  # type: ignore[no-
 
 @njit(cache=True, nogil=True)
 def _passing(values, bound, hit):  # type: ignore[no-untyped-def]
-    """Write the positions of the values up to `bound` to `hit`; returns their number.
-
-    A branch could not be predicted, so there is none.
-    """
+    """Write where values are up to `bound`, without a branch, to `hit`; returns their number."""
     found = 0
     for k in range(len(values)):
         hit[found] = k
@@ -384,3 +381,20 @@ def _write(n, start, cell, space, done, source, target, vector, distance):  # ty
             source[done], target[done], distance[done] = start + j, start + i, length[m]
             done += 1
     return done
+
+
+@njit(cache=True, nogil=True)
+def kth(target, distance, count, k):  # type: ignore[no-untyped-def]
+    """(E,) Å, the k-th distance at each edge's target, where edge e stands for `count[e]` edges."""
+    out, first = np.empty_like(distance), 0
+    for last in range(1, len(target) + 1):
+        if last == len(target) or target[last] != target[first]:
+            largest = np.float32(0)
+            for p in range(first, last):
+                below = np.float32(0)
+                for q in range(first, last):
+                    below += count[q] if distance[q] < distance[p] else np.float32(0)
+                if below < k:
+                    largest = max(largest, distance[p])
+            out[first:last], first = largest, last
+    return out

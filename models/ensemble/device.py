@@ -117,7 +117,7 @@ class DeviceGraphInputs:
         nodes = graphs.node_ptr.diff()
         none = graphs.source[:0]
         edge, other, cosine = graphs.angles() if self.angles else (none, none, graphs.distance[:0])
-        return Batch(
+        made = Batch(
             x=graphs.features(),
             crystal=torch.arange(len(rows), device=nodes.device).repeat_interleave(nodes),
             size=nodes.float(),
@@ -128,6 +128,7 @@ class DeviceGraphInputs:
             triplet_other=other,
             cosine=cosine,
         )
+        return made.faded(graphs.taper())
 
     def numbers(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Atomic numbers in these rows."""

@@ -59,9 +59,11 @@ class Batch:
     node_weight: Tensor | None = None
     """(N,) float32 atoms of the crystal that a node stands for; None: one each."""
     edge_weight: Tensor | None = None
-    """(E,) float32 equal edges into the same node that an edge stands for; None: one each."""
+    """(E,) float32 equal edges into the same node that an edge stands for, times its taper; None:
+    one each."""
     triplet_weight: Tensor | None = None
-    """(T,) float32 equal triplets of the same edge that a triplet stands for; None: one each."""
+    """(T,) float32 equal triplets of the same edge that a triplet stands for, times the taper of
+    its other edge; None: one each."""
 
     @classmethod
     def of(cls, graphs: Graphs) -> Batch:
@@ -75,7 +77,8 @@ class Batch:
             parts = {"node_weight": merged.node, "edge_weight": merged.edge, "triplet_weight": merged.triplet}
             weights = {name: torch.from_numpy(counts) for name, counts in parts.items()}
             size = np.bincount(crystal, weights=merged.node, minlength=len(graphs))
-        return cls(
+        taper = graphs.taper()
+        made = cls(
             x=torch.from_numpy(graphs.features()),
             crystal=torch.from_numpy(crystal),
             size=torch.from_numpy(size.astype(np.float32)),
@@ -86,6 +89,18 @@ class Batch:
             triplet_other=torch.from_numpy(graphs.triplet_other.astype(np.int64)),
             cosine=torch.from_numpy(graphs.cosine),
             **weights,
+        )
+        return made.faded(None if taper is None else torch.from_numpy(taper))
+
+    def faded(self, taper: Tensor | None) -> Batch:
+        """The same batch; edges count by their taper (E,), angles by that of their other edge."""
+        if taper is None:
+            return self
+        seen = taper.index_select(0, self.triplet_other)
+        return replace(
+            self,
+            edge_weight=taper if self.edge_weight is None else self.edge_weight * taper,
+            triplet_weight=seen if self.triplet_weight is None else self.triplet_weight * seen,
         )
 
     def __len__(self) -> int:
@@ -109,7 +124,7 @@ class Batch:
     def edge_count(self) -> Tensor | None:
         """(E,) edges of the whole crystal that an edge stands for; None: one each."""
         if self.edge_weight is None or self.node_weight is None:
-            return None
+            return self.edge_weight
         return self.edge_weight * self.node_weight.index_select(0, self.target)
 
     @property

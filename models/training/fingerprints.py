@@ -35,6 +35,8 @@ def of(recipe: Recipe, spec: MemberSpec, material: Sequence[NDArray[Any]], sourc
     for name in ("learn_from", "contradictions"):
         if described[name] is None:
             del described[name]  # runs from before there was one go on
+    if not described["graph"]["taper"]:
+        del described["graph"]["taper"]  # likewise
     for name in (*entry.reads.unread, *(() if entry.gradients else ("schedule",))):
         del described[name]
     for member_described in described["members"]:

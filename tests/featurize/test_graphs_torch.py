@@ -24,7 +24,9 @@ no_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch.cuda.i
 DEVICES = ["cpu", pytest.param("cuda", marks=no_cuda)]
 NEAREST, RADIUS = GraphSpec(angles=True), GraphSpec(neighbours="radius", cutoff=4.3, angles=True)
 SPECS = pytest.mark.parametrize(
-    "spec", [NEAREST, RADIUS, GraphSpec(k=3, angles=True), GraphSpec(k=40)], ids=["12", "4.3 Å", "3", "40"]
+    "spec",
+    [NEAREST, RADIUS, GraphSpec(k=3, angles=True), GraphSpec(k=40), GraphSpec(k=10, taper=0.3, angles=True)],
+    ids=["12", "4.3 Å", "3", "40", "tapered"],
 )
 TIED = [
     crystal(FCC * 4.05, [[0, 0, 0]]),
@@ -76,6 +78,10 @@ def assert_same(crystals: Crystals, spec: GraphSpec, device: str = "cpu") -> Non
             np.testing.assert_array_equal(found, wanted, err_msg=name)
     np.testing.assert_allclose(built.features().numpy(force=True), expected.features(), rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(built.shortest(), expected.shortest(), rtol=3e-7)
+    fading, wanted = built.taper(), expected.taper()
+    assert (fading is None) == (wanted is None) == (spec.taper == 0)
+    if fading is not None:
+        np.testing.assert_allclose(fading.numpy(force=True), wanted, atol=1e-5)
     if spec.angles:
         np.testing.assert_array_equal(built.triplet_counts().numpy(force=True), np.diff(expected.triplet_ptr))
 

@@ -29,9 +29,11 @@ from tests.models.networks.test_networks import SMALL
 TC = Property("tc", "K", "arcsinh", 0.0, 0.5, 1.4)
 
 
-def untrained(name: str, seed: int, elements: tuple[str, ...] = ("O", "Cu", "La", "Sr")) -> Checkpoint:
+def untrained(
+    name: str, seed: int, elements: tuple[str, ...] = ("O", "Cu", "La", "Sr"), taper: float = 0.0
+) -> Checkpoint:
     torch.manual_seed(seed)
-    spec = GraphSpec(angles=registry.MODELS[name].reads.angles)
+    spec = GraphSpec(taper=taper, angles=registry.MODELS[name].reads.angles)
     net = registry.create(name, atoms.width(spec.atom_features), ["tc"], **SMALL[name]).eval()
     return Checkpoint(net, name, SMALL[name], spec, (TC,), elements, {"seed": seed})
 
@@ -45,15 +47,43 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize("taper", [0.0, 0.3])
 @pytest.mark.parametrize("name", SMALL)
-def test_saved_and_loaded_predicts_the_same_bits(name: str, crystals: Crystals, tmp_path: Path) -> None:
-    before = untrained(name, 3)
+def test_saved_and_loaded_predicts_the_same_bits(name: str, taper: float, tmp_path: Path) -> None:
+    before = untrained(name, 3, taper=taper)
     checkpoint.write(before, tmp_path)
     after = checkpoint.read(tmp_path)
     assert (after.spec, after.properties, after.elements) == (before.spec, before.properties, before.elements)
     for key, tensor in before.network.state_dict().items():
         assert torch.equal(tensor, after.network.state_dict()[key])
     assert not after.network.training
+
+
+def test_a_checkpoint_from_before_the_taper_reads_graphs_without(tmp_path: Path) -> None:
+    checkpoint.write(untrained("cgcnn", 3), tmp_path)
+    path = tmp_path / "model.json"
+    described = json.loads(path.read_text())
+    del described["graph"]["taper"]
+    path.write_text(json.dumps(described))
+    assert checkpoint.read(tmp_path).spec == GraphSpec()
+
+
+def test_members_that_taper_predict_what_their_networks_say(folder: Path, crystals: Crystals) -> None:
+    """And not what they say of graphs that are cut."""
+    made = [untrained(name, k, taper=0.3) for k, name in enumerate(["cgcnn", "cgcnn", "alignn"])]
+    cut, _ = Ensemble.load(folder).predict(crystals[:20])
+    for k, member in enumerate(made):
+        checkpoint.write(member, folder / f"member-{k}")
+    fitted = {"tc": Calibration(0.9, 2.0, 0.5, 100, 1.5)}
+    stored.write(folder, "test", [f"member-{k}" for k in range(3)], fitted, {})
+    found, refused = Ensemble.load(folder).predict(crystals[:20])
+    assert refused == []
+    for k, member in enumerate(made):
+        batch = Batch.of(graphs.build(crystals[:20], member.spec))
+        with torch.inference_mode():
+            alone = TC.decode(member.network(batch)["tc"].numpy())
+        np.testing.assert_allclose(found.values["tc"].members[:, k], alone, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(found.values["tc"].mean, cut.values["tc"].mean, rtol=1e-3)
 
 
 def test_the_card_of_an_import_has_its_note(tmp_path: Path) -> None:

@@ -63,6 +63,14 @@ def test_frozen_says_what_the_network_says(name: str, sizes: dict[str, Any], mer
         torch.testing.assert_close(said(twin, part)[key], value, rtol=1e-5, atol=5e-6)
 
 
+@pytest.mark.parametrize("name", ["cgcnn", "alignn"])
+def test_frozen_says_the_same_of_tapered_graphs(name: str, crystals: Crystals) -> None:
+    full = graphs.build(crystals[:16], replace(SPEC, taper=0.3, angles=registry.MODELS[name].reads.angles))
+    net = used(name, {}, full)
+    value, twin = (said(some, quotient(full))["tc"] for some in (net, freeze(net)))
+    torch.testing.assert_close(twin, value, rtol=1e-5, atol=5e-6)
+
+
 @pytest.mark.parametrize(("name", "sizes"), [("megnet", {}), ("alignn", {"norm": "layer"})])
 def test_what_has_no_twin_stays_as_it_is(name: str, sizes: dict[str, Any]) -> None:
     net: Any = network(name, **sizes)

@@ -14,7 +14,7 @@ from assay.models.ensemble import checkpoint
 from assay.models.evaluation.split import Split
 from assay.models.networks.layers import LOG_VARIANCE
 from assay.models.target import Property
-from assay.models.training import optimise, prepare, start, train
+from assay.models.training import fingerprints, optimise, prepare, start, train
 from assay.models.training.prepare import Prepared
 from assay.models.training.recipe import Lora, MemberSpec, Recipe, Schedule, Start, Task
 from assay.sources.crystals import Crystals
@@ -313,3 +313,11 @@ def test_average_follows_fast_at_first_and_slowly_later() -> None:
     assert average.state["n"].item() == 1999
     average.update({"w": torch.zeros(1), "n": torch.tensor(0)})
     assert average.state["w"].item() == pytest.approx(0.99)
+
+
+def test_a_run_from_before_the_taper_goes_on_and_a_tapered_one_is_another() -> None:
+    members = (MemberSpec("cgcnn", 0), MemberSpec("cgcnn", 1))
+    plan = Recipe("x", (Task("3dsc-tc", Property("tc", "K")),), members)
+    tapered = replace(plan, graph=GraphSpec(taper=0.3))
+    assert fingerprints.of(plan, members[0], [], None) == "3ceba6bb290c3f4b"  # as the version without it made it
+    assert fingerprints.of(tapered, members[0], [], None) != "3ceba6bb290c3f4b"
