@@ -122,11 +122,11 @@ def summarise(
             draws = samples.ascending(outputs.draws[kept, :, k])
             mean = decision.of(draws)
             spread = samples.spread(draws, mean)
-        std, lo, hi = _error_bars(calibration[prop.name], mean, spread, draws)
+        std, lo, hi = error_bars(calibration[prop.name], prop, mean, spread, draws)
         values[prop.name] = PropertyPrediction(
             mean=mean,
             std=std,
-            lo=lo if prop.minimum is None else np.maximum(lo, prop.minimum),
+            lo=lo,
             hi=hi,
             members=members,
             spread=spread,
@@ -137,19 +137,25 @@ def summarise(
     return EnsemblePrediction(rows, values, unseen[rows], None if outputs.distance is None else outputs.distance[kept])
 
 
-def _error_bars(
+def error_bars(
     fitted: Calibration | QuantileCalibration,
+    prop: Property,
     mean: NDArray[np.float64],
     spread: NDArray[np.float64],
     draws: NDArray[np.float64] | None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Standard deviation of the error and both ends of the interval, (m,) each."""
+    """Standard deviation of the error and both ends of the interval, (m,) each, in the unit.
+
+    `draws` is (m, T), ascending, and needed by a calibration of quantiles alone.
+    """
     if isinstance(fitted, Calibration):
         half = fitted.half_width(spread)
-        return fitted.deviation(spread), mean - half, mean + half
-    if draws is None:
+        std, lo, hi = fitted.deviation(spread), mean - half, mean + half
+    elif draws is None:
         raise ValueError("a calibration of quantiles needs draws; ensemble.json must say the decision on them")
-    return fitted.deviation(mean, spread), *fitted.interval(mean, draws)
+    else:
+        std, (lo, hi) = fitted.deviation(mean, spread), fitted.interval(mean, draws)
+    return std, lo if prop.minimum is None else np.maximum(lo, prop.minimum), hi
 
 
 def _disagreement(

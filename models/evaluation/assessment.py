@@ -22,6 +22,9 @@ EDGES: dict[str, tuple[float, ...]] = {"tc": (0, 5, 20, 77)}
 """Upper ends of the ranges of the known value by property name, in its unit; other properties are
 cut into fifths."""
 
+PREDICTED_EDGES: dict[str, tuple[float, ...]] = {"tc": (10, 30)}
+"""The same for ranges of the predicted value, where a screening looks."""
+
 OURS = "this ensemble"
 
 
@@ -64,6 +67,7 @@ def measure(
         "compared": compared,
         "error_bars": bars(truth, predicted, level),
         "by_range": by_range(truth, predicted, rivals),
+        "by_predicted": by_predicted(truth, predicted, rivals),
     }
 
 
@@ -134,6 +138,14 @@ def by_range(
 ) -> list[dict[str, Any]]:
     """Errors in each range of the known value, see `EDGES`."""
     ranges = metrics.ranges(truth.value, EDGES.get(truth.property.name))
+    return [{"range": name, **_within(truth, predicted, rivals, rows)} for name, rows in ranges]
+
+
+def by_predicted(
+    truth: Truth, predicted: PropertyPrediction, rivals: Mapping[str, NDArray[np.float64]]
+) -> list[dict[str, Any]]:
+    """Errors in each range of the predicted value, see `PREDICTED_EDGES`."""
+    ranges = metrics.ranges(predicted.mean, PREDICTED_EDGES.get(truth.property.name))
     return [{"range": name, **_within(truth, predicted, rivals, rows)} for name, rows in ranges]
 
 

@@ -76,7 +76,7 @@ def find(loaded: Ensemble, dataset: str | None, part: str) -> HeldOut:
     trained = learned_from(loaded, prop.name) if name not in tasks else data.select(parts["development"])
     chosen = data.select(parts[part]) if part != "all" else data
     if not len(chosen.target):
-        raise ValueError(f"the {part} part of {name} has no rows")
+        raise ValueError(f"the {part} part of {name} has no rows{_cross_validated(loaded)}")
     seen, related = overlap(chosen, trained)
     spec = loaded.facts["recipe"]["split"] if name in tasks else {}
     calibrated = name in tasks and part in ("calibration", "all")
@@ -208,6 +208,15 @@ def _warnings(
     if calibrated:
         found.append("The error bars were fitted on rows that are evaluated here: their coverage is flattered.")
     return tuple(found)
+
+
+def _cross_validated(loaded: Ensemble) -> str:
+    if not loaded.facts.get("recipe", {}).get("cross_validation"):
+        return ""
+    return (
+        f": {loaded.folder} learned from all of them, and its card has the scores of its cross-validation; "
+        "evaluate it on a dataset of other crystals, with part all"
+    )
 
 
 def _formula_warnings(loaded: Ensemble) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from assay.models.evaluation.figures import NAMES
 def text(found: dict[str, Any]) -> str:
     """The whole page."""
     sections = [_head(found), _scores(found), _compared(found), _bars(found), _parts(found, "by_range", "range")]
+    sections.append(_parts(found, "by_predicted", "range"))
     if found["by_family"]:
         sections.append(_parts(found, "by_family", "family"))
     if "retrieval" in found:
@@ -140,8 +141,8 @@ def _parts(found: dict[str, Any], key: str, label: str) -> str:
         ]
         for part in found[key]
     ]
-    title = "Error by range of the known value" if label == "range" else "Error by family"
-    return f"## {title}\n\n{_table(head, table)}"
+    titles = {"by_range": "range of the known value", "by_predicted": "range of the predicted value"}
+    return f"## Error by {titles.get(key, label)}\n\n{_table(head, table)}"
 
 
 def _retrieval(found: dict[str, Any]) -> str:

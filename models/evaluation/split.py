@@ -75,12 +75,19 @@ class Split:
     """One (f,) array per fold, ascending."""
 
     def train(self, member: int) -> NDArray[np.int64]:
-        """Rows member `member` learns from: every fold but its own, in ascending order."""
+        """Rows member `member` learns from: every fold but its own, in ascending order.
+
+        From a fold that is the only one all members learn, and none stops on it.
+        """
+        if len(self.folds) == 1:
+            return self.folds[0]
         own = member % len(self.folds)
         return np.sort(np.concatenate([fold for k, fold in enumerate(self.folds) if k != own]))
 
     def validation(self, member: int) -> NDArray[np.int64]:
         """Rows member `member` stops early on."""
+        if len(self.folds) == 1:
+            return np.empty(0, np.int64)
         return self.folds[member % len(self.folds)]
 
     def development(self) -> NDArray[np.int64]:
@@ -164,6 +171,32 @@ def divide(keys: Mapping[str, NDArray[Any]], spec: SplitSpec) -> Split:
     generator = np.random.default_rng([spec.seed, 1])
     part[rest] = 1 + _deal(groups[rest], [spec.calibration, *[share] * spec.folds], generator)
     return _filled(_split(part, spec.folds + 2), spec)
+
+
+def parts(keys: Mapping[str, NDArray[Any]], spec: SplitSpec, count: int) -> tuple[NDArray[np.int64], ...]:
+    """Rows of each of `count` parts of equal size, each a whole number of the groups of `spec`.
+
+    They are the test sets of `kfold` 0 to `count` - 1.
+
+    Raises:
+        ValueError: when there are no such labels, or fewer groups than parts.
+    """
+    groups = _labels(keys, spec.by, f"split.by is {spec.by!r}")
+    part = _deal(groups, [1 / count] * count, np.random.default_rng(spec.seed))
+    return tuple(np.flatnonzero(part == k) for k in range(count))
+
+
+def without(keys: Mapping[str, NDArray[Any]], spec: SplitSpec, test: NDArray[np.int64], folds: int) -> Split:
+    """A split with these test rows, no calibration rows, and all others in `folds` folds.
+
+    Raises:
+        ValueError: when there are no labels as `spec` wants them, or fewer groups than folds.
+    """
+    groups = _labels(keys, spec.by, f"split.by is {spec.by!r}")
+    rest = np.setdiff1d(np.arange(len(groups)), test)
+    part = np.zeros(len(groups), np.int64)
+    part[rest] = 2 + _deal(groups[rest], [1 / folds] * folds, np.random.default_rng([spec.seed, 1]))
+    return _split(part, folds + 2)
 
 
 def grouped(groups: NDArray[Any], spec: SplitSpec) -> Split:

@@ -11,6 +11,7 @@ from typing import Any
 
 from assay.models.ensemble.checkpoint import read_json, write_whole
 from assay.models.ensemble.distribution.quantiles import KIND
+from assay.models.evaluation.assessment import OURS
 from assay.models.networks import registry
 
 
@@ -20,7 +21,10 @@ def write(folder: Path, command: str) -> None:
     members = [read_json(folder / name / "model.json", "a checkpoint") for name in facts["members"]]
     sections = [_head(facts, members)]
     for name in facts["tasks"]:
-        sections += [_data(facts, name), _scores(facts, name), _error_bars(facts, name)]
+        sections += [_data(facts, name), _scores(facts, name)]
+        if "cross_validation" in facts["tasks"][name]:
+            sections.append(_parts(facts["tasks"][name]))
+        sections.append(_error_bars(facts, name))
     sections.append(_members(facts, members))
     sections.append(_again(command or "assay train RECIPE --output FOLDER"))
     write_whole(folder / "README.md", "\n".join(sections).encode())
@@ -62,12 +66,28 @@ def _data(facts: dict[str, Any], name: str) -> str:
     few = facts["recipe"].get("learn_from")
     little = f" Each member learned from {few} of the rows for training." if few else ""
     little += _formulas(facts["recipe"])
-    return (
+    origin = (
         f"{_heading(facts, name, 'Data')}\n\n{data['origin']}. Licence {data['licence']}. File sha256 "
         f"`{data['sha256'][:16]}`; rows left out: {_dropped(data)}.\n\n"
-        f"{_kind(split)} {rows['development']} rows for training, in {split['folds']} folds (member k stops early on "
-        f"fold k), {rows['calibration']} for the error bars, {rows['test']} for the numbers below; `split.json` lists "
-        f"their ids.{little}\n"
+    )
+    if scores := facts["tasks"][name].get("cross_validation"):
+        return f"{origin}{_every_row(scores, split)}{little}\n"
+    return (
+        f"{origin}{_kind(split)} {rows['development']} rows for training, in {split['folds']} folds (member k stops "
+        f"early on fold k), {rows['calibration']} for the error bars, {rows['test']} for the numbers below; "
+        f"`split.json` lists their ids.{little}\n"
+    )
+
+
+def _every_row(scores: dict[str, Any], split: dict[str, Any]) -> str:
+    """In words: a cross-validation, and what the members that are shipped have learned from."""
+    unit = {"element-set": "element set", "formula": "formula", "row": "row"}[split["by"]]
+    return (
+        f"The members learned from all {scores['rows']} rows: none is kept back. Scores and error bars come from "
+        f"others of the same recipe, in a repeated grouped cross-validation by {unit}: {scores['repeats']} times the "
+        f"{scores['groups']} groups were divided into {scores['folds']} folds (seeds from {split['seed']}), and "
+        f"every row was predicted by members that had learned nothing of its {unit}. What was learned from more rows "
+        "should err no more than these scores say."
     )
 
 
@@ -114,8 +134,57 @@ def _scores(facts: dict[str, Any], name: str) -> str:
     table.append(_row("**this ensemble**", task["test"]))
     table += [_row(f"{other}, composition only", scores) for other, scores in task["baselines"].items()]
     kind = "random" if facts["recipe"]["split"]["by"] == "row" else "grouped"
-    title = _heading(facts, name, f"Measured on the {kind} test split")
+    if scores := task.get("cross_validation"):
+        title = _heading(facts, name, f"Measured by repeated {kind} cross-validation")
+        table = _repeated(scores, unit)
+    else:
+        title = _heading(facts, name, f"Measured on the {kind} test split")
     return f"{title}\n\n" + "\n".join(table) + f"\n\n{_verdict(task)} {_weights(task)}\n"
+
+
+def _repeated(scores: dict[str, Any], unit: str) -> list[str]:
+    """The table of a cross-validation; what is of rows alone comes first."""
+    beyond = f"{scores['threshold']:g} {unit}" if scores["threshold"] is not None else ""
+    columns = {
+        "over_groups": f"MAE, mean over groups ({unit})",
+        "zero_bias": f"bias at 0 ({unit})",
+        "top_bias": f"bias of the 100 highest ({unit})",
+        "precision_50": f"precision@50 above {beyond}",
+        "precision_100": "precision@100",
+        "enrichment_100": "enrichment@100",
+        "average_precision": "average precision",
+    }
+    shown = {key: title for key, title in columns.items() if key in scores["ranked"][OURS]}
+    head = [f"MAE ({unit}), 95 %", f"RMSE ({unit})", "R2", *shown.values()]
+    table = [f"| on all rows, each out of fold | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
+    every = {OURS: scores["scores"], **scores["rivals"]}
+    for name, one in every.items():
+        low, high = one["interval"]["mae"]
+        cells = [f"{one['mae']:.4g} ({low:.3g} to {high:.3g})", f"{one['rmse']:.4g}", f"{one['r2']:.3f}"]
+        cells += [f"{scores['ranked'][name][key]:.3g}" for key in shown]
+        label = f"**{name}**" if name == OURS else f"{name}, composition only"
+        table.append(f"| {label} | {' | '.join(cells)} |")
+    return table
+
+
+def _parts(task: dict[str, Any]) -> str:
+    """Errors and coverage by range of the predicted value, of the known one, and by family."""
+    scores, unit = task["cross_validation"], task["data"]["unit"]
+    best = task["versus_best_baseline"]["name"]
+    tables = []
+    for key, title in (("by_predicted", "predicted value"), ("by_range", "known value"), ("by_family", "family")):
+        if key not in scores:
+            continue
+        head = [title, "rows", f"MAE ({unit})", f"bias ({unit})", "coverage", f"MAE, {best}", "MAE of all other rows"]
+        lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+        for part in scores[key]:
+            label = part["family"] if key == "by_family" else f"{part['range']} {unit}"
+            others = "–" if part["mae_of_the_others"] is None else f"{part['mae_of_the_others']:.3g}"
+            cells = [label, str(part["rows"]), f"{part['mae']:.3g}", f"{part['bias']:+.2g}", f"{part['coverage']:.1%}"]
+            cells += [f"{part['rivals'][best]:.3g}", others]
+            lines.append(f"| {' | '.join(cells)} |")
+        tables.append("\n".join(lines))
+    return "### By range and family\n\n" + "\n\n".join(tables) + "\n"
 
 
 def _verdict(task: dict[str, Any]) -> str:
@@ -149,10 +218,13 @@ def _row(name: str, scores: dict[str, float]) -> str:
 def _error_bars(facts: dict[str, Any], name: str) -> str:
     task, fitted = facts["tasks"][name], facts["calibration"][name]
     test, unit = task["test"], task["data"]["unit"]
+    where = (
+        "Out of fold, with error bars fitted on the other folds," if "cross_validation" in task else "On the test rows"
+    )
     described = _by_quantiles(fitted, unit) if fitted.get("kind") == KIND else _by_spread(fitted, unit)
     return (
-        f"{_heading(facts, name, 'Error bars')}\n\n{described} On the "
-        f"test rows it covers {test['coverage']:.1%} with a mean width of {test['mean_width']:.3g} {unit}; Spearman "
+        f"{_heading(facts, name, 'Error bars')}\n\n{described}{where} "
+        f"it covers {test['coverage']:.1%} with a mean width of {test['mean_width']:.3g} {unit}; Spearman "
         f"correlation of error and std {test['error_std_spearman']:.2f}.\n\n"
         "The test crystals come from the same databases. For crystals of another kind (hypothetical, under pressure, "
         "with elements flagged in `ood`, with `ood_distance` above 1) the interval is a guide, not a promise.\n"
@@ -163,7 +235,7 @@ def _by_spread(fitted: dict[str, Any], unit: str) -> str:
     return (
         f"`_std` estimates the error: {fitted['scale']:.3g} x (spread of the members + {fitted['floor']:.3g} {unit}). "
         f"`_lo` to `_hi` is a split-conformal interval with nominal coverage {fitted['level']:.0%}: half width "
-        f"{fitted['quantile']:.3g} x (spread + {fitted['floor']:.3g} {unit})."
+        f"{fitted['quantile']:.3g} x (spread + {fitted['floor']:.3g} {unit}). "
     )
 
 
@@ -192,7 +264,8 @@ def _span(edges: list[float], k: int) -> str:
 
 def _members(facts: dict[str, Any], members: list[dict[str, Any]]) -> str:
     tasks = facts["tasks"]
-    columns = [f"test MAE of {name} ({task['data']['unit']})" for name, task in tasks.items()]
+    where = "MAE out of fold, of" if any("cross_validation" in task for task in tasks.values()) else "test MAE of"
+    columns = [f"{where} {name} ({task['data']['unit']})" for name, task in tasks.items()]
     table = ["| member | network | sizes | seed | epochs | " + " | ".join(columns) + " |"]
     table.append("|---" * (5 + len(columns)) + "|")
     for k, (name, member) in enumerate(zip(facts["members"], members, strict=True)):

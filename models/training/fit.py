@@ -6,34 +6,29 @@ This module does not know the training loop's inside, nor campaigns.
 
 from __future__ import annotations
 
-import logging
-import multiprocessing
-import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from assay.models.ensemble import calibration, checkpoint, combine, novelty, stored
-from assay.models.ensemble.calibration import Calibration
 from assay.models.ensemble.distribution import quantiles
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.ensemble.novelty import Reference
 from assay.models.ensemble.stored import ErrorBars
 from assay.models.ensemble.summary import PropertyPrediction
-from assay.models.evaluation import baselines, metrics
+from assay.models.evaluation import baselines, metrics, repeated
+from assay.models.evaluation.assessment import Truth
 from assay.models.networks import registry
-from assay.models.training import card, prepare, train
+from assay.models.training import card, crossval, members, prepare
 from assay.models.training.prepare import Prepared
 from assay.models.training.recipe import Recipe
 
-if TYPE_CHECKING:
-    from assay.sources.crystals import Crystals
+CROSS_VALIDATION = "cross-validation"
+"""Folder of the predictions out of fold, in that of the ensemble."""
 
 Pool = Callable[[Callable[..., None], Sequence[tuple[Any, ...]]], None]
 """Calls a function once per tuple of arguments, and returns when all have ended."""
@@ -56,97 +51,91 @@ def run(
     output.mkdir(parents=True, exist_ok=True)
     calls = [(recipe, k, output) for k in range(len(recipe.members))]
     if pool is not None:
-        pool(train_member, calls)
+        pool(members.train_one, calls)
     else:
-        train_members(calls, workers)
+        members.train_all(calls, workers)
     if not registry.MODELS[recipe.members[0].network].labelled:
         return None
+    if recipe.cross_validation is not None:
+        return _cross_validated(recipe, prepare.prepare(recipe), output, workers, command)
     return _assemble(recipe, prepare.prepare(recipe), output, workers, command)
-
-
-def train_members(calls: Sequence[tuple[Recipe, int, Path]], workers: int) -> None:
-    """Train (recipe, member, folder) of one or of many recipes, `workers` at once."""
-    if workers == 1:
-        for call in calls:
-            train_member(*call)
-        return
-    how: dict[str, Any] = {
-        "mp_context": multiprocessing.get_context("spawn"),
-        "initializer": signal.signal,  # Ctrl-C reaches every process of a terminal: this one ends the others
-        "initargs": (signal.SIGINT, signal.SIG_IGN),
-    }
-    with ProcessPoolExecutor(min(workers, max(1, len(calls))), **how) as executor:
-        for future in [executor.submit(train_member, *call) for call in calls]:
-            future.result()
-
-
-def train_member(recipe: Recipe, k: int, output: Path) -> None:
-    """Train member `k` into its folder below `output`, in this process, on one thread."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(1)
-    prepared, material = prepare.for_member(recipe, k)
-    if registry.MODELS[recipe.members[k].network].labelled:
-        _check_calibration(recipe, prepared)
-    facts = {
-        "data": prepare.files(recipe, prepared),
-        "split": asdict(recipe.split),
-        "start": begun.folder if (begun := recipe.start_of(recipe.members[k])) else None,
-    }
-    train.member(recipe, k, material, output / f"member-{k}", facts)
-
-
-def _check_calibration(recipe: Recipe, prepared: Prepared) -> None:
-    """Refuse, before any training, data that give an infinite interval."""
-    for k, task in enumerate(recipe.tasks):
-        rows = len(prepared.known(prepared.split.calibration, k))
-        kept = rows // 2 if recipe.combine == "stacking" else rows
-        if not calibration.suffices(kept, recipe.level):
-            raise ValueError(
-                f"{kept} calibration rows of {task.property.name} are too few for intervals at level {recipe.level:g}; "
-                "raise split.calibration, or lower level"
-            )
-
-
-def uncalibrated(recipe: Recipe, output: Path) -> Ensemble:
-    """The trained members in `output`, as an ensemble whose intervals mean nothing yet."""
-    members = tuple(checkpoint.read(output / f"member-{k}", recipe.precision) for k in range(len(recipe.members)))
-    names = [task.property.name for task in recipe.tasks]
-    bare = {name: Calibration(recipe.level, 1.0, 0.0, 0) for name in names}
-    decisions = {} if recipe.decision is None else dict.fromkeys(names, recipe.decision)
-    return Ensemble(recipe.name, output, members, bare, {}, decisions=decisions)
 
 
 def _assemble(recipe: Recipe, prepared: Prepared, output: Path, workers: int, command: str) -> Ensemble:
     """Calibrate, measure on the test rows, write `ensemble.json`, the split and the card."""
-    folders = [f"member-{k}" for k in range(len(recipe.members))]
     names = [task.property.name for task in recipe.tasks]
-    draft = uncalibrated(recipe, output)
+    draft = members.uncalibrated(recipe, output)
     chosen = _weigh(recipe, prepared, draft)
     shares = {name: fitted.weights for name, fitted in chosen.items() if fitted.weights}
     draft = replace(draft, weights=shares)
-    held = predict(draft, prepared.crystals, prepared.split.calibration)
+    held = members.predict(draft, prepared.crystals, prepared.split.calibration)
     fitted = {name: _calibrate(recipe, prepared, held[name], k, chosen[name].rest) for k, name in enumerate(names)}
     draft = replace(draft, calibration=fitted)
-    tested = predict(draft, prepared.crystals, prepared.split.test)
+    tested = members.predict(draft, prepared.crystals, prepared.split.test)
     facts = {
         "tasks": {name: _measured(recipe, prepared, tested[name], k, workers) for k, name in enumerate(names)},
         "recipe": asdict(recipe),
         "precision": recipe.precision,
     }
-    reference = _reference(recipe, prepared, draft)
-    stored.write(output, recipe.name, folders, fitted, facts, shares, reference, draft.decisions)
+    return _written(recipe, prepared, draft, facts, _reference(recipe, prepared, draft), command)
+
+
+def _written(
+    recipe: Recipe, prepared: Prepared, draft: Ensemble, facts: dict[str, Any], reference: Reference, command: str
+) -> Ensemble:
+    """Write everything but the members, and load it."""
+    output, folders = draft.folder, [f"member-{k}" for k in range(len(draft.members))]
+    fitted = draft.calibration, facts, draft.weights
+    stored.write(output, recipe.name, folders, *fitted, reference, draft.decisions)
     checkpoint.write_whole(output / "split.json", prepared.split.to_json(prepared.crystals.ids).encode())
     card.write(output, command)
     return Ensemble.load(output)
 
 
+def _cross_validated(recipe: Recipe, prepared: Prepared, output: Path, workers: int, command: str) -> Ensemble:
+    """Calibrate and measure by predictions out of fold, and write the same files.
+
+    The members learned from all rows, and `split.json` says so.
+    """
+    rows, (task,) = prepared.known(prepared.split.development(), 0), recipe.tasks
+    truth = Truth(prepared.target[rows, 0], prepared.weight[rows], prepared.keys[recipe.split.by][rows], task.property)
+    found = crossval.predict(recipe, output / CROSS_VALIDATION, workers)
+    others = {
+        name: crossval.predict(rival, output / CROSS_VALIDATION / rival.name, workers).mean
+        for name, rival in crossval.rivals(recipe).items()
+    }
+    families = prepared.keys["family"][rows] if "family" in prepared.keys else None
+    threshold = None if recipe.cross_validation is None else recipe.cross_validation.threshold
+    scores = repeated.measure(found, truth, others, recipe.level, families, threshold)
+    fitted = {task.property.name: repeated.calibrate(found, truth, recipe.level)}
+    draft = replace(members.uncalibrated(recipe, output), calibration=fitted)
+    facts = {
+        "tasks": {task.property.name: {**_origin(prepared, 0), "rows": {"development": len(rows)}, **_headed(scores)}},
+        "recipe": asdict(recipe),
+        "precision": recipe.precision,
+    }
+    return _written(recipe, prepared, draft, facts, _reference(recipe, prepared, draft), command)
+
+
 def _reference(recipe: Recipe, prepared: Prepared, draft: Ensemble) -> Reference:
-    """Training crystals as the first network that reads graphs sees them, or the first of all."""
+    """Training crystals, and how far new ones lie from them.
+
+    Where no row is held out, the distances are those of the first fold of the cross-validation to
+    the rows outside it.
+    """
     member = next((k for k, one in enumerate(draft.members) if one.kind.family == "graphs"), 0)
+    if recipe.cross_validation is None:
+        return _placed(recipe, prepared, draft, member, prepared.split.calibration)
+    fold = prepare.prepare(recipe, (0, 0))
+    apart = _placed(recipe, fold, draft, member, fold.split.test)
+    return replace(_placed(recipe, prepared, draft, member, fold.split.test), quantiles=apart.quantiles)
+
+
+def _placed(recipe: Recipe, prepared: Prepared, draft: Ensemble, member: int, held: NDArray[np.int64]) -> Reference:
+    """Training crystals of a split, and held ones, as one member sees them."""
     embedder = draft.members[member]
     seed = recipe.members[member].seed
     rows = novelty.choose(prepared.split.train(member), seed)
-    held = prepared.split.calibration
     known = prepare.inputs(prepared.crystals.select(np.concatenate([rows, held])), embedder.spec, recipe.quotient)
     first = np.arange(len(rows), dtype=np.int64)
     return novelty.fit(embedder.network, known, first, len(rows) + np.arange(len(held)), seed, member=member)
@@ -154,7 +143,7 @@ def _reference(recipe: Recipe, prepared: Prepared, draft: Ensemble) -> Reference
 
 def _weigh(recipe: Recipe, prepared: Prepared, draft: Ensemble) -> dict[str, combine.Fitted]:
     """Weights of the members for every property, and the calibration rows left for error bars."""
-    held = predict(draft, prepared.crystals, prepared.split.calibration) if recipe.combine == "stacking" else {}
+    held = members.predict(draft, prepared.crystals, prepared.split.calibration) if recipe.combine == "stacking" else {}
     errors = [float(member.facts["metrics"]["validation_mae"]) for member in draft.members]
     chosen = {}
     for k, task in enumerate(recipe.tasks):
@@ -180,25 +169,12 @@ def _calibrate(
     return calibration.fit(truth, held.mean[position], held.spread[position], recipe.level, weight)
 
 
-def predict(ensemble: Ensemble, crystals: Crystals, rows: NDArray[np.int64]) -> dict[str, PropertyPrediction]:
-    """Predictions for the given rows, by property.
-
-    Raises:
-        ValueError: when one of them cannot be predicted: held-out rows must all count.
-    """
-    predictions, refused = ensemble.predict(crystals.select(rows))
-    if refused:
-        raise ValueError(f"{len(refused)} held-out crystals could not be predicted, the first: {refused[0].message}")
-    return predictions.values
-
-
 def _measured(
     recipe: Recipe, prepared: Prepared, tested: PropertyPrediction, task: int, workers: int
 ) -> dict[str, Any]:
     """The card's facts of one property: data, rows, scores on the test rows, and baselines."""
-    data, split = prepared.datasets[task], prepared.split
+    split = prepared.split
     counts = {"development": split.development(), "calibration": split.calibration, "test": split.test}
-    origin = {**asdict(data.spec), "name": data.name, "sha256": data.sha256, "dropped": data.dropped}
     position = np.isfinite(prepared.target[split.test, task])
     rows = split.test[position]
     truth, weight = prepared.target[rows, task], prepared.weight[rows]
@@ -211,10 +187,34 @@ def _measured(
         "member_mae": [metrics.regression(truth, alone, weight)["mae"] for alone in tested.members[position].T],
     }
     return {
-        "data": {**origin, "disordered": int((~data.crystals.is_ordered).sum())},
+        **_origin(prepared, task),
         "rows": {name: len(prepared.known(part, task)) for name, part in counts.items()},
         "test": scores,
         **_beside_baselines(recipe, prepared, mean, task, workers),
+    }
+
+
+def _origin(prepared: Prepared, task: int) -> dict[str, Any]:
+    data = prepared.datasets[task]
+    origin = {**asdict(data.spec), "name": data.name, "sha256": data.sha256, "dropped": data.dropped}
+    return {"data": {**origin, "disordered": int((~data.crystals.is_ordered).sum())}}
+
+
+def _headed(scores: dict[str, Any]) -> dict[str, Any]:
+    """Scores of a cross-validation under the names that those of test rows have."""
+    plain = ("mae", "rmse", "r2")
+    best = min(scores["rivals"], key=lambda name: scores["rivals"][name]["mae"])
+    return {
+        "test": {
+            **{name: scores["scores"][name] for name in plain},
+            "coverage": scores["coverage"],
+            "mean_width": scores["mean_width"],
+            "error_std_spearman": scores["spearman"],
+            "member_mae": scores["member_mae"],
+        },
+        "baselines": {other: {name: one[name] for name in plain} for other, one in scores["rivals"].items()},
+        "versus_best_baseline": {"name": best, **scores["compared"][best]},
+        "cross_validation": scores,
     }
 
 

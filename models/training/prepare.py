@@ -20,7 +20,7 @@ from assay.featurize.readable import readable
 from assay.models.ensemble.reading import Unbuilt
 from assay.models.evaluation import split
 from assay.models.evaluation.split import Split
-from assay.models.networks import kinds
+from assay.models.networks import kinds, registry
 from assay.models.networks.inputs import CompositionInputs, Inputs
 from assay.models.networks.kinds import Spec
 from assay.models.training import formulas
@@ -57,20 +57,34 @@ class Prepared:
         return np.asarray(rows[np.isfinite(self.target[rows, task])], np.int64)
 
 
-def prepare(recipe: Recipe) -> Prepared:
+Fold = tuple[int, int]
+"""Of a repeated cross-validation: number of the repeat, and of the fold in it."""
+
+
+def prepare(recipe: Recipe, fold: Fold | None = None) -> Prepared:
     """Load the crystals of the recipe that networks can read, and divide them, always alike.
+
+    With `cross_validation` a `fold` has the test rows; without one there are none, and all members
+    learn from all rows.
 
     Raises:
         FileNotFoundError: when the data are not there.
         ValueError: when the split cannot be made.
     """
-    loaded = _load(recipe.tasks, _graph(recipe), recipe.limit)
-    return replace(loaded, split=split.divide(loaded.keys, recipe.split))
+    loaded, how = _load(recipe.tasks, _graph(recipe), recipe.limit), recipe.cross_validation
+    if how is None:
+        return replace(loaded, split=split.divide(loaded.keys, recipe.split))
+    test, spec = np.empty(0, np.int64), recipe.split
+    if fold is not None:
+        spec = replace(spec, seed=spec.seed + fold[0])
+        test = split.parts(loaded.keys, spec, how.folds)[fold[1]]
+    stopping = any(registry.MODELS[member.network].gradients for member in recipe.members)
+    return replace(loaded, split=split.without(loaded.keys, spec, test, spec.folds if stopping else 1))
 
 
-def for_member(recipe: Recipe, member: int) -> tuple[Prepared, Material]:
+def for_member(recipe: Recipe, member: int, fold: Fold | None = None) -> tuple[Prepared, Material]:
     """All rows, and the material of member number `member`; its inputs are kept for the next."""
-    prepared, reads = prepare(recipe), recipe.reads(recipe.members[member])
+    prepared, reads = prepare(recipe, fold), recipe.reads(recipe.members[member])
     if isinstance(reads, CompositionSpec):
         known = formulas.Known(prepared.crystals.composition(), prepared.target, prepared.weight, prepared.keys)
         rows = formulas.extend(recipe, known, prepared.split, member)

@@ -108,6 +108,27 @@ class Contradictions:
 
 
 @dataclass(frozen=True)
+class CrossValidation:
+    """Scores and error bars from every row, each predicted by members that learned nothing of it.
+
+    Members of its own are trained for each fold, on all rows outside the fold; what `split.by`
+    keeps together lies in one fold. The members that are kept learn from all rows.
+    """
+
+    folds: int = 5
+    """Parts of the data, each tested by members that learned from the others."""
+    repeats: int = 3
+    """Ways to divide the data; their seeds are `split.seed` and the numbers after it."""
+    threshold: float | None = None
+    """What a screening looks for, in the property's unit; unset: ranked lists are not judged."""
+
+    def __post_init__(self) -> None:
+        if self.folds < 2 or self.repeats < 1:
+            said = f"{self.folds} folds, {self.repeats} repeats"
+            raise ValueError(f"cross_validation: {said}; expected at least 2 and 1")
+
+
+@dataclass(frozen=True)
 class MemberSpec:
     """One network of the ensemble."""
 
@@ -189,6 +210,10 @@ class Recipe:
     equal within 1e-5 Å."""
     split: SplitSpec = field(default_factory=SplitSpec)
     """How rows are held out."""
+    cross_validation: CrossValidation | None = None
+    """Unset: some rows are held out for scores and error bars, as `split` says. Else no row is:
+    `split.test` and `split.calibration` are not read, and `split.folds` only by members that stop
+    early."""
     start: Start | None = None
     """Trained weights to start from, of members that have none of their own."""
     bootstrap: bool = False
@@ -251,6 +276,7 @@ class Recipe:
         for part in (self.formulas, self.contradictions):
             self.task_of(part.property if part else names[0])
         self._check_decision()
+        self._check_cross_validation()
         if not 0 < self.level < 1:
             raise ValueError(f"level is {self.level}, expected between 0 and 1")
         if self.quotient and not self.quotient >= refinement.SMALLEST:
@@ -268,6 +294,16 @@ class Recipe:
                 raise ValueError(f"decision rests on the values of trees, and {member.network} has none")
         if self.combine != "mean":
             raise ValueError(f"decision counts all trees alike, so combine cannot be {self.combine!r}")
+
+    def _check_cross_validation(self) -> None:
+        if self.cross_validation is None:
+            return
+        if self.split.kfold is not None or self.split.family is not None:
+            raise ValueError("split.kfold and split.family hold rows out, and cross_validation tests them all")
+        if len(self.tasks) != 1:
+            raise ValueError(f"cross_validation is for one task, and there are {len(self.tasks)}")
+        if self.combine != "mean":
+            raise ValueError(f"combine is {self.combine!r}, and cross_validation keeps no rows for it")
 
     def _check_members(self) -> None:
         for member in self.members:

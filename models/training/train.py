@@ -122,8 +122,10 @@ def _fitted(recipe: Recipe, spec: MemberSpec, material: Material, facts: dict[st
     table: Any = material.inputs.batch(material.train, Network())
     network = forests.fit(table.x.numpy(), targets, material.weight[material.train], spec.sizes, spec.seed)
     rows = material.validation
-    predicted = predict(network, material.inputs, rows, properties)
-    error, _ = _errors(properties, material.target[rows], predicted, material.weight[rows])
+    error = math.nan  # where all rows are learned from
+    if len(rows):
+        predicted = predict(network, material.inputs, rows, properties)
+        error, _ = _errors(properties, material.target[rows], predicted, material.weight[rows])
     seconds = time.perf_counter() - started
     _log.info("%s seed %d: validation MAE %.4f, %.0f s", spec.network, spec.seed, error, seconds)
     described = {**facts, "metrics": {"validation_mae": error, "epochs": 0}}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.models.evaluation import baselines
+from assay.models.training import recipe as training
 from assay.models.training.recipe import Recipe
 from assay.screening.settings import bundled, yamlfile
 from assay.screening.settings.exits import Exit, Failure
@@ -34,18 +35,16 @@ class Row:
 
 
 @dataclass(frozen=True)
-class CrossValidation:
-    """How every row of the data becomes a test row."""
+class CrossValidation(training.CrossValidation):
+    """How every row of the data becomes a test row, and which rows of the study are combined."""
 
-    folds: int = 5
-    """Parts of the data, each tested by networks that learned from the others."""
-    repeats: int = 3
-    """Ways to divide the data; the seeds of the splits are 0, 1, ..."""
-    threshold: float | None = None
-    """What a screening looks for, in the property's unit; unset: ranked lists are not judged."""
     combine: dict[str, list[str]] = field(default_factory=dict)
     """Name -> rows that are combined by shares with the least absolute error on the other folds of
     the repeat (`assay.models.evaluation.combiner`); a row that adds nothing gets none."""
+
+    def plain(self) -> training.CrossValidation:
+        """The same for one row of the study."""
+        return training.CrossValidation(self.folds, self.repeats, self.threshold)
 
 
 @dataclass(frozen=True)
@@ -103,9 +102,6 @@ def _check_cross_validation(study: Study, path: Path) -> None:
     how = study.cross_validation
     if how is None:
         return
-    if how.folds < 2 or how.repeats < 1:
-        said = f"{how.folds} folds, {how.repeats} repeats"
-        raise Failure(Exit.CONFIG, f"{path}: cross_validation: {said}; expected at least 2 and 1")
     for name, parts in how.combine.items():
         if unknown := [part for part in parts if part not in study.rows]:
             reason = f"{unknown[0]!r} is no row: {', '.join(study.rows)}"

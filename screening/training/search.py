@@ -104,6 +104,10 @@ class SearchConfig(Section):
             self._allow(path)
             for value in values.corners():
                 _check_path(content, path, value)
+        if recipe.cross_validation is not None:
+            raise Failure(
+                Exit.CONFIG, f"{self.recipe}: cross_validation keeps no rows that a search can decide by; leave it out"
+            )
         if self.folds > min(len(recipe.members), recipe.split.folds):
             most = min(len(recipe.members), recipe.split.folds)
             raise Failure(Exit.CONFIG, f"folds is {self.folds}, expected at most {most} as in {self.recipe}")

@@ -19,7 +19,7 @@ from assay.models.ensemble import zoo
 from assay.models.ensemble.checkpoint import finite
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.evaluation import baselines, metrics
-from assay.models.training import fit, prepare
+from assay.models.training import members, prepare
 from assay.models.training.prepare import Prepared
 from assay.screening.settings import bundled, place
 from assay.screening.training import crossval, design, page, recipes
@@ -54,7 +54,7 @@ def run(config: Path | str, output: Path, *, workers: int = 1) -> Path:
     pretrained = {design.folder(output, "pretraining", name): recipe for name, recipe in first.items()}
     for stage in (pretrained, {design.folder(output, *key): recipe for key, recipe in cells.items()}):
         calls = [(recipe, k, folder) for folder, recipe in stage.items() for k in range(len(recipe.members))]
-        fit.train_members(calls, workers)
+        members.train_all(calls, workers)
     results: dict[str, Any] = {column: _measure(study, cells, column, output, workers) for column in study.columns}
     results |= {"seeds": study.seeds, "seconds": round(time.time() - began)}
     with whole(output / "results.json") as file:
@@ -77,26 +77,26 @@ def _measure(
     prop, target = recipe.tasks[0].property, prepared.target[:, 0]
     known = prepared.known(prepared.split.development(), 0)
     trees = baselines.predict(prepared.crystals, target, prepared.weight, known, rows, prop, workers)
-    members = {
+    alone = {
         row: _predictions(recipe, prepared, rows, design.folder(output, row, where))
         for (row, where), recipe in cells.items()
         if where == column
     }
-    members |= {
+    alone |= {
         name: _zero_shot(row.zero_shot, prepared, rows)[:, None]
         for name, row in study.rows.items()
         if row.zero_shot and (row.columns is None or column in row.columns)
     }
-    every = {name: values.mean(axis=1) for name, values in members.items()} | trees
+    every = {name: values.mean(axis=1) for name, values in alone.items()} | trees
     found: dict[str, Any] = {"unit": prop.unit, "split": recipe.split.by, "test": len(rows), "train": len(known)}
     best = min((metrics.regression(truth, values, weight)["mae"], name) for name, values in trees.items())[1]
     scored: dict[str, dict[str, Any]] = {}
-    for name, values in members.items():
-        single = [metrics.regression(truth, alone, weight) for alone in values.T]
+    for name, values in alone.items():
+        single = [metrics.regression(truth, one, weight) for one in values.T]
         scored[name] = {"single_mae": [s["mae"] for s in single], "single_r2": [s["r2"] for s in single]}
     for name, parts in study.mixtures.items():
         if all(part in every for part in parts):
-            stacked = [members[part] if part in members else trees[part][:, None] for part in parts]
+            stacked = [alone[part] if part in alone else trees[part][:, None] for part in parts]
             every[name] = np.mean([part.mean(axis=1) for part in stacked], axis=0)
     for name, mean in every.items():
         compared = metrics.mae_difference((mean - truth, every[best] - truth), weight, groups)
@@ -108,7 +108,7 @@ def _measure(
 def _predictions(recipe: Recipe, prepared: Prepared, rows: NDArray[np.int64], folder: Path) -> NDArray[np.float64]:
     """(len(rows), members) predictions of the first task, in its unit."""
     name = recipe.tasks[0].property.name
-    return fit.predict(fit.uncalibrated(recipe, folder), prepared.crystals, rows)[name].members
+    return members.predict(members.uncalibrated(recipe, folder), prepared.crystals, rows)[name].members
 
 
 def _zero_shot(folder: str, prepared: Prepared, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -116,9 +116,9 @@ def _zero_shot(folder: str, prepared: Prepared, rows: NDArray[np.int64]) -> NDAr
     name = trained.properties[0].name
     known = prepared.known(prepared.split.development(), 0)
     known = known[:: max(1, len(known) // 2000)]
-    before = fit.predict(trained, prepared.crystals, known)[name].mean
+    before = members.predict(trained, prepared.crystals, known)[name].mean
     slope, offset = np.polyfit(before, prepared.target[known, 0], 1, w=np.sqrt(prepared.weight[known]))
-    return np.asarray(slope * fit.predict(trained, prepared.crystals, rows)[name].mean + offset, np.float64)
+    return np.asarray(slope * members.predict(trained, prepared.crystals, rows)[name].mean + offset, np.float64)
 
 
 def _seconds(folder: Path) -> float:

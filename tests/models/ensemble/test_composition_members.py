@@ -23,7 +23,7 @@ from assay.models.ensemble.distribution.quantiles import QuantileCalibration
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.evaluation import evaluate
 from assay.models.target import Property
-from assay.models.training import fit
+from assay.models.training import fit, members
 from assay.models.training.recipe import MemberSpec, Schedule, Task
 from assay.sources import datasets
 from assay.sources.crystals import Crystals
@@ -82,12 +82,12 @@ def test_a_run_goes_on_with_the_members_that_are_there(
 ) -> None:
     plan = recipe(blind.parent, crystals)
     shutil.copytree(blind / "member-0", tmp_path / "member-0")
-    fit.train_member(plan, 1, tmp_path)
+    members.train_one(plan, 1, tmp_path)
     assert files(tmp_path) == {name: digest for name, digest in files(blind).items() if name.startswith("member")}
     monkeypatch.setattr("assay.models.training.forests.fit", None)  # whoever calls it fails
-    fit.train_member(plan, 0, tmp_path)
+    members.train_one(plan, 0, tmp_path)
     with pytest.raises(ValueError, match="holds a training run of another recipe or other data"):
-        fit.train_member(replace(plan, members=(replace(plan.members[0], seed=9), plan.members[1])), 0, tmp_path)
+        members.train_one(replace(plan, members=(replace(plan.members[0], seed=9), plan.members[1])), 0, tmp_path)
 
 
 def test_it_has_learned_from_formulas_and_says_so(blind: Path) -> None:

@@ -350,11 +350,11 @@ def test_a_node_that_does_not_see_the_output_says_so(tmp_path: Path) -> None:
 def test_an_ensemble_trained_on_ray_has_the_weights_of_one_trained_here(
     data: Path, ray_cluster: Any, tmp_path: Path
 ) -> None:
-    from assay.models.training import fit
+    from assay.models.training import members
 
     recipe = recipes.check(RECIPE, "here")
-    tuning.ray_pool(workers=2)(fit.train_member, [(recipe, k, tmp_path / "ray") for k in range(2)])
-    fit.train_member(recipe, 1, tmp_path / "here")
+    tuning.ray_pool(workers=2)(members.train_one, [(recipe, k, tmp_path / "ray") for k in range(2)])
+    members.train_one(recipe, 1, tmp_path / "here")
     ours, theirs = (tmp_path / where / "member-1/weights.safetensors" for where in ("here", "ray"))
     assert ours.read_bytes() == theirs.read_bytes()
     assert (tmp_path / "ray/member-0/model.json").is_file()
