@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.featurize.composition import amounts, charges, families, properties, ratios, shares, statistics
+from assay.featurize.composition import amounts, charges, families, projections, properties, ratios, shares, statistics
 
 
 @dataclass(frozen=True)
@@ -33,5 +33,6 @@ BLOCKS: dict[str, Block] = {
     "charges": Block(charges.names, charges.features),
     "ratios": Block(ratios.names, ratios.features),
     "amounts": Block(amounts.names, amounts.features),
+    "projections": Block(projections.names, projections.features),
 }
 """A block never changes: a new one gets a new name."""

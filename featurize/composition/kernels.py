@@ -152,3 +152,20 @@ def _charge(weight: float, oxygen: float, charges: Floats, is_oxide: bool) -> fl
 def _is_anion(weight: float, oxygen: float, charges: Floats) -> bool:
     """Whether an element is an anion beside this much oxygen."""
     return not math.isnan(charges[2]) and not oxygen >= charges[3] * weight
+
+
+@njit(cache=True, nogil=True)
+def fill_projections(share: Floats, signs: Floats, found: Floats) -> None:
+    """Add the signed shares of each formula to its row.
+
+    Args:
+        share: (n, 103) shares of the elements.
+        signs: (103, q) of each element in each column.
+        found: (n, q) is filled; zeros before.
+    """
+    for row in range(len(share)):
+        for element in range(share.shape[1]):
+            part = share[row, element]
+            if part > 0:
+                for column in range(signs.shape[1]):
+                    found[row, column] += part * signs[element, column]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -191,6 +192,16 @@ def test_amounts_per_transition_metal_by_hand() -> None:
     assert found == pytest.approx({name: expected.get(name.split()[0], 0) for name in found})
     assert set(named(amounts(Mg=1, B=2), "amounts").values()) == {0.0}
     assert named(amounts(Fe=1, O=99), "amounts")["O per transition metal"] == 12
+
+
+def test_random_combinations_are_fixed_differences_of_shares() -> None:
+    """Magnesium, boron and a checksum that any program gives: CRC-32 of column and symbol, modulo 9."""
+    found = named(amounts(Mg=1, B=2), "projections")
+    assert len(found) == 120
+    drawn = [[zlib.crc32(f"{column} {symbol}".encode()) % 9 for symbol in ("Mg", "B")] for column in range(120)]
+    signs = np.where(np.array(drawn) == 0, 1, np.where(np.array(drawn) == 1, -1, 0))
+    np.testing.assert_allclose(list(found.values()), signs @ [1 / 3, 2 / 3], atol=1e-7)
+    assert zlib.crc32(b"0 Cu") == 0x1219F828
 
 
 def test_shares_of_families_by_hand() -> None:
