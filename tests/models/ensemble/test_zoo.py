@@ -1,6 +1,7 @@
 """The bundled weights: they load, their cards tell the truth, and they beat what they claim to beat."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from assay.models.evaluation import metrics
 from assay.models.evaluation.split import Split
 from assay.models.training import prepare
 from assay.screening.training import recipes
+from assay.sources.crystals import Crystals, wrap
 
 NAMES = ["tc", "tc-graphs", "formation-energy"]
 ALL = [*NAMES, "tc-fast"]
@@ -65,6 +67,22 @@ def test_recorded_scores_are_reproduced_on_the_test_rows(name: str, zoo: Path, d
     coverage = metrics.coverage(truth, values.lo, values.hi, weight)
     assert coverage == pytest.approx(said["coverage"], abs=0.001 if exact else 0.04)
     assert np.isfinite(values.members).all()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_coordinates_at_four_decimals_say_the_same(
+    name: str, zoo: Path, crystals: Crystals, disordered: Crystals
+) -> None:
+    """Within 0.5 % of the deviation of the target; docs/results.md has the table over 2,000 rows."""
+    loaded = Ensemble.load(zoo / name)
+    if any(member.kind.family == "graphs" and not member.spec.taper for member in loaded.members):
+        pytest.xfail(f"{name} reads graphs whose last neighbours do not fade")
+    given = crystals if name == "formation-energy" else disordered
+    rounded = replace(given, frac=wrap(given.frac.round(4)))
+    (prop,) = loaded.properties
+    before, now = (loaded.predict(some)[0].values[prop.name].mean for some in (given, rounded))
+    assert len(before) == len(now) == len(given)
+    assert np.abs(now - before).max() <= 0.005 * loaded.members[0].properties[0].scale
 
 
 def test_the_cheap_tier_is_judged_on_the_rows_of_the_expensive_one(zoo: Path) -> None:

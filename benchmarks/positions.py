@@ -1,16 +1,18 @@
-"""Split positions: how many rows of the data packs have them, and what they do to predictions.
+"""What the coordinates of a file do to predictions: split positions, and rounded coordinates.
 
-Enters: the data packs and the bundled ensembles. Leaves: two tables on the terminal and one JSON
-file. The packs hold next to no split positions, so that atoms of held-out crystals are split here:
-into two halves, 0.2 Å apart along a random direction. The known value stays the same.
+Enters: the data packs and the bundled ensembles. Leaves: tables on the terminal and one JSON file
+per question. `split`: how many rows of the packs have split positions; they hold next to none, so
+that atoms of held-out crystals are split here, into two halves, 0.2 Å apart along a random
+direction. The known value stays the same. `rounded`: predictions with fractional coordinates at 4,
+5 and 6 decimals, as files and servers give them, against those with all digits.
 
-    python benchmarks/split_positions.py --help
+    python benchmarks/positions.py --help
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 
 PACKS = ("3dsc-tc", "jarvis-tc", "mp-formation-energy", "mp-unlabelled", "oqmd-formation-energy", "experimental-gap")
 ENSEMBLES = {"tc-fast": "3dsc-tc", "tc-graphs": "3dsc-tc", "formation-energy": "mp-formation-energy"}
+ROUNDED = {"tc": "3dsc-tc", **ENSEMBLES}
+DECIMALS = (4, 5, 6)
+ACCEPTED = 0.005
+"""Largest accepted change of a prediction, in standard deviations of the target."""
 APART = 0.2
 """Å between the two halves of an atom."""
 BATCH = 2048
@@ -32,22 +38,37 @@ BATCH = 2048
 
 def main(words: list[str] | None = None) -> None:
     """Measure, print and write."""
-    options = _options(words)
+    parser = arguments(__doc__, "split_positions.json or rounded_positions.json")
+    parser.add_argument("question", choices=("split", "rounded"))
+    parser.add_argument("--crystals", type=int, default=0, help="crystals (default: 1000 split, 2000 rounded)")
+    options = parser.parse_args(words)
     settle()
+    found = _split(options.crystals or 1000) if options.question == "split" else _rounded(options.crystals or 2000)
+    output = options.output
+    if output == parser.get_default("output"):
+        output = output.with_name(f"{options.question}_positions.json")
+    write({"machine": machine(), "versions": versions(), **found}, output)
+
+
+def _split(crystals: int) -> dict[str, Any]:
     found = {name: refusals(name) for name in PACKS}
     show("data packs", ["pack", "rows", "with a site at most half full", "atoms too close"], _lines(found))
-    moved = {name: predictions(name, pack, options.crystals) for name, pack in ENSEMBLES.items()}
+    moved = {name: predictions(name, pack, crystals) for name, pack in ENSEMBLES.items()}
     for name, table in moved.items():
-        say(f"{name}: {options.crystals} held-out rows, the mean of them as prediction {table.pop('mean')['MAE']:.3f}")
+        say(f"{name}: {crystals} held-out rows, the mean of them as prediction {table.pop('mean')['MAE']:.3f}")
         show(name, ["crystals", "MAE", "prediction moved by", "share marked as far"], _lines(table))
-    report = {"machine": machine(), "versions": versions(), "packs": found, "halves": moved}
-    write(report, options.output)
+    return {"packs": found, "halves": moved}
 
 
-def _options(words: list[str] | None) -> argparse.Namespace:
-    parser = arguments(__doc__, "split_positions.json")
-    parser.add_argument("--crystals", type=int, default=1000, help="held-out crystals (default: 1000)")
-    return parser.parse_args(words)
+def _rounded(crystals: int) -> dict[str, Any]:
+    moved = {name: changes(name, pack, crystals) for name, pack in ROUNDED.items()}
+    for name, table in moved.items():
+        scale = table.pop("target")
+        say(f"{name}: {crystals} rows, standard deviation of the target {scale['deviation']:.4g}")
+        lines = [[decimals, *(f"{value:.4g}" for value in row.values())] for decimals, row in table.items()]
+        show(name, ["decimals", "largest change", "99.9 % quantile", "share above 0.5 %"], lines)
+        table["target"] = scale
+    return {"rounded": moved}
 
 
 def _lines(table: dict[str, dict[str, Any]]) -> list[list[str]]:
@@ -108,6 +129,28 @@ def predictions(ensemble: str, pack: str, n: int) -> dict[str, dict[str, float]]
     return found
 
 
+def changes(ensemble: str, pack: str, n: int) -> dict[str, dict[str, float]]:
+    """Changes of the prediction by rounded coordinates, of rows of a pack drawn at random."""
+    import numpy as np
+
+    from assay.models.ensemble.ensemble import Ensemble
+    from assay.sources import datasets
+    from assay.sources.crystals import wrap
+
+    loaded = Ensemble.load(ROOT / "models" / "zoo" / ensemble)
+    data = datasets.load(pack)
+    rows = np.sort(np.random.default_rng(0).choice(len(data.target), min(n, len(data.target)), replace=False))
+    crystals, deviation = data.crystals.select(rows), float(data.target.std())
+    before, _ = _predicted(loaded, crystals)
+    found = {}
+    for decimals in DECIMALS:
+        now, _ = _predicted(loaded, replace(crystals, frac=wrap(crystals.frac.round(decimals))))
+        gap = abs(now - before)
+        share = float((gap > ACCEPTED * deviation).mean())
+        found[str(decimals)] = {"largest": float(gap.max()), "99.9 %": float(np.quantile(gap, 0.999)), "above": share}
+    return {**found, "target": {"deviation": deviation}}
+
+
 def _held_out(ensemble: str, pack: str, n: int, rng: np.random.Generator) -> Dataset:
     """Test rows of an ensemble, drawn at random."""
     import numpy as np
@@ -125,7 +168,7 @@ def _predicted(ensemble: Any, crystals: Crystals) -> tuple[NDArray[np.float64], 
     import assay
 
     table = assay.predict(crystals, ensemble).table
-    assert table.num_rows == len(crystals)
+    assert table.num_rows == len(crystals), "some crystals were refused"
     [name] = [name for name in table.column_names if name.endswith("_mean")]
     return table[name].to_numpy(), table["ood_distance"].to_numpy() > 1
 
