@@ -26,14 +26,16 @@ def write(folder: Path, command: str) -> None:
             sections.append(_parts(facts["tasks"][name]))
         sections.append(_error_bars(facts, name))
     sections.append(_members(facts, members))
-    sections.append(_again(command or "assay train RECIPE --output FOLDER"))
+    sections.append(_again(command or "assay train RECIPE --output FOLDER", facts["recipe"]))
     write_whole(folder / "README.md", "\n".join(sections).encode())
 
 
-def _again(command: str) -> str:
+def _again(command: str, recipe: dict[str, Any]) -> str:
+    kept = "With `--resume` the weights in the output folder are kept, and only the numbers above are measured again."
+    if recipe.get("cross_validation"):
+        kept = "With `--resume` the members, and the predictions of folds, that lie in the output folder are kept."
     return (
-        f"## Make it again\n\n```\n{command}\n```\n\ntrains it anew. With `--resume` the weights in the output "
-        "folder are kept, and only the numbers above are measured again.\n\n"
+        f"## Make it again\n\n```\n{command}\n```\n\ntrains it anew. {kept}\n\n"
         "The folder proves itself: `model.json` holds the sha256 of the weights, and `ensemble.json` one of its own "
         "content and of every `model.json`. Loading checks them, and every number.\n"
     )

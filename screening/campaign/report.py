@@ -76,6 +76,7 @@ def render(
         examples=EXAMPLES,
         others=_other_properties(summary),
         cascade=[] if cascade is None else tiers.lines(cascade, target.model),
+        covered=_covered(summary),
         ensembles=[*summary.models, *(cascade.models if cascade else [])],
     )
 
@@ -122,6 +123,21 @@ def facts(content: object, prefix: str = "") -> list[tuple[str, str]]:
         few = len(content) <= 8 and not any(isinstance(item, Mapping | list) for item in content)
         return [(prefix, ", ".join(map(number, content)) if few else f"{len(content)} entries")]
     return [(prefix, number(content))]
+
+
+def _covered(summary: Summary) -> str:
+    """What the interval covered in a cross-validation, by range of the predicted value."""
+    target = summary.target
+    facts = next((model.facts for model in summary.models if model.name == target.model), {})
+    scores = facts.get("tasks", {}).get(target.name, {}).get("cross_validation", {})
+    parts = [f"{part['coverage']:.0%} of those predicted {part['range']}" for part in scores.get("by_predicted", [])]
+    if not parts:
+        return ""
+    return (
+        "On known crystals, each predicted by members that had learned nothing of its group, the interval held "
+        f"{', '.join(parts)} {target.unit}".rstrip()
+        + "."
+    )
 
 
 def _row(row: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def wait_for(holds: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(
-    "words", [["predict", "{file}"], ["train", "train-tc", "-o", "t"], ["evaluate", "tc", "-o", "e"]]
+    "words", [["predict", "{file}"], ["train", "train-tc", "-o", "t"], ["evaluate", "tc-fast", "-o", "e"]]
 )
 def test_a_signal_ends_every_command_with_85(
     assay: Command, real_file: Path, words: list[str], number: signal.Signals

@@ -37,9 +37,9 @@ def deciding(blind: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(blind, folder)
     plain, decisions = Ensemble.load(blind), {NAME: Decision("interquartile-mean")}
     members = [f"member-{k}" for k in range(len(plain.members))]
-    stored.write(
-        folder, "trees", members, plain.calibration, plain.facts, reference=plain.reference, decisions=decisions
-    )
+    parts = [{"range": "up to -1", "coverage": 0.914}, {"range": "above -1", "coverage": 0.886}]
+    facts = {"tasks": {NAME: {"cross_validation": {"by_predicted": parts}}}}
+    stored.write(folder, "trees", members, plain.calibration, facts, reference=plain.reference, decisions=decisions)
     return folder
 
 
@@ -89,6 +89,7 @@ def test_a_campaign_ranks_by_the_distribution_and_verifies(deciding: Path, place
     report = (made.folder / "report.html").read_text()
     assert "come from the values of all trees" in report
     assert "disagree" not in report
+    assert "the interval held 91% of those predicted up to -1, 89% of those predicted above -1 eV/atom." in report
     rows = {row["id"]: row for row in table.read(made.folder / "candidates.parquet").to_pylist()}
     found = Ensemble.load(deciding).predict(real)[0].values[NAME].draws
     assert found is not None
