@@ -7,7 +7,7 @@ rule that made it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.summary import Summary, Target
 from assay.screening.ranking import cascade
 from assay.screening.ranking.cascade import Cut
+from assay.screening.ranking.rules import Rule
 from assay.screening.settings.exits import Failure
 
 
@@ -38,20 +39,25 @@ def wrong(ledger: Ledger, record: Record) -> Iterator[str]:
         yield "marks other crystals for the audit than those that its seed draws"
 
 
-def by_tier(
-    candidates: pa.Table, unrankable: pa.Table, summary: Summary
-) -> Iterator[tuple[pa.Table, pa.Table, Target]]:
-    """(candidates, unrankable, target) of each tier, the last first; one without a cascade."""
-    if summary.cascade is None:
-        yield candidates, unrankable, summary.target
-        return
-    tiers = [
-        replace(summary.target, level=tier.level, calibrated=tier.calibrated, distribution=tier.distribution)
-        for tier in summary.cascade.tiers
+def targets(summary: Summary) -> list[Target]:
+    """The property that ranks, as each tier predicts it, the last tier last."""
+    tiers = [] if summary.cascade is None else summary.cascade.tiers
+    return [
+        *(
+            replace(summary.target, level=tier.level, calibrated=tier.calibrated, distribution=tier.distribution)
+            for tier in tiers
+        ),
+        summary.target,
     ]
-    for tier, target in reversed([*enumerate(tiers), (len(tiers), summary.target)]):
-        ranked, left = (content.filter(content["tier"].to_numpy() == tier) for content in (candidates, unrankable))
-        yield ranked, left, target
+
+
+def by_tier(content: pa.Table, rules: Sequence[Rule]) -> Iterator[tuple[pa.Table, Rule]]:
+    """The rows of each tier and its rule, the last tier first; all rows, where there is one."""
+    if len(rules) == 1:
+        yield content, rules[0]
+        return
+    for tier, rule in reversed([*enumerate(rules)]):
+        yield content.filter(content["tier"].to_numpy() == tier), rule
 
 
 def misplaced(candidates: pa.Table) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from assay.screening.audit import cascade, outputs
-from assay.screening.audit.outputs import Rows
+from assay.screening.audit.outputs import Ids
 from assay.screening.campaign import identify
 from assay.screening.folder import again, balance, ledger as ledgers, snapshot
 from assay.screening.folder.balance import Balance
@@ -48,7 +48,7 @@ class Contents:
         """Files read."""
         self.crystals = 0
         """In chunks."""
-        self._chunked = Rows()
+        self._chunked = Ids()
         self._gone: set[str] = set()  # ids that a later tier of a cascade scores
 
     def read(self) -> None:

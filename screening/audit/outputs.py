@@ -1,8 +1,8 @@
 """The outputs of a campaign, compared with its ledger and its parts.
 
-Enters: the results of a folder whose log is whole, its balance, and a digest of every scored row.
-Leaves: problems. The ranking is made again from the numbers in `candidates.parquet`; models are not
-needed.
+Enters: the results of a folder whose log is whole, its balance, and a digest of the scored rows.
+Leaves: problems. The ranking is made again from the numbers in `candidates.parquet`, a portion of
+the rows at a time; models are not needed.
 """
 
 from __future__ import annotations
@@ -18,45 +18,61 @@ from numpy.typing import NDArray
 from assay.screening.audit import cascade
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.results import Results
+from assay.screening.folder.summary import Summary
 from assay.screening.ranking import rank, rules
 from assay.screening.ranking.rules import Rule
 from assay.screening.settings import config
 from assay.screening.settings.exits import Exit, Failure, explain
+from assay.sources import table
+
+OUTPUTS = ("candidates.parquet", "unrankable.parquet", "quarantine.parquet")
 
 
 class Rows:
-    """Rows as 16 bytes each: enough to say whether two tables hold the same rows in any order."""
+    """Rows as the sum of their digests, which tells whether others are the same in any order."""
 
     def __init__(self, columns: Sequence[str] = ()) -> None:
         """`columns` are float64 columns that belong to a row besides its id."""
         self.columns = columns
-        self._digests = bytearray()
+        self._rows = self._sum = 0
 
-    def take(self, table: pa.Table) -> None:
+    def take(self, content: pa.Table) -> None:
         """Add the rows of a table."""
-        ids = table["id"].to_pylist()
-        values = [np.asarray(table[name].to_numpy(), dtype=np.float64) for name in self.columns]
+        ids = content["id"].to_pylist()
+        values = [np.asarray(content[name].to_numpy(), dtype=np.float64) for name in self.columns]
         self.add(ids, np.stack(values, axis=1) if values else None)
 
-    def add(self, ids: Iterable[str], values: NDArray[np.float64] | None = None) -> None:
+    def add(self, ids: Sequence[str], values: NDArray[np.float64] | None = None) -> None:
         """Add rows by id, with (n, columns) values."""
+        self._rows += len(ids)
         for row, name in enumerate(ids):
-            digest = hashlib.blake2b(name.encode("utf-8"), digest_size=16)
+            digest = hashlib.blake2b(name.encode("utf-8"), digest_size=32)
             if values is not None:
                 digest.update(b"\0" + values[row].tobytes())
-            self._digests += digest.digest()
-
-    def doubled(self) -> int:
-        """The number of rows that repeat another one."""
-        found = self._sorted()
-        return int((found[1:] == found[:-1]).sum())
+            self._sum += int.from_bytes(digest.digest())
+        self._sum %= 2**256
 
     def same(self, other: Rows) -> bool:
         """Whether both hold the same rows, each as often."""
-        return bool(np.array_equal(self._sorted(), other._sorted()))
+        return (self._rows, self._sum) == (other._rows, other._sum)
 
-    def _sorted(self) -> NDArray[np.bytes_]:
-        return np.sort(np.frombuffer(bytes(self._digests), dtype="S16"))
+
+class Ids:
+    """Ids as 16 bytes each, which tells how many repeat another one."""
+
+    def __init__(self) -> None:
+        self._digests = bytearray()
+
+    def add(self, ids: Iterable[str]) -> None:
+        """Add some ids."""
+        for name in ids:
+            self._digests += hashlib.blake2b(name.encode("utf-8"), digest_size=16).digest()
+
+    def doubled(self) -> int:
+        """The number of ids that repeat another one."""
+        found = np.frombuffer(self._digests, "S16")
+        found.sort()  # in its place: the order in which they came tells nothing
+        return int((found[1:] == found[:-1]).sum())
 
 
 def rows_of_parts(results: Results) -> Rows:
@@ -98,33 +114,69 @@ def _readable(results: Results) -> bool:
 
 def _compare(results: Results, counted: Balance, scored: Rows) -> Iterator[tuple[str, str]]:
     """(file, defect), for files that are as they were written."""
-    summary, candidates, unrankable = results.summary, results.candidates(), results.unrankable()
-    if candidates["rank"].to_pylist() != list(range(1, candidates.num_rows + 1)):
-        yield "candidates.parquet", f"does not count its rows from 1 to {candidates.num_rows}"
-    for ranked, left, target in cascade.by_tier(candidates, unrankable, summary):
-        for what in _ranking(ranked, left, rules.make(summary.rank, target)):
-            yield "candidates.parquet", what
-    if cascade.misplaced(candidates):
-        yield "candidates.parquet", "does not rank what the last tier scored before what it did not"
-    listed = Rows(scored.columns)
-    listed.take(candidates)
-    listed.take(unrankable)
+    summary, listed = results.summary, Rows(scored.columns)
+    ranking, rows = Ranking(summary), dict.fromkeys(OUTPUTS, 0)
+    looked_at = {*listed.columns, *ranking.columns(table.schema(results.folder / "candidates.parquet"))}
+    for name, look in zip(OUTPUTS, (ranking.take, ranking.leave, None), strict=True):
+        for portion in results.portions(name, looked_at):
+            rows[name] += portion.num_rows
+            if look is not None:
+                look(portion)
+                listed.take(portion)
+    for what in ranking.defects():
+        yield "candidates.parquet", what
     if not listed.same(scored):
         yield "candidates.parquet", "and unrankable.parquet do not hold every scored crystal once, as it was scored"
-    rows = {
-        "candidates.parquet": (candidates.num_rows, counted.ranked),
-        "unrankable.parquet": (unrankable.num_rows, counted.unrankable),
-        "quarantine.parquet": (results.quarantine(["id"]).num_rows, counted.quarantined),
-    }
-    for name, (found, balanced) in rows.items():
-        if found != balanced:
-            yield name, f"has {found:,} rows, by the balance there are {balanced:,}"
+    balanced = (counted.ranked, counted.unrankable, counted.quarantined)
+    for name, found, said in zip(OUTPUTS, rows.values(), balanced, strict=True):
+        if found != said:
+            yield name, f"has {found:,} rows, by the balance there are {said:,}"
     if summary.balance != counted:
         yield "summary.json", f"has another balance ({vars(summary.balance)}) than the log ({vars(counted)})"
 
 
-def _ranking(candidates: pa.Table, unrankable: pa.Table, rule: Rule) -> Iterator[str]:
-    """Defects of the order, which is made again."""
+class Ranking:
+    """The order of the candidates, made again; portions of one table pass by."""
+
+    def __init__(self, summary: Summary) -> None:
+        self._rules = [rules.make(summary.rank, target) for target in cascade.targets(summary)]
+        self._last: pa.Table | None = None  # row of the candidates
+        self._found: dict[str, None] = {}
+        self._rankable = 0  # rows of unrankable.parquet with a finite score
+
+    def columns(self, schema: pa.Schema) -> Iterator[str]:
+        """Columns of candidates of a schema that are looked at."""
+        yield from ("rank", "id", "score", "tier")
+        for rule in self._rules:
+            yield from rule.columns().values()
+            yield from rank.measure(schema.empty_table(), rule).added
+
+    def take(self, candidates: pa.Table) -> None:
+        """Look at the next candidates, beside the last one before them."""
+        first = 1 if self._last is None else self._last["rank"][0].as_py() + 1
+        if not np.array_equal(candidates["rank"].to_numpy(), np.arange(first, first + len(candidates))):
+            self._found["does not count its rows from 1"] = None
+        content = candidates if self._last is None else pa.concat_tables([self._last, candidates])
+        self._last = content.slice(max(len(content) - 1, 0))
+        for rows, rule in cascade.by_tier(content, self._rules):
+            self._found |= dict.fromkeys(_wrong(rows, rule))
+        if cascade.misplaced(content):
+            self._found["does not rank what the last tier scored before what it did not"] = None
+
+    def leave(self, unrankable: pa.Table) -> None:
+        """Look at the next rows that could not be ranked."""
+        for rows, rule in cascade.by_tier(unrankable, self._rules):
+            self._rankable += int(np.isfinite(rank.measure(rows, rule).scores).sum())
+
+    def defects(self) -> Iterator[str]:
+        """What is wrong with the candidates."""
+        yield from self._found
+        if self._rankable:
+            yield f"lacks {self._rankable} crystals of unrankable.parquet whose prediction is finite"
+
+
+def _wrong(candidates: pa.Table, rule: Rule) -> Iterator[str]:
+    """Defects of some rows that follow each other, all of one tier."""
     found = rank.measure(candidates, rule)
     said = candidates["score"].to_numpy()
     if not (np.isfinite(found.scores).all() and np.isfinite(said).all()):
@@ -136,9 +188,6 @@ def _ranking(candidates: pa.Table, unrankable: pa.Table, rule: Rule) -> Iterator
             yield f"has a column {name} that does not follow from its predictions (by {rule.settings.by})"
     if not np.array_equal(rank.best_first(replace(found, scores=said), rule), np.arange(len(said))):
         yield "is not in the order of score, mean, std and id"
-    finite = np.isfinite(rank.measure(unrankable, rule).scores)
-    if finite.any():
-        yield f"lacks {int(finite.sum())} crystals of unrankable.parquet whose prediction is finite"
 
 
 def _settings(results: Results) -> Iterator[str]:

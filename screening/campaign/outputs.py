@@ -8,8 +8,10 @@ the rank rule: they hold no dates and no machine names.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +28,8 @@ from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Cascade, Merged, Model, Property, Summary
 from assay.screening.ranking import rules, ties
+from assay.screening.ranking.rules import Rule
+from assay.screening.ranking.ties import Ties
 from assay.screening.settings import digits
 from assay.screening.settings.printable import escaped
 from assay.sources import durable, table
@@ -42,7 +46,7 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
     bad = quarantined(ledger)
     counted = balance.take(ledger, rows.ranked, rows.unrankable)
     rule = rules.make(plan.campaign.rank, plan.target)
-    best = Best(min(plan.campaign.rank.top, report.ROWS), f"{plan.target.name}_mean", ties.columns(rule))
+    best = Best(min(plan.campaign.rank.top, report.ROWS), rule)
     candidates = map(best.seen, identify.fan_out(rows.candidates, ledger))
     tables: dict[str, Iterable[pa.Table]] = {
         "candidates": candidates,
@@ -51,9 +55,9 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
     }
     files = {f"{name}.parquet": reorder.write(tables[name], plan.folder / f"{name}.parquet") for name in tables}
     cascade = found.summary([_model(tier) for tier in plan.tiers]) if found else None
-    tied = ties.find(best.numbers(), rule, best.most)
-    summary = replace(summarise(plan, ledger, counted, bad, files, cascade), ties=tied)
-    durable.write(plan.folder / "report.html", report.render(summary, best.rows, bad, best.columns, best.means()))
+    summary = replace(summarise(plan, ledger, counted, bad, files, cascade), ties=best.ties.found())
+    means = partial(_column, plan.folder / "candidates.parquet", f"{plan.target.name}_mean")
+    durable.write(plan.folder / "report.html", report.render(summary, best.rows, bad, best.columns, means))
     durable.write(plan.folder / "summary.json", summary.text())
     named = {name: durable.sha256(plan.folder / name) for name in ("report.html", "summary.json")} | files
     before = ledger.find("ranked", "all")
@@ -63,33 +67,29 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
 
 
 class Best:
-    """What the report needs of the candidates: the first rows, and the numbers of all."""
+    """What the report needs of the candidates while they pass by."""
 
-    def __init__(self, most: int, mean: str, compared: Container[str]) -> None:
-        """`most` rows are kept whole; of the others the columns `compared` and `mean`."""
-        self.most = most
+    def __init__(self, most: int, rule: Rule) -> None:
+        """`most` rows are kept."""
+        self._most = most
         self.columns: list[str] = []
         """Names of all columns."""
         self.rows: list[dict[str, Any]] = []
         """The best rows."""
-        self._mean, self._compared = mean, compared
-        self._numbers: list[pa.Table] = []
+        self.ties = Ties(rule, most)
 
     def seen(self, portion: pa.Table) -> pa.Table:
         """Take a portion of the candidates, best first, and give it back."""
         self.columns = portion.column_names
-        self.rows += portion.slice(0, self.most - len(self.rows)).to_pylist()
-        kept = [name for name in self.columns if name in self._compared or name == self._mean]
-        self._numbers.append(portion.select(kept))
+        self.rows += portion.slice(0, self._most - len(self.rows)).to_pylist()
+        self.ties.take(portion)
         return portion
 
-    def numbers(self) -> pa.Table:
-        """The columns that are compared, of all candidates, best first."""
-        return pa.concat_tables(self._numbers)
 
-    def means(self) -> NDArray[np.float64]:
-        """(n,) mean predictions."""
-        return np.asarray(self.numbers()[self._mean].to_numpy(), np.float64)
+def _column(path: Path, name: str) -> Iterator[NDArray[np.float64]]:
+    """The numbers of a column, a portion of the rows at a time."""
+    for portion in results.portions(path, [name]):
+        yield np.asarray(portion[name].to_numpy(), np.float64)
 
 
 def quarantined(ledger: Ledger) -> list[Quarantined]:

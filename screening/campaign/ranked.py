@@ -1,9 +1,9 @@
 """The ranked rows of a campaign, a portion at a time.
 
 Enters: a plan and the ledger of its folder, or a ranking that is in memory. Leaves: portions of
-`candidates.parquet` and `unrankable.parquet`. Of each scored row, memory holds the id and the
-numbers that rank it; the other columns are read again, part by part, and put into order through a
-file (`assay.screening.folder.reorder`). This module does not know tiers.
+`candidates.parquet` and `unrankable.parquet`. The parts are read twice: for the numbers that rank
+their rows, and for all columns, which are sorted through a file (`assay.screening.folder.reorder`).
+This module does not know tiers.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+import pyarrow.compute as pc
 
 from assay.screening.campaign.plan import Plan
-from assay.screening.folder import reorder
 from assay.screening.folder.ledger import Ledger
+from assay.screening.folder.reorder import Order
 from assay.screening.folder.results import Scored
 from assay.screening.ranking import rank, rules
-from assay.screening.ranking.rank import Measured, Ranked
+from assay.screening.ranking.rank import Ranked
+from assay.screening.ranking.rules import Rule
 from assay.screening.runners import worker
 from assay.sources.crystals import empty
 
@@ -50,30 +50,33 @@ def in_portions(plan: Plan, ledger: Ledger) -> Rows:
     if not scored:
         return whole(rank.rank(worker.score(empty(), plan.ensembles).table, rule, plan.units))
     rank.measure(scored.schema.empty_table(), rule)  # it names every column, should one be lacking
-    keys = pa.concat_tables(scored.tables(["id", *dict.fromkeys(rule.columns().values())]))
-    found = rank.measure(keys, rule)
-    best, left = rank.split(found, rule)
-    others = _ordered(scored, left, len(found.scores), ledger.folder / "unrankable.parquet")
-    candidates = _candidates(plan, scored, found, best, ledger.folder / "candidates.parquet")
-    return Rows(len(best), len(left), candidates, _with_units(plan, others))
+    best, left = Order(rank.keys(rule)), Order([("id", "ascending")])
+    for content in scored.tables(["id", *dict.fromkeys(rule.columns().values())]):
+        fit, unfit = _parted(content, rule)
+        best.learn(fit)
+        left.learn(unfit)
+    tables = (rank.with_units(content, plan.units) for content in scored.tables())
+    candidates = best.sort((_parted(content, rule)[0] for content in tables), ledger.folder / "candidates.parquet")
+    return Rows(best.rows, left.rows, _numbered(candidates), _others(plan, scored, rule, left, ledger.folder))
 
 
-def _candidates(plan: Plan, scored: Scored, found: Measured, best: NDArray[np.int64], path: Path) -> Iterator[pa.Table]:
-    start = 0
-    for portion in _with_units(plan, _ordered(scored, best, len(found.scores), path)):
-        rows = best[start : start + portion.num_rows]
-        yield rank.numbered(portion, found, rows, start + 1)
-        start += portion.num_rows
+def _parted(content: pa.Table, rule: Rule) -> tuple[pa.Table, pa.Table]:
+    """The rows that can be ranked, with their scores, and the others as they are."""
+    measured = rank.with_scores(content, rule)
+    finite = pc.is_finite(measured["score"])
+    return measured.filter(finite), content.filter(pc.invert(finite))
 
 
-def _ordered(scored: Scored, rows: NDArray[np.int64], scored_rows: int, path: Path) -> Iterator[pa.Table]:
-    if not len(rows):
-        yield scored.schema.empty_table()
+def _numbered(portions: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    first = 1
+    for portion in portions:
+        yield rank.numbered(portion, first)
+        first += portion.num_rows
+
+
+def _others(plan: Plan, scored: Scored, rule: Rule, order: Order, folder: Path) -> Iterator[pa.Table]:
+    if not order.rows:
+        yield rank.with_units(scored.schema.empty_table(), plan.units)
         return
-    place = np.full(scored_rows, -1)
-    place[rows] = np.arange(len(rows))
-    yield from reorder.reordered(scored.tables(), place, path)
-
-
-def _with_units(plan: Plan, portions: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    return (rank.with_units(portion, plan.units) for portion in portions)
+    tables = (rank.with_units(content, plan.units) for content in scored.tables())
+    yield from order.sort((_parted(content, rule)[1] for content in tables), folder / "unrankable.parquet")

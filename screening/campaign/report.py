@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,13 @@ def render(
     top: Sequence[Mapping[str, Any]],
     bad: Sequence[Quarantined],
     columns: Sequence[str],
-    means: NDArray[np.float64],
+    means: Callable[[], Iterable[NDArray[np.float64]]],
 ) -> str:
-    """The report as HTML; `columns` are those of the candidates, `means` (n,) their predictions."""
+    """The report as HTML.
+
+    `columns` are those of the candidates; `means` gives their mean predictions, (n,) in portions,
+    each time it is called.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # the first prediction need not wait for it
 
     loader = FileSystemLoader(Path(__file__).parent)
@@ -190,17 +194,24 @@ def _funnel(balance: Balance) -> list[dict[str, Any]]:
     return [{"name": name, "n": n, "share": 100 * n / total, "lost": name in lost} for name, n in counts.items()]
 
 
-def _histogram(values: NDArray[np.float64]) -> dict[str, Any]:
-    finite = values[np.isfinite(values)]
-    if not len(finite):
+def _histogram(means: Callable[[], Iterable[NDArray[np.float64]]]) -> dict[str, Any]:
+    ends = [end for values in map(_finite, means()) if len(values) for end in (values.min(), values.max())]
+    if not ends:
         return {"bars": [], "low": 0.0, "high": 0.0, "most": 0}
-    counts, edges = np.histogram(finite, bins=BINS)
+    span = min(ends), max(ends)
+    counts, edges = np.histogram([], BINS, span)
+    for values in map(_finite, means()):
+        counts += np.histogram(values, BINS, span)[0]
     most = int(counts.max())
     bars = [
         {"x": 15 * k, "h": 110 * int(n) / most, "n": int(n), "from": float(edges[k]), "to": float(edges[k + 1])}
         for k, n in enumerate(counts)
     ]
     return {"bars": bars, "low": float(edges[0]), "high": float(edges[-1]), "most": most}
+
+
+def _finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return values[np.isfinite(values)]
 
 
 def _by_reason(bad: Sequence[Quarantined]) -> list[tuple[str, list[Quarantined]]]:

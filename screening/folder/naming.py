@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,33 +24,51 @@ MAX_TEXT = 4096
 """Longest id or text, in characters; longer ones are refused where tables are read."""
 Refusal = tuple[str, str, str, str, int]
 """Id, origin, reason and message of a refused row, and how often a page had them before it."""
+Run = tuple[NDArray[np.uint64], NDArray[np.uint64]]
+"""Ascending keys, and their values."""
+PARTED = 6
+"""First bits by which keys are kept apart."""
 
 
 class Known:
-    """Numbers of 64 bits, each with a value of 64 bits, in 16 bytes a pair."""
+    """Numbers of 64 bits, each with a value of 64 bits, in 16 bytes a pair.
+
+    They are kept apart by their first bits, so that only a small part is sorted at once.
+    """
 
     def __init__(self) -> None:
-        self._runs: list[tuple[NDArray[np.uint64], NDArray[np.uint64]]] = []  # ascending keys, their values
+        self._parts: list[list[Run]] = [[] for _ in range(2**PARTED)]
 
     def add(self, pairs: Mapping[int, int]) -> None:
         """Add keys that are not there yet."""
-        if not pairs:
-            return
-        run = np.array(list(pairs), np.uint64), np.array(list(pairs.values()), np.uint64)
-        while self._runs and len(self._runs[-1][0]) <= 2 * len(run[0]):
-            keys, values = self._runs.pop()
-            run = np.concatenate([keys, run[0]]), np.concatenate([values, run[1]])
-        order = np.argsort(run[0])
-        self._runs.append((run[0][order], run[1][order]))
+        keys, values = np.array(list(pairs), np.uint64), np.array(list(pairs.values()), np.uint64)
+        for runs, here in self._of(keys):
+            _merge(runs, (keys[here], values[here]))
 
     def find(self, wanted: NDArray[np.uint64]) -> dict[int, int]:
         """Those of some keys that are there, with their values."""
         found: dict[int, int] = {}
-        for keys, values in self._runs:
-            place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-            here = keys[place] == wanted
-            found |= zip(wanted[here].tolist(), values[place[here]].tolist())
+        for runs, here in self._of(wanted):
+            some = wanted[here]
+            for keys, values in runs:
+                place = np.minimum(np.searchsorted(keys, some), len(keys) - 1)
+                same = keys[place] == some
+                found |= zip(some[same].tolist(), values[place[same]].tolist())
         return found
+
+    def _of(self, keys: NDArray[np.uint64]) -> Iterator[tuple[list[Run], NDArray[np.bool_]]]:
+        """Each part that some keys (n,) belong to, and which of them do."""
+        parts = keys >> np.uint64(64 - PARTED)
+        return ((self._parts[part], parts == part) for part in np.unique(parts).tolist())
+
+
+def _merge(runs: list[Run], run: Run) -> None:
+    """Add a run to others, each of which is more than twice as long as the next one."""
+    while runs and len(runs[-1][0]) <= 2 * len(run[0]):
+        keys, values = runs.pop()
+        run = np.concatenate([keys, run[0]]), np.concatenate([values, run[1]])
+    order = np.argsort(run[0])
+    runs.append((run[0][order], run[1][order]))
 
 
 @dataclass
@@ -61,6 +79,8 @@ class Taken:
     """Digest of an id -> digest of its crystal."""
     again: dict[tuple[str, int], str] = field(default_factory=dict)
     """Id as it was pulled, and digest -> id of a crystal that found its own id taken."""
+    last: dict[str, int] = field(default_factory=dict)
+    """Id as it was pulled -> the number behind the last crystal that found it taken."""
     bad: set[Refusal] = field(default_factory=set)
     """Refused rows."""
 
@@ -91,11 +111,11 @@ class Taken:
             return pulled
         if before == crystal or (pulled, crystal) in self.again:
             return None
-        number = 2
+        number = self.last.get(pulled, 1) + 1
         while (own := _key(_suffixed(pulled, f"~{number}"))) in fresh or self.good.find(np.array([own], np.uint64)):
             number += 1
         name = _suffixed(pulled, f"~{number}")
-        fresh[own], self.again[pulled, crystal] = crystal, name
+        fresh[own], self.again[pulled, crystal], self.last[pulled] = crystal, name, number
         return name
 
     def refuse(self, page: Iterable[Quarantined]) -> list[Quarantined]:

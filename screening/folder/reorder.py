@@ -1,28 +1,30 @@
-"""Rows of many tables put into one order, and written as one Parquet file, through temporary files.
+"""Rows of many tables sorted, and written as one Parquet file, through temporary files.
 
-Enters: tables one after the other, and the place of each of their rows in the output. Leaves: the
-bytes that `assay.sources.table.encode` gives for the whole output at once. Memory holds a portion
-of the rows, one column of a row group, and 8 bytes per row. The temporary files have no name, so
-that a crash leaves none. This module does not know how an order is found.
+Enters: tables one after the other, twice: first their keys, then all columns. Leaves: the bytes
+that `assay.sources.table.encode` gives for the whole output at once. Memory holds a few portions of
+the rows, the keys of every 1,024th row, and one column of a row group. The temporary files have no
+name, so that a crash leaves none. This module does not know what the keys mean.
 """
 
 from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from assay.sources import durable
 
-PORTION = 2**16
+PORTION = 2**15
 """Rows in memory at once."""
+SAMPLED = 2**10
+"""One key in so many tells where the portions of the output end; it divides `PORTION`."""
 GROUP = 2**20
 """Rows of a row group, as `assay.sources.table.encode` cuts them."""
 FORGOTTEN = 2**20
@@ -31,59 +33,83 @@ MOST_TEXT = 2**31 - 1
 """Bytes of texts in one Arrow array."""
 
 
-def reordered(tables: Iterable[pa.Table], place: NDArray[np.int64], path: Path) -> Iterator[pa.Table]:
-    """The rows in the order of their places, in portions; a place below 0 leaves a row out.
+class Order:
+    """An order of rows, learnt from their keys, in which the whole rows are then sorted.
 
-    `tables` have one schema, and at least one of them is given. `path` is the file that they are
-    for: the temporary file lies beside it.
+    >>> order = Order([("score", "descending")])
+    >>> content = pa.table({"score": [1.0, 3.0, 2.0], "id": ["a", "b", "c"]})
+    >>> order.learn(content)
+    >>> [portion["id"].to_pylist() for portion in order.sort([content], Path("sorted.parquet"))]
+    [['b', 'c', 'a']]
     """
-    portions = -(-(int(place.max(initial=-1)) + 1) // PORTION)
-    if portions <= 1:
-        kept = [content.filter(pa.array(places >= 0)) for content, places in _placed(tables, place)]
-        yield pa.concat_tables(kept).take(pa.array(np.argsort(place[place >= 0])))
-        return
-    with durable.unnamed(path) as file:
-        pieces: list[list[tuple[int, int]]] = [[] for _ in range(portions)]
-        for content, places in _placed(_gathered(tables), place):
-            for number, piece in _split(content, places):
-                start = file.tell()
-                with pa.ipc.new_stream(file, piece.schema) as stream:
-                    stream.write_table(piece)
-                pieces[number].append((start, file.tell() - start))
-        for spots in pieces:
-            content = pa.concat_tables(_stored(file, *spot) for spot in spots)
-            order = np.argsort(content["place"].to_numpy())
-            yield content.drop_columns(["place"]).take(pa.array(order)).combine_chunks()
+
+    def __init__(self, keys: Sequence[tuple[str, str]]) -> None:
+        """`keys` are names of columns, each with `ascending` or `descending`."""
+        self._keys = list(keys)
+        self.rows = 0
+        """Rows that were learnt."""
+        self._held: list[pa.Table] = []
+        self._samples: list[pa.Table] = []
+
+    def learn(self, content: pa.Table) -> None:
+        """Look at the keys of some rows, which memory holds for every `SAMPLED`-th row."""
+        if not content.num_rows:
+            return
+        self._held.append(content.select([name for name, _ in self._keys]))
+        self.rows += content.num_rows
+        if sum(each.num_rows for each in self._held) >= PORTION:
+            self._samples.append(self._sorted(self._held)[SAMPLED // 2 :: SAMPLED])
+            self._held = []
+
+    def sort(self, tables: Iterable[pa.Table], path: Path) -> Iterator[pa.Table]:
+        """The rows that were learnt in their order, `PORTION` rows in each table but the last.
+
+        `tables` have one schema, and at least one of them is given. `path` is the file that they
+        are for: the temporary file lies beside it.
+        """
+        if self.rows <= PORTION:
+            yield self._sorted(tables)
+            return
+        borders = self._sorted(self._samples)[PORTION // SAMPLED :: PORTION // SAMPLED]
+        with durable.unnamed(path) as file:
+            pieces: list[list[tuple[int, int]]] = [[] for _ in range(borders.num_rows + 1)]
+            for content in _even(tables):
+                for number, piece in self._split(content, borders):
+                    start = file.tell()
+                    with pa.ipc.new_stream(file, piece.schema) as stream:
+                        stream.write_table(piece)
+                    pieces[number].append((start, file.tell() - start))
+            yield from _even(self._sorted(_stored(file, *spot) for spot in spots) for spots in pieces if spots)
+
+    def _sorted(self, tables: Iterable[pa.Table]) -> pa.Table:
+        return pa.concat_tables(tables).combine_chunks().sort_by(self._keys)
+
+    def _split(self, content: pa.Table, borders: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+        """The rows between each border and the next one, with the number of that portion."""
+        keys = pa.concat_tables([content.select(borders.column_names), borders])
+        order = pc.sort_indices(keys, sort_keys=self._keys).to_numpy()
+        own = order < content.num_rows
+        ends = [*np.cumsum(own)[~own].tolist(), content.num_rows]
+        content = content.take(pa.array(order[own]))
+        for number, (start, end) in enumerate(zip([0, *ends], ends)):
+            if start < end:
+                yield number, content.slice(start, end - start).combine_chunks()
 
 
-def _placed(tables: Iterable[pa.Table], place: NDArray[np.int64]) -> Iterator[tuple[pa.Table, NDArray[np.int64]]]:
-    """The tables, each with the places of its rows."""
-    start = 0
-    for content in tables:
-        yield content, place[start : start + content.num_rows]
-        start += content.num_rows
-
-
-def _gathered(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The tables in groups of at least `PORTION` rows."""
-    held: list[pa.Table] = []
-    for content in tables:
-        held.append(content)
-        if sum(each.num_rows for each in held) >= PORTION:
-            yield pa.concat_tables(held)
-            held = []
-    if held:
-        yield pa.concat_tables(held)
-
-
-def _split(content: pa.Table, places: NDArray[np.int64]) -> Iterator[tuple[int, pa.Table]]:
-    """The rows by the portion that they belong to, with their places."""
-    order = np.argsort(places, kind="stable")
-    order = order[np.searchsorted(places[order], 0) :]
-    content = content.take(pa.array(order)).append_column("place", pa.array(places[order]))
-    numbers, starts = np.unique(places[order] // PORTION, return_index=True)
-    for number, start, end in zip(numbers.tolist(), starts, [*starts[1:], len(order)], strict=True):
-        yield number, content.slice(start, end - start).combine_chunks()
+def _even(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The rows in tables of `PORTION` rows; the last one may hold less."""
+    left: list[pa.Table] = []
+    for content in filter(len, tables):
+        left.append(content)
+        if sum(each.num_rows for each in left) < PORTION:
+            continue
+        held = pa.concat_tables(left)
+        whole = held.num_rows - held.num_rows % PORTION
+        for start in range(0, whole, PORTION):
+            yield held.slice(start, PORTION).combine_chunks()
+        left = [held.slice(whole)]
+    if any(each.num_rows for each in left):
+        yield pa.concat_tables(left).combine_chunks()
 
 
 def _stored(file: IO[bytes], start: int, length: int) -> pa.Table:
@@ -210,15 +236,15 @@ class _Held:
 
 
 class _Numbers(_Held):
-    """A column of numbers, which lie in a file; memory holds a byte per row for the nulls."""
+    """A column of numbers, which lie in a file; memory holds a bit per row for the nulls."""
 
     def __init__(self, kind: pa.DataType, path: Path) -> None:
         super().__init__(kind)
-        self._valid: list[NDArray[np.bool_]] = []
+        self._valid: list[pa.BooleanArray] = [pa.array([], pa.bool_())]
         self._files = [_Mapped(path)]
 
     def add(self, piece: pa.Array) -> None:
-        self._valid.append(np.asarray(piece.is_valid()))
+        self._valid.append(piece.is_valid())
         self._put(piece)
 
     def _put(self, piece: pa.Array) -> None:
@@ -227,8 +253,8 @@ class _Numbers(_Held):
         self._files[0].write(values[piece.offset * width : (piece.offset + len(piece)) * width])
 
     def array(self) -> pa.Array:
-        valid = np.concatenate([np.empty(0, np.bool_), *self._valid])
-        mask = None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
+        valid = pa.concat_arrays(self._valid)
+        mask = None if pc.all(valid).as_py() else valid.buffers()[1]
         return pa.Array.from_buffers(self._kind, len(valid), [mask, *(file.mapped() for file in self._files)])
 
     def forget(self) -> None:

@@ -7,7 +7,7 @@ with the digest in the log before it is believed. Nothing is written, and nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -30,6 +30,10 @@ from assay.sources.crystals import WARNINGS, Crystals, empty
 STALE = "older than the last record of the log"
 SHOWN = 10
 """Candidates shown by default."""
+PORTION = 2**15
+"""Rows of an output in memory at once, where it is not asked for as a whole."""
+BUFFER = 2**18
+"""Bytes of a column that are read from a file at once."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,11 @@ class Results:
     def quarantine(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Refused crystals by id, each with stage, reason, message and origin."""
         return table.read(self._whole("quarantine.parquet"), columns)
+
+    def portions(self, name: str, columns: Container[str]) -> Iterator[pa.Table]:
+        """The rows of an output file in order, `PORTION` at a time; of `columns` those it has."""
+        path = self._whole(name)
+        return portions(path, [column for column in table.schema(path).names if column in columns])
 
     def predictions(self, columns: Sequence[str] | None = None, *, tier: int = 0) -> pa.Table:
         """Every scored crystal in the order of the snapshot, also before the ranking.
@@ -272,9 +281,16 @@ def scored(ledger: Ledger, tier: int, columns: Sequence[str] | None = None) -> p
     return pa.concat_tables(found.tables(columns))
 
 
+def portions(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Some columns of an intact Parquet file, `PORTION` rows at a time."""
+    with pq.ParquetFile(path, page_checksum_verification=True, buffer_size=BUFFER) as file:
+        for batch in file.iter_batches(PORTION, columns=list(columns)):
+            yield pa.Table.from_batches([batch])
+
+
 def _first(path: Path, most: int, columns: Sequence[str]) -> list[dict[str, Any]]:
     """The first rows of a Parquet file, without reading the others."""
-    with pq.ParquetFile(path, page_checksum_verification=True, buffer_size=2**18) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True, buffer_size=BUFFER) as file:
         batches = file.iter_batches(max(most, 1), columns=list(columns))
         return next((batch.to_pylist()[:most] for batch in batches), [])
 

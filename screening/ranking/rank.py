@@ -48,28 +48,35 @@ class Measured:
 
 def rank(scored: pa.Table, rule: Rule, units: Mapping[str, str]) -> Ranked:
     """Order the scored rows; `units` is property -> unit, kept in the field metadata."""
-    found = measure(scored, rule)
-    best, left = split(found, rule)
-    table = with_units(scored, units)
-    return Ranked(numbered(table.take(pa.array(best)), found, best, 1), table.take(pa.array(left)))
+    content = with_scores(with_units(scored, units), rule)
+    finite = pc.is_finite(content["score"])
+    left = content.filter(pc.invert(finite)).select(scored.column_names)
+    return Ranked(numbered(content.filter(finite).sort_by(keys(rule)), 1), left.sort_by("id"))
 
 
-def split(found: Measured, rule: Rule) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The rows that can be ranked, best first, and the others, by id."""
-    left = np.flatnonzero(~np.isfinite(found.scores))
-    return best_first(found, rule), left[pc.sort_indices(found.ids.take(pa.array(left))).to_numpy()]
+def keys(rule: Rule) -> list[tuple[str, str]]:
+    """Columns of scored rows with a score that order them, best first.
 
-
-def numbered(content: pa.Table, found: Measured, rows: NDArray[np.int64], first: int) -> pa.Table:
-    """Ranked rows with `rank`, counted from `first`, `score`, and what the rule adds.
-
-    `rows` (n,) are their places in `found`.
+    Equal scores go by the mean, the end of the property that is wanted first, then by the smaller
+    std, then by id. A rule whose score has a floor, such as the lower end of an interval that
+    begins at 0, thus never puts the least promising of many equal rows first.
     """
-    numbers = pa.array(np.arange(first, first + len(rows), dtype=np.int64))
-    content = content.add_column(0, "rank", numbers)
+    columns, first = rule.columns(), "ascending" if rule.lowest_first else "descending"
+    mean, std = columns["mean"], columns["std"]
+    return [("score", first), (mean, rule.settings.order), (std, "ascending"), ("id", "ascending")]
+
+
+def with_scores(scored: pa.Table, rule: Rule) -> pa.Table:
+    """The rows with `score`, NaN where they cannot be ranked, and the columns that a rule adds."""
+    found = measure(scored, rule)
     for name, column in {"score": found.scores, **found.added}.items():
-        content = content.append_column(name, pa.array(column[rows]))
-    return content
+        scored = scored.append_column(name, pa.array(column))
+    return scored
+
+
+def numbered(content: pa.Table, first: int) -> pa.Table:
+    """Sorted rows with `rank`, counted from `first`."""
+    return content.add_column(0, "rank", pa.array(np.arange(first, first + content.num_rows, dtype=np.int64)))
 
 
 def measure(scored: pa.Table, rule: Rule) -> Measured:
@@ -94,18 +101,13 @@ def measure(scored: pa.Table, rule: Rule) -> Measured:
 
 
 def best_first(found: Measured, rule: Rule) -> NDArray[np.int64]:
-    """Positions of the rows with a finite score, best first.
-
-    Equal scores go by the mean, the end of the property that is wanted first, then by the smaller
-    std, then by id. A rule whose score has a floor, such as the lower end of an interval that
-    begins at 0, thus never puts the least promising of many equal rows first.
-    """
+    """Positions of the rows with a finite score, in the order of `keys`."""
     rows = np.flatnonzero(np.isfinite(found.scores))
     ids = found.ids if len(rows) == len(found.scores) else found.ids.take(pa.array(rows))
+    names = dict(zip(("score", "mean", "std", "id"), keys(rule), strict=True))
     table = pa.table({"score": found.scores[rows], "mean": found.mean[rows], "std": found.std[rows], "id": ids})
-    first = "ascending" if rule.lowest_first else "descending"
-    keys = [("score", first), ("mean", rule.settings.order), ("std", "ascending"), ("id", "ascending")]
-    return np.asarray(rows[pc.sort_indices(table, sort_keys=keys).to_numpy()], dtype=np.int64)
+    order = pc.sort_indices(table, sort_keys=[(name, direction) for name, (_, direction) in names.items()])
+    return np.asarray(rows[order.to_numpy()], dtype=np.int64)
 
 
 def with_units(table: pa.Table, units: Mapping[str, str]) -> pa.Table:

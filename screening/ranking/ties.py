@@ -1,7 +1,7 @@
 """Rows of a ranking that share a score, and the rule that would separate them.
 
-Enters: ranked rows and their rule. Leaves: the ties that decide which rows people see first, and
-the same in sentences. It does not know where a ranking is shown.
+Enters: ranked rows, portion by portion, and their rule. Leaves: the ties that decide which rows
+people see first, and the same in sentences. It does not know where a ranking is shown.
 """
 
 from __future__ import annotations
@@ -10,34 +10,58 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from assay.screening.folder.summary import Tie
 from assay.screening.ranking.rules import RULES, Rule
 
 
-def columns(rule: Rule) -> frozenset[str]:
-    """Names of the columns of the candidates that `find` reads, where they exist."""
-    return frozenset({"score", "tier"}.union(*(_other(rule, name).columns().values() for name in RULES)))
-
-
-def find(candidates: pa.Table, rule: Rule, shown: int) -> list[Tie]:
-    """The tie at the top of a ranking, and the one that its first `shown` rows cut through.
+class Ties:
+    """The ties among rows that pass by, best first.
 
     Of a cascade the rows of the last tier are compared, since each tier has scores of its own.
+    Memory holds the rows that are shown, and those that tie with the last of them.
     """
-    if "tier" in candidates.column_names and candidates.num_rows:
-        tier = candidates["tier"].to_numpy()
-        candidates = candidates.filter(pa.array(tier == tier[0]))
-    scores = candidates["score"].to_numpy()
-    found: list[Tie] = []
-    for row in (0, shown - 1):
-        place = row + 1
-        if place >= len(scores) or scores[row] != scores[place] or any(tie.score == scores[row] for tie in found):
-            continue
-        same = candidates.filter(pa.array(scores == scores[row]))
-        first = int(np.argmax(scores == scores[row])) + 1
-        found.append(Tie(float(scores[row]), first, same.num_rows, len(scores), _separating(same, rule)))
-    return found
+
+    def __init__(self, rule: Rule, shown: int) -> None:
+        """`shown` is the number of rows that people see, 1 or more."""
+        self._rule, self._shown = rule, shown
+        self._columns = {"score"}.union(*(_other(rule, name).columns().values() for name in RULES))
+        self._kept: list[pa.Table] = []
+        self._tier: pa.Scalar | None = None
+        self._rows = 0  # of that tier
+
+    def take(self, portion: pa.Table) -> None:
+        """Look at the next rows."""
+        if "tier" in portion.column_names and portion.num_rows:
+            self._tier = portion["tier"][0] if self._tier is None else self._tier
+            portion = portion.filter(pc.equal(portion["tier"], self._tier))
+        room = max(self._shown - self._rows, 0)
+        self._rows += portion.num_rows
+        content = portion.select([name for name in portion.column_names if name in self._columns])
+        self._keep(content.slice(0, room))
+        self._keep(content.slice(room).filter(pc.equal(content.slice(room)["score"], self._last())))
+
+    def _keep(self, content: pa.Table) -> None:
+        if content.num_rows:
+            self._kept.append(content)
+
+    def _last(self) -> pa.Scalar:
+        return self._kept[-1]["score"][-1] if self._kept else pa.scalar(None, pa.float64())
+
+    def found(self) -> list[Tie]:
+        """The tie at the top of the ranking, and the one that goes on behind the rows shown."""
+        found: list[Tie] = []
+        rows = pa.concat_tables(self._kept) if self._kept else pa.table({"score": np.empty(0)})
+        scores = rows["score"].to_numpy()
+        for row in (0, self._shown - 1):
+            place = row + 1
+            if place >= len(scores) or scores[row] != scores[place] or any(tie.score == scores[row] for tie in found):
+                continue
+            same = rows.filter(pa.array(scores == scores[row]))
+            first = int(np.argmax(scores == scores[row])) + 1
+            found.append(Tie(float(scores[row]), first, same.num_rows, self._rows, _separating(same, self._rule)))
+        return found
 
 
 def sentences(found: Sequence[Tie], by: str) -> list[str]:

@@ -14,7 +14,7 @@ import pytest
 from assay.models.ensemble import stored
 from assay.screening.audit import audit
 from assay.screening.audit.audit import Findings
-from assay.screening.audit.outputs import Rows
+from assay.screening.audit.outputs import Ids, Rows
 from assay.screening.campaign import identify
 from assay.screening.campaign.plan import Plan
 from assay.screening.folder import lock, stamp
@@ -410,12 +410,23 @@ def test_a_wrong_ranking_is_found(
 def test_rows_are_compared_whatever_their_order() -> None:
     one, other = Rows(), Rows()
     one.add(["a", "b", "b"])
-    other.add(["b", "a", "b"])
+    other.add(["b", "a"])
+    assert not one.same(other)
+    other.add(["b"])
     assert one.same(other)
-    assert one.doubled() == 1
     other.add(["c"])
     assert not one.same(other)
-    with_values = Rows()
+    with_values, again = Rows(), Rows()
     with_values.add(["a", "b", "b"], np.array([[1.0], [2.0], [3.0]]))
-    assert with_values.doubled() == 0
     assert not with_values.same(one)
+    again.add(["b", "b", "a"], np.array([[3.0], [2.0], [1.0]]))
+    assert with_values.same(again)
+
+
+def test_repeated_ids_are_counted() -> None:
+    ids = Ids()
+    assert ids.doubled() == 0
+    ids.add(["a", "b", "b"])
+    assert ids.doubled() == 1
+    ids.add(["c", "a"])
+    assert ids.doubled() == 2

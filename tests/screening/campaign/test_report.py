@@ -7,6 +7,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -64,7 +65,7 @@ def content(text: str) -> tuple[Summary, list[dict[str, Any]], list[Quarantined]
     )
     bad = [Quarantined(text, text, Stage.PULL, Reason.MALFORMED, text)]
     table = pa.table({name: [value] for name, value in row.items()})
-    return summary, [row], bad, table.column_names, table["tc_mean"].to_numpy()
+    return summary, [row], bad, table.column_names, lambda: [table["tc_mean"].to_numpy()]
 
 
 class Tags(HTMLParser):
@@ -142,9 +143,21 @@ def test_warnings_of_a_row_are_shown_and_escaped(text: str) -> None:
     assert none == report.render(*content("x"))
 
 
+def test_the_histogram_is_that_of_all_predictions_in_whatever_portions() -> None:
+    summary, top, bad, columns, _ = content("x")
+    means = np.append(np.random.default_rng(0).normal(20, 9, 500), [np.nan, 20.0])
+    portions = [means[:1], means[1:1], means[1:200], means[200:501], means[501:]]
+    page = report.render(summary, top, bad, columns, lambda: portions)
+    assert page == report.render(summary, top, bad, columns, lambda: [means])
+    counts, edges = np.histogram(means[np.isfinite(means)], bins=report.BINS)
+    bars = report._histogram(lambda: portions)["bars"]
+    assert [bar["n"] for bar in bars] == counts.tolist()
+    assert [bar["from"] for bar in bars] == edges[:-1].tolist()
+
+
 def test_a_campaign_without_candidates_still_has_a_report() -> None:
-    summary, _, bad, columns, means = content("x")
-    assert "no crystal was ranked" in report.render(summary, [], bad, columns, means[:0])
+    summary, _, bad, columns, _ = content("x")
+    assert "no crystal was ranked" in report.render(summary, [], bad, columns, list)
 
 
 def test_the_table_of_the_report_ends_at_a_cap_and_says_where_the_rest_is() -> None:

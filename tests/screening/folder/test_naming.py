@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -145,3 +146,29 @@ def test_refused_files_whose_names_are_cut_or_squeezed_are_all_quarantined(
     counted = balance.take(Ledger(planned.folder))
     assert (counted.received, counted.duplicate, counted.quarantined) == (7, 0, 5)
     assert len({row.id for row in snapshot.quarantined(Ledger(planned.folder))}) == 5
+
+
+def test_the_ids_that_came_before_take_little_more_than_16_bytes_each() -> None:
+    known, rng = naming.Known(), np.random.default_rng(0)
+    shards = rng.integers(0, 2**64, (64, 2048), np.uint64, endpoint=False).tolist()
+    tracemalloc.start()
+    for shard in shards:
+        known.add(dict(zip(shard, reversed(shard), strict=True)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    every = [key for shard in shards for key in shard]
+    assert peak < 20 * len(every)  # 56 when all are sorted at once
+    found = known.find(np.array([*every[::7], 5], np.uint64))
+    assert found == {key: shard[2047 - place] for shard in shards for place, key in enumerate(shard) if key in found}
+    assert found.keys() == {*every[::7]}
+
+
+def test_crystals_of_one_id_are_named_without_a_search_from_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, find = [], naming.Known.find
+    monkeypatch.setattr(naming.Known, "find", lambda self, wanted: asked.append(1) or find(self, wanted))
+    taken, names = Taken(), []
+    for shard in range(4):
+        names += taken.names(["POSCAR"] * 50, range(50 * shard, 50 * shard + 50))
+    assert names == ["POSCAR", *(f"POSCAR~{number}" for number in range(2, 201))]
+    assert len(asked) < 300
+    assert taken.names(["POSCAR~201", "POSCAR"], [1000, 1001]) == ["POSCAR~201", "POSCAR~202"]

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from assay.screening.folder import reorder
+from assay.screening.folder.reorder import Order
 from assay.sources import table
 
 
@@ -33,22 +34,64 @@ def content(rows: int, seed: int = 0) -> pa.Table:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reorder, "PORTION", 64)
+    monkeypatch.setattr(reorder, "SAMPLED", 8)
     monkeypatch.setattr(reorder, "FORGOTTEN", 100)
 
 
+KEYS = [("gap", "descending"), ("ood", "ascending"), ("id", "ascending")]
+
+
+def in_order(whole: pa.Table, path: Path, size: int = 50) -> list[pa.Table]:
+    order = Order(KEYS)
+    pieces = [whole.slice(start, size) for start in range(0, max(whole.num_rows, 1), size)]
+    for piece in pieces:
+        order.learn(piece)
+    assert order.rows == whole.num_rows
+    return list(order.sort(pieces, path))
+
+
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("rows", [0, 1, 63, 64, 65, 1000])
-def test_rows_come_in_the_order_of_their_places(tmp_path: Path, rows: int) -> None:
+@pytest.mark.parametrize("rows", [0, 1, 63, 64, 65, 128, 1000])
+@pytest.mark.parametrize("size", [1, 50, 500])
+def test_rows_are_sorted_in_portions(tmp_path: Path, rows: int, size: int) -> None:
     whole = content(rows)
-    place = np.random.default_rng(1).permutation(rows)
-    place[rows // 2 : rows // 2 + 3] = -1
-    kept = np.argsort(place)[np.sort(place).searchsorted(0) :]
-    place[kept] = np.arange(len(kept))
-    pieces = [whole.slice(start, 50) for start in range(0, max(rows, 1), 50)]
-    found = list(reorder.reordered(pieces, place, tmp_path / "a.parquet"))
-    assert pa.concat_tables(found).equals(whole.take(pa.array(kept)))
-    assert max(portion.num_rows for portion in found) <= 64
+    found = in_order(whole, tmp_path / "a.parquet", size)
+    assert pa.concat_tables(found).equals(whole.sort_by(KEYS))
+    assert [portion.num_rows for portion in found[:-1]] == [64] * (len(found) - 1)
+    assert found[-1].num_rows <= 64
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("direction", ["ascending", "descending"])
+def test_rows_that_are_sorted_already_are_sorted_in_portions(tmp_path: Path, direction: str) -> None:
+    whole = content(1000).sort_by([("id", direction)])
+    order = Order([("id", "ascending")])
+    order.learn(whole)
+    assert pa.concat_tables(order.sort([whole], tmp_path / "a")).equals(whole.sort_by("id"))
+
+
+def test_the_memory_of_a_sort_does_not_grow_with_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reorder, "PORTION", 2048)
+    monkeypatch.setattr(reorder, "SAMPLED", 32)
+
+    def most(blocks: int) -> int:
+        """Bytes of Arrow at the most, as blocks of 1,024 rows go in and sorted portions come out."""
+        order, before, seen = Order(KEYS), pa.total_allocated_bytes(), [0]
+
+        def made() -> Iterator[pa.Table]:
+            for seed in range(blocks):
+                yield content(1024, seed)
+                seen.append(pa.total_allocated_bytes() - before)
+
+        for block in made():
+            order.learn(block)
+        sort = order.sort(made(), tmp_path / "a.parquet")
+        seen.extend(pa.total_allocated_bytes() - before for _ in sort)
+        return max(seen)
+
+    few, many = most(8), most(80)
+    assert many < 1.5 * few
 
 
 @pytest.mark.usefixtures("small")

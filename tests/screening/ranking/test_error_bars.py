@@ -118,7 +118,7 @@ def test_predict_says_how_far_a_crystal_lies(measuring: Path, real_file: Path) -
     loaded = Ensemble.load(measuring)
     done = python.predict([real_file], loaded)
     assert done.table.column_names[-2:] == ["ood", "ood_distance"]
-    lines = describe.lines(done, [loaded])
+    lines = list(describe.lines(done, [loaded]))
     far = [row > 1 for row in done.table["ood_distance"].to_pylist()]
     assert [
         f"ood_distance {digits.alone(row)}" in line for row, line in zip(done.table["ood_distance"].to_pylist(), lines)

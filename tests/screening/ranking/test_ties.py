@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from assay.screening.folder.summary import Target
+from assay.screening.folder.summary import Target, Tie
 from assay.screening.ranking import rank, rules, ties
 from assay.screening.settings import config
 from assay.screening.settings.config import Rank
@@ -28,8 +28,17 @@ def floored(means: list[float], stds: list[float]) -> pa.Table:
 def ranked(content: pa.Table, settings: Rank) -> tuple[list[str], list[str]]:
     rule = rules.make(settings, TARGET)
     candidates = rank.rank(content, rule, {}).candidates
-    found = ties.find(candidates, rule, settings.top)
-    return candidates["id"].to_pylist(), ties.sentences(found, settings.by)
+    told = {tuple(ties.sentences(found_in(candidates, rule, settings.top, size), settings.by)) for size in (1, 3, 100)}
+    assert len(told) == 1, "portions make a difference"
+    return candidates["id"].to_pylist(), list(*told)
+
+
+def found_in(candidates: pa.Table, rule: rules.Rule, shown: int, size: int) -> list[Tie]:
+    """The ties when so many rows pass by at once."""
+    seen = ties.Ties(rule, shown)
+    for start in range(0, max(len(candidates), 1), size):
+        seen.take(candidates.slice(start, size))
+    return seen.found()
 
 
 def test_of_equal_lower_ends_the_better_mean_comes_first() -> None:
@@ -88,7 +97,7 @@ def test_the_tiers_of_a_cascade_are_not_compared() -> None:
     rule = rules.make(Rank(by="lower"), TARGET)
     candidates = rank.rank(floored([9.0, 8.0, 7.0], [30.0] * 3), rule, {}).candidates
     candidates = candidates.append_column("tier", pa.array([1, 0, 0]))
-    assert ties.find(candidates, rule, 50) == []
+    assert [found_in(candidates, rule, 50, size) for size in (1, 2, 3)] == [[], [], []]
 
 
 @pytest.mark.parametrize("name", ["quickstart", "superconductors", "superconductors-cascade"])
