@@ -40,7 +40,7 @@ class Crystals:
     """
 
     ids: NDArray[Any]
-    """(n,) texts, `provider/id`."""
+    """(n,) texts, `provider/id`; a whole number becomes its digits, anything else is refused."""
     lattice: NDArray[np.float64]
     """(n, 3, 3) Å; rows are the vectors a, b, c."""
     site_ptr: NDArray[np.int64]
@@ -54,7 +54,8 @@ class Crystals:
     occupancy: NDArray[np.float32]
     """(K,) in (0, 1]; an ordered site has one species at 1."""
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    """name -> (n,) array: reported properties, targets, provenance."""
+    """name -> (n,) array: reported properties, targets, provenance. Among texts None is an empty
+    text."""
 
     def __post_init__(self) -> None:
         if np.any(np.asarray(self.numbers) > MAX_ATOMIC_NUMBER):  # before the cast to 8 bits wraps it into an element
@@ -65,7 +66,7 @@ class Crystals:
                 raise ValueError(f"{name} has shape {array.shape}, expected {shape} with -1 for any length")
             object.__setattr__(self, name, array)
         object.__setattr__(self, "ids", _ids(self.ids))
-        object.__setattr__(self, "columns", {k: _column(np.asarray(v)) for k, v in self.columns.items()})
+        object.__setattr__(self, "columns", {k: _column(k, np.asarray(v)) for k, v in self.columns.items()})
         self._check_lengths()
         self._check_values()
 
@@ -277,12 +278,31 @@ def is_text(column: NDArray[Any]) -> bool:
 
 
 def _ids(ids: NDArray[Any]) -> NDArray[Any]:
-    ids = ids if isinstance(ids, np.ndarray) else np.array(ids, dtype=TEXT)
-    return (ids if ids.dtype.kind in "UO" else ids.astype(np.str_)).astype(TEXT).reshape(-1)
+    found = np.array(ids, dtype=TEXT).reshape(-1)
+    for place, name in enumerate(found):
+        if not isinstance(name, str):
+            found[place] = _digits(place, name)
+    return found
 
 
-def _column(column: NDArray[Any]) -> NDArray[Any]:
-    return column.astype(TEXT) if column.dtype.kind == "U" and column.size else column
+def _digits(place: int, name: object) -> str:
+    """The id of a crystal that is named by a whole number."""
+    if isinstance(name, int | np.integer) and not isinstance(name, bool):
+        return str(name)
+    raise ValueError(f"ids must be texts; that of crystal {place} is {name!r}")
+
+
+def _column(name: str, column: NDArray[Any]) -> NDArray[Any]:
+    """A column as a batch holds it: a text that is missing (None) among texts is empty."""
+    if column.dtype.kind == "U":
+        return column.astype(TEXT) if column.size else column
+    if column.dtype.kind != "O" or not any(isinstance(value, str) for value in column.flat):
+        return column
+    odd = next((value for value in column.flat if not (value is None or isinstance(value, str))), None)
+    if odd is not None:
+        raise ValueError(f"column {name!r} holds texts and {odd!r}; give texts alone, None where one is missing")
+    missing = np.array([value is None for value in column.flat]).reshape(column.shape)
+    return np.where(missing, "", column) if missing.any() else column
 
 
 def _taken(column: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:

@@ -109,7 +109,7 @@ def _units(amounts: NDArray[np.float64], *, molecular: bool) -> NDArray[np.float
     such numbers are a coincidence.
     """
     shares = amounts / amounts.sum()
-    smallest = _whole_numbers(amounts)
+    smallest = _whole_numbers(amounts, MANY if not molecular else math.inf)
     if smallest is not None and (molecular or smallest.sum() <= FEW or _no_common_part(smallest)):
         return smallest
     steps = [np.arange(1, int(FEW * share) + 1) / share for share in shares]
@@ -129,8 +129,18 @@ def _units(amounts: NDArray[np.float64], *, molecular: bool) -> NDArray[np.float
 
 def _shortest(scaled: NDArray[np.float64]) -> NDArray[np.float64]:
     """Of scales (s, m) in ascending order the first whose amounts need few decimals (up to 2)."""
-    decimals = [max(len(_amount(unit).partition(".")[2]) for unit in units) for units in scaled.tolist()]
-    return np.asarray(scaled[int(np.argmin(np.maximum(decimals, 2)))])
+    best, fewest = 0, math.inf
+    for place, units in enumerate(scaled.tolist()):
+        most = 2
+        for unit in units:
+            most = max(most, len(_amount(unit).partition(".")[2]))
+            if most >= fewest:
+                break
+        else:
+            best, fewest = place, most
+            if fewest == 2:
+                break
+    return np.asarray(scaled[best])
 
 
 def _telling(
@@ -165,11 +175,16 @@ def _no_common_part(counts: NDArray[np.float64]) -> bool:
     return len(numbers) > 3 and all(math.gcd(a, b) < FINE for a, b in itertools.combinations(numbers, 2))
 
 
-def _whole_numbers(amounts: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """The smallest whole numbers (m,) in the ratio of the amounts, None if there are none."""
+def _whole_numbers(amounts: NDArray[np.float64], most: float) -> NDArray[np.float64] | None:
+    """The smallest whole numbers (m,) in the ratio of the amounts, None if there are none.
+
+    `most` is their largest sum where the amounts are whole numbers; `MANY`, where they are not.
+    """
     counts = np.rint(amounts)
     if (counts == amounts).all():
-        return np.asarray(counts / np.gcd.reduce(counts.astype(np.int64)))
+        counts /= np.gcd.reduce(counts.astype(np.int64))
+        if counts.sum() <= most:
+            return np.asarray(counts)
     scaled = np.arange(len(amounts), MANY + 1)[:, None] * (amounts / amounts.sum())
     fits = np.asarray(_is_whole(scaled).all(axis=1))
     few = scaled[: max(FEW + 1 - len(amounts), 0)]
@@ -187,9 +202,12 @@ def _is_whole(amounts: NDArray[np.float64], same: float | NDArray[np.float64] = 
 def _amount(value: float) -> str:
     """The text of an amount: nothing for 1, whole numbers in full, others in four digits.
 
-    >>> _amount(1.0), _amount(12345.0), _amount(0.15000000001)
-    ('', '12345', '0.15')
+    >>> _amount(1.0), _amount(12345.0), _amount(0.15000000001), _amount(2e-8), _amount(0.99999)
+    ('', '12345', '0.15', '0.00000002', '')
     """
     if value == round(value):
         return "" if value == 1 else str(round(value))
-    return f"{round(value, 9):.4g}"
+    text = f"{round(value, 9):.4g}"
+    if "e" in text:
+        text = np.format_float_positional(float(text), trim="-")
+    return "" if text == "1" else text

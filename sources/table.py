@@ -130,7 +130,7 @@ def kind_of(column: pa.DataType) -> str | None:
     if types.is_fixed_size_list(column):
         inner = kind_of(column.value_type)
         return inner if inner in (None, "empty") else f"{inner}[{column.list_size}]"
-    if types.is_string(column) or types.is_large_string(column) or types.is_temporal(column):
+    if column in (pa.string(), pa.large_string(), pa.string_view()) or types.is_temporal(column):
         return "text"
     if types.is_integer(column) or types.is_floating(column):
         return "number"

@@ -62,11 +62,11 @@ def predict(
         say(f"{len(found)} formulas predicted, all without structures", err=True)
     else:
         found = inputs.predict_with(paths, ensembles, standardize.value if standardize else None)
-    shown = describe.lines(found, ensembles, most=None if output is None else 20)
-    say(*shown)
+    for line in describe.lines(found, ensembles, most=None if output is None else 20):
+        say(line)
     if output is not None:
         _write(found, output)
-    for line in describe.refusals(found.refused, len(found), max_bad):
+    for line in describe.refusals(found.refused, len(found), max_bad, found.noun):
         say(line, err=True)
 
 
@@ -96,4 +96,4 @@ def _write(found: Predictions, output: Path) -> None:
     beside.unlink(missing_ok=True)
     if found.refused:
         written.write(table.quarantine_table(found.refused), beside)
-        say(f"{len(found.refused)} refused crystals, with the reasons, in {beside}", err=True)
+        say(f"{len(found.refused)} refused {found.noun}, with the reasons, in {beside}", err=True)

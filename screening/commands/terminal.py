@@ -13,9 +13,13 @@ import sys
 import traceback
 import warnings
 from contextlib import suppress
+from pathlib import Path
 from typing import TextIO
 
 from assay.screening.settings.printable import escaped
+
+STDERR = 2
+"""The number of standard error; standard input and output come before it."""
 
 
 def say(*lines: object, err: bool = False) -> None:
@@ -24,7 +28,15 @@ def say(*lines: object, err: bool = False) -> None:
 
 
 def set_up() -> None:
-    """Escape what is logged or warned of, and write what an encoding lacks as an escape."""
+    """Escape what is logged or warned of, and write what an encoding lacks as an escape.
+
+    A stream that was closed before the command began leads nowhere: else the first file that a
+    command opens would take its number, and with it what libraries write there.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        os.set_inheritable(number, True)  # noqa: FBT003 (it has no name)
+    os.close(number)
+    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError, OSError):  # a stream that somebody put in its place
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # TextIO lacks it
@@ -32,6 +44,10 @@ def set_up() -> None:
     handler.setFormatter(_OneLine("%(levelname)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     warnings.showwarning = _warned
+
+
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w")  # it stays open until the process ends
 
 
 def trace(error: BaseException) -> None:

@@ -7,41 +7,52 @@ the reader. Lines about refused crystals name the remedy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.screening.prediction.predict import value
+from assay.screening.prediction.predict import BLOCK, CRYSTALS, value
 from assay.screening.settings import digits
 from assay.screening.settings.exits import Exit, Failure, one_line
 from assay.sources.crystals import WARNINGS
 from assay.sources.elements import SYMBOLS
-from assay.sources.quarantine import REMEDIES, Quarantined
+from assay.sources.quarantine import REMEDIES, Quarantined, Reason
 
 if TYPE_CHECKING:
     from assay.models.ensemble.ensemble import Ensemble
     from assay.screening.prediction.predict import Predictions
     from assay.sources.crystals import Crystals
 
+OF_FORMULAS = REMEDIES | {
+    Reason.MALFORMED: "",  # the message says it
+    Reason.PREDICTION_FAILED: "report this as a defect, with the formula",
+}
+"""Advice to the user for each reason that a formula is refused for."""
 
-def lines(predictions: Predictions, ensembles: Sequence[Ensemble], most: int | None = None) -> list[str]:
+
+def lines(predictions: Predictions, ensembles: Sequence[Ensemble], most: int | None = None) -> Iterator[str]:
     """One line for each of the first `most` crystals: formula, mean ± std, interval, notes."""
-    first = predictions.first(len(predictions) if most is None else most)
-    found = []
-    for position, (row, formula) in enumerate(zip(first.table.to_pylist(), first.formulas().tolist(), strict=True)):
-        values = "  ".join(f"{p.name} {value(row, p.name)} {p.unit}".rstrip() for p in predictions.properties)
-        if first.atoms is None:
-            notes = _of_crystal(first.crystals[position : position + 1], ensembles)
+    shown = min(len(predictions), len(predictions) if most is None else most)
+    for start in range(0, shown, BLOCK):
+        yield from _lines(predictions.part(start, min(start + BLOCK, shown)), ensembles)
+    if left := len(predictions) - shown:
+        yield f"... and {left} more"
+
+
+def _lines(some: Predictions, ensembles: Sequence[Ensemble]) -> Iterator[str]:
+    atoms = some.atoms
+    for position, (row, formula) in enumerate(zip(some.table.to_pylist(), some.formulas().tolist(), strict=True)):
+        values = "  ".join(f"{p.name} {value(row, p.name)} {p.unit}".rstrip() for p in some.properties)
+        if atoms is None:
+            notes = _of_crystal(some.crystals[position : position + 1], ensembles)
         else:
-            notes = _of_elements(np.flatnonzero(first.atoms[position]), ensembles)
+            notes = _of_elements(np.flatnonzero(atoms[position]), ensembles)
         notes += _far(row)
         notes += [f"warning: {one_line(row[WARNINGS])}"] if row.get(WARNINGS) else []
         tail = f"  ({'; '.join(notes)})" if notes else ""
-        found.append(f"{row['id']}  {formula}  {values}{tail}")
-    left = len(predictions) - len(found)
-    return [*found, f"... and {left} more"] if left else found
+        yield f"{row['id']}  {formula}  {values}{tail}"
 
 
 def _of_crystal(crystal: Crystals, ensembles: Sequence[Ensemble]) -> list[str]:
@@ -67,22 +78,23 @@ def _name(ensemble: Ensemble, ensembles: Sequence[Ensemble]) -> str:
     return f"{ensemble.name}: " if len(ensembles) > 1 else ""
 
 
-def refusal(row: Quarantined) -> str:
+def refusal(row: Quarantined, remedies: Mapping[Reason, str] = REMEDIES) -> str:
     """One line about a refused crystal: its id, the reason and the remedy."""
-    remedy = REMEDIES.get(row.reason, "")
+    remedy = remedies.get(row.reason, "")
     return f"{row.id}: {row.reason}: {row.message}{'; ' + remedy if remedy else ''}"
 
 
-def refusals(rows: Sequence[Quarantined], predicted: int, max_bad: float) -> Iterator[str]:
-    """One line about each refused crystal; `predicted` is the number of the others.
+def refusals(rows: Sequence[Quarantined], predicted: int, max_bad: float, noun: str = CRYSTALS) -> Iterator[str]:
+    """One line about each refused crystal or formula; `predicted` is the number of the others.
 
     Raises:
         Failure: after the last line, when the refused share is above `max_bad`.
     """
-    yield from map(refusal, rows)
+    remedies = REMEDIES if noun == CRYSTALS else OF_FORMULAS
+    yield from (refusal(row, remedies) for row in rows)
     bad, total = len(rows), len(rows) + predicted
     if bad > max_bad * total:
-        message = f"{bad} of {total} crystals could not be predicted, more than --max-bad {max_bad:g}"
+        message = f"{bad} of {total} {noun} could not be predicted, more than --max-bad {max_bad:g}"
         raise Failure(Exit.TOO_MANY_BAD, f"{message}; the reasons are above")
 
 

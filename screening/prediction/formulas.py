@@ -23,22 +23,50 @@ from assay.screening.prediction import predict as prediction
 from assay.screening.prediction.predict import WITHOUT_STRUCTURE, Predictions
 from assay.screening.settings.exits import Exit, Failure
 from assay.sources import crystals as batches
-from assay.sources.crystals import WARNINGS
-from assay.sources.elements import SYMBOLS
+from assay.sources.crystals import WARNINGS, text_array
+from assay.sources.elements import SYMBOLS, reduced_formulas
 from assay.sources.formats import formula_tables
 from assay.sources.formulas import placed, read as reader
 from assay.sources.quarantine import Quarantined, Reason, Stage
 
 if TYPE_CHECKING:
     from assay.models.ensemble.ensemble import Ensemble
-    from assay.sources.crystals import Crystals
 
 WRITTEN = "reported_formula"
 """Column with the formula as the input writes it."""
 LONGEST_ID = 100
 """Characters of a text that is the id of its formula."""
-_ROW = "formula row"
-"""Column of the batch with the place of each formula in the input."""
+
+
+DISTINCT = 2**14
+"""Distinct formulas whose amounts are in memory at once."""
+
+
+class OfFormulas(Predictions):
+    """What one or several ensembles predict for some formulas, without a structure."""
+
+    @property
+    def noun(self) -> str:
+        """What was predicted."""
+        return "formulas"
+
+    @property
+    def atoms(self) -> NDArray[np.float64]:
+        """(n, 119) atoms of each element, by atomic number, in the formulas as they are written."""
+        return reader.read_many(self.table[WRITTEN].to_pylist()).amounts
+
+    def formulas(self) -> NDArray[np.str_]:
+        """(n,) reduced formulas."""
+        texts = self.table[WRITTEN].combine_chunks().dictionary_encode()
+        distinct = texts.dictionary.to_pylist()
+        blocks = [distinct[start : start + DISTINCT] for start in _starts(distinct)]
+        found = [reduced_formulas(reader.read_many(block).amounts) for block in blocks]
+        return np.asarray(np.concatenate(found)[texts.indices.to_numpy()])
+
+
+def _starts(distinct: Sequence[str]) -> range:
+    """Where each block of some texts begins; there is one at least."""
+    return range(0, max(len(distinct), 1), DISTINCT)
 
 
 @dataclass(frozen=True)
@@ -100,39 +128,49 @@ def _distinct(names: Sequence[str]) -> list[str]:
 def predict(given: Given, ensembles: Sequence[Ensemble]) -> Predictions:
     """Predict formulas; a text that is none is refused, as a crystal that cannot be read is.
 
+    A text that comes again is read and predicted once.
+
     Raises:
         Failure: when an ensemble needs structures, or two would fill the same columns.
     """
     for ensemble in ensembles:
         check(ensemble)
-    read = reader.read_many(given.texts)
+    number: dict[str, int] = {}
+    places = np.array([number.setdefault(text, len(number)) for text in given.texts], np.int64)
+    distinct = list(number)
+    blocks = [_predicted(distinct[start : start + DISTINCT], start, ensembles) for start in _starts(distinct)]
+    refused = {int(row.id): row for block in blocks for row in block.refused}
+    content = pa.concat_tables([block.table for block in blocks], promote_options="default")
+    at = np.full(len(distinct), -1)
+    at[np.array(content["id"].to_pylist(), np.int64)] = np.arange(content.num_rows)
+    rows = np.flatnonzero(at[places] >= 0)
+    table = content.take(pa.array(at[places[rows]]))
+    for column, name, texts in ((0, "id", given.ids), (1, WRITTEN, given.texts)):
+        values = pa.array([texts[row] for row in rows.tolist()], pa.string())
+        table = table.set_column(0, table.field(0), values) if not column else table.add_column(column, name, values)
+    lost = np.flatnonzero(at[places] < 0).tolist()
+    bad = [replace(refused[places[row]], id=given.ids[row], origin=given.origins[row]) for row in lost]
+    return OfFormulas(batches.empty(), table, bad, blocks[0].properties)
+
+
+def _predicted(texts: Sequence[str], first: int, ensembles: Sequence[Ensemble]) -> Predictions:
+    """The predictions of some texts; the id of each is its number, counted from `first`."""
+    read = reader.read_many(texts)
     amounts = placed.scaled(read.amounts)
     refused = {row: str(error) for row, error in read.refused.items()}
     for row in np.flatnonzero(((amounts > 0) & (amounts < placed.LEAST)).any(axis=1)).tolist():
         lost = [SYMBOLS[number] for number in np.flatnonzero((amounts[row] > 0) & (amounts[row] < placed.LEAST))]
         refused[row] = f"less than {placed.LEAST:g} atoms of {', '.join(lost)} in a formula"
-    records = [_record(given, row, refused[row]) for row in sorted(refused)]
-    batch = _batch(given, read, amounts, [row for row in range(len(given.texts)) if row not in refused])
-    found = prediction.predict(batch, ensembles, records)
-    rows = found.crystals.columns[_ROW]
-    written = pa.array([given.texts[row] for row in rows.tolist()], pa.string())
-    table = found.table.add_column(1, WRITTEN, written)
-    return replace(found, crystals=batches.empty(), table=table, atoms=read.amounts[rows])
+    records = [_record(texts[row], first + row, refused[row]) for row in sorted(refused)]
+    rows = [row for row in range(len(texts)) if row not in refused]
+    ids = text_array([str(first + row) for row in rows])
+    notes = text_array(["; ".join([WITHOUT_STRUCTURE, *read.notes.get(row, ())]) for row in rows])
+    return prediction.predict(placed.place(ids, amounts[rows], {WARNINGS: notes}), ensembles, records)
 
 
-def _record(given: Given, row: int, message: str) -> Quarantined:
-    text = given.texts[row]
+def _record(text: str, number: int, message: str) -> Quarantined:
     shown = repr(text if len(text) <= 60 else f"{text[:57]}...")
-    return Quarantined(given.ids[row], given.origins[row], Stage.PULL, Reason.MALFORMED, f"{shown}: {message}")
-
-
-def _batch(given: Given, read: reader.Formulas, amounts: NDArray[np.float64], rows: Sequence[int]) -> Crystals:
-    notes = ["; ".join([WITHOUT_STRUCTURE, *read.notes.get(row, ())]) for row in rows]
-    columns = {
-        _ROW: np.array(rows, np.int64),
-        WARNINGS: np.array(notes, np.str_),
-    }
-    return placed.place(np.array([given.ids[row] for row in rows], np.str_), amounts[list(rows)], columns)
+    return Quarantined(str(number), "", Stage.PULL, Reason.MALFORMED, f"{shown}: {message}")
 
 
 def check(ensemble: Ensemble) -> None:

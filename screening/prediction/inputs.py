@@ -122,6 +122,7 @@ def predict_formulas(what: str | Iterable[str], model: str | Path | Ensemble) ->
     The id of a formula is its text; a text that is no formula is in `refused`, with the reason.
 
     Raises:
+        TypeError: when a formula is no text, or the model none of these.
         FileNotFoundError: when the ensemble is not there.
         Failure: when a member of it reads the structure.
     """

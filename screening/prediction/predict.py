@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from importlib.util import find_spec
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,6 @@ from assay.screening.settings import digits
 from assay.screening.settings.exits import Exit, Failure, one_line
 from assay.screening.settings.printable import escaped
 from assay.sources.crystals import WARNINGS
-from assay.sources.elements import reduced_formulas
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from assay.sources.crystals import Crystals
     from assay.sources.quarantine import Quarantined
 
+CRYSTALS = "crystals"
 BLOCK = 512
 """Crystals predicted at once."""
 SHOWN = 20
@@ -61,21 +62,27 @@ class Predictions:
     """One record per crystal that could not be read or predicted: stage, reason, message."""
     properties: Sequence[Property] = field(repr=False)
     """The predicted properties, with their units, by their names in the table."""
-    atoms: NDArray[np.float64] | None = field(default=None, repr=False)
-    """(n, 119) atoms of each element, by atomic number, of formulas that were predicted without a
-    structure; None for crystals."""
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
+    @property
+    def noun(self) -> str:
+        """What was predicted: `crystals` or `formulas`."""
+        return CRYSTALS
+
+    @property
+    def atoms(self) -> NDArray[np.float64] | None:
+        """(n, 119) atoms of each element, by atomic number, of formulas; None for crystals."""
+        return None
+
     def formulas(self) -> NDArray[np.str_]:
         """(n,) reduced formulas."""
-        return self.crystals.formulas() if self.atoms is None else reduced_formulas(self.atoms)
+        return self.crystals.formulas()
 
-    def first(self, most: int) -> Predictions:
-        """The first rows alone, whose formulas are soon written."""
-        atoms = None if self.atoms is None else self.atoms[:most]
-        return replace(self, crystals=self.crystals[:most], table=self.table.slice(0, most), atoms=atoms)
+    def part(self, start: int, end: int) -> Predictions:
+        """Some of the rows alone, whose formulas are soon written."""
+        return replace(self, crystals=self.crystals[start:end], table=self.table[start:end])
 
     def to_arrow(self) -> pa.Table:
         """`table`, for Arrow."""
@@ -123,7 +130,7 @@ class Predictions:
 
     def _rows(self) -> list[list[str]]:
         shown = self.table.slice(0, SHOWN).to_pylist()
-        formulas = self.first(len(shown)).formulas().tolist()
+        formulas = self.part(0, len(shown)).formulas().tolist()
         return [
             [
                 escaped(row["id"]),
@@ -139,7 +146,7 @@ class Predictions:
         lines = [f"... and {left:,} more"] if left > 0 else []
         warned = sum(map(bool, warnings_of(self.crystals)))
         lines += [f"{warned:,} read with warnings, see the column {WARNINGS}"] if warned else []
-        lines += [WITHOUT_STRUCTURE] if self.atoms is not None and len(self) else []
+        lines += [WITHOUT_STRUCTURE] if self.noun != CRYSTALS and len(self) else []
         return lines + ([f"{len(self.refused):,} refused, see .refused"] if self.refused else [])
 
 
@@ -152,9 +159,12 @@ def load(folder: Path | str, precision: str | None = None) -> Ensemble:
     """Load an ensemble from its folder, or a bundled one by its name.
 
     Raises:
+        TypeError: for anything but a path or a name.
         FileNotFoundError: when there is no such folder or name.
         Failure: when the folder is damaged.
     """
+    if not isinstance(folder, str | PathLike):
+        raise TypeError(f"model is {folder!r}, expected a loaded ensemble, the name of a bundled one, or a folder")
     try:
         return Ensemble.load(zoo.find(folder), precision)
     except FileNotFoundError:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv
 
 from assay.sources import table
@@ -29,7 +30,7 @@ class Column:
 
 
 def read(path: Path, column: str) -> Column:
-    """Read a column of formulas.
+    """Read a column of formulas; where a CSV file has one column, an empty line is a row of it.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -46,12 +47,19 @@ def read(path: Path, column: str) -> Column:
     kind = content.schema.field(column).type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+    if kind not in (pa.string(), pa.large_string(), pa.string_view()):
         raise ValueError(f"column {column!r} of {path} holds {kind}, not texts")
-    texts = [text or "" for text in content[column].to_pylist()]
+    texts = _texts(content[column])
     names = [str(name) for name in content[ID].to_pylist() if name] if ID in content.column_names else []
     distinct = len(set(names)) == len(texts) == len(names)
     return Column(texts, names if distinct else [f"{path.name}/{row}" for row in range(1, len(texts) + 1)])
+
+
+def _texts(column: pa.ChunkedArray) -> list[str]:
+    """The texts, "" where there is none; equal ones share their memory."""
+    coded = pc.fill_null(column.cast(pa.large_string()), "").combine_chunks().dictionary_encode()
+    known = coded.dictionary.to_pylist()
+    return [known[number] for number in coded.indices.to_numpy()]
 
 
 def _parquet(path: Path, column: str) -> pa.Table:
@@ -64,10 +72,20 @@ def _csv(path: Path, column: str) -> pa.Table:
         with csv.open_csv(path) as stream:
             names = stream.schema.names
         kept = _kept(path, names, column)
-        options = csv.ConvertOptions(include_columns=kept, column_types=dict.fromkeys(kept, pa.string()))
-        return csv.read_csv(path, convert_options=options)
+        convert = csv.ConvertOptions(include_columns=kept, column_types=dict.fromkeys(kept, pa.string()))
+        if len(names) > 1:
+            return csv.read_csv(path, convert_options=convert)
+        every = csv.ParseOptions(ignore_empty_lines=False)  # an empty line is a row without a formula
+        head = csv.ReadOptions(skip_rows=_empty_lines(path))
+        return csv.read_csv(path, head, every, convert)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no intact CSV file: {str(error).splitlines()[0]}") from error
+
+
+def _empty_lines(path: Path) -> int:
+    """The number of empty lines before the first other one."""
+    with path.open("rb") as file:
+        return next(place for place, line in enumerate(file) if line.strip(b"\r\n"))
 
 
 def _kept(path: Path, names: list[str], column: str) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from assay.sources import table
 from assay.sources.crystals import Crystals, concat, empty, wrap
 from tests.crystal_batches import batches
 
@@ -126,3 +127,26 @@ def test_two_species_may_not_fill_more_than_the_site() -> None:
 
 def test_wrap_never_returns_one() -> None:
     assert wrap(np.array([-1e-18, 1.0, -0.25, 2.5])).tolist() == [0.0, 0.0, 0.75, 0.5]
+
+
+def two(**changes: Any) -> Crystals:
+    return concat([_caesium_chloride()] * 2).with_columns(**changes)
+
+
+def test_whole_numbers_as_ids_become_texts() -> None:
+    arrays = {field.name: getattr(two(), field.name) for field in dataclasses.fields(Crystals)}
+    for ids in ([1, 2], np.array([1, 2]), (np.int64(1), "2")):
+        assert Crystals(**{**arrays, "ids": ids}).ids.tolist() == ["1", "2"]
+    for ids in (["a", None], ["a", 1.5], ["a", True], ["a", float("nan")]):
+        with pytest.raises(ValueError, match="ids must be texts; that of crystal 1 is "):
+            Crystals(**{**arrays, "ids": ids})
+
+
+def test_a_text_that_is_missing_is_empty() -> None:
+    for texts, expected in (([None, "a"], ["", "a"]), (["a", None], ["a", ""])):
+        batch = two(warnings=texts, note=texts)
+        assert batch.columns["warnings"].tolist() == batch.columns["note"].tolist() == expected
+        assert table.to_table(batch)["warnings"].to_pylist() == expected
+    assert two(flag=[None, True]).columns["flag"].tolist() == [None, True]
+    with pytest.raises(ValueError, match="column 'note' holds texts and 7; give texts alone"):
+        two(note=np.array(["a", 7], dtype=object))

@@ -117,3 +117,21 @@ def test_a_split_by_formula_keeps_all_cells_of_a_composition_on_one_side(tmp_pat
             for part in divided.parts():
                 names = [str(crystals.ids[row]).split("-")[0] for row in part]
                 assert sorted(names) == sorted(2 * sorted(set(names)))
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (("B1000000Mg0.02", "B500000Mg0.01", "B50000Mg0.001"), "Mg0.00000002B"),
+        (("MgB1000000", "Mg0.5B500000", "Mg0.001B1000"), "Mg0.000001B"),
+        (("Mg3B1000000", "Mg0.3B100000", "Mg0.03B10000"), "Mg0.00003B10"),
+        (("Fe333Co667", "Fe0.333Co0.667", "Fe33.3Co66.7"), "FeCo2"),
+    ],
+)
+def test_one_composition_has_one_formula_whatever_its_amounts(texts: tuple[str, ...], expected: str) -> None:
+    assert {formula(text) for text in texts} == {expected}
+    assert formula(expected) == expected
+
+
+def test_a_large_molecule_keeps_its_atoms() -> None:
+    assert formula("C769H1212N210O218S2") == "C769N210H1212S2O218"

@@ -107,6 +107,32 @@ def test_a_reader_that_goes_away_changes_no_exit_code(
     assert "BrokenPipe" not in done.stderr
 
 
+@pytest.mark.parametrize("closed", [">&-", "<&- 2>&-"])
+def test_a_stream_that_is_closed_changes_no_exit_code(assay: Command, closed: str) -> None:
+    command = f"{sys.executable} -m assay status gone {closed}; code=$?; {sys.executable} -m assay --help {closed}"
+    done = subprocess.run(
+        ["sh", "-c", f"{command} && exit $code"],
+        cwd=assay.folder,
+        env=assay.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == Exit.CONFIG, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+def test_no_file_takes_the_place_of_a_closed_stream(assay: Command) -> None:
+    code = (
+        "import os; from assay.screening.commands import terminal; terminal.set_up(); "
+        "file = open('log', 'w'); os.write(2, b'noise'); print('done'); print(file.fileno() > 2, file=file)"
+    )
+    command = f'{sys.executable} -c "{code}" >&- 2>&-'
+    assert subprocess.run(["sh", "-c", command], cwd=assay.folder, env=assay.environment, check=False).returncode == 0
+    assert (assay.folder / "log").read_text() == "True\n"
+
+
 def test_a_defect_is_1_and_keeps_its_traceback(assay: Command) -> None:
     code = "from assay.screening.commands import cli; cli.app = lambda **_: {}['a\\rb\\x1b']; cli.main()"
     done = subprocess.run(

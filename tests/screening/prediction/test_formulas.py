@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from hypothesis import given, strategies as st
 from typer.testing import CliRunner
 
 import assay
+from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.commands.cli import app
 from assay.screening.prediction import formulas, inputs
 from assay.screening.settings.exits import Exit, Failure, explain
@@ -98,12 +100,56 @@ def test_a_column_of_a_table_is_predicted_row_by_row(blind: Path, tmp_path: Path
     assert good[0]["formation_energy_mean"] == good[2]["formation_energy_mean"]
 
 
-@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
+)
 def test_texts_of_any_kind_are_read(blind: Path, tmp_path: Path, kind: pa.DataType) -> None:
     pq.write_table(pa.table({"f": pa.array(["MgB2", None, "NbN"]).cast(kind)}), tmp_path / "t.parquet")
     found = formulas.predict(formulas.joined([], [tmp_path / "t.parquet"], "f"), [inputs.load(blind)])
     assert found.formulas().tolist() == ["MgB2", "NbN"]
     assert [row.id for row in found.refused] == ["t.parquet/2"]
+
+
+def test_an_empty_line_of_one_column_is_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("\n\r\nf\nMgB2\n\nNbN\r\n\r\n")
+    found = formula_tables.read(path, "f")
+    assert found.texts == ["MgB2", "", "NbN", ""]
+    assert found.ids == [f"t.csv/{row}" for row in (1, 2, 3, 4)]
+    path.write_text("f,n\nMgB2,1\n\nNbN,2\n")  # of several columns it is no row
+    assert formula_tables.read(path, "f").texts == ["MgB2", "NbN"]
+
+
+def test_a_formula_that_comes_again_is_predicted_once(blind: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ensemble, seen = inputs.load(blind), []
+
+    def predicted(self: Ensemble, batch: Crystals) -> Any:
+        seen.append(len(batch))
+        return original(self, batch)
+
+    original = Ensemble.predict
+    monkeypatch.setattr(Ensemble, "predict", predicted)
+    texts = ["MgB2", "O7-d", "NbN", "Og2", "CaSO4.2H2O"] * 400
+    found = assay.predict_formulas(texts, ensemble)
+    assert sum(seen) == 4
+    assert found.table["reported_formula"].to_pylist() == ["MgB2", "NbN", "CaSO4.2H2O"] * 400
+    assert found.formulas().tolist() == ["MgB2", "NbN", "CaH4SO6"] * 400
+    assert found.table["id"].to_pylist()[:4] == ["MgB2", "NbN", "CaSO4.2H2O", "MgB2#2"]
+    assert [row.id for row in found.refused][:3] == ["O7-d", "Og2", "O7-d#2"]
+    assert len(found.refused) == 800
+    assert found.atoms is not None
+    assert found.atoms.shape == (1200, 119)
+    monkeypatch.setattr(formulas, "DISTINCT", 2)
+    assert assay.predict_formulas(texts, ensemble).table.equals(found.table)
+
+
+def test_of_formulas_that_were_refused_the_text_speaks_of_formulas(blind: Path, tmp_path: Path) -> None:
+    code, text = refusal("--formula", "MgB2", "--formula", "O7-d", "--model", blind, "-o", tmp_path / "p.csv")
+    assert code == Exit.TOO_MANY_BAD
+    assert "1 of 2 formulas could not be predicted" in text
+    assert "1 refused formulas, with the reasons" in text
+    assert "crystal" not in text
+    assert "field" not in text
 
 
 def test_a_table_without_rows_is_no_fault(blind: Path, tmp_path: Path) -> None:
@@ -215,3 +261,9 @@ def test_a_table_that_is_no_regular_file_is_refused_at_once(tmp_path: Path, endi
 def test_a_formula_that_is_no_text_is_named_by_its_place(blind: Path) -> None:
     with pytest.raises(TypeError, match="formula 2 of 2 is None, expected a text"):
         assay.predict_formulas(["MgB2", None], str(blind))  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("model", [None, 3, ["tc"]])
+def test_a_model_that_is_none_is_named(model: Any) -> None:
+    with pytest.raises(TypeError, match=r"expected a loaded ensemble, the name of a bundled one, or a folder"):
+        assay.predict_formulas("MgB2", model)
