@@ -58,14 +58,14 @@ def assert_complete(found: explain.Attribution, within: float = 0.02) -> None:
 def test_what_atoms_add_is_the_whole_prediction_of_the_bundled_ensemble(zoo: Path) -> None:
     ensemble = Ensemble.load(zoo / "tc-graphs")
     predicted = ensemble.predict(CUPRATE)[0].values["tc"].members[0]
-    for member, value in list(zip(ensemble.members, predicted, strict=True))[3:5]:  # one of either family
+    for member, value in list(zip(ensemble.members, predicted, strict=True))[1:3]:  # one of either family
         found = explain.attribute(member.network, explain.read(member, CUPRATE), "tc")
         assert_complete(found)
         assert member.properties[0].decode(np.array([found.prediction])) == pytest.approx(value, abs=1e-3)
         copper = [CUPRATE.numbers[CUPRATE.species_ptr[s]] == 29 for s in range(14)]
         np.testing.assert_allclose(np.ptp(found.sites[copper]), 0, atol=1e-4)
         assert found.rest == 0
-    assert {member.name for member in ensemble.members[3:5]} == {"alignn", "cgcnn"}
+    assert {member.name for member in ensemble.members[1:3]} == {"alignn", "cgcnn"}
 
 
 @pytest.mark.parametrize("name", SMALL)
