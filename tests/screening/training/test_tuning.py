@@ -111,6 +111,7 @@ def test_what_a_recipe_cannot_be_is_told(path: str, value: Any, told: str) -> No
         ({"space": {}}, "space"),
         ({"trails": 3}, "did you mean 'trials'"),
         ({"folds": 3}, "folds is 3, expected at most 2"),
+        ({"recipe": {"cross_validation": {}}}, "cross_validation keeps no rows that a search can decide by"),
     ],
 )
 def test_a_search_that_cannot_be_made_is_refused_before_it_starts(
