@@ -98,7 +98,7 @@ def member(
         finished = _fitted(recipe, spec, material, {**facts, "fingerprint": fingerprint})
         checkpoint.write(finished, folder)
         if progress is not None:
-            progress({"epoch": 1, "validation_mae": finished.facts["metrics"]["validation_mae"]})
+            progress({"epoch": 1, "validation_mae": finished.facts["metrics"].get("validation_mae", math.nan)})
         return finished
     run = _Run(recipe, spec, material, fingerprint, source)
     run.restore(folder, facts.get("data"))
@@ -121,14 +121,13 @@ def _fitted(recipe: Recipe, spec: MemberSpec, material: Material, facts: dict[st
     targets = {p.name: p.encode(column) for p, column in zip(properties, columns, strict=True)}
     table: Any = material.inputs.batch(material.train, Network())
     network = forests.fit(table.x.numpy(), targets, material.weight[material.train], spec.sizes, spec.seed)
-    rows = material.validation
-    error = math.nan  # where all rows are learned from
+    rows, measured = material.validation, {}
     if len(rows):
         predicted = predict(network, material.inputs, rows, properties)
-        error, _ = _errors(properties, material.target[rows], predicted, material.weight[rows])
+        measured["validation_mae"] = _errors(properties, material.target[rows], predicted, material.weight[rows])[0]
     seconds = time.perf_counter() - started
-    _log.info("%s seed %d: validation MAE %.4f, %.0f s", spec.network, spec.seed, error, seconds)
-    described = {**facts, "metrics": {"validation_mae": error, "epochs": 0}}
+    _log.info("%s seed %d: %s, %.0f s", spec.network, spec.seed, measured, seconds)
+    described = {**facts, "metrics": {**measured, "epochs": 0}}
     made = network, {**spec.sizes, "counts": network.heads.counts()}, properties
     return _checkpoint(recipe, spec, material, *made, described, seconds)
 

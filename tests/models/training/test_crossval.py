@@ -58,6 +58,7 @@ def test_the_members_that_are_kept_learned_from_all_rows(made: Path, crystals: C
     assert sorted(split["folds"][0]) == sorted(crystals.ids.tolist())
     loaded = Ensemble.load(made)
     assert [member.facts["rows"]["validation"] for member in loaded.members] == [0, 0]
+    assert [member.facts["metrics"] for member in loaded.members] == [{"epochs": 0}] * 2
     assert loaded.members[0].facts["rows"]["train"] == len(crystals) + 4  # formulas
     assert isinstance(loaded.calibration[ENERGY.name], QuantileCalibration)
     assert loaded.decisions == {ENERGY.name: Decision("interquartile-mean")}
