@@ -94,7 +94,7 @@ def _every_row(scores: dict[str, Any], split: dict[str, Any]) -> str:
 
 
 def _formulas(recipe: dict[str, Any]) -> str:
-    """In words: rows without a structure, and training rows that were left out."""
+    """In words: rows without a structure, training rows that were left out, and the note."""
     said = ""
     if recipe.get("formulas"):
         said += (
@@ -107,7 +107,7 @@ def _formulas(recipe: dict[str, Any]) -> str:
             f" Left out of training were rows with the value 0 whose neighbours within {rule['distance']:g} of "
             f"composition have a median above {rule['above']:g}."
         )
-    return said
+    return f"{said} {recipe.get('note', '')}".rstrip()
 
 
 def _dropped(data: dict[str, Any]) -> str:
@@ -243,7 +243,10 @@ def _by_spread(fitted: dict[str, Any], unit: str) -> str:
 
 def _by_quantiles(fitted: dict[str, Any], unit: str) -> str:
     """In words and a table: a calibration by range of the predicted value."""
-    rows = [f"| range of the predicted value ({unit}) | widening ({unit}) | scale | fitted on |", "|---|---|---|---|"]
+    rows = [
+        f"| range of the predicted value ({unit}) | widening ({unit}) | scale | predictions it was fitted on |",
+        "|---|---|---|---|",
+    ]
     for k, (wider, scale, n) in enumerate(zip(fitted["widening"], fitted["scale"], fitted["n"], strict=True)):
         rows.append(f"| {_span(fitted['edges'], k)} | {wider:+.3g} | {scale:.3g} | {n} |")
     return (

@@ -30,7 +30,7 @@ def of(recipe: Recipe, spec: MemberSpec, material: Sequence[NDArray[Any]], sourc
     begun = None if spec.start or not entry.gradients else recipe.start  # what others start from changes nothing
     described = asdict(replace(recipe, start=begun, combine="mean", level=0.9))
     described["members"] = [asdict(spec), asdict(spec)]
-    for name in ("precision", "decision", "cross_validation"):
+    for name in ("precision", "decision", "cross_validation", "note"):
         del described[name]
     for name in ("learn_from", "contradictions"):
         if described[name] is None:
@@ -52,7 +52,7 @@ def of(recipe: Recipe, spec: MemberSpec, material: Sequence[NDArray[Any]], sourc
 
 def of_fold(recipe: Recipe, files: Sequence[dict[str, str]], ids: NDArray[Any]) -> str:
     """Hash of everything that changes the predictions of one fold, whose rows have these ids."""
-    described = asdict(replace(recipe, name="", cross_validation=None, level=0.9))
+    described = asdict(replace(recipe, name="", note="", cross_validation=None, level=0.9))
     del described["split"]["test"], described["split"]["calibration"]
     content = json.dumps([described, list(files), sorted(ids.tolist())], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]

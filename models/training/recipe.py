@@ -233,6 +233,9 @@ class Recipe:
     none."""
     level: float = 0.9
     """Nominal coverage of the interval."""
+    note: str = ""
+    """What a reader of the card must know of the recipe, for example how it was chosen; changes no
+    weight."""
     limit: int | None = None
     """Use only the first rows of each dataset, for a rehearsal."""
     learn_from: int | None = None
