@@ -30,7 +30,7 @@ TINY = {"options": {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2
 def both(zoo: Path, tmp_path: Path) -> Path:
     """A trained graph network, and two transformers that see different pictures and have learned nothing."""
     folder = tmp_path / "both"
-    shutil.copytree(zoo / "tc/member-4", folder / "member-0")
+    shutil.copytree(zoo / "tc-graphs/member-4", folder / "member-0")
     trained = checkpoint.read(folder / "member-0")
     for k, encoding in ((1, "physics"), (2, "deep")):
         torch.manual_seed(k)
