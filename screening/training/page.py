@@ -28,7 +28,8 @@ def write(study: Study, results: dict[str, Any], command: str) -> str:
         lines += [*_comparison(study, results, columns), ""]
     seconds = [sum(results[column]["seconds"].get(row, 0.0) for column in columns) for row in study.rows]
     spent = ", ".join(f"{row} {taken / 60:.0f}" for row, taken in zip(study.rows, seconds, strict=True) if taken)
-    lines += [f"Minutes of training, summed over networks: {spent}. Seeds {', '.join(map(str, study.seeds))}.", ""]
+    told = f"Minutes of training, summed over networks: {spent}. " if spent else ""  # forests keep no history
+    lines += [f"{told}Seeds {', '.join(map(str, study.seeds))}.", ""]
     if study.notes:
         lines += [study.notes.strip(), ""]
     return "\n".join([*lines, "```", command, "```", ""])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from assay.screening.settings.exits import Failure
-from assay.screening.training import study
+from assay.screening.training import design, page, study
 
 RECIPE = """
 name: phonons
@@ -81,6 +81,15 @@ def test_the_page_has_a_line_per_way_and_the_command(finished: Path) -> None:
     assert "(2 of less data)" in page
     assert "| dielectric first | " in page.split("one network, against scratch")[1]
     assert page.count("**") >= 4  # the best of each column
+
+
+def test_members_that_are_fitted_at_once_tell_no_minutes(finished: Path) -> None:
+    made = design.load(finished / "study.yaml")
+    results = json.loads((finished / "out/results.json").read_text())
+    assert "Minutes of training" in page.write(made, results, "assay study")
+    for column in made.columns:
+        results[column]["seconds"] = dict.fromkeys(results[column]["seconds"], 0.0)
+    assert "Minutes of training" not in page.write(made, results, "assay study")
 
 
 def test_what_is_trained_is_kept(finished: Path) -> None:
