@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 PACK = "mp/mp_labelled_le40.parquet"
 LEARNED = ("3dsc_mp/3dsc_mp.parquet", "mp/mp_unlabelled_le40.parquet")
-"""Data that the bundled ensembles of Tc learned from, in part by predictions of each other."""
+"""Crystals that the bundled ensembles of Tc learned from, in part by predictions of each other."""
+FORMULAS = "3dsc_mp/supercon_clean.parquet"
+"""Formulas that `tc` learned from."""
 
 
 def main(words: list[str] | None = None) -> None:
@@ -130,13 +132,14 @@ def held_back(data: Path, n: int, ensembles: Sequence[Ensemble]) -> tuple[Crysta
     """
     import numpy as np
 
-    from assay.sources import table
+    from assay.sources import datasets, table
 
     named = {task["data"]["path"] for ensemble in ensembles for task in ensemble.facts.get("tasks", {}).values()}
     if PACK in named:
         raise SystemExit(f"one of the ensembles learned from {PACK}: nothing is held back there")
     learned = [table.read(data / path) for path in sorted({*LEARNED, *named}) if (data / path).exists()]
     formulas = {text for pack in learned for text in table.from_table(pack, "learned")[0].formulas().tolist()}
+    formulas |= {*datasets.load_formulas(f"{data / FORMULAS}#tc").keys["formula"].tolist()}
     parents = {name for pack in learned if "mp_id" in pack.column_names for name in pack["mp_id"].to_pylist()}
     crystals, _ = table.from_table(table.read(data / PACK), "mp")
     pairs = zip(crystals.ids.tolist(), crystals.formulas().tolist(), strict=True)

@@ -40,7 +40,7 @@ def of(recipe: Recipe, spec: MemberSpec, material: Sequence[NDArray[Any]], sourc
     for name in (*entry.reads.unread, *(() if entry.gradients else ("schedule",))):
         del described[name]
     for member_described in described["members"]:
-        for name in ("schedule", "start"):  # likewise
+        for name in ("schedule", "start", "composition"):  # likewise
             if not member_described[name]:
                 del member_described[name]
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())

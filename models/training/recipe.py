@@ -142,6 +142,8 @@ class MemberSpec:
     """What this member does otherwise than the recipe's `schedule`, for example {epochs: 15}."""
     start: Start | None = None
     """Trained weights for this member; unset: those of the recipe's `start`."""
+    composition: CompositionSpec | None = None
+    """The table of this member, which reads the composition alone; unset: that of the recipe."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +250,9 @@ class Recipe:
 
     def reads(self, member: MemberSpec) -> Spec:
         """What one member sees of a crystal."""
-        spec: Spec = registry.MODELS[member.network].reads.spec(self.graph, self.view, self.composition)
+        spec: Spec = registry.MODELS[member.network].reads.spec(
+            self.graph, self.view, member.composition or self.composition
+        )
         return spec
 
     def structural(self) -> bool:
@@ -314,6 +318,9 @@ class Recipe:
             if unknown:
                 raise ValueError(f"members: schedule has no {unknown[0]!r}")
             self.schedule_of(member)
+            reads = registry.MODELS[member.network].reads.family if member.network in registry.MODELS else ""
+            if member.composition and reads not in ("", "composition"):
+                raise ValueError(f"members: {member.network} reads {reads} and no table of the composition")
             if member.start and self.start_of(member) is None:
                 raise ValueError(f"members: {member.network} is fitted at once and has no start")
         if len(self.members) < 2:

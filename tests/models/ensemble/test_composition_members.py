@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load, save
 
 from assay.featurize import alternatives, graphs as crystal_graphs
+from assay.featurize.composition import CompositionSpec
 from assay.models.ensemble import checkpoint, inference, reading, stored
 from assay.models.ensemble.calibration import Calibration
 from assay.models.ensemble.device import DevicePath
@@ -176,6 +177,25 @@ def test_several_properties_have_a_forest_each(blind: Path, crystals: Crystals, 
     assert found.values["band_gap"].mean.min() >= 0
     counts = made.members[0].sizes["counts"]
     assert counts[0] != counts[1]
+
+
+def test_members_with_tables_of_their_own_and_one_that_learns_step_by_step(
+    blind: Path, crystals: Crystals, tmp_path: Path
+) -> None:
+    made = recipe(tmp_path, crystals)
+    few = {"trees": 5, "max_features": 0.2}
+    own = MemberSpec("trees", 1, few, composition=CompositionSpec(("properties", "amounts")))
+    attention = MemberSpec("set-attention", 2, {"hidden": 16, "layers": 1})
+    made = replace(made, members=(MemberSpec("trees", 0, few), own, attention), schedule=Schedule(epochs=4))
+    fit.run(made, tmp_path / "mixed")
+    loaded = Ensemble.load(tmp_path / "mixed")
+    assert [member.spec for member in loaded.members] == [CompositionSpec(), own.composition, CompositionSpec()]
+    found = loaded.predict(crystals)[0].values[ENERGY.name].members
+    assert np.isfinite(found).all()
+    alone = replace(loaded, members=loaded.members[1:], weights={}, reference=None)
+    np.testing.assert_allclose(alone.predict(crystals)[0].values[ENERGY.name].members, found[:, 1:], atol=1e-6)
+    with pytest.raises(ValueError, match="cgcnn reads graphs and no table of the composition"):
+        replace(made, members=(*made.members, MemberSpec("cgcnn", 0, composition=own.composition)))
 
 
 def test_it_is_evaluated_beside_its_baselines(blind: Path, tmp_path: Path) -> None:
