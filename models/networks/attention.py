@@ -1,11 +1,11 @@
 """Attention over the elements of a composition, each weighed by its share of the atoms.
 
 Enters: `Compositions`. Leaves: one scaled value per composition and property. After Roost (Goodall
-and Lee, Nature Communications 11, 6280, 2020): a composition is a set of elements that send each other
-messages, and a message counts by the share of its element. An element whose share goes to zero
-drops out without a jump. Three things differ from the paper: attention has heads in the way of a
-transformer, an element starts from tabulated properties and a learned vector of its own, and knows
-its share.
+and Lee, Nature Communications 11, 6280, 2020): a composition is a set of elements that send each
+other messages, and a message counts by the share of its element. An element whose share goes to
+zero drops out without a jump. Three things differ from the paper: attention has heads in the way of
+a transformer, an element starts from tabulated properties and a learned vector of its own, and
+knows its share.
 """
 
 from __future__ import annotations
