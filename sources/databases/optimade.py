@@ -159,13 +159,15 @@ class _Pull:
 
     def _mended(self) -> str:
         """Ask the last page kept, which led to another host, where the next page is by now."""
+        if not self.led_away:
+            raise CursorExpired(f"{self.provider.id}: the kept link leads to another host; the walk starts again")
         try:
-            reply = self.client.get_json(self.led_away or self.first)
+            reply = self.client.get_json(self.led_away)
         except SourceRefused as error:
             raise self._refusal(error) from None
         names = self._names(self._entries(reply), brief(reply.url))
         following = self._next(reply.json, self.led_away)
-        if not self.led_away or not following or not self.walk.seen.issuperset(names):
+        if not following or not self.walk.seen.issuperset(names):
             raise CursorExpired(
                 f"{self.provider.id}: the last page led to another host, and is another page now; the walk starts again"
             )

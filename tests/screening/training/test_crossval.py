@@ -72,6 +72,9 @@ def test_differences_are_paired_and_intervals_enclose_the_mean(finished: Path) -
         assert 0 <= one["precision_50"] <= 1
         assert 0 < one["average_precision"] <= 1
         assert one["families"].keys() == scores["shares"]["families"].keys()
+    shares = json.loads((finished / "out/results.json").read_text())["shares"]["both"]
+    assert sum(shares.values()) == pytest.approx(1)
+    assert all(0 <= share <= 1 for share in shares.values())
     assert scores["both"]["mae"] < 1.05 * max(
         scores["shares"]["mae"], scores["means"]["mae"]
     )  # shares are of other folds

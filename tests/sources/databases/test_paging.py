@@ -219,6 +219,11 @@ def test_a_page_that_led_to_another_host_and_has_changed_since_starts_the_walk_a
         server.entries.pop(0)
         with pytest.raises(CursorExpired, match="the walk starts again"):
             pull(server.url, Query(page_limit=10), kept)
+        bare = replace(kept[0], cursor={k: v for k, v in (kept[0].cursor or {}).items() if k != "led_away"})
+        before = len(server.requests)
+        with pytest.raises(CursorExpired, match="the kept link leads to another host"):
+            pull(server.url, Query(page_limit=10), [bare])
+        assert len(server.requests) == before
 
 
 def test_what_a_broken_reply_is_called_does_not_depend_on_how_far_it_came(entries: list[Entry]) -> None:
