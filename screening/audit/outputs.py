@@ -8,7 +8,7 @@ the rows at a time; models are not needed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from assay.screening.audit import cascade
+from assay.screening.folder import naming
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Summary
@@ -58,21 +59,18 @@ class Rows:
 
 
 class Ids:
-    """Ids as 16 bytes each, which tells how many repeat another one."""
+    """Ids as they come, which tells how many repeat another one."""
 
     def __init__(self) -> None:
-        self._digests = bytearray()
+        self._known, self._repeated = naming.Digests(), 0
 
-    def add(self, ids: Iterable[str]) -> None:
+    def add(self, ids: Sequence[str]) -> None:
         """Add some ids."""
-        for name in ids:
-            self._digests += hashlib.blake2b(name.encode("utf-8"), digest_size=16).digest()
+        self._repeated += len(ids) - self._known.add(dict.fromkeys(map(naming.digest, ids), 0))
 
     def doubled(self) -> int:
         """The number of ids that repeat another one."""
-        found = np.frombuffer(self._digests, "S16")
-        found.sort()  # in its place: the order in which they came tells nothing
-        return int((found[1:] == found[:-1]).sum())
+        return self._repeated
 
 
 def rows_of_parts(results: Results) -> Rows:

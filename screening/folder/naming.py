@@ -8,13 +8,13 @@ module does not know where the rows are kept.
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from assay.sources import table
 from assay.sources.crystals import WARNINGS, Crystals, text_array
@@ -22,60 +22,40 @@ from assay.sources.quarantine import Quarantined
 
 MAX_TEXT = 4096
 """Longest id or text, in characters; longer ones are refused where tables are read."""
+CACHED = 8192
+"""KiB of the digests that are kept in memory."""
 Refusal = tuple[str, str, str, str, int]
 """Id, origin, reason and message of a refused row, and how often a page had them before it."""
-Run = tuple[NDArray[np.uint64], NDArray[np.uint64]]
-"""Ascending keys, and their values."""
-PARTED = 6
-"""First bits by which keys are kept apart."""
+Row = tuple[str, bytes, int]
+"""Id as it was pulled, digest of the id, digest of the crystal."""
 
 
-class Known:
-    """Numbers of 64 bits, each with a value of 64 bits, in 16 bytes a pair.
-
-    They are kept apart by their first bits, so that only a small part is sorted at once.
-    """
+class Digests:
+    """Digests, each with a number, in a file of this process that has no name and ends with it."""
 
     def __init__(self) -> None:
-        self._parts: list[list[Run]] = [[] for _ in range(2**PARTED)]
+        self._file = sqlite3.connect("", check_same_thread=False)  # the empty name: a file of SQLite's own
+        for line in (f"PRAGMA cache_size = -{CACHED}", "PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF"):
+            self._file.execute(line)
+        self._file.execute("CREATE TABLE digests (digest BLOB PRIMARY KEY, number INTEGER) WITHOUT ROWID")
 
-    def add(self, pairs: Mapping[int, int]) -> None:
-        """Add keys that are not there yet."""
-        keys, values = np.array(list(pairs), np.uint64), np.array(list(pairs.values()), np.uint64)
-        for runs, here in self._of(keys):
-            _merge(runs, (keys[here], values[here]))
+    def add(self, numbers: Mapping[bytes, int]) -> int:
+        """Add those that are not there yet, with numbers of 64 bits; how many were not."""
+        before = self._file.total_changes
+        self._file.executemany("INSERT OR IGNORE INTO digests VALUES (?, ?)", sorted(numbers.items()))
+        return self._file.total_changes - before
 
-    def find(self, wanted: NDArray[np.uint64]) -> dict[int, int]:
-        """Those of some keys that are there, with their values."""
-        found: dict[int, int] = {}
-        for runs, here in self._of(wanted):
-            some = wanted[here]
-            for keys, values in runs:
-                place = np.minimum(np.searchsorted(keys, some), len(keys) - 1)
-                same = keys[place] == some
-                found |= zip(some[same].tolist(), values[place[same]].tolist())
-        return found
-
-    def _of(self, keys: NDArray[np.uint64]) -> Iterator[tuple[list[Run], NDArray[np.bool_]]]:
-        """Each part that some keys (n,) belong to, and which of them do."""
-        parts = keys >> np.uint64(64 - PARTED)
-        return ((self._parts[part], parts == part) for part in np.unique(parts).tolist())
-
-
-def _merge(runs: list[Run], run: Run) -> None:
-    """Add a run to others, each of which is more than twice as long as the next one."""
-    while runs and len(runs[-1][0]) <= 2 * len(run[0]):
-        keys, values = runs.pop()
-        run = np.concatenate([keys, run[0]]), np.concatenate([values, run[1]])
-    order = np.argsort(run[0])
-    runs.append((run[0][order], run[1][order]))
+    def find(self, wanted: Iterable[bytes]) -> dict[bytes, int]:
+        """Those of some digests that are there, with their numbers."""
+        asked = (self._file.execute("SELECT * FROM digests WHERE digest = ?", (one,)).fetchone() for one in wanted)
+        return dict(filter(None, asked))
 
 
 @dataclass
 class Taken:
-    """The ids of the shards before this one; 16 bytes for each crystal that keeps its own id."""
+    """The ids of the shards before this one."""
 
-    good: Known = field(default_factory=Known)
+    good: Digests = field(default_factory=Digests)
     """Digest of an id -> digest of its crystal."""
     again: dict[tuple[str, int], str] = field(default_factory=dict)
     """Id as it was pulled, and digest -> id of a crystal that found its own id taken."""
@@ -92,19 +72,20 @@ class Taken:
         >>> Taken().names(["POSCAR", "POSCAR", "POSCAR", "a", "POSCAR"], [7, 7, 8, 9, 8])
         ['POSCAR', None, 'POSCAR~2', 'a', None]
         """
-        keys = [_key(name) for name in pulled]
+        keys = [digest(name) for name in pulled]
         fresh = dict(zip(keys, crystals))
-        known = self.good.find(np.array(keys, np.uint64))
+        known = self.good.find(keys)
         if not known and len(fresh) == len(keys):
             self.good.add(fresh)
             return pulled
         fresh.clear()
-        names = [self._name(*row, fresh, known) for row in zip(pulled, keys, crystals, strict=True)]
+        names = [self._name(row, fresh, known) for row in zip(pulled, keys, crystals, strict=True)]
         self.good.add(fresh)
         return names
 
-    def _name(self, pulled: str, key: int, crystal: int, fresh: dict[int, int], known: dict[int, int]) -> str | None:
+    def _name(self, row: Row, fresh: dict[bytes, int], known: dict[bytes, int]) -> str | None:
         """One id; `fresh` and `known` are the ids of this shard so far and of those before it."""
+        pulled, key, crystal = row
         before = fresh.get(key, known.get(key))
         if before is None:
             fresh[key] = crystal
@@ -112,7 +93,7 @@ class Taken:
         if before == crystal or (pulled, crystal) in self.again:
             return None
         number = self.last.get(pulled, 1) + 1
-        while (own := _key(_suffixed(pulled, f"~{number}"))) in fresh or self.good.find(np.array([own], np.uint64)):
+        while (own := digest(_suffixed(pulled, f"~{number}"))) in fresh or self.good.find([own]):
             number += 1
         name = _suffixed(pulled, f"~{number}")
         fresh[own], self.again[pulled, crystal], self.last[pulled] = crystal, name, number
@@ -162,7 +143,7 @@ def warned(crystals: Crystals, taken: Taken) -> Crystals:
 
 
 def digests(content: pa.Table) -> list[int]:
-    """A digest of 64 bits per row: cell, positions and species, to the last bit."""
+    """A digest of 64 bits per row, with a sign: cell, positions and species, to the last bit."""
     hashes = [hashlib.blake2b(digest_size=8) for _ in range(content.num_rows)]
     for column in table.CRYSTAL_FIELDS:
         if pa.types.is_list(column.type):
@@ -171,12 +152,12 @@ def digests(content: pa.Table) -> list[int]:
             ends = np.cumsum(lists.value_lengths().to_numpy()).tolist()
             for found, start, end in zip(hashes, [0, *ends], ends):
                 found.update(values[start:end])
-    return [int.from_bytes(found.digest()) for found in hashes]
+    return [int.from_bytes(found.digest(), signed=True) for found in hashes]
 
 
-def _key(name: str) -> int:
-    """A digest of 64 bits; should two ids share one, the second counts as taken."""
-    return int.from_bytes(hashlib.blake2b(name.encode("utf-8"), digest_size=8).digest())
+def digest(name: str) -> bytes:
+    """A digest of 128 bits; two ids do not share one."""
+    return hashlib.blake2b(name.encode("utf-8"), digest_size=16).digest()
 
 
 def _suffixed(name: str, suffix: str) -> str:

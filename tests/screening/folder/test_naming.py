@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import tracemalloc
+import subprocess
+import sys
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -148,24 +149,36 @@ def test_refused_files_whose_names_are_cut_or_squeezed_are_all_quarantined(
     assert len({row.id for row in snapshot.quarantined(Ledger(planned.folder))}) == 5
 
 
-def test_the_ids_that_came_before_take_little_more_than_16_bytes_each() -> None:
-    known, rng = naming.Known(), np.random.default_rng(0)
-    shards = rng.integers(0, 2**64, (64, 2048), np.uint64, endpoint=False).tolist()
-    tracemalloc.start()
-    for shard in shards:
-        known.add(dict(zip(shard, reversed(shard), strict=True)))
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    every = [key for shard in shards for key in shard]
-    assert peak < 20 * len(every)  # 56 when all are sorted at once
-    found = known.find(np.array([*every[::7], 5], np.uint64))
-    assert found == {key: shard[2047 - place] for shard in shards for place, key in enumerate(shard) if key in found}
-    assert found.keys() == {*every[::7]}
+GROWTH = """
+import resource
+from assay.screening.folder import naming
+naming.CACHED, peaks = 1024, []
+known = naming.Digests()
+for block in range(100):
+    known.add({naming.digest(f"{block}/{row}"): row for row in range(2048)})
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(peaks[-1] - peaks[29])
+"""
+
+
+def test_memory_does_not_grow_with_the_ids_that_came_before() -> None:
+    ended = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True)
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert int(ended.stdout) * unit < 2**20  # 143,360 ids more, 4.8 MB of them
+
+
+def test_digests_are_found_with_their_numbers_and_counted_once() -> None:
+    known, numbers = naming.Digests(), {naming.digest(str(k)): k * 2**40 - 2**62 for k in range(5000)}
+    assert known.add(numbers) == 5000
+    assert known.add({**dict.fromkeys(list(numbers)[:3], 7), naming.digest("new"): 8}) == 1
+    asked = [*list(numbers)[::7], naming.digest("none")]
+    assert known.find(asked) == {one: numbers[one] for one in asked[:-1]}
+    assert known.find([naming.digest("new")]) == {naming.digest("new"): 8}
 
 
 def test_crystals_of_one_id_are_named_without_a_search_from_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, find = [], naming.Known.find
-    monkeypatch.setattr(naming.Known, "find", lambda self, wanted: asked.append(1) or find(self, wanted))
+    asked, find = [], naming.Digests.find
+    monkeypatch.setattr(naming.Digests, "find", lambda self, wanted: asked.append(1) or find(self, wanted))
     taken, names = Taken(), []
     for shard in range(4):
         names += taken.names(["POSCAR"] * 50, range(50 * shard, 50 * shard + 50))
