@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from assay.models.ensemble import kernels
 from assay.models.networks import linear
-from assay.models.networks.alignn import ALIGNN, EdgeGatedConvolution
+from assay.models.networks.alignn import ALIGNN, EdgeGatedConvolution, GatedGCN
 from assay.models.networks.batch import Batch
 from assay.models.networks.cgcnn import CGCNN, GatedConvolution
 from assay.models.networks.layers import BatchNorm, Network, RadialBasis
@@ -44,15 +44,15 @@ def freeze(network: Network) -> Network:
     """
     if isinstance(network, CGCNN):
         return _FrozenCGCNN(network)
-    if isinstance(network, ALIGNN) and isinstance(network.atom_embedding[1], BatchNorm):
-        return _FrozenALIGNN(network)
+    if isinstance(network, GatedGCN) and isinstance(network.atom_embedding[1], BatchNorm):
+        return _FrozenGCN(network)
     return network
 
 
 class _Frozen(Network):
     """A trunk without parameters, and pooling and heads of the network that was trained."""
 
-    def __init__(self, trained: ALIGNN | CGCNN) -> None:
+    def __init__(self, trained: GatedGCN | CGCNN) -> None:
         super().__init__()
         self.pool, self.heads = trained.pool, trained.heads
         self.eval()
@@ -62,19 +62,21 @@ class _Frozen(Network):
         return pooled
 
 
-class _FrozenALIGNN(_Frozen):
-    def __init__(self, trained: ALIGNN) -> None:
+class _FrozenGCN(_Frozen):
+    """Also an ALIGNN, whose updates that see angles come first."""
+
+    def __init__(self, trained: GatedGCN) -> None:
         super().__init__(trained)
         self._atoms = _Product(trained.atom_embedding[0], norm=trained.atom_embedding[1])
-        self._pairs = [
-            (_Update(on_bonds), _Update(on_angles))
-            for on_bonds, on_angles in zip(trained.node_updates, trained.edge_updates, strict=True)
-        ]
         self._layers = [_Update(layer) for layer in trained.gcn_layers]
+        self._pairs: list[tuple[_Update, _Update]] = []
+        if isinstance(trained, ALIGNN):
+            both = zip(trained.node_updates, trained.edge_updates, strict=True)
+            self._pairs = [(_Update(on_bonds), _Update(on_angles)) for on_bonds, on_angles in both]
+            for _, first in self._pairs[:1]:
+                first.begin_with(trained.angle_embedding)
         for first in [*(bonds for bonds, _ in self._pairs), *self._layers][:1]:
             first.begin_with(trained.edge_embedding)
-        for _, first in self._pairs[:1]:
-            first.begin_with(trained.angle_embedding)
 
     def encode(self, batch: Batch) -> Tensor:
         """(n, width) state of each crystal."""

@@ -1,42 +1,18 @@
 """The steps between two matrix products of a network, compiled: one pass over cached rows.
 
-Enters and leaves: float32 arrays. Exponentials are polynomials (Cephes `expf`), exact to 2e-7
-relative, and quick because the compiler vectorises them. What is not finite becomes NaN and stays
-NaN. This module does not know networks.
+Enters and leaves: float32 arrays. What is not finite becomes NaN and stays NaN. The same steps in
+training are `assay.models.networks.fused`. This module does not know networks.
 """
 
 import numpy as np
 
 from assay.featurize.threads import njit
+from assay.models.networks.fused.loops import sigmoid
 
 _MATH = {"contract", "nsz", "arcp"}
 """Which rules the compiler may bend: products and sums may be fused. Not the order of sums, and NaN
 is kept."""
 _F = np.float32
-_BOUND = _F(87.0)
-"""Where the exponential is cut, just inside the range of float32."""
-
-
-@njit(cache=True, inline="always", fastmath=_MATH)
-def _exp(x):  # type: ignore[no-untyped-def]
-    cut = min(max(x, -_BOUND), _BOUND)
-    n = np.floor(cut * _F(1.44269504) + _F(0.5))
-    r = cut - n * _F(0.693359375)
-    r = r - n * _F(-2.12194440e-4)
-    p = _F(1.9875691500e-4)
-    p = p * r + _F(1.3981999507e-3)
-    p = p * r + _F(8.3334519073e-3)
-    p = p * r + _F(4.1665795894e-2)
-    p = p * r + _F(1.6666665459e-1)
-    p = p * r + _F(5.0000001201e-1)
-    p = p * r * r + r + _F(1.0)
-    power = (np.int32(n) + np.int32(127)) << np.int32(23)
-    return p * np.int32(power).view(np.float32) + (x - x)  # the difference is 0, or NaN
-
-
-@njit(cache=True, inline="always", fastmath=_MATH)
-def _sigmoid(x):  # type: ignore[no-untyped-def]
-    return _F(1.0) / (_F(1.0) + _exp(-x))
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
@@ -68,7 +44,7 @@ def silu(x, out):  # type: ignore[no-untyped-def]
     """Write x sigmoid(x) of `x` (m, h) to `out`, which may be `x`."""
     for k in range(x.shape[0]):
         for j in range(x.shape[1]):
-            out[k, j] = x[k, j] * _sigmoid(x[k, j])
+            out[k, j] = x[k, j] * sigmoid(x[k, j])
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
@@ -97,7 +73,7 @@ def edge_gates(m, ends, source, target, weight, scale, shift, message, gates, y,
         for j in range(h):
             own[j] = own[j] + as_source[j] + as_target[j]
         for j in range(h):
-            gate[j] = w * _sigmoid(own[j])
+            gate[j] = w * sigmoid(own[j])
         sum_of_gates, sum_of_messages = gates[target[k]], message[target[k]]
         for j in range(h):
             sum_of_gates[j] += gate[j]
@@ -107,7 +83,7 @@ def edge_gates(m, ends, source, target, weight, scale, shift, message, gates, y,
             state = y[k]
             for j in range(h):
                 v = own[j] * scale[j] + shift[j]
-                state[j] += v * _sigmoid(v)
+                state[j] += v * sigmoid(v)
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
@@ -120,7 +96,7 @@ def node_update(x, ends, message, gates, scale, shift):  # type: ignore[no-untyp
     for i in range(len(x)):
         for j in range(h):
             v = (ends[i, 3 * h + j] + message[i, j] / (gates[i, j] + _F(1e-6))) * scale[j] + shift[j]
-            x[i, j] += v * _sigmoid(v)
+            x[i, j] += v * sigmoid(v)
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
@@ -141,7 +117,7 @@ def crystal_messages(z, ends, source, target, weight, message):  # type: ignore[
         for j in range(h):
             gate = z[k, j] + ends[s, j] + ends[t, 2 * h + j]
             core = z[k, h + j] + ends[s, h + j] + ends[t, 3 * h + j]
-            message[t, j] += w * _sigmoid(gate) * core * _sigmoid(core)
+            message[t, j] += w * sigmoid(gate) * core * sigmoid(core)
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
@@ -151,7 +127,7 @@ def crystal_update(x, message, degree, scale, shift):  # type: ignore[no-untyped
         share = _F(1.0) / degree[i]
         for j in range(x.shape[1]):
             v = x[i, j] + message[i, j] * share * scale[j] + shift[j]
-            x[i, j] = v * _sigmoid(v)
+            x[i, j] = v * sigmoid(v)
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH | {"reassoc"}, error_model="numpy")

@@ -1,8 +1,9 @@
 """ALIGNN: atomistic line graph network, Choudhary and DeCost, npj Comput. Mater. 7, 185 (2021).
 
 Enters: `Batch` with angles. Leaves: one scaled value per crystal and property. Layer and parameter
-names follow the published model. Here triplets are pairs of edges into the same atom. The published
-line graph leads from an edge into an atom to an edge out of it, an edge back to where it came from
+names follow the published model. `GatedGCN` is the same network without its line graph: it reads
+bond lengths and no angles. Here triplets are pairs of edges into the same atom. The published line
+graph leads from an edge into an atom to an edge out of it, an edge back to where it came from
 included: the same angles, seen by the edge of the opposite direction, so weights learned on one
 kind do not predict on the other (`assay.models.published.graphs`).
 """
@@ -13,11 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from assay.models.networks.batch import Batch, total
+from assay.models.networks.fused import steps
 from assay.models.networks.layers import BatchNorm, GraphPool, LayerNorm, Network, PropertyHeads, RadialBasis
 
 
@@ -29,9 +29,9 @@ class Embedding(nn.Sequential):
 
     def forward(self, x: Tensor, count: Tensor | None = None) -> Tensor:
         """Embed rows x (m, width) of which row i stands for `count[i]`."""
-        linear, norm, activation = self
-        out: Tensor = activation(norm(linear(x), count))
-        return out
+        linear, norm, _ = self
+        made: Tensor = norm.activated(linear(x), count)  # type: ignore[operator]
+        return made
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,12 @@ class EdgeGatedConvolution(nn.Module):
         self.dst_update = nn.Linear(hidden, hidden)
         self.bn_nodes = normalisation(norm, hidden)
 
-    def forward(self, x: Tensor, y: Tensor, ends: Ends) -> tuple[Tensor, Tensor]:
-        """Return new node and edge states."""
-        source, target = ends.source, ends.target
-        m = self.edge_gate(y) + self.src_gate(x).index_select(0, source) + self.dst_gate(x).index_select(0, target)
-        gate = torch.sigmoid(m)
-        message = total(gate * self.dst_update(x).index_select(0, source), target, len(x), ends.weight)
-        message = message / (total(gate, target, len(x), ends.weight) + 1e-6)
-        x = x + functional.silu(self.bn_nodes(self.src_update(x) + message, ends.node_count))
-        return x, y + functional.silu(self.bn_edges(m, ends.edge_count))
+    def forward(self, x: Tensor, y: Tensor, ends: Ends, *, last: bool = False) -> tuple[Tensor, Tensor]:
+        """Return new node and edge states; with `last` the old edge states: nothing reads them."""
+        parts = self.edge_gate(y), self.src_gate(x), self.dst_gate(x), self.dst_update(x)
+        m, message = steps.gated(*parts, (ends.source, ends.target, ends.weight))
+        x = self.bn_nodes.activated(self.src_update(x) + message, ends.node_count, x)
+        return x, y if last else self.bn_edges.activated(m, ends.edge_count, y)
 
 
 class MeanPool(nn.Module):
@@ -93,19 +90,17 @@ class LinearHeads(PropertyHeads):
         self.heads = nn.ModuleDict({name: nn.Sequential(nn.Dropout(dropout), nn.Linear(width, out)) for name in names})
 
 
-class ALIGNN(Network):
-    """Updates on the crystal graph and its line graph in turn, then on the crystal graph alone."""
+class GatedGCN(Network):
+    """Updates of atoms and bonds by gated messages (Bresson and Laurent, 2017); no angles."""
 
     def __init__(
         self,
         features: int,
         properties: Sequence[str],
         *,
-        hidden: int = 256,
-        alignn_layers: int = 4,
-        gcn_layers: int = 4,
+        hidden: int = 64,
+        layers: int = 4,
         bins: int = 80,
-        angle_bins: int = 40,
         embedding: int = 64,
         cutoff: float = 8.0,
         norm: Literal["batch", "layer"] = "batch",
@@ -119,11 +114,9 @@ class ALIGNN(Network):
         Args:
             features: width of the node features.
             properties: names of the predicted properties.
-            hidden: width of node, edge and triplet states.
-            alignn_layers: updates of triplets, edges and nodes.
-            gcn_layers: updates of edges and nodes that follow.
+            hidden: width of node and edge states.
+            layers: updates of edges and nodes.
             bins: Gaussians of the distance expansion.
-            angle_bins: Gaussians of the cosine expansion.
             embedding: width between expansion and state.
             cutoff: Å, centre of the last distance Gaussian.
             norm: batch normalisation, as in the published models, or layer normalisation, as in
@@ -136,17 +129,8 @@ class ALIGNN(Network):
         """
         super().__init__()
         self.atom_embedding = Embedding(features, hidden, norm)
-        self.edge_embedding = nn.Sequential(
-            RadialBasis(0.0, cutoff, bins), Embedding(bins, embedding, norm), Embedding(embedding, hidden, norm)
-        )
-        self.angle_embedding = nn.Sequential(
-            RadialBasis(-1.0, 1.0, angle_bins),
-            Embedding(angle_bins, embedding, norm),
-            Embedding(embedding, hidden, norm),
-        )
-        self.node_updates = nn.ModuleList(EdgeGatedConvolution(hidden, norm) for _ in range(alignn_layers))
-        self.edge_updates = nn.ModuleList(EdgeGatedConvolution(hidden, norm) for _ in range(alignn_layers))
-        self.gcn_layers = nn.ModuleList(EdgeGatedConvolution(hidden, norm) for _ in range(gcn_layers))
+        self.edge_embedding = _expansion(0.0, cutoff, bins, (embedding, hidden), norm)
+        self.gcn_layers = nn.ModuleList(EdgeGatedConvolution(hidden, norm) for _ in range(layers))
         self.pool = _one_of({"mean-std": GraphPool, "mean": MeanPool}, "pool", pool)()
         heads = _one_of({"mlp": PropertyHeads, "linear": LinearHeads}, "head", head)
         width = hidden if pool == "mean" else 2 * hidden
@@ -154,19 +138,68 @@ class ALIGNN(Network):
 
     def encode(self, batch: Batch) -> Tensor:
         """(n, 2 * hidden) state of each crystal; half as wide where only means are pooled."""
-        edges, triplets = batch.edge_count, batch.triplet_count
-        bonds = Ends(batch.source, batch.target, batch.edge_weight, batch.node_weight, edges)
-        angles = Ends(batch.triplet_other, batch.triplet_edge, batch.triplet_weight, edges, triplets)
+        bonds = Ends(batch.source, batch.target, batch.edge_weight, batch.node_weight, batch.edge_count)
         x = self.atom_embedding(batch.x, batch.node_weight)
-        y = _embed(self.edge_embedding, batch.distance, edges)
-        z = _embed(self.angle_embedding, batch.cosine, triplets)
-        for node_update, edge_update in zip(self.node_updates, self.edge_updates, strict=True):
-            x, y = node_update(x, y, bonds)
-            y, z = edge_update(y, z, angles)
-        for layer in self.gcn_layers:
-            x, y = layer(x, y, bonds)
+        x, y = self.begun(x, _embed(self.edge_embedding, batch.distance, bonds.edge_count), bonds, batch)
+        for k, layer in enumerate(self.gcn_layers, 1):
+            x, y = layer(x, y, bonds, last=k == len(self.gcn_layers))
         pooled: Tensor = self.pool(x, batch)
         return pooled
+
+    def begun(self, x: Tensor, y: Tensor, bonds: Ends, batch: Batch) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """Node and edge states before the updates of `gcn_layers`."""
+        return x, y
+
+    def stages(self) -> list[nn.Module]:
+        """The embeddings, then one entry per layer."""
+        return [nn.ModuleList([self.atom_embedding, self.edge_embedding]), *self.gcn_layers]
+
+
+class ALIGNN(GatedGCN):
+    """Updates on the crystal graph and its line graph in turn, then on the crystal graph alone."""
+
+    def __init__(
+        self,
+        features: int,
+        properties: Sequence[str],
+        *,
+        hidden: int = 256,
+        alignn_layers: int = 4,
+        gcn_layers: int = 4,
+        angle_bins: int = 40,
+        embedding: int = 64,
+        norm: Literal["batch", "layer"] = "batch",
+        **sizes: Any,
+    ) -> None:
+        """Make a network.
+
+        Args:
+            features: width of the node features.
+            properties: names of the predicted properties.
+            hidden: width of node, edge and triplet states.
+            alignn_layers: updates of triplets, edges and nodes.
+            gcn_layers: updates of edges and nodes that follow.
+            angle_bins: Gaussians of the cosine expansion.
+            embedding: width between expansion and state.
+            norm: as in `GatedGCN`.
+            sizes: the other sizes of `GatedGCN`, but for `layers`.
+        """
+        super().__init__(
+            features, properties, hidden=hidden, layers=gcn_layers, embedding=embedding, norm=norm, **sizes
+        )
+        self.angle_embedding = _expansion(-1.0, 1.0, angle_bins, (embedding, hidden), norm)
+        self.node_updates = nn.ModuleList(EdgeGatedConvolution(hidden, norm) for _ in range(alignn_layers))
+        self.edge_updates = nn.ModuleList(EdgeGatedConvolution(hidden, norm) for _ in range(alignn_layers))
+
+    def begun(self, x: Tensor, y: Tensor, bonds: Ends, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Node and edge states after the updates that see angles."""
+        triplets, pairs = batch.triplet_count, len(self.node_updates)
+        angles = Ends(batch.triplet_other, batch.triplet_edge, batch.triplet_weight, bonds.edge_count, triplets)
+        z = _embed(self.angle_embedding, batch.cosine, triplets)
+        for k, (node_update, edge_update) in enumerate(zip(self.node_updates, self.edge_updates, strict=True), 1):
+            x, y = node_update(x, y, bonds)
+            y, z = edge_update(y, z, angles, last=k == pairs)
+        return x, y
 
     def stages(self) -> list[nn.Module]:
         """The three embeddings, then one entry per layer."""
@@ -175,9 +208,15 @@ class ALIGNN(Network):
         return [embeddings, *(nn.ModuleList(pair) for pair in pairs), *self.gcn_layers]
 
 
-def normalisation(kind: str, width: int) -> nn.Module:
+def _expansion(low: float, high: float, bins: int, widths: tuple[int, int], norm: str) -> nn.Sequential:
+    """A number through Gaussians and two layers of these widths."""
+    first, second = widths
+    return nn.Sequential(RadialBasis(low, high, bins), Embedding(bins, first, norm), Embedding(first, second, norm))
+
+
+def normalisation(kind: str, width: int) -> BatchNorm | LayerNorm:
     """A layer that normalises rows (m, width) and takes their counts as second argument."""
-    made: nn.Module = _one_of({"batch": BatchNorm, "layer": LayerNorm}, "norm", kind)(width)
+    made: BatchNorm | LayerNorm = _one_of({"batch": BatchNorm, "layer": LayerNorm}, "norm", kind)(width)
     return made
 
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from assay.models.networks.batch import Batch, total
+from assay.models.networks.batch import Batch
+from assay.models.networks.fused import steps
 from assay.models.networks.layers import BatchNorm, GraphPool, Network, PropertyHeads, RadialBasis
 
 
@@ -31,12 +31,8 @@ class GatedConvolution(nn.Module):
 
     def forward(self, x: Tensor, radial: Tensor, batch: Batch, degree: Tensor) -> Tensor:
         """Return the new node states (N, h)."""
-        z = self.edge(radial)
-        z = z + self.source(x).index_select(0, batch.source)
-        z = z + self.target(x).index_select(0, batch.target)
-        gate, core = z.chunk(2, dim=1)
-        message = torch.sigmoid(gate) * functional.silu(core)
-        mean = total(message, batch.target, len(x), batch.edge_weight) / degree
+        ends = batch.source, batch.target, batch.edge_weight
+        mean = steps.gated_sum(self.edge(radial), self.source(x), self.target(x), ends) / degree
         return functional.silu(x + self.norm(mean, batch.node_weight))
 
 

@@ -11,8 +11,10 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from assay.models.networks.batch import Batch, total
+from assay.models.networks.fused import steps
 
 LOG_VARIANCE = "/log-variance"
 """Suffix of a head's second output."""
@@ -95,6 +97,8 @@ class RadialBasis(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Expand values (m,) into (m, bins)."""
+        if steps.compiled(values) and not (values.requires_grad and torch.is_grad_enabled()):
+            return steps.expanded(values, self.get_buffer("centers"), self.gamma)
         return torch.exp(-self.gamma * (values[:, None] - self.get_buffer("centers")) ** 2)
 
 
@@ -110,16 +114,27 @@ class BatchNorm(nn.BatchNorm1d):
         mean = (share * x).sum(0)
         centred = x - mean
         variance = (share * centred**2).sum(0)
+        self.track(mean, variance, float(rows))
+        return centred * (self.weight * torch.rsqrt(variance + self.eps)) + self.bias
+
+    def activated(self, x: Tensor, count: Tensor | None = None, state: Tensor | None = None) -> Tensor:
+        """(m, h) silu of the normalised rows, added to `state` (m, h) where there is one."""
+        if not (self.training and steps.compiled(x)):
+            return _activated(self(x, count), state)
+        made, mean, variance, rows = steps.activated(x, (self.weight, self.bias, self.eps), count, state)
+        self.track(mean, variance, float(rows))
+        return made
+
+    def track(self, mean: Tensor, variance: Tensor, rows: float) -> None:
+        """Move the running statistics towards those of a batch, (h,) each, of so many rows."""
         with torch.no_grad():
             momentum = 0.1 if self.momentum is None else self.momentum
-            unbiased = variance * (rows / (rows - 1).clamp(min=1))
             assert self.running_mean is not None
             assert self.running_var is not None
             assert self.num_batches_tracked is not None
-            self.running_mean.lerp_(mean, momentum)
-            self.running_var.lerp_(unbiased, momentum)
+            self.running_mean.lerp_(mean.to(self.running_mean), momentum)
+            self.running_var.lerp_((variance * (rows / max(rows - 1, 1.0))).to(self.running_var), momentum)
             self.num_batches_tracked += 1
-        return centred * (self.weight * torch.rsqrt(variance + self.eps)) + self.bias
 
 
 class LayerNorm(nn.LayerNorm):
@@ -128,6 +143,15 @@ class LayerNorm(nn.LayerNorm):
     def forward(self, x: Tensor, count: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Normalise each row of x (m, h)."""
         return super().forward(x)
+
+    def activated(self, x: Tensor, count: Tensor | None = None, state: Tensor | None = None) -> Tensor:
+        """(m, h) silu of the normalised rows, added to `state` (m, h) where there is one."""
+        return _activated(self(x, count), state)
+
+
+def _activated(normalised: Tensor, state: Tensor | None) -> Tensor:
+    made = functional.silu(normalised)
+    return made if state is None else state + made
 
 
 class GraphPool(nn.Module):

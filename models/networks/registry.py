@@ -47,6 +47,7 @@ class Entry:
 MODELS: dict[str, Entry] = {
     "alignn": Entry("assay.models.networks.alignn:ALIGNN", ANGLES),
     "cgcnn": Entry("assay.models.networks.cgcnn:CGCNN", GRAPHS),
+    "gated-gcn": Entry("assay.models.networks.alignn:GatedGCN", GRAPHS),
     "mae": Entry("assay.models.networks.mae:MaskedAutoencoder", PICTURES, labelled=False, trunk="vit"),
     "megnet": Entry("assay.models.networks.megnet:MEGNet", GRAPHS),
     "set-attention": Entry("assay.models.networks.attention:SetAttention", COMPOSITION),

@@ -32,17 +32,14 @@ def of(recipe: Recipe, spec: MemberSpec, material: Sequence[NDArray[Any]], sourc
     described["members"] = [asdict(spec), asdict(spec)]
     for name in ("precision", "decision", "cross_validation", "note"):
         del described[name]
-    for name in ("learn_from", "contradictions"):
-        if described[name] is None:
-            del described[name]  # runs from before there was one go on
-    if not described["graph"]["taper"]:
-        del described["graph"]["taper"]  # likewise
+    later = [(described, "learn_from"), (described, "contradictions"), (described["graph"], "taper")]
+    later.append((described["schedule"], "matrix_rate"))
+    later.extend((one, name) for one in described["members"] for name in ("schedule", "start", "composition"))
+    for where, name in later:
+        if not where[name]:
+            del where[name]  # runs from before there was one go on
     for name in (*entry.reads.unread, *(() if entry.gradients else ("schedule",))):
         del described[name]
-    for member_described in described["members"]:
-        for name in ("schedule", "start", "composition"):  # likewise
-            if not member_described[name]:
-                del member_described[name]
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     digest.update((source.sha256 if source else "").encode())
     for array in material:

@@ -7,6 +7,7 @@ it says otherwise.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -157,6 +158,9 @@ class Schedule:
     `assay.models.training.budget`."""
     learning_rate: float = 2e-3
     """Peak rate of weights that start fresh; `Start` has its own."""
+    matrix_rate: float = 0.0
+    """Peak rate of Muon, which then moves the matrices of fresh weights; 0: AdamW moves everything.
+    See `assay.models.training.optimise.Muon`."""
     kind: Literal["cosine", "onecycle", "plateau"] = "cosine"
     """Warm-up, then: half a cosine; a cosine that rises and falls (Smith and Topin, 2019);
     constant, halved after every `patience // 4` epochs without a better validation error."""
@@ -178,6 +182,8 @@ class Schedule:
         for name in ("epochs", "batch_size", "learning_rate", "clip", "patience"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"schedule.{name} is {getattr(self, name)}, expected above 0")
+        if not 0 <= self.matrix_rate < math.inf:
+            raise ValueError(f"schedule.matrix_rate is {self.matrix_rate}, expected 0 or more")
         for name in ("warmup", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"schedule.{name} is {getattr(self, name)}, expected 0 to below 1")

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from assay.models.ensemble import checkpoint, zoo
 from assay.models.networks import kinds, registry
 from assay.models.networks.kinds import Spec
 from assay.models.networks.layers import Network
-from assay.models.training import lora
-from assay.models.training.recipe import MemberSpec, Start
+from assay.models.training import lora, optimise
+from assay.models.training.recipe import MemberSpec, Schedule, Start
 
 
 @dataclass(frozen=True)
@@ -82,15 +83,31 @@ def begin(network: Network, start: Start, source: Source) -> None:
         part.requires_grad_(False)  # noqa: FBT003 -- torch's signature
 
 
-def groups(network: nn.Module, start: Start | None, rate: float, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups of the optimizer with their peak rates: one, or trunk and heads apart."""
+def optimizers(network: nn.Module, start: Start | None, schedule: Schedule) -> list[torch.optim.Optimizer]:
+    """What moves the weights, in groups with their peak rates: AdamW, and Muon where it is wanted.
+
+    Trunk and heads are apart where the trunk has learned before.
+
+    Raises:
+        ValueError: for Muon with such a trunk.
+    """
     named = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
+    matrices = [p for _, p in named if p.ndim == 2 and min(p.shape) > 1] if schedule.matrix_rate else []
     if start is None:
-        return [{"params": [parameter for _, parameter in named], "peak": rate, "weight_decay": weight_decay}]
-    heads = [parameter for name, parameter in named if name.startswith("heads.")]
-    trunk = [parameter for name, parameter in named if not name.startswith("heads.")]
-    parts = (trunk, start.backbone_rate), (heads, start.head_rate)
-    return [{"params": part, "peak": peak, "weight_decay": weight_decay} for part, peak in parts if part]
+        moved = {id(matrix) for matrix in matrices}
+        parts = [([p for _, p in named if id(p) not in moved], schedule.learning_rate)]
+    elif matrices:
+        raise ValueError("schedule.matrix_rate is for weights that start fresh; leave it out, or leave out start")
+    else:
+        heads = [parameter for name, parameter in named if name.startswith("heads.")]
+        trunk = [parameter for name, parameter in named if not name.startswith("heads.")]
+        parts = [(trunk, start.backbone_rate), (heads, start.head_rate)]
+    decay = schedule.weight_decay
+    groups = [{"params": part, "peak": peak, "weight_decay": decay} for part, peak in parts if part]
+    made: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, fused=True)]
+    if matrices:
+        made.append(optimise.Muon([{"params": matrices, "peak": schedule.matrix_rate, "weight_decay": decay}]))
+    return made
 
 
 def _trunk(name: str, sizes: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -184,9 +184,7 @@ class _Run:
             *_numbers(self.network),
             self.start.folder if self.start else "random weights",
         )
-        self.optimizer = torch.optim.AdamW(
-            start.groups(self.network, self.start, schedule.learning_rate, schedule.weight_decay)
-        )
+        self.optimizers = start.optimizers(self.network, self.start, schedule)
         self.average = optimise.MovingAverage(self.network.state_dict(), schedule.ema) if schedule.ema else None
         self.epoch, self.stale, self.best, self.lowered = 0, 0, math.inf, 1.0
         self.best_weights: dict[str, Tensor] = {}
@@ -208,7 +206,7 @@ class _Run:
             self.budget = budget.probe(self.network, self._work(every), self.cost[every], schedule.batch_size)
         for step, chosen in enumerate(np.array_split(rows, steps)):
             factor = optimise.rate_factor(schedule, self.epoch * steps + step, schedule.epochs * steps)
-            for group in self.optimizer.param_groups:
+            for group in self._groups():
                 group["lr"] = group["peak"] * factor * self.lowered
             total_loss += budget.in_parts(self.network, self.budget, self.cost[chosen], self._work(chosen))
             if adapted and self.epoch == step == 0:
@@ -216,7 +214,8 @@ class _Run:
             if self.device.type == "cpu" and step % _GUARD_EVERY == 0:
                 self.budget.guard(self.cost[chosen])
             nn.utils.clip_grad_norm_(self.network.parameters(), schedule.clip)
-            self.optimizer.step()
+            for optimizer in self.optimizers:
+                optimizer.step()
             if self.average is not None:
                 self.average.update(self.network.state_dict())
         self.epoch += 1
@@ -233,8 +232,7 @@ class _Run:
         alone = len(errors) == 1
         self.history[-1]["validation_mae"] = error
         if not alone:
-            named = zip(self.properties, errors, strict=True)
-            self.history[-1].update({f"validation_mae_{p.name}": e for p, e in named})
+            self.history[-1] |= {f"validation_mae_{p.name}": e for p, e in zip(self.properties, errors, strict=True)}
         self.stale += 1
         if error < self.best:
             self.best, self.stale = error, 0
@@ -253,17 +251,16 @@ class _Run:
     def save(self, folder: Path, data: Any) -> None:
         """Write the state as one file, whole or not at all; `data` names the training files."""
         folder.mkdir(parents=True, exist_ok=True)
-        progress = ("epoch", "stale", "best", "lowered", "history")
         state = {
             "fingerprint": self.fingerprint,
             "data": data,
             "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "random": torch.get_rng_state(),
             "average": (self.average.steps, self.average.state) if self.average else None,
             "best_weights": self.best_weights,
             "budget": self.budget.to_state() if self.budget else None,
-            "progress": {name: getattr(self, name) for name in progress},
+            "progress": {name: getattr(self, name) for name in ("epoch", "stale", "best", "lowered", "history")},
         }
         with whole(folder / _STATE) as file:
             torch.save(state, file)
@@ -279,7 +276,8 @@ class _Run:
         fingerprints.same_run(state["fingerprint"], self.fingerprint, folder)
         fingerprints.same_data(state.get("data"), data, folder)
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(self.optimizers, state.get("optimizers") or [state["optimizer"]], strict=True):
+            optimizer.load_state_dict(kept)
         torch.set_rng_state(state["random"].cpu())
         if self.average:
             self.average.steps, self.average.state = state["average"]
@@ -292,7 +290,7 @@ class _Run:
     def finish(self, facts: dict[str, Any]) -> Checkpoint:
         """The best weights as a checkpoint."""
         if not self.best_weights:
-            rates = sorted({group["peak"] for group in self.optimizer.param_groups})
+            rates = sorted({group["peak"] for group in self._groups()})
             raise ValueError(f"no epoch had a finite validation error; lower the learning rate (now {rates})")
         self.network.load_state_dict(self.best_weights)
         if self.start and self.start.lora:
@@ -306,6 +304,9 @@ class _Run:
         seconds = sum(row["seconds"] for row in self.history)
         made = self.network.cpu(), self.sizes, self.properties
         return _checkpoint(self.recipe, self.spec, self.material, *made, described, seconds)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def _work(self, rows: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], float]:
         """A function that takes a part of a step on `rows`, and returns its share of the loss."""

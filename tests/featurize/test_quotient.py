@@ -436,9 +436,10 @@ def test_a_tolerance_that_is_none_is_refused(tolerance: float, crystals: Crystal
 SMALL = {
     "cgcnn": {"hidden": 32, "layers": 3},
     "alignn": {"hidden": 32, "alignn_layers": 2, "gcn_layers": 2, "embedding": 16},
+    "gated-gcn": {"hidden": 32, "layers": 4, "embedding": 16},
     "megnet": {"hidden": 32, "blocks": 3},
 }
-READOUT = {"cgcnn": "pool", "alignn": "pool", "megnet": "read_nodes"}
+READOUT = {"cgcnn": "pool", "alignn": "pool", "gated-gcn": "pool", "megnet": "read_nodes"}
 """The part of each network that is given the last node states."""
 
 

@@ -28,6 +28,7 @@ RADIUS = GraphSpec(neighbours="radius", cutoff=4.3, taper=0.3)
 SMALL = {
     "cgcnn": {"hidden": 16, "layers": 3},
     "alignn": {"hidden": 16, "alignn_layers": 1, "gcn_layers": 1, "bins": 40, "angle_bins": 20, "embedding": 16},
+    "gated-gcn": {"hidden": 16, "layers": 2, "bins": 40, "embedding": 16},
     "megnet": {"hidden": 16, "blocks": 2},
 }
 NETWORKS = pytest.mark.parametrize("name", SMALL)

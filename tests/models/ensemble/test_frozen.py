@@ -27,6 +27,7 @@ FROZEN = [
     ("alignn", {"alignn_layers": 2, "gcn_layers": 0}),
     ("alignn", {"alignn_layers": 0, "gcn_layers": 2}),
     ("alignn", {"pool": "mean", "head": "linear"}),
+    ("gated-gcn", {"layers": 3, "hidden": 24}),
 ]
 
 

@@ -20,9 +20,10 @@ from assay.sources.crystals import Crystals
 SMALL = {
     "cgcnn": {"hidden": 16, "layers": 2, "bins": 16},
     "alignn": {"hidden": 16, "alignn_layers": 1, "gcn_layers": 1, "bins": 16, "angle_bins": 8, "embedding": 8},
+    "gated-gcn": {"hidden": 16, "layers": 2, "bins": 16, "embedding": 8},
     "megnet": {"hidden": 16, "blocks": 2, "bins": 16, "set2set_steps": 2},
 }
-WIDTHS = {"cgcnn": 32, "alignn": 32, "megnet": 80}
+WIDTHS = {"cgcnn": 32, "alignn": 32, "gated-gcn": 32, "megnet": 80}
 """What `encode` gives at these sizes."""
 VARIANTS = [
     *SMALL.items(),

@@ -12,6 +12,7 @@ import torch
 from assay.featurize.graphs import GraphSpec
 from assay.models.ensemble import checkpoint
 from assay.models.evaluation.split import Split
+from assay.models.networks import registry
 from assay.models.networks.layers import LOG_VARIANCE
 from assay.models.target import Property
 from assay.models.training import fingerprints, optimise, prepare, start, train
@@ -82,6 +83,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "one cycle": {"kind": "onecycle"},
     "plateau": {"kind": "plateau", "patience": 4, "learning_rate": 0.3},
     "average": {"ema": 0.9},
+    "matrices by Muon": {"matrix_rate": 1e-2},
     "likelihood": {"loss": "nll"},
     "two properties": {"tasks": 2},
     "fine-tuned": {"freeze": "none"},
@@ -185,12 +187,44 @@ def test_trunk_and_heads_learn_at_their_own_rates(crystals: Crystals, tmp_path: 
     train.member(plan, 0, material(plan, crystals, 20, 30), tmp_path, {})
     begun = replace(plan, start=Start(str(tmp_path), backbone_rate=1e-5, head_rate=1e-3))
     network = checkpoint.read(tmp_path).network
-    trunk, heads = start.groups(network, begun.start, 0.5, 0.0)
+    (optimizer,) = start.optimizers(network, begun.start, Schedule(learning_rate=0.5))
+    trunk, heads = optimizer.param_groups
     assert (trunk["peak"], heads["peak"]) == (1e-5, 1e-3)
     assert sum(p.numel() for p in heads["params"]) == sum(p.numel() for p in network.heads.parameters())
     assert sum(p.numel() for group in (trunk, heads) for p in group["params"]) == sum(
         p.numel() for p in network.parameters()
     )
+    with pytest.raises(ValueError, match="matrix_rate is for weights that start fresh"):
+        start.optimizers(network, begun.start, Schedule(matrix_rate=0.01))
+
+
+def test_muon_moves_every_matrix_and_adam_the_rest() -> None:
+    made = registry.create("gated-gcn", 125, ["y"], **SMALL["gated-gcn"])
+    adam, muon = start.optimizers(made, None, Schedule(matrix_rate=0.02))
+    moved = {id(p) for p in muon.param_groups[0]["params"]}
+    last = made.heads.heads["y"][-1].weight  # one row: a vector
+    assert {id(p) for p in made.parameters() if p.ndim == 2 and p is not last} == moved
+    assert {id(p) for p in made.parameters()} - moved == {id(p) for p in adam.param_groups[0]["params"]}
+    assert (adam.param_groups[0]["peak"], muon.param_groups[0]["peak"]) == (2e-3, 0.02)
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (24, 80), (80, 24)], ids=str)
+def test_steps_of_muon_are_orthogonal_and_as_long_as_those_of_adam(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    matrices = [torch.nn.Parameter(torch.randn(shape)) for _ in range(3)]
+    before = [matrix.detach().clone() for matrix in matrices]
+    muon = optimise.Muon([{"params": matrices}])
+    muon.param_groups[0]["lr"] = 0.01
+    for matrix in matrices:
+        matrix.grad = torch.randn(shape) * torch.logspace(0, -1, shape[1])
+    muon.step()
+    for matrix, old in zip(matrices, before, strict=True):
+        step = old - matrix.detach()
+        assert torch.sum(step * matrix.grad) > 0
+        singular = torch.linalg.svdvals(step) / (0.01 * 0.2 * max(shape) ** 0.5)
+        assert 0.1 < singular.min() <= singular.max() < 1.3
+        assert 0.5 < step.square().mean().sqrt() / (0.01 * 0.2) < 1.3
+    assert not torch.equal(before[0] - matrices[0], before[1] - matrices[1])
 
 
 def test_another_network_cannot_start_from_these_weights(crystals: Crystals, tmp_path: Path) -> None:
