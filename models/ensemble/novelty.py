@@ -1,13 +1,14 @@
-"""How far a crystal lies from the training set, in the embedding of a network.
+"""How far a crystal lies from the training set, and whether its composition was learned.
 
-Enters: embeddings of crystals. Leaves: `ood_distance`, 1 at the distance that 95 % of the
-calibration crystals keep. Follows the latent distance of Janet et al., Chem. Sci. 10, 7913 (2019).
-This module does not know properties or errors.
+Enters: embeddings of crystals, formulas. Leaves: `ood_distance`, 1 at the distance that 95 % of the
+calibration crystals keep in the embedding of a network, after the latent distance of Janet et al.,
+Chem. Sci. 10, 7913 (2019); and `in_training`. This module does not know properties or errors.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 FILE = "reference.safetensors"
 """In the ensemble's folder."""
+LEARNED = "learned.safetensors"
+"""Likewise."""
 MOST = 1_500
 """Training crystals kept."""
 NEAREST = 5
@@ -98,16 +101,63 @@ class Reference:
             ValueError: when it is another one.
         """
         path = folder / FILE
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: copy the whole ensemble folder again")
-        content = path.read_bytes()
-        digest, recorded = hashlib.sha256(content).hexdigest(), described["sha256"]
-        if digest != recorded:
-            raise ValueError(f"{path} is damaged or replaced: sha256 {digest[:12]}, ensemble.json says {recorded[:12]}")
-        parts = tensors.read(content, path)
+        parts = _read(path, described["sha256"])
         _check(parts, described, path)
         quantiles, k, member = described["quantiles"], described["k"], described["member"]
         return cls(parts["points"].to(torch.float32), parts["mean"], parts["deviation"], quantiles, k, member)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The compositions of the rows that the members of an ensemble learned from."""
+
+    digests: NDArray[np.int64]
+    """(m,) ascending, one of each reduced formula (`assay.sources.elements.reduced_formulas`)."""
+
+    @classmethod
+    def of(cls, formulas: Iterable[str]) -> Learned:
+        """Those of some reduced formulas."""
+        return cls(np.unique(_digests(formulas)))
+
+    def holds(self, formulas: Iterable[str]) -> NDArray[np.bool_]:
+        """(n,) whether each reduced formula is among them; of 10^12 others one is taken for one."""
+        return np.isin(_digests(formulas), self.digests)
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write `learned.safetensors`; returns the section `learned` of `ensemble.json`."""
+        content = save({"digests": torch.from_numpy(self.digests)})
+        write_whole(folder / LEARNED, content)
+        return {"compositions": len(self.digests), "sha256": hashlib.sha256(content).hexdigest()}
+
+    @classmethod
+    def read(cls, folder: Path, described: dict[str, Any]) -> Learned:
+        """Read the file that `described`, the section `learned` of `ensemble.json`, tells of.
+
+        Raises:
+            FileNotFoundError: when it is missing.
+            ValueError: when it is another one.
+        """
+        parts = _read(folder / LEARNED, described["sha256"])
+        digests = parts.get("digests", torch.empty(0))
+        if set(parts) != {"digests"} or digests.dtype != torch.int64 or digests.shape != (described["compositions"],):
+            raise ValueError(f"{folder / LEARNED} holds other tensors than digests ({described['compositions']},)")
+        return cls(digests.numpy())
+
+
+def _digests(formulas: Iterable[str]) -> NDArray[np.int64]:
+    found = [hashlib.blake2b(str(formula).encode(), digest_size=8).digest() for formula in formulas]
+    return np.frombuffer(b"".join(found), ">i8").astype(np.int64)
+
+
+def _read(path: Path, recorded: str) -> dict[str, Tensor]:
+    """The tensors of a file with this digest."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: copy the whole ensemble folder again")
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != recorded:
+        raise ValueError(f"{path} is damaged or replaced: sha256 {digest[:12]}, ensemble.json says {recorded[:12]}")
+    return tensors.read(content, path)
 
 
 def _check(parts: dict[str, Tensor], described: dict[str, Any], path: Path) -> None:

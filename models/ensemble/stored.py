@@ -21,11 +21,11 @@ from assay.models.ensemble.calibration import Calibration
 from assay.models.ensemble.checkpoint import Checkpoint
 from assay.models.ensemble.distribution.decision import Decision
 from assay.models.ensemble.distribution.quantiles import KIND, QuantileCalibration
-from assay.models.ensemble.novelty import Reference
+from assay.models.ensemble.novelty import Learned, Reference
 from assay.models.networks import registry
 from assay.models.target import Property
 
-_OWN_KEYS = frozenset({"name", "members", "calibration", "decision", "weights", "novelty", "sha256"})
+_OWN_KEYS = frozenset({"name", "members", "calibration", "decision", "weights", "novelty", "learned", "sha256"})
 ErrorBars = Calibration | QuantileCalibration
 """Both kinds of calibration."""
 
@@ -49,6 +49,8 @@ class Trained:
     plain mean."""
     reference: Reference | None = None
     """Training crystals, to measure how far a new one lies."""
+    learned: Learned | None = None
+    """The compositions that some member learned from."""
     decisions: dict[str, Decision] = field(default_factory=dict)
     """By property name, how the draws of all trees become its value. A property that is not in it
     is predicted by the mean of the members; the value of a forest is then that of its own
@@ -131,6 +133,7 @@ def read(folder: Path, described: dict[str, Any], precision: str) -> dict[str, A
         "facts": {key: checkpoint.finite(value) for key, value in described.items() if key not in _OWN_KEYS},
         "weights": {name: tuple(shares) for name, shares in described.get("weights", {}).items()},
         "reference": reference,
+        "learned": Learned.read(folder, described["learned"]) if "learned" in described else None,
         "decisions": {name: Decision(**fields) for name, fields in described.get("decision", {}).items()},
     }
 
@@ -152,8 +155,9 @@ def write(
     weights: dict[str, tuple[float, ...]] | None = None,
     reference: Reference | None = None,
     decisions: Mapping[str, Decision] | None = None,
+    learned: Learned | None = None,
 ) -> None:
-    """Write `ensemble.json` beside the member folders, and the reference if there is one."""
+    """Write `ensemble.json` beside the member folders, and what else there is."""
     described: dict[str, Any] = {
         "name": name,
         "members": members,
@@ -166,6 +170,8 @@ def write(
     if reference:
         embedder = checkpoint.read_json(folder / members[reference.member] / "model.json", "a checkpoint")
         described["novelty"] = {**reference.write(folder), "weights_sha256": embedder["weights_sha256"]}
+    if learned:
+        described["learned"] = learned.write(folder)
     validation.ensemble(described)
     _write(folder, described | facts)
 

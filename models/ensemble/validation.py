@@ -148,6 +148,11 @@ def ensemble(described: dict[str, Any]) -> None:
             check(entry, f"{key}.{name}")
     if "novelty" in described:
         _novelty(mapping(described["novelty"], "novelty"), len(described["members"]))
+    if "learned" in described:
+        entry = mapping(described["learned"], "learned")
+        keys(entry, "learned", ("compositions", "sha256"))
+        count(entry["compositions"], "learned.compositions", low=1)
+        digest(entry["sha256"], "learned.sha256")
     if described.get("precision", "float32") not in PRECISIONS:
         raise ValueError(f"precision is {_short(described['precision'])}, expected {' or '.join(PRECISIONS)}")
     if "sha256" in described:

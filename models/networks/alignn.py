@@ -166,10 +166,15 @@ class ALIGNN(GatedGCN):
         hidden: int = 256,
         alignn_layers: int = 4,
         gcn_layers: int = 4,
+        bins: int = 80,
         angle_bins: int = 40,
         embedding: int = 64,
+        cutoff: float = 8.0,
         norm: Literal["batch", "layer"] = "batch",
-        **sizes: Any,
+        pool: Literal["mean-std", "mean"] = "mean-std",
+        head: Literal["mlp", "linear"] = "mlp",
+        dropout: float = 0.0,
+        variance: bool = False,
     ) -> None:
         """Make a network.
 
@@ -179,14 +184,19 @@ class ALIGNN(GatedGCN):
             hidden: width of node, edge and triplet states.
             alignn_layers: updates of triplets, edges and nodes.
             gcn_layers: updates of edges and nodes that follow.
+            bins: as in `GatedGCN`.
             angle_bins: Gaussians of the cosine expansion.
             embedding: width between expansion and state.
-            norm: as in `GatedGCN`.
-            sizes: the other sizes of `GatedGCN`, but for `layers`.
+            cutoff: as in `GatedGCN`.
+            norm: likewise.
+            pool: likewise.
+            head: likewise.
+            dropout: likewise.
+            variance: likewise.
         """
-        super().__init__(
-            features, properties, hidden=hidden, layers=gcn_layers, embedding=embedding, norm=norm, **sizes
-        )
+        own = {"bins": bins, "cutoff": cutoff, "pool": pool, "head": head, "dropout": dropout, "variance": variance}
+        shared: dict[str, Any] = {"hidden": hidden, "layers": gcn_layers, "embedding": embedding, "norm": norm, **own}
+        super().__init__(features, properties, **shared)
         self.angle_embedding = _expansion(-1.0, 1.0, angle_bins, (embedding, hidden), norm)
         self.node_updates = nn.ModuleList(EdgeGatedConvolution(hidden, norm) for _ in range(alignn_layers))
         self.edge_updates = nn.ModuleList(EdgeGatedConvolution(hidden, norm) for _ in range(alignn_layers))

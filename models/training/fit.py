@@ -14,18 +14,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.featurize.composition import CompositionSpec
 from assay.models.ensemble import calibration, checkpoint, combine, novelty, stored
 from assay.models.ensemble.distribution import quantiles
 from assay.models.ensemble.ensemble import Ensemble
-from assay.models.ensemble.novelty import Reference
+from assay.models.ensemble.novelty import Learned, Reference
 from assay.models.ensemble.stored import ErrorBars
 from assay.models.ensemble.summary import PropertyPrediction
 from assay.models.evaluation import baselines, metrics, repeated
 from assay.models.evaluation.assessment import Truth
 from assay.models.networks import registry
-from assay.models.training import card, crossval, members, prepare
+from assay.models.training import card, crossval, formulas, members, prepare
 from assay.models.training.prepare import Prepared
 from assay.models.training.recipe import Recipe
+from assay.sources.elements import reduced_formulas
 
 CROSS_VALIDATION = "cross-validation"
 """Folder of the predictions out of fold, in that of the ensemble."""
@@ -86,7 +88,7 @@ def _written(
     """Write everything but the members, and load it."""
     output, folders = draft.folder, [f"member-{k}" for k in range(len(draft.members))]
     fitted = draft.calibration, facts, draft.weights
-    stored.write(output, recipe.name, folders, *fitted, reference, draft.decisions)
+    stored.write(output, recipe.name, folders, *fitted, reference, draft.decisions, _learned(recipe, prepared))
     checkpoint.write_whole(output / "split.json", prepared.split.to_json(prepared.crystals.ids).encode())
     card.write(output, command)
     return Ensemble.load(output)
@@ -115,6 +117,19 @@ def _cross_validated(recipe: Recipe, prepared: Prepared, output: Path, workers: 
         "precision": recipe.precision,
     }
     return _written(recipe, prepared, draft, facts, _reference(recipe, prepared, draft), command)
+
+
+def _learned(recipe: Recipe, prepared: Prepared) -> Learned:
+    """The compositions that some member learned from."""
+    atoms, found = prepared.crystals.composition(), set[str]()
+    known = formulas.Known(atoms, prepared.target, prepared.weight, prepared.keys)
+    for k, member in enumerate(recipe.members):
+        rows, seen = prepared.split.train(k), atoms
+        if isinstance(recipe.reads(member), CompositionSpec):
+            extended = formulas.extend(recipe, known, prepared.split, k)
+            rows, seen = np.concatenate([rows, extended.more]), extended.atoms
+        found.update(reduced_formulas(seen[rows]).tolist())
+    return Learned.of(found)
 
 
 def _reference(recipe: Recipe, prepared: Prepared, draft: Ensemble) -> Reference:

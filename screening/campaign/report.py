@@ -72,6 +72,7 @@ def render(
         cut=cut(summary),
         related=_related(top),
         distances="ood_distance" in columns,
+        learned="in_training" in columns,
         members=sum(1 for column in columns if column.startswith(f"{target.name}_member_")),
         scale=_scale(top, target.name),
         funnel=_funnel(summary.balance),

@@ -25,7 +25,7 @@ from assay.screening.ranking.rules import Rule
 from assay.screening.runners import worker
 from assay.sources.crystals import empty
 
-NOVELTY = ("ood", "ood_distance")
+NOVELTY = ("in_training", "ood", "ood_distance")
 DESCRIBED = ("id", "formula", "elements", "nsites", "ordered")
 """Columns of a part that are no prediction, where nothing is reported."""
 

@@ -148,7 +148,7 @@ class Results:
         parts = [f"{target.name}_{part}" for part in ("mean", "std", "lo", "hi")]
         path = self._whole("candidates.parquet")
         names = table.schema(path).names
-        optional = [name for name in ("ood_distance", "tier", WARNINGS, "related_to") if name in names]
+        optional = [name for name in ("in_training", "ood_distance", "tier", WARNINGS, "related_to") if name in names]
         rows = _first(path, most, ["rank", "id", "formula", "ood", *optional, *parts])
         place = {row["id"]: row["rank"] for row in rows}
         return [
@@ -308,6 +308,7 @@ def _marks(row: Mapping[str, Any], last: int, place: Mapping[str, int]) -> tuple
     tier = row.get("tier", last)
     above = min((place.get(id, row["rank"]) for id in row.get("related_to") or ()), default=row["rank"])
     doubts = {
+        "in training": row.get("in_training", False),
         "new element": row["ood"],
         "unlike training": (row.get("ood_distance") or 0.0) > 1,
         f"tier {tier} only": tier != last,

@@ -49,6 +49,7 @@ def _lines(some: Predictions, ensembles: Sequence[Ensemble]) -> Iterator[str]:
             notes = _of_crystal(some.crystals[position : position + 1], ensembles)
         else:
             notes = _of_elements(np.flatnonzero(atoms[position]), ensembles)
+        notes += ["composition in training"] if row.get("in_training") else []
         notes += _far(row)
         notes += [f"warning: {one_line(row[WARNINGS])}"] if row.get(WARNINGS) else []
         tail = f"  ({'; '.join(notes)})" if notes else ""

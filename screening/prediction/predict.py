@@ -21,7 +21,13 @@ from numpy.typing import NDArray
 from assay.models.ensemble import zoo
 from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.prediction import columns
-from assay.screening.runners.worker import novelty_columns, prediction_columns, seen_by, set_up_process
+from assay.screening.runners.worker import (
+    learned_column,
+    novelty_columns,
+    prediction_columns,
+    seen_by,
+    set_up_process,
+)
 from assay.screening.settings import digits
 from assay.screening.settings.exits import Exit, Failure, one_line
 from assay.screening.settings.printable import escaped
@@ -56,8 +62,8 @@ class Predictions:
     """The n predicted crystals, in the order of the input; none where formulas were predicted."""
     table: pa.Table
     """(n rows) `id`; per property `_mean`, `_std`, `_lo`, `_hi` and one `_member_<k>` per member,
-    in the unit of the property; `ood` and `ood_distance`; `warnings`, where a crystal has some. The
-    metadata of each field has its unit and meaning."""
+    in the unit of the property; `in_training`, `ood` and `ood_distance`; `warnings`, where a
+    crystal has some. The metadata of each field has its unit and meaning."""
     refused: list[Quarantined]
     """One record per crystal that could not be read or predicted: stage, reason, message."""
     properties: Sequence[Property] = field(repr=False)
@@ -201,7 +207,11 @@ def predict(
         lost += list({row.id: row for _, bad in reversed(outcomes) for row in bad}.values())
         good = reduce(np.intersect1d, [predicted.index for predicted, _ in outcomes])
         ids = pa.array(block.ids[good].astype(object), pa.string())
-        blocks.append(pa.table({"id": ids, **_values([predicted for predicted, _ in outcomes], names, good)}))
+        places = [np.searchsorted(predicted.index, good) for predicted, _ in outcomes]
+        learned = learned_column(ensembles, block.select(good).formulas())
+        novelty = novelty_columns([predicted for predicted, _ in outcomes], places)
+        values = _values([predicted for predicted, _ in outcomes], names, places)
+        blocks.append(pa.table({"id": ids, **values, **learned, **novelty}))
         rows.append(start + good)
     kept, content = crystals.select(np.concatenate(rows)), pa.concat_tables(blocks)
     warnings = warnings_of(kept)
@@ -212,15 +222,14 @@ def predict(
 
 
 def _values(
-    outcomes: Sequence[EnsemblePrediction], names: Sequence[Sequence[Property]], good: NDArray[np.int64]
+    outcomes: Sequence[EnsemblePrediction], names: Sequence[Sequence[Property]], places: Sequence[NDArray[np.int64]]
 ) -> dict[str, NDArray[Any]]:
-    """The columns of the rows `good`, which all ensembles predicted."""
-    places = [np.searchsorted(predicted.index, good) for predicted in outcomes]
+    """The columns of the rows that all ensembles predicted, at these places of each."""
     found: dict[str, NDArray[Any]] = {}
     for predicted, own, at in zip(outcomes, names, places, strict=True):
         values = {item.name: value for item, value in zip(own, predicted.values.values(), strict=True)}
         found |= prediction_columns(replace(predicted, values=values), at)
-    return found | novelty_columns(outcomes, places)
+    return found
 
 
 def warnings_of(crystals: Crystals) -> list[str]:

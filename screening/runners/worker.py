@@ -105,7 +105,9 @@ def score(crystals: Crystals, ensembles: Sequence[Ensemble], standard: Standard 
     places = [np.searchsorted(predicted.index, good) for predicted in predictions]
     for predicted, rows in zip(predictions, places, strict=True):
         values |= prediction_columns(predicted, rows)
-    columns = _describe(crystals.select(good)) | values | novelty_columns(predictions, places)
+    described = _describe(crystals.select(good))
+    learned = learned_column(ensembles, described["formula"])
+    columns = described | values | learned | novelty_columns(predictions, places)
     bad = np.setdiff1d(np.arange(len(crystals)), good)
     quarantined = [_with_origin(refused, crystals, row) for row in bad]
     return Part(pa.table({name: _array(values) for name, values in columns.items()}), quarantined)
@@ -156,6 +158,15 @@ def novelty_columns(
     if known:
         columns["ood_distance"] = np.max(known, axis=0)
     return columns
+
+
+def learned_column(ensembles: Sequence[Ensemble], formulas: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
+    """`in_training`, (m,): whether some ensemble learned from the composition of each formula.
+
+    Without an ensemble that tells there is no column.
+    """
+    found = [ensemble.learned.holds(formulas) for ensemble in ensembles if ensemble.learned]
+    return {"in_training": np.any(found, axis=0)} if found else {}
 
 
 def _describe(crystals: Crystals) -> dict[str, NDArray[Any]]:

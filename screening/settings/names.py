@@ -39,6 +39,7 @@ COLUMNS: Mapping[str, str] = {
     "ordered": "whether every site holds one species at full occupancy",
     SOURCE: "source of the config that delivered the row",
     WARNINGS: "accepted oddities of the file, joined by '; '",
+    "in_training": "whether an ensemble learned from a crystal or a formula of this composition",
     "ood": "whether the crystal holds an element that no training crystal held, of any ensemble",
     "ood_distance": "largest distance to the training crystals of any ensemble; 95 % of calibration rows are below 1",
     "tier": "last tier of the cascade that the crystal reached",

@@ -10,10 +10,10 @@ import torch
 
 from assay.featurize import graphs
 from assay.featurize.graphs import GraphSpec
-from assay.models.ensemble import checkpoint, novelty, stored
+from assay.models.ensemble import checkpoint, novelty, stored, zoo
 from assay.models.ensemble.calibration import Calibration
 from assay.models.ensemble.ensemble import Ensemble
-from assay.models.ensemble.novelty import Reference
+from assay.models.ensemble.novelty import Learned, Reference
 from assay.models.networks.inputs import GraphInputs
 from assay.models.networks.layers import Network
 from assay.sources.crystals import Crystals
@@ -202,3 +202,45 @@ def test_ensemble_json_names_the_reference(folder: Path) -> None:
     described = json.loads((folder / "ensemble.json").read_text())["novelty"]
     assert set(described) == {"k", "member", "quantiles", "sha256", "weights_sha256"}
     assert Ensemble.load(folder).facts == {"note": "untrained"}
+
+
+def test_compositions_of_training_are_known_again(tmp_path: Path, crystals: Crystals) -> None:
+    formulas = crystals.formulas()
+    learned = Learned.of(formulas[:100])
+    seen = set(formulas[:100])
+    assert 0 < sum(name not in seen for name in formulas)
+    assert learned.holds(formulas).tolist() == [name in seen for name in formulas]
+    assert learned.holds([]).shape == (0,)
+    described = learned.write(tmp_path)
+    assert described["compositions"] == len(seen)
+    assert Learned.read(tmp_path, described).digests.tolist() == learned.digests.tolist()
+    with pytest.raises(ValueError, match="holds other tensors than digests"):
+        Learned.read(tmp_path, {**described, "compositions": 3})
+    (tmp_path / novelty.LEARNED).write_bytes(b"other")
+    with pytest.raises(ValueError, match="damaged or replaced"):
+        Learned.read(tmp_path, described)
+    (tmp_path / novelty.LEARNED).unlink()
+    with pytest.raises(FileNotFoundError, match="copy the whole ensemble folder again"):
+        Learned.read(tmp_path, described)
+
+
+def test_an_ensemble_keeps_what_it_learned(folder: Path, fitted: Reference) -> None:
+    loaded = Ensemble.load(folder)
+    assert loaded.learned is None
+    learned = Learned.of(["MgB2", "Nb3Sn"])
+    stored.write(
+        folder, "test", ["member-0", "member-1"], loaded.calibration, {}, reference=fitted, learned=learned
+    )
+    again = Ensemble.load(folder)
+    assert again.learned is not None
+    assert again.learned.holds(["Nb3Sn", "NbN"]).tolist() == [True, False]
+    assert "learned" not in again.facts
+
+
+@pytest.mark.parametrize("name", ["tc", "tc-fast", "tc-graphs", "formation-energy"])
+def test_bundled_ensembles_know_what_they_learned(name: str) -> None:
+    learned = Ensemble.load(zoo.find(name)).learned
+    assert learned is not None
+    assert len(learned.digests) > 3000
+    assert learned.holds(["Nb3Sn", "V3Ga", "NbC", "NaCl", "MgO", "GaAs"]).any()
+    assert not learned.holds(["KrXe5"]).any()

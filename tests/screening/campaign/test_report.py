@@ -128,6 +128,10 @@ def test_the_deviation_is_called_what_it_is() -> None:
     assert "mean ± calibrated standard deviation of 2 members" in page
     assert "errors that all members share" not in page
     assert 'title="ood_distance 1.7">unlike training</span>' in page
+    assert "in training" not in page
+    page = report.render(summary, [{**row, "in_training": True} for row in top], bad, [*columns, "in_training"], means)
+    assert '<span class="tag">in training</span>' in page
+    assert "the row is no discovery" in page
 
 
 @pytest.mark.parametrize("text", HOSTILE)

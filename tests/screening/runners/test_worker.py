@@ -56,7 +56,8 @@ def test_the_row_holds_identity_reported_and_predicted_columns(ensemble: Ensembl
     assert columns.column_names[:5] == ["id", "formula", "elements", "nsites", "ordered"]
     assert {"band_gap", f"reported_{item.name}_mean", "reported_score"} <= set(columns.column_names)
     distance = [] if ensemble.reference is None else ["ood_distance"]
-    assert columns.column_names[columns.column_names.index(members[0]) :] == [*members, "ood", *distance]
+    learned = [] if ensemble.learned is None else ["in_training"]
+    assert columns.column_names[columns.column_names.index(members[0]) :] == [*members, *learned, "ood", *distance]
     values = np.stack([columns[name].to_numpy() for name in members])
     assert columns[f"{item.name}_mean"].to_numpy() == pytest.approx(values.mean(axis=0))
     spread = values.std(axis=0, ddof=1)
@@ -70,7 +71,7 @@ class Measuring:
 
     def __init__(self, inner: Ensemble, name: str, slope: float | None) -> None:
         self.inner, self.name, self.slope = inner, name, slope
-        self.members = inner.members
+        self.members, self.learned = inner.members, inner.learned
 
     def predict(self, crystals: Crystals) -> object:
         found, refused = self.inner.predict(crystals)
@@ -133,7 +134,7 @@ def test_a_lost_crystal_is_an_error(ensemble: Ensemble, real: Crystals) -> None:
     class Forgetful:
         """An ensemble that loses its last crystal."""
 
-        properties, members = ensemble.properties, ensemble.members
+        properties, members, learned = ensemble.properties, ensemble.members, None
 
         def predict(self, crystals: Crystals) -> object:
             return ensemble.predict(crystals[: len(crystals) - 1])
