@@ -208,7 +208,7 @@ def test_compositions_of_training_are_known_again(tmp_path: Path, crystals: Crys
     formulas = crystals.formulas()
     learned = Learned.of(formulas[:100])
     seen = set(formulas[:100])
-    assert 0 < sum(name not in seen for name in formulas)
+    assert sum(name not in seen for name in formulas) > 0
     assert learned.holds(formulas).tolist() == [name in seen for name in formulas]
     assert learned.holds([]).shape == (0,)
     described = learned.write(tmp_path)
@@ -228,9 +228,7 @@ def test_an_ensemble_keeps_what_it_learned(folder: Path, fitted: Reference) -> N
     loaded = Ensemble.load(folder)
     assert loaded.learned is None
     learned = Learned.of(["MgB2", "Nb3Sn"])
-    stored.write(
-        folder, "test", ["member-0", "member-1"], loaded.calibration, {}, reference=fitted, learned=learned
-    )
+    stored.write(folder, "test", ["member-0", "member-1"], loaded.calibration, {}, reference=fitted, learned=learned)
     again = Ensemble.load(folder)
     assert again.learned is not None
     assert again.learned.holds(["Nb3Sn", "NbN"]).tolist() == [True, False]

@@ -11,6 +11,11 @@ from assay.models.networks import linear, registry
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
 
 
+@pytest.fixture(autouse=True)
+def not_of_intel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "of_intel", lambda: False)
+
+
 def pair(inputs: int, outputs: int, bias: bool = True) -> tuple[nn.Module, nn.Module]:
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Linear(inputs, outputs, bias=bias))
@@ -62,6 +67,19 @@ def test_small_double_and_reduced_precision_products_stay_with_torch(monkeypatch
     with pytest.raises(AssertionError, match="oneDNN was asked"):
         routed(large)
     routed.double()(large.double())
+
+
+def test_on_processors_of_intel_torch_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, routed = pair(64, 64)
+    large = torch.randn(20_000, 64)
+    asked = []
+    monkeypatch.setattr(linear, "product", lambda *given: asked.append(1) or nn.functional.linear(*given))
+    with torch.inference_mode():
+        routed(large)
+        assert asked == [1]
+        monkeypatch.setattr(linear, "of_intel", lambda: True)
+        routed(large)
+    assert asked == [1]
 
 
 def test_a_second_derivative_is_refused_and_not_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
