@@ -89,7 +89,9 @@ def expanded(values: Tensor, centers: Tensor, gamma: float) -> Tensor:
 
 
 def compiled(values: Tensor) -> bool:
-    """Whether the compiled loops read such values."""
+    """Whether the compiled loops read such values; torch's compiler traces plain torch only."""
+    if torch.compiler.is_compiling():  # first: the compiler stops at what it cannot trace
+        return False
     return values.device.type == "cpu" and values.dtype == torch.float32
 
 

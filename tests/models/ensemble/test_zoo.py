@@ -22,9 +22,9 @@ SPLIT = ["tc-graphs", "formation-energy", "tc-fast"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_loads_with_at_least_four_members_and_a_card(name: str, zoo: Path) -> None:
+def test_loads_with_at_least_three_members_and_a_card(name: str, zoo: Path) -> None:
     loaded = Ensemble.load(zoo / name)
-    assert len(loaded.members) >= 4
+    assert len(loaded.members) >= 3
     assert loaded.reference is not None
     card = (zoo / name / "README.md").read_text()
     (task,) = loaded.facts["tasks"].values()
@@ -79,8 +79,6 @@ def test_coordinates_at_four_decimals_say_the_same(
 ) -> None:
     """Within 0.5 % of the deviation of the target; docs/results.md has the table over 2,000 rows."""
     loaded = Ensemble.load(zoo / name)
-    if any(member.kind.family == "graphs" and not member.spec.taper for member in loaded.members):
-        pytest.xfail(f"{name} reads graphs whose last neighbours do not fade")
     given = crystals if name == "formation-energy" else disordered
     rounded = replace(given, frac=wrap(given.frac.round(4)))
     (prop,) = loaded.properties
