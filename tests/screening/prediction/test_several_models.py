@@ -45,7 +45,7 @@ def test_columns_of_several_models_stand_side_by_side(fast: Ensemble, energy: En
     both = predict.predict(crystals, [fast, energy])
     alone = [predict.predict(crystals, [one]) for one in (fast, energy)]
     for one in alone:
-        for name in set(one.table.column_names) - {"ood", "ood_distance"}:
+        for name in set(one.table.column_names) - {"in_training", "ood", "ood_distance"}:
             assert both.table[name].equals(one.table[name]), name
     flags = [np.array(one.table["ood"].to_pylist()) for one in alone]
     assert both.table["ood"].to_pylist() == (flags[0] | flags[1]).tolist()
