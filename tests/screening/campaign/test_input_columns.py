@@ -33,7 +33,7 @@ OLD = {"energy_above_hull": 0.0, "energy_above_hull_functional": "PBE"}
 def folders(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     place = tmp_path_factory.mktemp("ensembles")
     return {
-        name: some_members(place / name, model, members) for name, members in {"full": (0, 1), "fast": (3, 4)}.items()
+        name: some_members(place / name, model, members) for name, members in {"full": (0, 1), "fast": (2, 3)}.items()
     }
 
 

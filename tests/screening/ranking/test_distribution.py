@@ -105,7 +105,7 @@ def test_a_campaign_ranks_by_the_distribution_and_verifies(deciding: Path, place
 def test_each_tier_of_a_cascade_ranks_by_what_it_predicts(
     last: str, deciding: Path, model: Path, place: Path, tmp_path: Path
 ) -> None:
-    networks = small_campaign.some_members(tmp_path / "networks", model, (3, 4))
+    networks = small_campaign.some_members(tmp_path / "networks", model, (2, 3))
     cheap, dear = (deciding, networks) if last == "networks" else (networks, deciding)
     made = finished(place, dear, last, cascade={"tiers": [{"model": str(cheap), "keep": 0.5}], "audit": 0})
     assert audit.check(made.folder).problems == []
