@@ -120,7 +120,7 @@ class Learned:
         return cls(np.unique(_digests(formulas)))
 
     def holds(self, formulas: Iterable[str]) -> NDArray[np.bool_]:
-        """(n,) whether each reduced formula is among them; of 10^12 others one is taken for one."""
+        """(n,) whether each reduced formula is among them; of 10^14 others one is taken for one."""
         return np.isin(_digests(formulas), self.digests)
 
     def write(self, folder: Path) -> dict[str, Any]:
