@@ -40,9 +40,18 @@ class Digests:
         self._file.execute("CREATE TABLE digests (digest BLOB PRIMARY KEY, number INTEGER) WITHOUT ROWID")
 
     def add(self, numbers: Mapping[bytes, int]) -> int:
-        """Add those that are not there yet, with numbers of 64 bits; how many were not."""
+        """Add those that are not there yet, with numbers of 64 bits; how many were not.
+
+        Raises:
+            OSError: when the folder for temporary files is full.
+        """
         before = self._file.total_changes
-        self._file.executemany("INSERT OR IGNORE INTO digests VALUES (?, ?)", sorted(numbers.items()))
+        try:
+            self._file.executemany("INSERT OR IGNORE INTO digests VALUES (?, ?)", sorted(numbers.items()))
+        except sqlite3.OperationalError as error:
+            raise OSError(
+                f"{error}, in the folder for temporary files, where the ids are kept; TMPDIR names it"
+            ) from error
         return self._file.total_changes - before
 
     def find(self, wanted: Iterable[bytes]) -> dict[bytes, int]:

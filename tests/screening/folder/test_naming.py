@@ -18,7 +18,7 @@ from assay.screening.campaign import plan
 from assay.screening.folder import balance, naming, snapshot
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.naming import Taken
-from assay.screening.settings.exits import Exit, Failure
+from assay.screening.settings.exits import Exit, Failure, explain
 from assay.sources import table
 from assay.sources.crystals import Crystals
 from assay.sources.quarantine import Quarantined, Reason, Stage
@@ -165,6 +165,16 @@ def test_memory_does_not_grow_with_the_ids_that_came_before() -> None:
     ended = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True)
     unit = 1 if sys.platform == "darwin" else 1024
     assert int(ended.stdout) * unit < 2**20  # 143,360 ids more, 4.8 MB of them
+
+
+def test_a_full_folder_for_temporary_files_is_a_full_disk() -> None:
+    known = naming.Digests()
+    known._file.execute("PRAGMA max_page_count = 8")
+    with pytest.raises(OSError, match="disk is full, in the folder for temporary files.*TMPDIR names it") as raised:
+        known.add({naming.digest(str(k)): k for k in range(5000)})
+    failure = explain(raised.value)
+    assert failure is not None
+    assert failure.code == Exit.DISK
 
 
 def test_digests_are_found_with_their_numbers_and_counted_once() -> None:
