@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -80,7 +81,8 @@ def keep() -> None:
 
 
 def release() -> None:
-    """Give freed memory that allocators keep back to the system, which counts it as free."""
+    """Free what only cycles hold, and give freed memory that allocators keep back to the system."""
+    gc.collect()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
     with contextlib.suppress(AttributeError):  # not every C library has it

@@ -1,5 +1,6 @@
 """Steps in parts: the parts add up, what does not fit is taken again, a probe leaves no trace."""
 
+import gc
 import json
 import os
 import subprocess
@@ -204,14 +205,37 @@ def test_a_probe_allows_its_share_of_the_memory(crystals: Crystals, monkeypatch:
         return budget.probe(learner.network, learner.step, learner.cost, 16)
 
     assert probed(2**40).limit is None
-    limit = probed(2**27).limit
+    limit = probed(2**26).limit
     assert limit is not None
     assert limit == 2 ** (limit.bit_length() - 1)
     assert limit < heaviest.sum()
     taken = 4 * 64 * limit  # bytes of one state of hidden width per unit of work: a step holds many of them
-    assert 2 * taken < 2**26 < 100 * taken
+    assert 2 * taken < 2**25 < 100 * taken
     with pytest.raises(MemoryError, match=f"one crystal with {heaviest[-1]:,} nodes"):
         probed(2**16)
+
+
+def test_a_probe_does_not_count_on_what_a_collector_frees_in_it(
+    crystals: Crystals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = Learner("alignn", crystals[:64], hidden=64)
+    monkeypatch.setattr(memory, "available", lambda device: 2**26)
+
+    def step(rows: NDArray[np.int64]) -> float:
+        if len(rows) == 2:
+            gc.collect()
+        return learner.step(rows)
+
+    cycle: list[Any] = [torch.zeros(2**27, dtype=torch.int8) + 1]
+    cycle.append(cycle)
+    del cycle
+    gc.disable()
+    try:
+        limit = budget.probe(learner.network, step, learner.cost, 16).limit
+    finally:
+        gc.enable()
+    assert limit is not None
+    assert 64 * 4 * 2 * limit < 2**25
 
 
 def test_a_probe_that_runs_out_halves(crystals: Crystals) -> None:
