@@ -97,10 +97,11 @@ def _formulas(recipe: dict[str, Any]) -> str:
     """In words: rows without a structure, training rows that were left out, and the note."""
     said = ""
     if recipe.get("formulas"):
+        few = recipe["formulas"].get("learn_from")
         said += (
-            f" Members that read the composition alone also learned from the formulas of "
-            f"`{recipe['formulas']['dataset']}`, without those that share what the split keeps together with a "
-            "row held out."
+            " Members that read the composition alone also learned from "
+            f"{f'{few:,} of ' if few else ''}the formulas of `{recipe['formulas']['dataset']}`, without those that "
+            "share what the split keeps together with a row held out."
         )
     if rule := recipe.get("contradictions"):
         said += (

@@ -66,12 +66,16 @@ def extend(recipe: Recipe, known: Known, split: Split, member: int) -> Extended:
     target = np.full((len(found.target), known.target.shape[1]), np.nan)
     target[:, recipe.task_of(recipe.formulas.property)] = found.target
     held = np.concatenate([split.test, split.calibration, split.validation(member)])
-    allowed = ~(np.isin(found.keys["formula"], known.keys["formula"]) | _held_out(found, recipe, known.keys, held))
+    barred = np.isin(found.keys["formula"], known.keys["formula"]) | _held_out(found, recipe, known.keys, held)
+    more = np.flatnonzero(~barred)
+    if recipe.formulas.learn_from is not None:
+        drawn = np.random.default_rng([recipe.members[member].seed, 13]).permutation(more)
+        more = np.sort(drawn[: recipe.formulas.learn_from])
     return Extended(
         np.concatenate([known.atoms, found.atoms]),
         np.concatenate([known.target, target]),
         np.concatenate([known.weight, found.weight]),
-        len(known.atoms) + np.flatnonzero(allowed),
+        len(known.atoms) + more,
     )
 
 

@@ -86,6 +86,12 @@ class Formulas:
     `formula`."""
     property: str = ""
     """Of which task they hold the known value; empty: of the only one."""
+    learn_from: int | None = None
+    """Each member learns from this many of them, drawn by its seed: for learning curves."""
+
+    def __post_init__(self) -> None:
+        if self.learn_from is not None and not self.learn_from > 0:
+            raise ValueError(f"formulas.learn_from is {self.learn_from}, expected above 0")
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,18 @@ def test_a_family_that_is_held_out_is_held_out_of_the_formulas(file: Path) -> No
     assert set(learned(recipe(file, family="b"), split, 1)) == {str(names[k]) for k in (2, 7)}
 
 
+def test_a_learning_curve_draws_formulas_by_the_seed_of_a_member(file: Path) -> None:
+    plan = recipe(file, by="formula")
+    every = learned(plan)
+    few = replace(plan, formulas=replace(plan.formulas, learn_from=2))
+    drawn = {seed: learned(replace(few, members=(MemberSpec("trees", seed),) * 2)) for seed in range(20)}
+    assert all(len(names) == 2 and set(names) < set(every) for names in drawn.values())
+    assert {name for names in drawn.values() for name in names} == set(every)
+    assert learned(replace(few, formulas=replace(plan.formulas, learn_from=99))) == every
+    with pytest.raises(ValueError, match="formulas.learn_from is 0, expected above 0"):
+        replace(plan.formulas, learn_from=0)
+
+
 def test_a_table_without_families_cannot_hold_one_out(file: Path) -> None:
     pq.write_table(pq.read_table(file).drop_columns(["family"]), file.with_name("bare.parquet"))
     with pytest.raises(ValueError, match="does not say the family of a formula"):
