@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PACKS = ("3dsc-tc", "jarvis-tc", "mp-formation-energy", "mp-unlabelled", "oqmd-formation-energy", "experimental-gap")
 ENSEMBLES = {"tc-fast": "3dsc-tc", "tc-graphs": "3dsc-tc", "formation-energy": "mp-formation-energy"}
-ROUNDED = {"tc": "3dsc-tc", **ENSEMBLES}
+ROUNDED = {"tc": "3dsc-tc", **ENSEMBLES, "band-gap": "mp-band-gap"}
 DECIMALS = (4, 5, 6)
 ACCEPTED = 0.005
 """Largest accepted change of a prediction, in standard deviations of the target."""

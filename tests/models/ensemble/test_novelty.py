@@ -235,7 +235,7 @@ def test_an_ensemble_keeps_what_it_learned(folder: Path, fitted: Reference) -> N
     assert "learned" not in again.facts
 
 
-@pytest.mark.parametrize("name", ["tc", "tc-fast", "tc-graphs", "formation-energy"])
+@pytest.mark.parametrize("name", ["tc", "tc-fast", "tc-graphs", "formation-energy", "band-gap"])
 def test_bundled_ensembles_know_what_they_learned(name: str) -> None:
     learned = Ensemble.load(zoo.find(name)).learned
     assert learned is not None
