@@ -274,8 +274,11 @@ def _members(facts: dict[str, Any], members: list[dict[str, Any]]) -> str:
     columns = [f"{where} {name} ({task['data']['unit']})" for name, task in tasks.items()]
     table = ["| member | network | sizes | seed | epochs | " + " | ".join(columns) + " |"]
     table.append("|---" * (5 + len(columns)) + "|")
+    read = [", ".join(member.get("composition", {}).get("blocks", ())) for member in members]
     for k, (name, member) in enumerate(zip(facts["members"], members, strict=True)):
         sizes = ", ".join(f"{key} {value}" for key, value in member["sizes"].items() if key != "counts")
+        if read[k] and len(set(read)) > 1:
+            sizes += f"; reads {read[k]}"
         errors = " | ".join(f"{task['test']['member_mae'][k]:.4g}" for task in tasks.values())
         epochs = member["metrics"]["epochs"] or "–"
         table.append(f"| {name} | {member['network']} | {sizes} | {member['seed']} | {epochs} | {errors} |")

@@ -190,6 +190,7 @@ def test_members_with_tables_of_their_own_and_one_that_learns_step_by_step(
     fit.run(made, tmp_path / "mixed")
     loaded = Ensemble.load(tmp_path / "mixed")
     assert [member.spec for member in loaded.members] == [CompositionSpec(), own.composition, CompositionSpec()]
+    assert "max_features 0.2; reads properties, amounts |" in (tmp_path / "mixed" / "README.md").read_text()
     found = loaded.predict(crystals)[0].values[ENERGY.name].members
     assert np.isfinite(found).all()
     alone = replace(loaded, members=loaded.members[1:], weights={}, reference=None)
