@@ -283,14 +283,14 @@ def scored(ledger: Ledger, tier: int, columns: Sequence[str] | None = None) -> p
 
 def portions(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Some columns of an intact Parquet file, `PORTION` rows at a time."""
-    with pq.ParquetFile(path, page_checksum_verification=True, buffer_size=BUFFER) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True, buffer_size=BUFFER, pre_buffer=False) as file:
         for batch in file.iter_batches(PORTION, columns=list(columns)):
             yield pa.Table.from_batches([batch])
 
 
 def _first(path: Path, most: int, columns: Sequence[str]) -> list[dict[str, Any]]:
     """The first rows of a Parquet file, without reading the others."""
-    with pq.ParquetFile(path, page_checksum_verification=True, buffer_size=BUFFER) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True, buffer_size=BUFFER, pre_buffer=False) as file:
         batches = file.iter_batches(max(most, 1), columns=list(columns))
         return next((batch.to_pylist()[:most] for batch in batches), [])
 

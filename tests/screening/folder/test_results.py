@@ -8,9 +8,12 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from assay.screening.folder import summary
+from assay.screening.folder import results, summary
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.results import Results
 from assay.screening.settings.exits import Exit, Failure
@@ -161,3 +164,18 @@ def test_other_folders_are_refused(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(Failure) as caught:
         Results(folder)
     assert caught.value.code is Exit.DISK
+
+
+def test_a_file_is_read_in_portions_in_the_memory_of_one(tmp_path: Path) -> None:
+    """Unless told otherwise, pyarrow keeps the pages of every row group until the end, since 25.0."""
+
+    def most(groups: int) -> int:
+        path = tmp_path / f"{groups}.parquet"
+        rng = np.random.default_rng(0)
+        with pq.ParquetWriter(path, pa.schema([("x", pa.float64())]), write_page_checksum=True) as writer:
+            for _ in range(groups):
+                writer.write_table(pa.table({"x": rng.random(results.PORTION)}))
+        before = pa.total_allocated_bytes()
+        return max(pa.total_allocated_bytes() - before for _ in results.portions(path, ["x"]))
+
+    assert most(40) < 1.2 * most(4)
