@@ -34,7 +34,8 @@ def of(recipe: Recipe, spec: MemberSpec, material: Sequence[NDArray[Any]], sourc
         del described[name]
     later = [(described, "learn_from"), (described, "contradictions"), (described["graph"], "taper")]
     later.append((described["schedule"], "matrix_rate"))
-    later.extend((part, "learn_from") for part in [described["formulas"]] if part)
+    if described["formulas"]:
+        later.append((described["formulas"], "learn_from"))
     later.extend((one, name) for one in described["members"] for name in ("schedule", "start", "composition"))
     for where, name in later:
         if not where[name]:
