@@ -93,9 +93,7 @@ def test_documents_are_there() -> None:
 
 
 def test_no_folder_holds_more_than_sixteen_files() -> None:
-    counts = Counter(
-        Path(name).parent for name in tracked() if not name.startswith(("tests/", "models/zoo/", "findings/"))
-    )
+    counts = Counter(Path(name).parent for name in tracked() if not name.startswith(("tests/", "models/zoo/")))
     assert {str(folder): n for folder, n in counts.items() if n > MOST_FILES} == {}
 
 
