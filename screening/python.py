@@ -21,6 +21,7 @@ from assay.screening.campaign import launch, plan
 from assay.screening.folder.results import Results
 from assay.screening.prediction.inputs import from_ase, from_pymatgen, load, predict, predict_formulas, read
 from assay.screening.prediction.predict import Predictions
+from assay.screening.prediction.relax import Relaxations, relax
 from assay.screening.settings import bundled, yamlfile
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure
@@ -31,6 +32,7 @@ __all__ = [
     "Crystals",
     "Ensemble",
     "Predictions",
+    "Relaxations",
     "Results",
     "from_ase",
     "from_pymatgen",
@@ -39,6 +41,7 @@ __all__ = [
     "predict",
     "predict_formulas",
     "read",
+    "relax",
     "screen",
     "to_ase",
     "to_pymatgen",

@@ -156,6 +156,10 @@ class Crystals:
         arrays = {name: getattr(self, name) for name in ("ids", *_NAMES)}
         return Crystals(**arrays, columns={**self.columns, **columns})
 
+    def without_columns(self) -> Crystals:
+        """The same crystals with their ids alone."""
+        return Crystals(**{name: getattr(self, name) for name in ("ids", *_NAMES)})
+
     @cached_property
     def nsites(self) -> NDArray[np.int64]:
         """(n,) sites in each cell."""

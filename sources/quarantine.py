@@ -42,6 +42,12 @@ class Reason(StrEnum):
     """The featurizer or a network failed on this crystal alone."""
     WORKER_DIED = "worker_died"
     """The worker process died each time it met this crystal."""
+    NOT_RELAXED = "not_relaxed"
+    """Forces or stress were still too large after the last step of a relaxation."""
+    EXPLODED = "exploded"
+    """The cell grew beyond every bound while it was relaxed, or a force was not finite."""
+    COLLAPSED = "collapsed"
+    """The cell or a distance between atoms shrank beyond every bound while it was relaxed."""
 
 
 class Stage(StrEnum):
@@ -50,6 +56,7 @@ class Stage(StrEnum):
     PULL = "pull"
     FEATURIZE = "featurize"
     PREDICT = "predict"
+    RELAX = "relax"
 
 
 @dataclass(frozen=True)
@@ -82,5 +89,8 @@ REMEDIES = {
     Reason.SERVER_ERROR: "tell the provider, or ask for this entry alone later",
     Reason.PREDICTION_FAILED: "report this as a defect, with the crystal",
     Reason.WORKER_DIED: "look at the cell: it may be enormous; with more memory per worker it may pass",
+    Reason.NOT_RELAXED: "allow more steps, or larger forces that remain",
+    Reason.EXPLODED: "look at the cell: its atoms may be far too close, or the potential may not know such a crystal",
+    Reason.COLLAPSED: "look at the cell: its atoms may be far apart, or the potential may not know such a crystal",
 }
 """Advice to the user for each reason."""

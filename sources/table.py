@@ -57,7 +57,7 @@ QUARANTINE_SCHEMA = pa.schema(
     [
         _field("id", pa.string(), "", "provider/id"),
         _field("origin", pa.string(), "", "URL or path the row came from"),
-        _field("stage", pa.string(), "", "pull, featurize or predict"),
+        _field("stage", pa.string(), "", "pull, featurize, predict or relax"),
         _field("reason", pa.string(), "", "code from the closed list assay.sources.quarantine.Reason"),
         _field("message", pa.string(), "", "the offending value and the accepted range"),
     ]

@@ -50,6 +50,7 @@ class Trees(Network):
         max_features: float = 0.3,
         min_leaf: int = 1,
         bootstrap: bool = False,
+        splits: str = "random",
         decision: str = "median",
         variance: bool = False,
         half: bool = False,
@@ -64,6 +65,8 @@ class Trees(Network):
             max_features: share of the features among which a split is chosen.
             min_leaf: training compositions in a leaf, at least.
             bootstrap: whether each tree learns from a resampling of the training rows.
+            splits: `random` tries one random threshold per feature (extremely randomised trees),
+                `best` all of them, as a random forest does (Breiman, Machine Learning 45, 5, 2001).
             decision: `median`, `interquartile-mean` or `mean` of the training rows in the leaves
                 that a crystal reaches, all trees together.
             variance: whether the variance of these rows is predicted too.
@@ -80,9 +83,11 @@ class Trees(Network):
         _check_types({"bootstrap": bootstrap, "variance": variance, "half": half}, bool, "true or false")
         _check_types({"max_features": max_features}, float, "a number")
         _check_sizes(trees, max_features, min_leaf, decision)
+        if splits not in ("random", "best"):
+            raise ValueError(f"splits is {splits!r}, expected random or best")
         self.decision, self.variance, self.features = decision, variance, features
         self.trees, self.max_features, self.min_leaf, self.bootstrap = trees, max_features, min_leaf, bootstrap
-        self.draws = trees
+        self.splits, self.draws = splits, trees
         self.halved = half
         self.register_buffer("filler", torch.zeros(features))
         self.register_buffer("center", torch.zeros(features))

@@ -50,30 +50,29 @@ def predict(recipe: Recipe, output: Path, workers: int = 1) -> OutOfFold:
 def rivals(recipe: Recipe) -> dict[str, Recipe]:
     """The strongest simple recipes for the same property, to be tested in the same folds, by name.
 
-    Both are forests of a hundred trees on statistics of element properties and the share of each
-    element: one learns from all formulas on a square-root scale and takes the median of its trees,
-    the other learns from the crystals alone and takes the mean.
+    All are forests of a hundred trees on statistics of element properties and the share of each
+    element. Two learn from all formulas on a square-root scale and take the median of their trees:
+    extremely randomised trees, and a random forest. The third learns from the crystals alone and
+    takes the mean.
     """
     (task,) = recipe.tasks
     prop = replace(task.property, transform="identity")
     bent = replace(prop, transform="sqrt") if prop.minimum is not None and prop.minimum >= 0 else prop
-    plain = replace(
-        recipe,
-        members=tuple(MemberSpec("trees", seed, {"trees": 50, "max_features": 0.3}) for seed in range(2)),
-        composition=CompositionSpec(),
-        contradictions=None,
-        start=None,
-        bootstrap=False,
-    )
+    plain = replace(recipe, composition=CompositionSpec(), contradictions=None, start=None, bootstrap=False)
+    random, best = _hundred(), _hundred(splits="best", bootstrap=True)
     every = "all formulas, medians" if recipe.formulas else "medians"
+    medians = replace(plain, tasks=(replace(task, property=bent),), decision=Decision("median"))
+    means = replace(plain, tasks=(replace(task, property=prop),), decision=Decision("mean"), formulas=None)
     return {
-        f"extra trees, {every}": replace(
-            plain, name="medians", tasks=(replace(task, property=bent),), decision=Decision("median")
-        ),
-        "extra trees, crystals only, means": replace(
-            plain, name="means", tasks=(replace(task, property=prop),), decision=Decision("mean"), formulas=None
-        ),
+        f"extra trees, {every}": replace(medians, name="medians", members=random),
+        f"random forest, {every}": replace(medians, name="forest", members=best),
+        "extra trees, crystals only, means": replace(means, name="means", members=random),
     }
+
+
+def _hundred(**sizes: Any) -> tuple[MemberSpec, ...]:
+    """Two members of fifty trees."""
+    return tuple(MemberSpec("trees", seed, {"trees": 50, "max_features": 0.3, **sizes}) for seed in range(2))
 
 
 def _fold(recipe: Recipe, fold: Fold, output: Path, workers: int) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Enters: a table of features, scaled targets, weights of rows, sizes of the network. Leaves: `Trees`
 that predict without scikit-learn. Extremely randomised trees: Geurts, Ernst, Wehenkel, Machine
-Learning 63, 3 (2006). This module does not know recipes, crystals or files.
+Learning 63, 3 (2006); random forests: Breiman, Machine Learning 45, 5 (2001). This module does not
+know recipes, crystals or files.
 """
 
 from __future__ import annotations
@@ -115,10 +116,11 @@ def _fitted(rows: _Rows, bare: Trees, seed: int) -> Packed:
 
 def _forest(rows: _Rows, bare: Trees, seed: int) -> list[Any]:
     """The trees of scikit-learn on all rows."""
-    from sklearn.ensemble import ExtraTreesRegressor
+    from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
     shape = {"max_features": float(bare.max_features), "min_samples_leaf": bare.min_leaf}
-    model = ExtraTreesRegressor(bare.trees, bootstrap=False, random_state=seed, n_jobs=1, **shape)
+    kind = RandomForestRegressor if bare.splits == "best" else ExtraTreesRegressor
+    model = kind(bare.trees, bootstrap=False, random_state=seed, n_jobs=1, **shape)
     found: list[Any] = model.fit(rows.features, rows.value, sample_weight=rows.weight).estimators_
     return found
 
@@ -129,13 +131,14 @@ def _resampled(rows: _Rows, bare: Trees, seed: list[int]) -> tuple[Any, NDArray[
     A row that is drawn twice has twice its weight. (Between its versions, scikit-learn changed what
     its own resampling makes of the weights.)
     """
-    from sklearn.tree import ExtraTreeRegressor
+    from sklearn.tree import DecisionTreeRegressor, ExtraTreeRegressor
 
     rng = np.random.default_rng(seed)
     drawn = np.sort(rng.integers(0, len(rows.value), len(rows.value)))
     kept, times = np.unique(drawn, return_counts=True)
     shape = {"max_features": float(bare.max_features), "min_samples_leaf": bare.min_leaf}
-    tree = ExtraTreeRegressor(random_state=int(rng.integers(2**31)), **shape)
+    kind = DecisionTreeRegressor if bare.splits == "best" else ExtraTreeRegressor
+    tree = kind(random_state=int(rng.integers(2**31)), **shape)
     tree.fit(rows.features[kept], rows.value[kept], sample_weight=rows.weight[kept] * times)
     return tree, drawn
 

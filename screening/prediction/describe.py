@@ -85,7 +85,9 @@ def refusal(row: Quarantined, remedies: Mapping[Reason, str] = REMEDIES) -> str:
     return f"{row.id}: {row.reason}: {row.message}{'; ' + remedy if remedy else ''}"
 
 
-def refusals(rows: Sequence[Quarantined], predicted: int, max_bad: float, noun: str = CRYSTALS) -> Iterator[str]:
+def refusals(
+    rows: Sequence[Quarantined], predicted: int, max_bad: float, noun: str = CRYSTALS, done: str = "predicted"
+) -> Iterator[str]:
     """One line about each refused crystal or formula; `predicted` is the number of the others.
 
     Raises:
@@ -95,7 +97,7 @@ def refusals(rows: Sequence[Quarantined], predicted: int, max_bad: float, noun: 
     yield from (refusal(row, remedies) for row in rows)
     bad, total = len(rows), len(rows) + predicted
     if bad > max_bad * total:
-        message = f"{bad} of {total} {noun} could not be predicted, more than --max-bad {max_bad:g}"
+        message = f"{bad} of {total} {noun} could not be {done}, more than --max-bad {max_bad:g}"
         raise Failure(Exit.TOO_MANY_BAD, f"{message}; the reasons are above")
 
 

@@ -112,7 +112,7 @@ def predict_with(
         TypeError: as `predict` does.
         Failure: when two ensembles would fill the same columns.
     """
-    crystals, refused = _crystals(what)
+    crystals, refused = crystals_of(what)
     return prediction.predict(crystals, ensembles, refused, Standard(standardize) if standardize else None)
 
 
@@ -130,7 +130,7 @@ def predict_formulas(what: str | Iterable[str], model: str | Path | Ensemble) ->
     return formulas.predict(formulas.listed([what] if isinstance(what, str) else what), [ensemble])
 
 
-def _crystals(what: Any) -> tuple[Crystals, list[Quarantined]]:
+def crystals_of(what: Any) -> tuple[Crystals, list[Quarantined]]:
     """The crystals of any accepted input, and the records of those that are no sound crystals."""
     if isinstance(what, Crystals):
         return what, []

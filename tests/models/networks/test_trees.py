@@ -68,21 +68,22 @@ def slow(forest: Forest, row: np.ndarray, decision: str) -> float:
     return float((parts * values).sum() / parts.sum())
 
 
-@pytest.mark.parametrize("sizes", [{"min_leaf": 1}, {"min_leaf": 5}, {"max_features": 0.1}])
+@pytest.mark.parametrize("sizes", [{"min_leaf": 1}, {"min_leaf": 5}, {"max_features": 0.1}, {"splits": "best"}])
 def test_the_mean_is_what_scikit_learn_predicts(rows: Any, sizes: dict[str, Any]) -> None:
     features, target, weight = rows
     unique, first = np.unique(np.column_stack([features, target]), axis=0, return_index=True)
     shape = {**SMALL, **sizes}
-    model = sklearn.ExtraTreesRegressor(
+    kind = sklearn.RandomForestRegressor if shape.get("splits") == "best" else sklearn.ExtraTreesRegressor
+    model = kind(
         n_estimators=shape["trees"], min_samples_leaf=shape["min_leaf"], max_features=shape["max_features"],
-        random_state=3,
+        bootstrap=False, random_state=3,
     ).fit(unique[:, :-1], unique[:, -1], sample_weight=weight[first].astype(np.float32))  # fmt: skip
     new = np.concatenate([features, features[:-1] / 2 + features[1:] / 2])  # known and unknown rows
     assert abs(told(fitted(rows, 3, decision="mean", **sizes), new) - model.predict(new)).max() < 1e-6
 
 
 @pytest.mark.parametrize("decision", DECISIONS)
-@pytest.mark.parametrize("sizes", [{"min_leaf": 1}, {"min_leaf": 4, "trees": 15}, {"bootstrap": True}])
+@pytest.mark.parametrize("sizes", [{"min_leaf": 1}, {"min_leaf": 4, "trees": 15}, {"bootstrap": True, "splits": "best"}])
 def test_decisions_are_those_of_a_slow_reference(rows: Any, sizes: dict[str, Any], decision: str) -> None:
     trees = fitted(rows, decision=decision, **sizes)
     new = rows[0][:-1] / 2 + rows[0][1:] / 2
@@ -91,8 +92,9 @@ def test_decisions_are_those_of_a_slow_reference(rows: Any, sizes: dict[str, Any
     np.testing.assert_allclose(told(trees, new), wanted, rtol=0, atol=1e-6)
 
 
-def test_resampled_trees_differ_and_know_some_rows_only(rows: Any) -> None:
-    grown = fitted(rows, bootstrap=True, min_leaf=1).heads.heads["y"]
+@pytest.mark.parametrize("splits", ["random", "best"])
+def test_resampled_trees_differ_and_know_some_rows_only(rows: Any, splits: str) -> None:
+    grown = fitted(rows, bootstrap=True, splits=splits, min_leaf=1).heads.heads["y"]
     known = np.split(grown.entry.numpy(), SMALL["trees"])  # as many draws as rows
     shares = [len(np.unique(part)) / len(rows[0]) for part in known]
     assert 0.55 < min(shares) <= max(shares) < 0.71  # 1 - 1/e
@@ -195,7 +197,7 @@ def test_squeezed_codes_that_do_not_fit_together_are_refused() -> None:
             arrays.codes(6, *changed, 7)
 
 
-@pytest.mark.parametrize("sizes", [{"min_leaf": 1}, {"min_leaf": 4}, {"bootstrap": True}])
+@pytest.mark.parametrize("sizes", [{"min_leaf": 1}, {"min_leaf": 4}, {"bootstrap": True}, {"splits": "best"}])
 def test_halved_thresholds_divide_the_training_rows_as_before(rows: Any, sizes: dict[str, Any]) -> None:
     full, half = (fitted(rows, half=half, **sizes) for half in (False, True))
     grown = [trees.heads.heads["y"].grown() for trees in (full, half)]
@@ -288,6 +290,7 @@ def test_any_bytes_are_refused_or_walked_to_an_end() -> None:
     ("sizes", "message"),
     [
         ({"trees": 0}, "trees is 0"),
+        ({"splits": "worst"}, "splits is 'worst', expected random or best"),
         ({"max_features": 0.0}, "max_features is 0.0"),
         ({"max_features": 1.5}, "max_features is 1.5"),
         ({"min_leaf": 0}, "min_leaf is 0"),

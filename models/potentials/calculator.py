@@ -1,0 +1,62 @@
+"""Any calculator of ASE as a potential: `ase:ase.calculators.emt:EMT`.
+
+Enters: the dotted name of a class, and `Crystals`. Leaves: an `Evaluation`. ASE does not say which
+elements a calculator knows; one that refuses a crystal fails for it alone. It does not say on which
+scale the energies are either. This module does not know files.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from assay.models.potentials.potential import Evaluation, Scale
+from assay.sources.crystals import MAX_ATOMIC_NUMBER
+from assay.sources.formats.convert import to_ase
+
+if TYPE_CHECKING:
+    from assay.sources.crystals import Crystals
+
+
+class AseCalculator:
+    """A calculator of ASE, asked about one crystal after the other."""
+
+    elements = frozenset(range(1, MAX_ATOMIC_NUMBER + 1))
+
+    def __init__(self, name: str, calculator: Any) -> None:
+        """`calculator` is an instance."""
+        self.name, self._calculator = f"ase:{name}", calculator
+        self.scale = Scale(name, "that of the calculator")
+
+    def evaluate(self, crystals: Crystals) -> Evaluation:
+        """Evaluate crystals in double precision; what a calculator raises is kept for its row."""
+        energy, stress = np.full(len(crystals), np.nan), np.full((len(crystals), 3, 3), np.nan)
+        forces, failed = np.full((len(crystals.frac), 3), np.nan), {}
+        every: list[Any] = to_ase(crystals)
+        for row, atoms in enumerate(every):
+            atoms.calc = self._calculator
+            sites = slice(crystals.site_ptr[row], crystals.site_ptr[row + 1])
+            try:
+                energy[row] = atoms.get_potential_energy()
+                forces[sites] = atoms.get_forces()
+                stress[row] = atoms.get_stress(voigt=False)
+            except Exception as error:  # noqa: BLE001 -- calculators raise whatever they like
+                energy[row], failed[row] = np.nan, f"{self.name}: {type(error).__name__}: {error}"[:300]
+        return Evaluation(energy, forces, stress, failed)
+
+
+def load(detail: str) -> AseCalculator:
+    """Make a calculator without arguments; `detail` is `MODULE:CLASS`.
+
+    Raises:
+        ValueError: when there is no such module or class.
+    """
+    module, _, name = detail.partition(":")
+    try:
+        made = getattr(import_module(module), name)()
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise ValueError(f"ase:{detail} is no calculator ({said}); expected ase:MODULE:CLASS") from error
+    return AseCalculator(detail, made)

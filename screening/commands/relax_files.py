@@ -1,0 +1,52 @@
+"""The command `assay relax`.
+
+Enters: files of crystals, and the name of a potential. Leaves: one line per crystal on standard
+output, and a Parquet file of the relaxed crystals if asked for.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from assay.models.potentials.relax import Settings
+from assay.screening.commands.arguments import Files, MaxBad, output_option
+from assay.screening.commands.terminal import say
+from assay.screening.prediction import describe, relax as relaxing
+from assay.screening.settings.exits import Exit, Failure
+
+_DEFAULT = Settings()
+
+
+def relax(
+    files: Files,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Potential: chgnet, or ase:MODULE:CLASS for a calculator of ASE.")
+    ] = "chgnet",
+    output: Annotated[Path | None, output_option("Parquet file for the relaxed crystals.")] = None,
+    fmax: Annotated[float, typer.Option(help="Longest force that may remain, in eV/Å.")] = _DEFAULT.fmax,
+    smax: Annotated[float, typer.Option(help="Largest stress that may remain, in GPa.")] = _DEFAULT.smax,
+    steps: Annotated[int, typer.Option(help="Most evaluations of the potential per crystal.")] = _DEFAULT.steps,
+    fixed_cell: Annotated[bool, typer.Option("--fixed-cell", help="Move the atoms alone.")] = False,
+    max_bad: MaxBad = 0.05,
+) -> None:
+    """Relax crystals with a force field, atoms and cell together.
+
+    They move until forces and stress are small. A crystal that is disordered, holds an element that
+    the potential does not know, explodes, collapses or does not arrive is refused, with the reason.
+    """
+    if output is not None:
+        relaxing.check(output)
+    try:
+        found = relaxing.relax(files, model, fmax=fmax, smax=smax, steps=steps, cell=not fixed_cell)
+    except (ValueError, ImportError) as error:
+        raise Failure(Exit.USAGE, str(error)) from error
+    for line in relaxing.lines(found, None if output is None else relaxing.SHOWN):
+        say(line)
+    if output is not None:
+        relaxing.write(found, output)
+        say(f"{len(found)} relaxed crystals in {output}", err=True)
+    for line in describe.refusals(found.refused, len(found), max_bad, done="relaxed"):
+        say(line, err=True)
