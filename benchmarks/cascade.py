@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stopwatch import arguments, machine, race, row, say, settle, show, versions, write
+from measuring.stopwatch import arguments, machine, race, row, say, settle, show, versions, write
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crystals import NEIGHBOURS, real_crystals
-from stopwatch import Contestant, Rates, arguments, machine, race, row, say, settle, show, versions, write
+from measuring.crystals import NEIGHBOURS, real_crystals
+from measuring.stopwatch import Contestant, Rates, arguments, machine, race, row, say, settle, show, versions, write
 
 if TYPE_CHECKING:
     from assay.models.networks.batch import Batch

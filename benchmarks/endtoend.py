@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stopwatch import arguments, machine, say, settle, show, versions, write
+from measuring.stopwatch import arguments, machine, say, settle, show, versions, write
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -18,8 +18,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from crystals import CUTOFF, NEIGHBOURS, alignn_builders, real_crystals, sizes, superconductors
-from stopwatch import Contestant, Rates, arguments, machine, race, row, say, settle, show, versions, write
+from measuring.crystals import CUTOFF, NEIGHBOURS, alignn_builders, real_crystals, sizes, superconductors
+from measuring.stopwatch import Contestant, Rates, arguments, machine, race, row, say, settle, show, versions, write
 
 if TYPE_CHECKING:
     from assay.sources.crystals import Crystals

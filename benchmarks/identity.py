@@ -16,7 +16,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stopwatch import Contestant, Rates, arguments, machine, race, say, settle, show, versions, write
+from measuring.stopwatch import Contestant, Rates, arguments, machine, race, say, settle, show, versions, write
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

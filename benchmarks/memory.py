@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from stopwatch import ROOT, machine, say, settle, show, versions, write
+from measuring.stopwatch import ROOT, machine, say, settle, show, versions, write
 
 BLOCK = 4096
 """Crystals that this script makes at once."""

@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from stopwatch import ROOT, arguments, machine, say, settle, show, versions, write
+from measuring.stopwatch import ROOT, arguments, machine, say, settle, show, versions, write
 
 if TYPE_CHECKING:
     import numpy as np

@@ -20,8 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crystals import CUTOFF, NEIGHBOURS, jarvis_atoms, real_crystals, superconductors
-from stopwatch import Contestant, Rates, arguments, machine, race, row, say, settle, show, versions, write
+from measuring.crystals import CUTOFF, NEIGHBOURS, jarvis_atoms, real_crystals, superconductors
+from measuring.stopwatch import Contestant, Rates, arguments, machine, race, row, say, settle, show, versions, write
 
 if TYPE_CHECKING:
     import numpy as np

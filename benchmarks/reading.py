@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stopwatch import Rates, arguments, machine, race, settle, show, versions, write
+from measuring.stopwatch import Rates, arguments, machine, race, settle, show, versions, write
 
 if TYPE_CHECKING:
     from assay.sources.crystals import Crystals

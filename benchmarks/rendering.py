@@ -14,7 +14,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stopwatch import ROOT, Contestant, Rates, arguments, machine, race, say, settle, show, versions, write
+from measuring.stopwatch import ROOT, Contestant, Rates, arguments, machine, race, say, settle, show, versions, write
 
 if TYPE_CHECKING:
     from assay.featurize.pictures.scene import Scenes

@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stopwatch import arguments, machine, settle, show, versions, write
+from measuring.stopwatch import arguments, machine, settle, show, versions, write
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKERS = 2

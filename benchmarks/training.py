@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import crystals as packs
-from stopwatch import Contestant, Rates, arguments, machine, race, row, say, settle, show, versions, write
+from measuring import crystals as packs
+from measuring.stopwatch import Contestant, Rates, arguments, machine, race, row, say, settle, show, versions, write
 
 if TYPE_CHECKING:
     import torch

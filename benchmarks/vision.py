@@ -14,7 +14,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from stopwatch import Contestant, Rates, arguments, machine, race, say, settle, show, versions, write
+from measuring.stopwatch import Contestant, Rates, arguments, machine, race, say, settle, show, versions, write
 
 BACKBONES = {"ViT-S/16": "vit_small_patch16_224", "ViT-B/16": "vit_base_patch16_224"}
 BATCH = 8

@@ -1,22 +1,23 @@
 """Many crystals relaxed at once: atoms and cells move until forces and stress are small.
 
 Enters: ordered crystals, a `Potential`, `Settings`. Leaves: `Relaxed`, with a record of every
-crystal that did not arrive. The method is FIRE (Bitzek and others, Phys. Rev. Lett. 97, 170201,
-2006) on the atoms and the strain of the cell together, with a time step for each crystal. A crystal
-that has arrived leaves the batch. Its path does not depend on the crystals beside it where the
-numbers of the potential do not. This module does not know how energies are computed.
+crystal that did not arrive. Atoms and the strain of the cell move together. A crystal that has
+arrived leaves the batch, and its path does not depend on the crystals beside it where the numbers
+of the potential do not. This module does not know how energies are computed, nor which way leads
+downhill (`assay.models.potentials.movers`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from assay.featurize import neighbours
 from assay.models.potentials import potential as potentials
+from assay.models.potentials.movers import MOVERS, Mover, longest
 from assay.models.potentials.potential import GPA, Evaluation, Potential
 from assay.sources.crystals import Crystals, wrap
 from assay.sources.quarantine import Quarantined, Reason
@@ -26,17 +27,10 @@ if TYPE_CHECKING:
 
 ATOMS_AT_ONCE = 2_048
 """Atoms of the crystals that move together; this bounds the memory."""
-LONGEST_STEP = 0.2
-"""Å that an atom may move in one step; the strain is limited alike."""
 STIFFNESS = 1.0
 """Å^2 per atom: the strain moves as a coordinate of sqrt(STIFFNESS x atoms) Å, in which a cell of
 any size is about as stiff as an atom. (ASE multiplies by the number of atoms, and large cells
 follow slowly.)"""
-DT, DT_MOST = 0.2, 1.0
-"""First and longest time step, in the units of ASE's FIRE: masses are 1."""
-GROWTH, SHRINKAGE, PATIENCE = 1.1, 0.5, 5
-MIXING, MIXING_DECAY = 0.1, 0.99
-"""Constants of the paper."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +46,9 @@ class Settings:
     """Most evaluations."""
     cell: bool = True
     """Whether the cell moves too."""
+    method: Literal["lbfgs", "fire"] = "lbfgs"
+    """A key of `assay.models.potentials.movers.MOVERS`: FIRE takes twice the steps, and is hard to
+    lead astray."""
     smallest: float = 0.5
     """Volume, as a share of that in the beginning, below which a crystal has collapsed."""
     largest: float = 2.0
@@ -63,6 +60,8 @@ class Settings:
         for name in ("fmax", "smax", "steps", "shortest"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected above 0")
+        if self.method not in MOVERS:
+            raise ValueError(f"method is {self.method!r}, expected one of {sorted(MOVERS)}")
         if not 0 < self.smallest < 1 < self.largest:
             raise ValueError(f"volumes may become {self.smallest} to {self.largest} fold, expected a range around 1")
 
@@ -140,36 +139,29 @@ class _State:
     """(s, 3)"""
     owner: NDArray[np.int64]
     """(s,) crystal of each atom, 0 to a - 1."""
-    speed: NDArray[np.float64]
-    """(s, 3) of the atoms."""
-    strain_speed: NDArray[np.float64]
-    """(a, 3, 3) of the strain as a coordinate in Å."""
-    dt: NDArray[np.float64]
-    mixing: NDArray[np.float64]
-    downhill: NDArray[np.int64]
-    """(a,) steps since the crystal last went uphill."""
+    mover: Mover
+    """Knows their past."""
 
     @classmethod
-    def of(cls, crystals: Crystals, rows: NDArray[np.int64]) -> _State:
-        still, n = np.zeros((len(crystals.frac), 3)), len(crystals)
-        return cls(
-            rows,
-            crystals.lattice.copy(),
-            crystals.frac.copy(),
-            crystals.site_crystal,
-            still,
-            np.zeros((n, 3, 3)),
-            np.full(n, DT),
-            np.full(n, MIXING),
-            np.zeros(n, np.int64),
-        )
+    def of(cls, crystals: Crystals, rows: NDArray[np.int64], method: str) -> _State:
+        mover = MOVERS[method](len(crystals.frac), len(crystals))
+        return cls(rows, crystals.lattice.copy(), crystals.frac.copy(), crystals.site_crystal, mover)
 
     def keep(self, left: NDArray[np.bool_]) -> _State:
         """The state of some crystals."""
         atoms = left[self.owner]
+        self.mover.keep(left, atoms)
         owner = (np.cumsum(left) - 1)[self.owner[atoms]]
-        each = (getattr(self, name)[left] for name in ("strain_speed", "dt", "mixing", "downhill"))
-        return _State(self.rows[left], self.lattice[left], self.frac[atoms], owner, self.speed[atoms], *each)
+        return _State(self.rows[left], self.lattice[left], self.frac[atoms], owner, self.mover)
+
+    def move(self, found: Evaluation, left: NDArray[np.bool_], atoms: NDArray[np.bool_], *, cell: bool) -> None:
+        """Move the crystals that are `left` (a,) of an evaluation, and their `atoms` (s,) there."""
+        length = np.sqrt(STIFFNESS * np.bincount(self.owner, minlength=len(self.rows)))[:, None, None]
+        volume = abs(np.linalg.det(self.lattice))[:, None, None]
+        pull = -found.stress[left] * volume / length if cell else np.zeros_like(self.lattice)
+        move, strain = self.mover.step(self.owner, found.energy[left], (found.forces[atoms], pull))
+        self.lattice = self.lattice @ (np.eye(3) + strain / length)
+        self.frac = self.frac + np.einsum("si,sij->sj", move, np.linalg.inv(self.lattice)[self.owner])
 
 
 @dataclass
@@ -186,7 +178,7 @@ class _Run:
     def go(self) -> None:
         """Move until every crystal has arrived or is lost."""
         begun = potentials.right_handed(self.crystals.select(self.rows))
-        state, volume = _State.of(begun, self.rows), begun.volume
+        state, volume = _State.of(begun, self.rows, self.settings.method), begun.volume
         now = begun
         for step in range(1, self.settings.steps + 1):
             found = self.potential.evaluate(now)
@@ -195,9 +187,7 @@ class _Run:
                 return
             atoms = left[state.owner]
             state, volume = state.keep(left), volume[left]
-            _step(
-                state, found.forces[atoms], found.stress[left] if self.settings.cell else np.zeros((left.sum(), 3, 3))
-            )
+            state.move(found, left, atoms, cell=self.settings.cell)
             now = self._checked(state, begun.select(np.searchsorted(self.rows, state.rows)))
             if len(now) < len(state.rows):  # some came too close
                 near = np.isin(state.rows, list(self.lost))
@@ -207,7 +197,7 @@ class _Run:
 
     def _sorted(self, state: _State, found: Evaluation, grown: NDArray[np.float64], step: int) -> NDArray[np.bool_]:
         """Whether each crystal moves on; the others have arrived or are lost."""
-        force = _longest(found.forces, state.owner)
+        force = longest(found.forces, state.owner)
         stress = abs(found.stress).max(axis=(1, 2), initial=0) * GPA
         loud = ~(np.isfinite(found.energy) & np.isfinite(force) & np.isfinite(stress))
         still = (force <= self.settings.fmax) & ((stress <= self.settings.smax) | (not self.settings.cell))
@@ -247,48 +237,6 @@ class _Run:
             said = f"two atoms are {shortest:.3g} Å apart, expected at least {self.settings.shortest:g} Å"
             self.lost[int(state.rows[place])] = Reason.COLLAPSED, said
         return now.select(~close)
-
-
-def _step(state: _State, forces: NDArray[np.float64], stress: NDArray[np.float64]) -> None:
-    """One step of FIRE of every crystal, on its atoms and its strain together."""
-    n, owner = len(state.rows), state.owner
-    length = np.sqrt(STIFFNESS * np.bincount(owner, minlength=n))
-    pull = -stress * (abs(np.linalg.det(state.lattice)) / length)[:, None, None]
-    power = _product(owner, (forces, pull), (state.speed, state.strain_speed))
-    size = np.sqrt(_product(owner, (state.speed, state.strain_speed), (state.speed, state.strain_speed)))
-    force = np.sqrt(_product(owner, (forces, pull), (forces, pull)))
-    along = power > 0
-    turn = np.where(along, state.mixing * size / np.maximum(force, 1e-30), 0.0)
-    kept = np.where(along, 1 - state.mixing, 0.0)
-    patient = along & (state.downhill >= PATIENCE)
-    longer = np.where(patient, np.minimum(state.dt * GROWTH, DT_MOST), state.dt)
-    state.dt = np.where(along, longer, state.dt * SHRINKAGE)
-    state.mixing = np.where(along, np.where(patient, state.mixing * MIXING_DECAY, state.mixing), MIXING)
-    state.downhill = np.where(along, state.downhill + 1, 0)
-    push = turn + state.dt
-    state.speed = kept[owner, None] * state.speed + push[owner, None] * forces
-    state.strain_speed = kept[:, None, None] * state.strain_speed + push[:, None, None] * pull
-    move, strain = state.dt[owner, None] * state.speed, state.dt[:, None, None] * state.strain_speed
-    longest = np.maximum(_longest(move, owner), abs(strain).max(axis=(1, 2)))
-    short = np.minimum(1.0, LONGEST_STEP / np.maximum(longest, 1e-30))
-    state.lattice = state.lattice @ (np.eye(3) + strain * (short / length)[:, None, None])
-    back = np.linalg.inv(state.lattice)
-    state.frac = state.frac + np.einsum("si,sij->sj", move * short[owner, None], back[owner])
-
-
-Moving = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""(s, 3) of the atoms and (a, 3, 3) of the strains of a crystals."""
-
-
-def _product(owner: NDArray[np.int64], one: Moving, other: Moving) -> NDArray[np.float64]:
-    """(a,) scalar product of each crystal, over atoms and strain."""
-    atoms = np.bincount(owner, (one[0] * other[0]).sum(axis=1), len(one[1]))
-    return np.asarray(atoms + (one[1] * other[1]).sum(axis=(1, 2)))
-
-
-def _longest(vectors: NDArray[np.float64], owner: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(a,) length of the longest vector of each crystal; NaN where one is."""
-    return np.maximum.reduceat(np.sqrt((vectors**2).sum(axis=1)), np.flatnonzero(np.diff(owner, prepend=-1)))
 
 
 def _silent(found: Evaluation, place: int) -> tuple[Reason, str]:

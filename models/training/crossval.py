@@ -58,15 +58,15 @@ def rivals(recipe: Recipe) -> dict[str, Recipe]:
     (task,) = recipe.tasks
     prop = replace(task.property, transform="identity")
     bent = replace(prop, transform="sqrt") if prop.minimum is not None and prop.minimum >= 0 else prop
-    plain = replace(recipe, composition=CompositionSpec(), contradictions=None, start=None, bootstrap=False)
-    random, best = _hundred(), _hundred(splits="best", bootstrap=True)
+    plain = replace(recipe, members=_hundred(), composition=CompositionSpec(), bootstrap=False)
+    plain = replace(plain, contradictions=None, start=None)
     every = "all formulas, medians" if recipe.formulas else "medians"
     medians = replace(plain, tasks=(replace(task, property=bent),), decision=Decision("median"))
     means = replace(plain, tasks=(replace(task, property=prop),), decision=Decision("mean"), formulas=None)
     return {
-        f"extra trees, {every}": replace(medians, name="medians", members=random),
-        f"random forest, {every}": replace(medians, name="forest", members=best),
-        "extra trees, crystals only, means": replace(means, name="means", members=random),
+        f"extra trees, {every}": replace(medians, name="medians"),
+        f"random forest, {every}": replace(medians, name="forest", members=_hundred(splits="best", bootstrap=True)),
+        "extra trees, crystals only, means": replace(means, name="means"),
     }
 
 

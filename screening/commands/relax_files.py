@@ -6,6 +6,7 @@ output, and a Parquet file of the relaxed crystals if asked for.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,13 @@ from assay.screening.settings.exits import Exit, Failure
 _DEFAULT = Settings()
 
 
+class Method(StrEnum):
+    """A way downhill."""
+
+    LBFGS = "lbfgs"
+    FIRE = "fire"
+
+
 def relax(
     files: Files,
     model: Annotated[
@@ -29,6 +37,9 @@ def relax(
     fmax: Annotated[float, typer.Option(help="Longest force that may remain, in eV/Å.")] = _DEFAULT.fmax,
     smax: Annotated[float, typer.Option(help="Largest stress that may remain, in GPa.")] = _DEFAULT.smax,
     steps: Annotated[int, typer.Option(help="Most evaluations of the potential per crystal.")] = _DEFAULT.steps,
+    method: Annotated[
+        Method, typer.Option(help="lbfgs, or fire: more than twice the steps, and hard to lead astray.")
+    ] = Method.LBFGS,
     fixed_cell: Annotated[bool, typer.Option("--fixed-cell", help="Move the atoms alone.")] = False,
     max_bad: MaxBad = 0.05,
 ) -> None:
@@ -40,7 +51,9 @@ def relax(
     if output is not None:
         relaxing.check(output)
     try:
-        found = relaxing.relax(files, model, fmax=fmax, smax=smax, steps=steps, cell=not fixed_cell)
+        found = relaxing.relax(
+            files, model, fmax=fmax, smax=smax, steps=steps, method=method.value, cell=not fixed_cell
+        )
     except (ValueError, ImportError) as error:
         raise Failure(Exit.USAGE, str(error)) from error
     for line in relaxing.lines(found, None if output is None else relaxing.SHOWN):

@@ -19,23 +19,24 @@ from assay.sources.quarantine import Reason, Stage
 NAME = "ase:ase.calculators.emt:EMT"
 
 
-def strained(symbol, cubic, repeat=(1, 1, 1)):
+def strained(symbol, repeat=None):
+    """A strained primitive cell, or so many conventional ones."""
     rng = np.random.default_rng(3)
-    atoms = bulk(symbol, cubic=cubic) * repeat
+    atoms = bulk(symbol) if repeat is None else bulk(symbol, cubic=True) * repeat
     atoms.set_cell(atoms.cell[:] * 1.03 @ (np.eye(3) + 0.02 * rng.normal(size=(3, 3))), scale_atoms=True)
     atoms.rattle(0.08, seed=1)
     return atoms
 
 
 def alloy():
-    atoms = strained("Cu", True, (2, 1, 1))
+    atoms = strained("Cu", (2, 1, 1))
     atoms.numbers[::3] = 79
     return atoms
 
 
 @pytest.fixture(scope="module")
 def metals():
-    return [bulk("Au"), strained("Cu", False), strained("Al", True), strained("Ni", True, (2, 1, 1)), alloy()]
+    return [bulk("Au"), strained("Cu"), strained("Al", (1, 1, 1)), strained("Ni", (2, 1, 1)), alloy()]
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +49,14 @@ def emt():
     return potential.load(NAME)
 
 
+@pytest.fixture(scope="module", params=["lbfgs", "fire"])
+def method(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def relaxed(crystals, emt):
-    return relax.relax(crystals, emt)
+def relaxed(crystals, emt, method):
+    return relax.relax(crystals, emt, Settings(method=method))
 
 
 class Pull:
@@ -99,13 +105,24 @@ def test_what_is_said_holds_for_the_cells_that_are_returned(relaxed, emt):
     assert (relaxed.force <= Settings().fmax).all()
 
 
-def test_a_crystal_ends_alone_as_in_a_batch(crystals, emt, relaxed, monkeypatch):
+def test_a_crystal_ends_alone_as_in_a_batch(crystals, emt, method, relaxed, monkeypatch):
     monkeypatch.setattr(relax, "ATOMS_AT_ONCE", 1)
-    apart = relax.relax(crystals, emt)
+    apart = relax.relax(crystals, emt, Settings(method=method))
     assert apart.crystals == relaxed.crystals
     assert (apart.steps == relaxed.steps).all()
-    backwards = relax.relax(crystals.select(range(len(crystals))[::-1]), emt)
+    backwards = relax.relax(crystals.select(range(len(crystals))[::-1]), emt, Settings(method=method))
     assert (backwards.energy[::-1] == relaxed.energy).all()
+
+
+def test_lbfgs_takes_less_than_half_of_the_steps(crystals, emt):
+    found = [relax.relax(crystals, emt, Settings(method=name)).steps.mean() for name in ("lbfgs", "fire")]
+    assert found[0] < 0.5 * found[1]
+
+
+def test_a_large_cell_takes_about_as_many_steps_as_a_small_one(emt):
+    small, large = (strained("Cu", (n, n, n)) for n in (1, 3))
+    steps = relax.relax(convert.from_ase([small, large], ["4", "108"]), emt).steps
+    assert steps[1] < 2 * steps[0]
 
 
 def test_columns_and_order_are_kept(crystals, emt):
@@ -183,7 +200,7 @@ def test_an_unknown_potential_is_refused(name):
         potential.load(name)
 
 
-@pytest.mark.parametrize("wrong", [{"fmax": 0}, {"steps": -1}, {"smallest": 1.2}, {"largest": 0.9}])
+@pytest.mark.parametrize("wrong", [{"fmax": 0}, {"steps": -1}, {"smallest": 1.2}, {"largest": 0.9}, {"method": "bfgs"}])
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match="expected"):
         Settings(**wrong)

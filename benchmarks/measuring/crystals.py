@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stopwatch import Contestant, say
+from measuring.stopwatch import Contestant, say
 
 if TYPE_CHECKING:
     from assay.sources.crystals import Crystals
