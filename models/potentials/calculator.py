@@ -1,8 +1,8 @@
 """Any calculator of ASE as a potential: `ase:ase.calculators.emt:EMT`.
 
-Enters: the dotted name of a class, and `Crystals`. Leaves: an `Evaluation`. ASE does not say which
-elements a calculator knows; one that refuses a crystal fails for it alone. It does not say on which
-scale the energies are either. This module does not know files.
+Enters: a calculator, or the dotted name of its class, and `Crystals`. Leaves: an `Evaluation`. ASE
+says neither which elements a calculator knows nor on which scale its energies are. One that refuses
+a crystal fails for it alone. This module does not know files.
 """
 
 from __future__ import annotations
@@ -23,12 +23,10 @@ if TYPE_CHECKING:
 class AseCalculator:
     """A calculator of ASE, asked about one crystal after the other."""
 
-    elements = frozenset(range(1, MAX_ATOMIC_NUMBER + 1))
-
-    def __init__(self, name: str, calculator: Any) -> None:
+    def __init__(self, name: str, calculator: Any, scale: Scale, elements: frozenset[int]) -> None:
         """`calculator` is an instance."""
-        self.name, self._calculator = f"ase:{name}", calculator
-        self.scale = Scale(name, "that of the calculator")
+        self.name, self.scale, self.elements = name, scale, elements
+        self._calculator = calculator
 
     def evaluate(self, crystals: Crystals) -> Evaluation:
         """Evaluate crystals in double precision; what a calculator raises is kept for its row."""
@@ -59,4 +57,5 @@ def load(detail: str) -> AseCalculator:
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         said = f"{type(error).__name__}: {error}"
         raise ValueError(f"ase:{detail} is no calculator ({said}); expected ase:MODULE:CLASS") from error
-    return AseCalculator(detail, made)
+    every = frozenset(range(1, MAX_ATOMIC_NUMBER + 1))
+    return AseCalculator(f"ase:{detail}", made, Scale(detail, "that of the calculator"), every)

@@ -31,7 +31,10 @@ class Method(StrEnum):
 def relax(
     files: Files,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="Potential: chgnet, or ase:MODULE:CLASS for a calculator of ASE.")
+        str,
+        typer.Option(
+            "--model", "-m", help="Force field: chgnet, sevennet, or ase:MODULE:CLASS for a calculator of ASE."
+        ),
     ] = "chgnet",
     output: Annotated[Path | None, output_option("Parquet file for the relaxed crystals.")] = None,
     fmax: Annotated[float, typer.Option(help="Longest force that may remain, in eV/Å.")] = _DEFAULT.fmax,

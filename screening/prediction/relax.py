@@ -74,7 +74,7 @@ def relax(what: Crystals | Item | Iterable[Item], model: str = "chgnet", **setti
     Args:
         what: `Crystals`, paths of files or folders, structures of pymatgen, or `ase.Atoms`; one or
             several of one sort.
-        model: `chgnet`, or `ase:MODULE:CLASS` for a calculator of ASE.
+        model: `chgnet`, `sevennet`, or `ase:MODULE:CLASS` for a calculator of ASE.
         settings: of `assay.models.potentials.relax.Settings`, for example `fmax=0.02`.
 
     Raises:
