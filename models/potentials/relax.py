@@ -211,7 +211,8 @@ class _Run:
                 self.arrived[row] = _End(state.lattice[place], frac, *ends, step)
             else:
                 said = f"after {step} steps: {force[place]:.3g} eV/Å, {stress[place]:.3g} GPa"
-                wanted = f"expected at most {self.settings.fmax:g} eV/Å and {self.settings.smax:g} GPa"
+                wanted = f"expected at most {self.settings.fmax:g} eV/Å"
+                wanted += f" and {self.settings.smax:g} GPa" if self.settings.cell else ""
                 self.lost[row] = Reason.NOT_RELAXED, f"{said}; {wanted}"
         self._give_up(state, grown)
         return np.array([row not in self.arrived and row not in self.lost for row in state.rows.tolist()])
