@@ -101,7 +101,8 @@ def test_tc_learned_from_every_row_and_is_judged_out_of_fold(zoo: Path) -> None:
     assert (split["test"], split["calibration"], len(split["folds"])) == ([], [], 1)
     assert len(split["folds"][0]) == scores["rows"]
     assert (scores["folds"], scores["repeats"]) == (5, 3)
-    assert task["versus_best_baseline"]["name"] == "extra trees, all formulas, medians"
+    assert scores["scores"]["mae"] < 3.3
+    assert task["versus_best_baseline"]["name"] == "random forest, all formulas, medians"
     assert task["versus_best_baseline"]["high"] < 0
     assert 0.88 < scores["coverage"] < 0.92
     assert min(part["coverage"] for part in scores["by_predicted"]) > 0.85
