@@ -49,9 +49,9 @@ class Settings:
     method: Literal["lbfgs", "fire"] = "lbfgs"
     """A key of `assay.models.potentials.movers.MOVERS`: FIRE takes twice the steps, and is hard to
     lead astray."""
-    smallest: float = 0.5
+    smallest: float = 0.4
     """Volume, as a share of that in the beginning, below which a crystal has collapsed."""
-    largest: float = 2.0
+    largest: float = 2.5
     """Likewise, above which it has exploded."""
     shortest: float = 0.5
     """Å between two atoms, below which a crystal has collapsed."""
