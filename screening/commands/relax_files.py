@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from assay.models.potentials import potential as potentials
 from assay.models.potentials.relax import Settings
 from assay.screening.commands.arguments import Files, MaxBad, output_option
 from assay.screening.commands.terminal import say
@@ -54,11 +55,11 @@ def relax(
     if output is not None:
         relaxing.check(output)
     try:
-        found = relaxing.relax(
-            files, model, fmax=fmax, smax=smax, steps=steps, method=method.value, cell=not fixed_cell
-        )
+        settings = Settings(fmax, smax, steps, cell=not fixed_cell, method=method.value)
+        potential = potentials.load(model)
     except (ValueError, ImportError) as error:
         raise Failure(Exit.USAGE, str(error)) from error
+    found = relaxing.relax_with(files, potential, settings)
     for line in relaxing.lines(found, None if output is None else relaxing.SHOWN):
         say(line)
     if output is not None:

@@ -24,7 +24,7 @@ from assay.sources import table
 from assay.sources.crystals import set_aside
 
 if TYPE_CHECKING:
-    from assay.models.potentials.potential import Scale
+    from assay.models.potentials.potential import Potential, Scale
     from assay.screening.prediction.inputs import Item
     from assay.sources.crystals import Crystals
     from assay.sources.quarantine import Quarantined
@@ -83,9 +83,19 @@ def relax(what: Crystals | Item | Iterable[Item], model: str = "chgnet", **setti
         ValueError: for an unknown potential, or a setting out of its range.
         ImportError: when the potential is not installed.
     """
-    chosen, field = Settings(**settings), potentials.load(model)
+    chosen = Settings(**settings)
+    return relax_with(what, potentials.load(model), chosen)
+
+
+def relax_with(what: Crystals | Item | Iterable[Item], field: Potential, settings: Settings) -> Relaxations:
+    """Relax crystals with a potential that is loaded.
+
+    Raises:
+        FileNotFoundError: when a path is not there.
+        TypeError: as `relax` does.
+    """
     crystals, refused = inputs.crystals_of(what)
-    found = relaxing.relax(crystals, field, chosen)
+    found = relaxing.relax(crystals, field, settings)
     measured = {
         "energy_per_atom": found.energy / found.crystals.nsites,
         "volume_change": found.volume_change,

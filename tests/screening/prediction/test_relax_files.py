@@ -69,6 +69,13 @@ def test_a_wrong_command_line_is_one_line(files, words, code, said):
     assert "Traceback" not in done.stderr
 
 
+def test_a_file_of_no_known_kind_ends_as_in_other_commands(tmp_path):
+    (tmp_path / "odd.foo").write_text("odd")
+    done = command(tmp_path / "odd.foo", "--model", EMT)
+    assert done.returncode == Exit.CONFIG
+    assert "is of no known kind" in done.stderr
+
+
 def test_a_foreign_file_is_not_replaced(tmp_path):
     foreign = tmp_path / "mine.parquet"
     foreign.write_bytes(b"mine")
