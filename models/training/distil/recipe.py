@@ -1,0 +1,97 @@
+"""What a distillation is: teacher, crystals, displacements, split, students, schedule.
+
+Enters: nothing. Leaves: frozen dataclasses that a YAML file fills. Every field changes the trained
+weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from assay.models.training.distil.sample import Displacement, Drawn
+
+
+@dataclass(frozen=True)
+class StudentSpec:
+    """One network of the ensemble."""
+
+    seed: int
+    """Of its weights, and of the order of its training rows."""
+    features: int = 64
+    layers: int = 2
+    radial: int = 12
+    """Bessel functions of the distance."""
+    cutoff: float = 5.0
+    """Å."""
+
+    def __post_init__(self) -> None:
+        for name in ("features", "layers", "radial", "cutoff"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"students.{name} is {getattr(self, name)}, expected above 0")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a student learns: AdamW, with Muon for the matrices, and averaged weights."""
+
+    epochs: int = 50
+    batch_size: int = 64
+    """Crystals in a step."""
+    learning_rate: float = 2e-3
+    """Peak, of all that is no matrix."""
+    matrix_rate: float = 1e-2
+    """Peak, of the matrices."""
+    weight_decay: float = 1e-4
+    warmup: float = 0.02
+    """Share of the steps in which the rates rise; they fall as a cosine afterwards."""
+    ema: float = 0.999
+    """Of the weights that are kept."""
+    clip: float = 10.0
+    """Largest norm of a gradient."""
+    energy: float = 2.0
+    """Weight of the error of the energy per atom, in eV."""
+    force: float = 1.0
+    """Weight of the length of the error of a force, in eV/Å."""
+    stress: float = 10.0
+    """Weight of the error of a component of the stress, in eV/Å^3."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "learning_rate", "matrix_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"schedule.{name} is {getattr(self, name)}, expected above 0")
+        for name in ("warmup", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"schedule.{name} is {getattr(self, name)}, expected 0 to 1")
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """From a teacher to a folder of students."""
+
+    name: str
+    """Of the folder."""
+    teacher: str
+    """As `assay.models.potentials.potential.load` takes it."""
+    crystals: tuple[Drawn, ...]
+    """Where the crystals come from."""
+    students: tuple[StudentSpec, ...]
+    """At least two: their spread says where they are unsure."""
+    displacement: Displacement = Displacement()
+    """How far each crystal is moved."""
+    seed: int = 0
+    """Of the crystals, the displacements and the split."""
+    parts: int | None = None
+    """Only the first so many parts of the crystals are labelled; unset: all."""
+    test: float = 0.05
+    """Share of the chemical systems that test the students."""
+    validation: float = 0.02
+    """Share of the chemical systems by which training is watched."""
+    largest_force: float = 25.0
+    """eV/Å; a crystal on which the teacher finds a larger one is left out."""
+    schedule: Schedule = field(default_factory=Schedule)
+
+    def __post_init__(self) -> None:
+        if len(self.students) < 2:
+            raise ValueError(f"students has {len(self.students)} entries, expected at least 2")
+        if not 0 < self.test < 0.5 or not 0 < self.validation < 0.5:
+            raise ValueError(f"test is {self.test}, validation {self.validation}, expected 0 to 0.5")

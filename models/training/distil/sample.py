@@ -1,0 +1,101 @@
+"""The crystals that a teacher labels: drawn from data packs and prototypes, then displaced.
+
+Enters: `Drawn` and `Displacement` of a recipe. Leaves: `Crystals` in a random order, so that any
+first part of them is a fair sample. Each crystal is displaced by random numbers of its own. This
+module does not know energies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay.models.potentials.potential import right_handed
+from assay.sources import datasets, prototypes
+from assay.sources.crystals import Crystals, concat, text_array, wrap
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Some of the crystals of one place."""
+
+    dataset: str
+    """A key of `assay.sources.datasets.DATASETS`, `FILE.parquet#COLUMN`, or `prototypes`."""
+    count: int
+    """Most crystals; they are drawn at random."""
+    sites: int = 12
+    """Most sites in the cell."""
+
+    def __post_init__(self) -> None:
+        for name in ("count", "sites"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"crystals.{name} is {getattr(self, name)}, expected above 0")
+
+
+@dataclass(frozen=True)
+class Displacement:
+    """How far a crystal is moved before it is labelled.
+
+    A crystal draws its own share of these, between nothing and all, most often little.
+    """
+
+    rattle: float = 0.15
+    """Å, standard deviation of the displacement of an atom along an axis."""
+    strain: float = 0.03
+    """Standard deviation of each component of the strain."""
+    volume: float = 0.06
+    """Largest linear expansion or compression."""
+
+    def __post_init__(self) -> None:
+        for name in ("rattle", "strain", "volume"):
+            if not 0 <= getattr(self, name) < 0.5:
+                raise ValueError(f"displacement.{name} is {getattr(self, name)}, expected 0 to 0.5")
+
+
+def draw(drawn: Drawn, elements: frozenset[int], seed: int) -> Crystals:
+    """Ordered crystals of some elements, in a random order, with ids that say where they are from.
+
+    Raises:
+        FileNotFoundError: when the data are not there.
+        ValueError: for an unknown dataset.
+    """
+    if drawn.dataset == "prototypes":
+        found = prototypes.generate(min(20 * drawn.count, prototypes.count()), seed)
+    else:
+        found = datasets.load(drawn.dataset).crystals
+    strange = found.composition() > 0
+    strange[:, sorted(elements)] = False
+    fits = found.is_ordered & (found.nsites <= drawn.sites) & ~strange.any(axis=1)
+    rows = np.random.default_rng([seed, 1]).permutation(np.flatnonzero(fits))[: drawn.count]
+    some = found.select(rows).without_columns()
+    return replace(some, ids=text_array([f"{drawn.dataset}/{name}" for name in some.ids]))
+
+
+def displaced(crystals: Crystals, how: Displacement, seed: int) -> Crystals:
+    """The crystals strained and rattled, right-handed; row k depends on row k and the seed alone."""
+    crystals = right_handed(crystals)
+    strain, moves = np.empty((len(crystals), 3, 3)), np.empty((len(crystals.frac), 3))
+    for row, name in enumerate(crystals.ids):
+        random = np.random.default_rng([seed, *str(name).encode()])
+        much, compressed = random.random(2) ** 2
+        shear = random.normal(scale=how.strain * much, size=(3, 3))
+        size = how.volume * compressed * random.choice([-1.0, 1.0])
+        strain[row] = (shear + shear.T) / 2 + size * np.eye(3)
+        sites = slice(crystals.site_ptr[row], crystals.site_ptr[row + 1])
+        moves[sites] = random.normal(scale=how.rattle * much, size=(int(crystals.nsites[row]), 3))
+    lattice = crystals.lattice @ (np.eye(3) + strain)
+    frac = wrap(crystals.frac + np.einsum("si,sij->sj", moves, np.linalg.inv(lattice)[crystals.site_crystal]))
+    return replace(crystals, lattice=lattice, frac=frac)
+
+
+def together(parts: list[Crystals], seed: int) -> Crystals:
+    """All parts in one random order."""
+    every = concat(parts)
+    return every.select(np.random.default_rng([seed, 2]).permutation(len(every)))
+
+
+def systems(crystals: Crystals) -> NDArray[np.str_]:
+    """(n,) chemical system of each crystal, such as `B-Mg`."""
+    return np.array(crystals.elements())
