@@ -1,4 +1,4 @@
-"""Nequix (Koker and others, arXiv:2508.16067), from a `.nqx` file: `nequix:PATH`.
+"""Nequix (Koker and others, arXiv:2508.16067), from a `.nqx` file: `nequix:PATH`, `nequix:NAME`.
 
 Enters: `Crystals`. Leaves: an `Evaluation`. Its energies are totals of PBE(+U) without corrections.
 The network runs in torch, many crystals at once, on the edges of `assay.featurize.neighbours`; jax
@@ -7,6 +7,7 @@ is needed once, to read the file. This module is the door to nequix.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,14 +33,14 @@ class Nequix:
 
     scale = Scale("PBE(+U)", "totals")
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, name: str, path: Path) -> None:
         """Load weights; the file holds JSON and plain arrays.
 
         Raises:
             ImportError: when nequix is not installed.
             OSError: when the file cannot be read.
         """
-        self.name = f"nequix:{path}"
+        self.name = name
         self._network, config = _network(path)
         numbers = [int(number) for number in config["atomic_numbers"]]
         self.elements = frozenset(numbers)
@@ -80,15 +81,17 @@ class Nequix:
 
 
 def load(detail: str) -> Nequix:
-    """Load the weights of a `.nqx` file, whose path is `detail`.
+    """Load the weights of a `.nqx` file: its path, or its name in `potentials/teachers` of the data.
 
     Raises:
         ValueError: when there is no such file.
         ImportError: when nequix is not installed.
     """
-    if not detail or not Path(detail).is_file():
-        raise ValueError(f"nequix:{detail}: there is no such file, expected nequix:PATH of a .nqx file")
-    return Nequix(Path(detail))
+    data = Path(os.environ.get("ASSAY_DATA", "")) / "potentials" / "teachers" / f"{detail}.nqx"
+    path = next((path for path in (Path(detail), data) if detail and path.is_file()), None)
+    if path is None:
+        raise ValueError(f"nequix:{detail}: there is no such file; expected the path of a .nqx file, or its name in {data.parent}")
+    return Nequix(f"nequix:{detail}", path)
 
 
 def _network(path: Path) -> tuple[Any, Any]:
@@ -98,7 +101,7 @@ def _network(path: Path) -> tuple[Any, Any]:
     except ImportError as error:
         told = "docs/relaxation.md says how to install it without its GPU libraries"
         raise ImportError(f"nequix cannot be imported ({error}); {told}") from error
-    network, config = convert_model_jax_to_torch(*load_model(str(path), False), False)  # noqa: FBT003 -- theirs
+    network, config = convert_model_jax_to_torch(*load_model(str(path), kernel=False), use_kernel=False)
     network.atom_energies = torch.tensor([config["atom_energies"][str(z)] for z in config["atomic_numbers"]])
     for weight in network.parameters():
         weight.requires_grad_(False)

@@ -72,13 +72,15 @@ KINDS: Mapping[str, str] = {
     "ase": "assay.models.potentials.calculator:load",
     "chgnet": "assay.models.potentials.chgnet:load",
     "nequix": "assay.models.potentials.nequix:load",
+    "potential": "assay.models.potentials.student.student:load",
     "sevennet": "assay.models.potentials.sevennet:load",
 }
 """Kind of potential -> the function that loads one, given what follows the colon in its name."""
 
 
 def load(name: str) -> Potential:
-    """Load a potential: `chgnet`, `sevennet`, `sevennet:7net-l3i5`, `nequix:PATH`, or `ase:MODULE:CLASS`.
+    """Load a potential: `potential` (bundled), `potential:FOLDER`, `chgnet`, `sevennet`,
+    `sevennet:7net-l3i5`, `nequix:PATH`, or `ase:MODULE:CLASS`.
 
     Raises:
         ValueError: for an unknown kind, or a calculator that is not there.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -38,9 +38,14 @@ Call = tuple[Recipe, int, Path] | tuple[Recipe, int, Path, Fold]
 
 def train_all(calls: Sequence[Call], workers: int) -> None:
     """Train members of one or of many recipes, `workers` at once, one thread each."""
+    side_by_side(train_one, calls, workers)
+
+
+def side_by_side(function: Callable[..., None], calls: Sequence[tuple[Any, ...]], workers: int) -> None:
+    """Call a function once per tuple of arguments, in `workers` processes at once."""
     if workers == 1:
         for call in calls:
-            train_one(*call)
+            function(*call)
         return
     how: dict[str, Any] = {
         "mp_context": multiprocessing.get_context("spawn"),
@@ -48,7 +53,7 @@ def train_all(calls: Sequence[Call], workers: int) -> None:
         "initargs": (signal.SIGINT, signal.SIG_IGN),
     }
     with ProcessPoolExecutor(min(workers, max(1, len(calls))), **how) as executor:
-        for future in [executor.submit(train_one, *call) for call in calls]:
+        for future in [executor.submit(function, *call) for call in calls]:
             future.result()
 
 

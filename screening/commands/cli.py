@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": (f"{_AT}.explain_files:explain", "Show what each atom adds to a prediction: tables and pictures."),
     "relax": (f"{_AT}.relax_files:relax", "Relax crystals with a force field, atoms and cell together."),
     "render": (f"{_AT}.render_files:render", "Draw crystals as the vision networks see them: one PNG per view."),
+    "distil": (f"{_AT}.distil_potential:distil", "Make a small, fast force field from a large one."),
     "train": (f"{_AT}.train_ensemble:train", "Train an ensemble by a recipe, calibrate it, and write its card."),
     "evaluate": (f"{_AT}.evaluate_ensemble:evaluate", "Measure an ensemble on known values, beside baselines."),
     "study": (f"{_AT}.study_recipes:study", "Learn one property in several ways on the same rows; write the table."),

@@ -18,13 +18,19 @@ FOLDER = Path(__file__).parents[2] / "configs"
 
 def campaign(name: Path | str) -> Path:
     """The config of a campaign, for example `quickstart`."""
-    others = {*FOLDER.glob("train-*.yaml"), *FOLDER.glob("tune-*.yaml"), FOLDER / "cluster.yaml"}
+    patterns = ("train-*.yaml", "tune-*.yaml", "distil-*.yaml", "cluster.yaml")
+    others = {path for pattern in patterns for path in FOLDER.glob(pattern)}
     return _find(name, "config", sorted({*FOLDER.glob("*.yaml")} - others))
 
 
 def recipe(name: Path | str) -> Path:
     """A training recipe, for example `train-tc`."""
     return _find(name, "recipe", sorted(FOLDER.glob("train-*.yaml")))
+
+
+def distillation(name: Path | str) -> Path:
+    """A recipe for a potential, for example `distil-potential`."""
+    return _find(name, "recipe", sorted(FOLDER.glob("distil-*.yaml")))
 
 
 def study(name: Path | str) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from assay.models.training.distil.sample import Displacement, Drawn
+from assay.sources.elements import NUMBERS
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,10 @@ class Distillation:
     """Where the crystals come from."""
     students: tuple[StudentSpec, ...]
     """At least two: their spread says where they are unsure."""
-    displacement: Displacement = Displacement()
+    displacement: Displacement = field(default_factory=Displacement)
     """How far each crystal is moved."""
+    elements: tuple[str, ...] = ()
+    """Symbols; crystals of these alone are drawn. Empty: of all that the teacher knows."""
     seed: int = 0
     """Of the crystals, the displacements and the split."""
     parts: int | None = None
@@ -93,5 +96,8 @@ class Distillation:
     def __post_init__(self) -> None:
         if len(self.students) < 2:
             raise ValueError(f"students has {len(self.students)} entries, expected at least 2")
+        for symbol in self.elements:
+            if symbol not in NUMBERS:
+                raise ValueError(f"elements: {symbol!r} is not an element symbol (H to Og)")
         if not 0 < self.test < 0.5 or not 0 < self.validation < 0.5:
             raise ValueError(f"test is {self.test}, validation {self.validation}, expected 0 to 0.5")

@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 from assay.models.potentials.potential import right_handed
 from assay.sources import datasets, prototypes
 from assay.sources.crystals import Crystals, concat, text_array, wrap
+from assay.sources.elements import SYMBOLS
+
+_SPARE = 20
+"""Prototypes made for each that is kept: some are too large, and half are disordered."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ def draw(drawn: Drawn, elements: frozenset[int], seed: int) -> Crystals:
         ValueError: for an unknown dataset.
     """
     if drawn.dataset == "prototypes":
-        found = prototypes.generate(min(20 * drawn.count, prototypes.count()), seed)
+        symbols = [SYMBOLS[z] for z in sorted(elements)]
+        found = prototypes.generate(min(_SPARE * drawn.count, prototypes.count(None, symbols)), seed, None, symbols)
     else:
         found = datasets.load(drawn.dataset).crystals
     strange = found.composition() > 0

@@ -1,0 +1,62 @@
+"""How good a student is: beside its teacher on unseen chemical systems, and beside DFT.
+
+Enters: a `Student`, labels that it did not learn from, crystals with energies or moduli of DFT.
+Leaves: numbers. This module does not know training or files.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from assay.models.potentials.potential import GPA, Potential, known
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from assay.models.potentials.student.student import Student
+    from assay.models.training.distil.label import Labels
+    from assay.sources.crystals import Crystals
+
+
+def beside_teacher(student: Student, labels: Labels) -> dict[str, float]:
+    """Mean absolute errors on labelled crystals.
+
+    Returns:
+        `energy` meV/atom, `force` meV/Å and `stress` GPa (of a component); of several networks
+        `energy_spread` and `force_spread`: root mean square error over that of the disagreement.
+    """
+    found = student.evaluate(labels.crystals)
+    energy = (found.energy - labels.energy) / labels.crystals.nsites
+    forces = found.forces - labels.forces
+    errors = {
+        "energy": float(abs(energy).mean() * 1e3),
+        "force": float(abs(forces).mean() * 1e3),
+        "stress": float(abs(found.stress - labels.stress).mean() * GPA),
+    }
+    if len(student.networks) > 1:
+        unsure, shaky = student.disagreement(labels.crystals)
+        errors["energy_spread"] = float(np.sqrt((energy**2).mean() / (unsure**2).mean()))
+        errors["force_spread"] = float(np.sqrt((forces**2).mean() / (shaky**2).mean()))
+    return errors
+
+
+def beside_dft(potential: Potential, crystals: Crystals, energy: NDArray[np.float64]) -> dict[str, float]:
+    """Errors on crystals that DFT relaxed: their forces and stresses are zero there.
+
+    `energy` (n,) eV per cell must be on the scale of the potential. Crystals that it does not know
+    are left out, and counted.
+
+    Returns:
+        `rows`; mean absolute `energy` meV/atom, `force` meV/Å and `stress` GPa (of a component).
+    """
+    rows, _ = known(potential, crystals)
+    some = crystals.select(rows)
+    found = potential.evaluate(some)
+    return {
+        "rows": len(rows),
+        "energy": float(abs((found.energy - energy[rows]) / some.nsites).mean() * 1e3),
+        "force": float(abs(found.forces).mean() * 1e3),
+        "stress": float(abs(found.stress).mean() * GPA),
+    }
