@@ -81,7 +81,7 @@ class Nequix:
 
 
 def load(detail: str) -> Nequix:
-    """Load the weights of a `.nqx` file: its path, or its name in `potentials/teachers` of the data.
+    """Load a `.nqx` file: its path, or its name in `potentials/teachers` of the data folder.
 
     Raises:
         ValueError: when there is no such file.
@@ -90,7 +90,9 @@ def load(detail: str) -> Nequix:
     data = Path(os.environ.get("ASSAY_DATA", "")) / "potentials" / "teachers" / f"{detail}.nqx"
     path = next((path for path in (Path(detail), data) if detail and path.is_file()), None)
     if path is None:
-        raise ValueError(f"nequix:{detail}: there is no such file; expected the path of a .nqx file, or its name in {data.parent}")
+        raise ValueError(
+            f"nequix:{detail}: there is no such file; expected the path of a .nqx file, or its name in {data.parent}"
+        )
     return Nequix(f"nequix:{detail}", path)
 
 
@@ -104,7 +106,7 @@ def _network(path: Path) -> tuple[Any, Any]:
     network, config = convert_model_jax_to_torch(*load_model(str(path), kernel=False), use_kernel=False)
     network.atom_energies = torch.tensor([config["atom_energies"][str(z)] for z in config["atomic_numbers"]])
     for weight in network.parameters():
-        weight.requires_grad_(False)
+        weight.requires_grad = False
     return network.eval(), config
 
 

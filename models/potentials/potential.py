@@ -79,8 +79,10 @@ KINDS: Mapping[str, str] = {
 
 
 def load(name: str) -> Potential:
-    """Load a potential: `potential` (bundled), `potential:FOLDER`, `chgnet`, `sevennet`,
-    `sevennet:7net-l3i5`, `nequix:PATH`, or `ase:MODULE:CLASS`.
+    """Load a potential by its name.
+
+    `potential` is bundled; others are `potential:FOLDER`, `chgnet`, `sevennet`,
+    `sevennet:7net-l3i5`, `nequix:PATH` and `ase:MODULE:CLASS`.
 
     Raises:
         ValueError: for an unknown kind, or a calculator that is not there.

@@ -37,6 +37,13 @@ class PaiNN(nn.Module):
     The first layer has no vector states to send, and the last one makes none.
     """
 
+    shift: Tensor
+    """(104,) float64 eV, energy of an atom of each element, to which the network adds."""
+    scale: Tensor
+    """float64 eV, by which the network's output is multiplied."""
+    radii: Tensor
+    """(104,) float64 Å, covalent radii."""
+
     def __init__(self, features: int = 64, layers: int = 2, radial: int = 12, cutoff: float = 5.0) -> None:
         """`radial` Bessel functions of the distance describe an edge up to `cutoff` (Å)."""
         super().__init__()
@@ -45,9 +52,7 @@ class PaiNN(nn.Module):
         self.layers = nn.ModuleList(_Layer(features, radial, first=k == 0, last=k == layers - 1) for k in range(layers))
         self.readout = nn.Sequential(nn.Linear(features, features), nn.SiLU(), nn.Linear(features, 1))
         self.register_buffer("shift", torch.zeros(ATOMS, dtype=torch.float64))
-        """eV, energy of an atom of each element, to which the network adds."""
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
-        """eV, by which the network's output is multiplied."""
         self.register_buffer(
             "radii", torch.from_numpy(np.nan_to_num(elements.column("covalent_radius"), nan=_HEAVY)), persistent=False
         )
@@ -66,10 +71,11 @@ class PaiNN(nn.Module):
             s, v = layer(s, v, basis, vector / distance, ends)
         learned = self.readout(s)[:, 0].double() * self.scale + self.shift[numbers]
         pair = repulsion(numbers, ends, distance[:, 0], self.radii)
-        return learned.index_add(0, torch.from_numpy(ends[1]), pair.double() / 2)
+        energies: Tensor = learned.index_add(0, torch.from_numpy(ends[1]), pair.double() / 2)
+        return energies
 
     def basis(self, distance: Tensor) -> Tensor:
-        """(E, radial) Bessel functions of the distances (E, 1), which end smoothly at the cutoff."""
+        """(E, radial) Bessel functions of distances (E, 1), which end smoothly at the cutoff."""
         x = (distance / self.cutoff).clamp(max=1.0)
         wave = torch.arange(1, self.sizes["radial"] + 1, dtype=distance.dtype) * math.pi
         ends = envelope(x, 5) * (2 * math.sqrt(2 / self.cutoff / _TYPICAL))
@@ -114,7 +120,7 @@ def envelope(x: Tensor, p: int) -> Tensor:
 
 
 def repulsion(numbers: Tensor, ends: Ends, distance: Tensor, radii: Tensor) -> Tensor:
-    """(E,) eV, the screened repulsion of two nuclei, which ends at the sum of their covalent radii."""
+    """(E,) eV, the screened repulsion of two nuclei, up to the sum of their covalent radii."""
     one, other = (numbers[torch.from_numpy(end)] for end in ends)
     charges = one.to(distance.dtype), other.to(distance.dtype)
     reach = (radii[one] + radii[other]).to(distance.dtype)

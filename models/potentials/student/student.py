@@ -66,7 +66,7 @@ class Student:
         return Evaluation(energy, forces.reshape(-1, 3), stress.reshape(-1, 3, 3))
 
     def disagreement(self, crystals: Crystals) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Standard deviations over the networks: (n,) eV/atom of the energy, (S,) eV/Å of the force.
+        """Standard deviations over the networks: (n,) eV/atom, (S,) eV/Å.
 
         That of a force is the root of the mean square over its three components.
         """
@@ -114,7 +114,9 @@ def load(detail: str) -> Student:
     return Student(f"potential:{detail}" if detail else "potential", scale, elements, networks, described)
 
 
-def write(networks: Sequence[PaiNN], elements: frozenset[int], scale: Scale, facts: Mapping[str, Any], folder: Path) -> None:
+def write(
+    networks: Sequence[PaiNN], elements: frozenset[int], scale: Scale, facts: Mapping[str, Any], folder: Path
+) -> None:
     """Write a folder that `load` reads; the description comes last."""
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
@@ -166,7 +168,7 @@ def _network(folder: Path, entry: Mapping[str, Any]) -> PaiNN:
     except RuntimeError as error:
         raise ValueError(f"{path} does not fit the sizes {sizes}: {' '.join(str(error).split())[:200]}") from None
     for weight in network.parameters():
-        weight.requires_grad_(False)
+        weight.requires_grad = False
     return network
 
 

@@ -109,9 +109,9 @@ def divide(recipe: Distillation, output: Path) -> Divided:
     names, which = np.unique(sample.systems(labels.crystals), return_inverse=True)
     place = np.random.default_rng([recipe.seed, 3]).permutation(len(names))[which] / len(names)
     test, validation = place < recipe.test, place >= 1 - recipe.validation
-    shares = (labels.select(np.flatnonzero(rows)) for rows in (~test & ~validation, validation, test))
+    train, checked, tested = (labels.select(np.flatnonzero(rows)) for rows in (~test & ~validation, validation, test))
     given = min(parts * label.PART, len(crystals))
-    return Divided(*shares, given - len(labels.crystals))
+    return Divided(train, checked, tested, given - len(labels.crystals))
 
 
 def _write(recipe: Distillation, output: Path, command: str) -> students.Student:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from assay.models.potentials.potential import Evaluation, Potential, Scale, known
 from assay.sources import table
-from assay.sources.crystals import Crystals, concat
+from assay.sources.crystals import Crystals, concat, gather_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,8 +44,8 @@ class Labels:
     def select(self, rows: NDArray[np.int64]) -> Labels:
         """Some of them."""
         some = self.crystals.select(rows)
-        sites = np.concatenate([np.arange(*self.crystals.site_ptr[row : row + 2]) for row in rows] or [[]])
-        return Labels(some, self.energy[rows], self.forces[sites.astype(np.int64)], self.stress[rows], self.scale)
+        sites, _ = gather_ranges(self.crystals.site_ptr, rows)
+        return Labels(some, self.energy[rows], self.forces[sites], self.stress[rows], self.scale)
 
 
 def part_path(folder: Path, part: int) -> Path:
@@ -94,7 +94,7 @@ def read(folder: Path, parts: Iterable[int]) -> Labels:
 
 
 def _labels(values: pa.Table, name: str) -> Labels:
-    """The labels of one part; crystals that no reader takes, and those without a label, are left out."""
+    """The labels of one part, without crystals that no reader takes or that have no label."""
     rows = pa.array(np.arange(len(values)))
     crystals, _ = table.from_table(values.drop_columns(["forces"]).append_column("row", rows), name)
     crystals = crystals.select(np.flatnonzero(np.isfinite(crystals.columns["energy"].astype(float))))

@@ -152,7 +152,7 @@ class _Run:
 
 
 def _level(network: PaiNN, labels: Labels) -> None:
-    """Let a network begin at the energies of atoms that explain the labels best, and at their spread."""
+    """Let a network begin at energies of atoms that explain the labels, and at their spread."""
     network.scale.zero_()
     atoms = labels.crystals.composition()[:, :ATOMS]
     rest = labels.energy - _repelled(network, labels)

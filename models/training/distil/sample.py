@@ -79,7 +79,7 @@ def draw(drawn: Drawn, elements: frozenset[int], seed: int) -> Crystals:
 
 
 def displaced(crystals: Crystals, how: Displacement, seed: int) -> Crystals:
-    """The crystals strained and rattled, right-handed; row k depends on row k and the seed alone."""
+    """The crystals strained and rattled, right-handed; each depends on itself and the seed."""
     crystals = right_handed(crystals)
     strain, moves = np.empty((len(crystals), 3, 3)), np.empty((len(crystals.frac), 3))
     for row, name in enumerate(crystals.ids):

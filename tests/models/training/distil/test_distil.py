@@ -1,0 +1,159 @@
+"""A student of ASE's EMT: drawn, labelled, learned, stopped, read back, relaxed with."""
+
+import itertools
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase.build import bulk
+
+from assay.models.potentials import potential, relax
+from assay.models.potentials.student import student
+from assay.models.training.distil import fit, label, learn, sample
+from assay.models.training.distil.recipe import Distillation, Schedule, StudentSpec
+from assay.sources import prototypes, table
+from assay.sources.formats import convert
+
+METALS = ("Al", "Cu", "Ag", "Au", "Ni", "Pd", "Pt")
+RECIPE = Distillation(
+    name="emt",
+    teacher="ase:ase.calculators.emt:EMT",
+    crystals=(sample.Drawn("ALLOYS", 200, 8), sample.Drawn("prototypes", 30, 8)),
+    elements=METALS,
+    students=(StudentSpec(0, 24, 2, 8, 4.5), StudentSpec(1, 24, 2, 8, 4.5)),
+    displacement=sample.Displacement(rattle=0.1),
+    test=0.15,
+    validation=0.1,
+    schedule=Schedule(epochs=10, batch_size=4, ema=0.9),
+)
+
+
+def alloys():
+    """Elements and ordered alloys, each on a lattice between those of its elements."""
+    length = dict(zip(METALS, (4.05, 3.61, 4.09, 4.08, 3.52, 3.89, 3.92), strict=True))
+    made = []
+    for one, other in itertools.product(METALS, METALS):
+        a = (3 * length[one] + length[other]) / 4
+        atoms = bulk(one, "fcc", a=a, cubic=True)
+        atoms.symbols[0] = other
+        made.append(atoms)
+        if one < other:
+            made.append(bulk(one + other, "cesiumchloride", a=0.81 * (length[one] + length[other]) / 2))
+    return convert.from_ase(made, [f"alloy-{k}" for k in range(len(made))])
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    path = tmp_path_factory.mktemp("alloys") / "alloys.parquet"
+    table.write(table.to_table(alloys().with_columns(known=np.zeros(len(alloys())))), path)
+    return replace(RECIPE, crystals=(replace(RECIPE.crystals[0], dataset=f"{path}#known"), RECIPE.crystals[1]))
+
+
+@pytest.fixture(scope="module")
+def made(recipe, tmp_path_factory):
+    output = tmp_path_factory.mktemp("emt")
+    return output, fit.run(recipe, output, command="a test")
+
+
+def test_the_students_have_learned_and_say_how_well(recipe, made):
+    output, found = made
+    split, facts = fit.divide(recipe, output), found.facts
+    assert facts["test"]["energy"] < abs(split.test.energy / split.test.crystals.nsites).mean() * 1e3
+    assert facts["test"]["force"] < abs(split.test.forces).mean() * 1e3 / 2
+    assert facts["test"]["energy"] < np.mean([one["energy"] for one in facts["alone"]]) + 1e-9
+    assert f"| mean of the students | {facts['test']['energy']:.1f} |" in (output / "README.md").read_text()
+    assert str(found.scale) == "ase.calculators.emt:EMT, that of the calculator"
+
+
+def test_no_chemical_system_is_both_learned_and_tested(recipe, made):
+    split = fit.divide(recipe, made[0])
+    parts = [set(sample.systems(rows.crystals)) for rows in (split.train, split.validation, split.test)]
+    assert all(parts)
+    assert not parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2]
+
+
+def test_a_run_that_was_stopped_ends_in_the_same_bytes(recipe, made, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(learn._Run, "averaged", stop)  # after the fifth epoch, before it is kept
+        with pytest.raises(KeyboardInterrupt):
+            fit.run(recipe, tmp_path, command="a test")
+    assert (tmp_path / "training/student-0/state.pt").exists()
+    fit.run(recipe, tmp_path, workers=2, command="a test")
+    for name in ("student-0.safetensors", "student-1.safetensors", "potential.json", "labels/part-00000.parquet"):
+        assert (tmp_path / name).read_bytes() == (made[0] / name).read_bytes(), name
+
+
+def test_what_the_teacher_cannot_say_is_counted_and_not_learned(tmp_path):
+    crystals = alloys()
+    crystals.numbers[crystals.numbers == 28] = 26  # EMT refuses iron
+    label.label(crystals, potential.load(RECIPE.teacher), tmp_path, [0])
+    kept = label.read(tmp_path, [0])
+    iron = crystals.composition()[:, 26] > 0
+    assert iron.any()
+    assert set(kept.crystals.ids) == set(crystals.ids[~iron])
+    stored = table.read(label.part_path(tmp_path, 0))
+    assert stored["energy"].null_count == iron.sum()
+    found = potential.load(RECIPE.teacher).evaluate(kept.crystals)
+    assert kept.energy == pytest.approx(found.energy)
+    assert kept.forces == pytest.approx(found.forces)
+    assert kept.stress == pytest.approx(found.stress)
+
+
+def test_a_displaced_crystal_depends_on_nothing_but_itself():
+    crystals = prototypes.generate(40, 1)
+    moved = sample.displaced(crystals, sample.Displacement(), 7)
+    alone = sample.displaced(crystals[5:6], sample.Displacement(), 7)
+    assert (moved.lattice[5] == alone.lattice[0]).all()
+    assert (moved.frac[moved.site_ptr[5] : moved.site_ptr[6]] == alone.frac).all()
+    assert not np.allclose(moved.lattice, crystals.lattice)
+    assert (np.linalg.det(moved.lattice) > 0).all()
+
+
+def test_the_folder_is_a_potential_that_relaxes_and_refuses_other_elements(made):
+    found = potential.load(f"potential:{made[0]}")
+    crystals = alloys()
+    crystals = sample.displaced(crystals, RECIPE.displacement, 1)
+    relaxed = relax.relax(crystals, found)
+    assert len(relaxed.crystals) + len(relaxed.refused) == len(crystals)
+    assert len(relaxed.crystals) > 0.9 * len(crystals)
+    wanted = relax.relax(crystals, potential.load(RECIPE.teacher))
+    both, mine, theirs = np.intersect1d(relaxed.index, wanted.index, return_indices=True)
+    grown = relaxed.crystals.volume[mine] / wanted.crystals.volume[theirs]
+    assert len(both) > 0.9 * len(crystals)
+    assert abs(np.median(grown) - 1) < 0.03
+    iron = replace(crystals[:1], numbers=np.full_like(crystals[:1].numbers, 26))
+    assert "has not learned Fe" in relax.relax(iron, found).refused[0].message
+
+
+def test_a_changed_file_is_refused(made, tmp_path):
+    for name in ("potential.json", "student-0.safetensors", "student-1.safetensors"):
+        (tmp_path / name).write_bytes((made[0] / name).read_bytes())
+    weights = bytearray((tmp_path / "student-1.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "student-1.safetensors").write_bytes(weights)
+    with pytest.raises(ValueError, match="student-1.safetensors is damaged or replaced"):
+        student.load(str(tmp_path))
+    told = json.loads((made[0] / "potential.json").read_text())
+    told["networks"][0]["sizes"]["features"] = 10**6
+    (tmp_path / "potential.json").write_text(json.dumps(told))
+    with pytest.raises(ValueError, match="features is 1000000, expected above 0, at most 1024"):
+        student.load(str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"holds no potential\.json"):
+        student.load(str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"students": RECIPE.students[:1]}, "students has 1 entries"),
+        ({"elements": ("Cu", "Xx")}, "'Xx' is not an element symbol"),
+        ({"test": 0.6}, r"test is 0\.6"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(RECIPE, **changes)
