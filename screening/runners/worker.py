@@ -28,7 +28,7 @@ from assay.screening.runners.work import Work
 from assay.screening.settings import names
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure
-from assay.sources.crystals import Crystals, is_text
+from assay.sources.crystals import Crystals, is_text, text_array
 from assay.sources.quarantine import Quarantined
 
 Load = Callable[[], Sequence[Ensemble]]
@@ -190,7 +190,7 @@ def learned_column(ensembles: Sequence[Ensemble], formulas: NDArray[Any]) -> dic
 def _describe(crystals: Crystals) -> dict[str, NDArray[Any]]:
     """Identity and reported columns, these under names that no column of Assay has."""
     columns: dict[str, NDArray[Any]] = {
-        "id": crystals.ids,
+        "id": crystals.ids if len(crystals) else text_array([]),
         "formula": crystals.formulas(),
         "elements": crystals.elements(),
         "nsites": crystals.nsites.astype(np.int32),
