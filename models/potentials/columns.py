@@ -45,7 +45,7 @@ def measured(found: Relaxed) -> Crystals:
 
 
 def to_table(crystals: Crystals, potential: str, scale: Scale) -> pa.Table:
-    """Crystals with the columns `MEASURED` as a table; the scale of the energies is in its field."""
+    """Crystals with the columns `MEASURED` as a table; the field of the energies has their scale."""
     found = table.to_table(crystals)
     for name, (unit, meaning) in MEASURED.items():
         said = f"{meaning}: {potential}, {scale}" if name == "energy_per_atom" else meaning

@@ -164,7 +164,7 @@ class Contents:
         return ids
 
     def _relaxed(self, record: Record, chunk: Chunk, delivered: pa.Table | None) -> tuple[Chunk, list[str] | None]:
-        """Compare a chunk that was relaxed with the one that was delivered; what is scored of it, and its ids."""
+        """Compare a relaxed chunk with the delivered one; the chunk that is scored, and its ids."""
         (seen,) = snapshot.chunks_in(record)
         content = self._table(record, seen.path, _crystals() | dict.fromkeys(MEASURED, "double") | {"steps": "int64"})
         tables = [self._table(record, name, _quarantine()) for name in record.files if name != seen.path]
@@ -175,7 +175,9 @@ class Contents:
         self._equal(record, "rows quarantined", record.counts["quarantined"], len(refused))
         self._equal(record, f"crystals of chunk {chunk.name}", chunk.rows, content.num_rows + len(refused))
         if delivered is not None:
-            stays = delivered.filter(pa.array([name not in refused for name in delivered["id"].to_pylist()], pa.bool_()))
+            stays = delivered.filter(
+                pa.array([name not in refused for name in delivered["id"].to_pylist()], pa.bool_())
+            )
             if not all(stays[name].equals(content[name]) for name in ("id", "species_count", "atomic_numbers")):
                 self._defect(record, f"relaxed {chunk.name} holds other atoms than its chunk")
         return seen, content["id"].to_pylist()

@@ -86,7 +86,7 @@ def _later(ledger: Ledger) -> Iterator[tuple[str, Quarantined]]:
 
 
 def _records(ledger: Ledger, source: str, shard: int) -> Iterator[Record]:
-    """Records that may hold refused rows of a shard: its pages, or its chunks and what was made of them."""
+    """Records that may hold refused rows of a shard: pages, or chunks and what was made of them."""
     sealed = ledger.find("chunks", snapshot.shard_key(source, shard))
     if sealed is None:
         yield from snapshot.pages(ledger, source, shard)

@@ -26,7 +26,8 @@ def read(folder: Path) -> dict[str, Any]:
 
     Keys: folder, campaign, state (planned, pulling, scoring, ranked, incomplete, running or
     stopped), phase (the state without running and stopped), holder, records, sources, identity,
-    relaxation (None where nothing is relaxed), chunks, tiers (chunks by tier of a cascade), balance, outputs, suspects, notes.
+    relaxation (None where nothing is relaxed), chunks, tiers (chunks by tier of a cascade),
+    balance, outputs, suspects, notes.
 
     Raises:
         Failure: CONFIG, when it is no campaign folder; DISK, when the log is damaged.
@@ -138,7 +139,7 @@ def _identity(ledger: Ledger) -> dict[str, Any]:
 
 
 def _relaxation(ledger: Ledger, campaign: Campaign | None) -> dict[str, int] | None:
-    """How many chunks were relaxed, and what became of their crystals; None where nothing is relaxed."""
+    """Chunks that were relaxed, and what became of their crystals; None where nothing is."""
     done = ledger.all("relaxed")
     if not (done or (campaign and campaign.relax)):
         return None

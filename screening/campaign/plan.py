@@ -59,7 +59,7 @@ class Plan:
         """
         standard = self.campaign.standard()
         if self.campaign.device == "cpu":
-            tiers = [partial(list, [tier]) for tier in self.tiers]
+            tiers = [partial(list[Ensemble], [tier]) for tier in self.tiers]
             return Worker(lambda: self.ensembles, tiers, standard, self.potential)
         groups = [self.models, *([str(tier.folder.absolute())] for tier in self.tiers)]
         how: dict[str, Any] = {"device": self.campaign.device, "compiled": self.campaign.compile}

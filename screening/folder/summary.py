@@ -196,7 +196,7 @@ class Summary:
     ties: list[Tie] = field(default_factory=list)
     """The tie at the top, and the one at the last row that the report shows; mostly none."""
     relaxation: Relaxation | None = None
-    """None where crystals were scored as they were delivered; then `summary.json` is silent, too."""
+    """None where crystals were scored as they were delivered; `summary.json` then lacks it."""
 
     @property
     def last_tier(self) -> int:

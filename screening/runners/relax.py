@@ -33,7 +33,7 @@ class Relax(Chunked):
         return "relax"
 
     def do(self, models: Models, table: pa.Table) -> Part:
-        """Relax the crystals of one chunk; one that ends in a cell that no reader accepts is refused."""
+        """Relax the crystals of one chunk; an end in a cell that no reader accepts is refused."""
         potential = models.potential()
         crystals, unread = tables.from_table(table, "chunk")
         found = relaxing.relax(crystals, potential, self.settings)

@@ -88,8 +88,8 @@ def loaded(folders: Sequence[str | Path], tiers: Sequence[str | Path], campaign:
     how = campaign.ray.threads, campaign.device
     groups = [load(group, *how, compiled=campaign.compile) for group in (folders, *([tier] for tier in tiers))]
     potential = None if campaign.relax is None else potentials.load(campaign.relax.model)
-    tiered = [partial(list, group) for group in groups[1:]]
-    return Worker(partial(list, groups[0]), tiered, campaign.standard(), potential)
+    first, *cheap = (partial(list[Ensemble], group) for group in groups)
+    return Worker(first, cheap, campaign.standard(), potential)
 
 
 def load(folders: Sequence[str | Path], threads: int, device: str = "cpu", *, compiled: bool = False) -> list[Ensemble]:

@@ -136,8 +136,10 @@ class Cascade(Section):
 
 
 class Relax(Section):
-    """How crystals are relaxed before they are scored; but for `model` the keys are those of
-    `assay.models.potentials.relax.Settings`."""
+    """How crystals are relaxed before they are scored.
+
+    But for `model` the keys are fields of `assay.models.potentials.relax.Settings`.
+    """
 
     model: Text = "chgnet"
     """Force field: chgnet, sevennet, or ase:MODULE:CLASS for a calculator of ASE."""
