@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from assay.sources import table
 from assay.sources.crystals import set_aside
 
 if TYPE_CHECKING:
@@ -45,7 +44,9 @@ def measured(found: Relaxed) -> Crystals:
 
 
 def to_table(crystals: Crystals, potential: str, scale: Scale) -> pa.Table:
-    """Crystals with the columns `MEASURED` as a table; the field of the energies has their scale."""
+    """Crystals with the columns `MEASURED` as a table; the field of the energies names a scale."""
+    from assay.sources import table  # models are used without pyarrow, too
+
     found = table.to_table(crystals)
     for name, (unit, meaning) in MEASURED.items():
         said = f"{meaning}: {potential}, {scale}" if name == "energy_per_atom" else meaning

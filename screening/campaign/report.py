@@ -42,7 +42,7 @@ def render(
     bad: Sequence[Quarantined],
     columns: Sequence[str],
     means: Callable[[], Iterable[NDArray[np.float64]]],
-    changes: Callable[[], Iterable[NDArray[np.float64]]],
+    changes: Callable[[], Iterable[NDArray[np.float64]]] = tuple,
 ) -> str:
     """The report as HTML.
 
