@@ -7,7 +7,9 @@ a crystal fails for it alone. This module does not know files.
 
 from __future__ import annotations
 
-from importlib import import_module
+import hashlib
+from importlib import import_module, metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,9 +25,9 @@ if TYPE_CHECKING:
 class AseCalculator:
     """A calculator of ASE, asked about one crystal after the other."""
 
-    def __init__(self, name: str, calculator: Any, scale: Scale, elements: frozenset[int]) -> None:
+    def __init__(self, name: str, calculator: Any, scale: Scale, elements: frozenset[int], version: str) -> None:
         """`calculator` is an instance."""
-        self.name, self.scale, self.elements = name, scale, elements
+        self.name, self.scale, self.elements, self.version = name, scale, elements, version
         self._calculator = calculator
 
     def evaluate(self, crystals: Crystals) -> Evaluation:
@@ -34,6 +36,8 @@ class AseCalculator:
         forces, failed = np.full((len(crystals.frac), 3), np.nan), {}
         every: list[Any] = to_ase(crystals)
         for row, atoms in enumerate(every):
+            if hasattr(self._calculator, "reset"):  # what it keeps of the crystal before, such as its neighbours
+                self._calculator.reset()
             atoms.calc = self._calculator
             sites = slice(crystals.site_ptr[row], crystals.site_ptr[row + 1])
             try:
@@ -58,4 +62,16 @@ def load(detail: str) -> AseCalculator:
         said = f"{type(error).__name__}: {error}"
         raise ValueError(f"ase:{detail} is no calculator ({said}); expected ase:MODULE:CLASS") from error
     every = frozenset(range(1, MAX_ATOMIC_NUMBER + 1))
-    return AseCalculator(f"ase:{detail}", made, Scale(detail, "that of the calculator"), every)
+    return AseCalculator(f"ase:{detail}", made, Scale(detail, "that of the calculator"), every, version_of(module))
+
+
+def version_of(module: str) -> str:
+    """The packages that hold a module and ASE, with their versions.
+
+    A module that belongs to no package is known by the digest of its file.
+    """
+    top = module.partition(".")[0]
+    packages = metadata.packages_distributions().get(top, [])
+    found = [f"{package} {metadata.version(package)}" for package in sorted({*packages, "ase"})]
+    file = None if packages else import_module(module).__file__
+    return ", ".join(found if file is None else [*found, hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +41,7 @@ class Chgnet:
             ImportError: when chgnet is not installed.
         """
         self._model = _model()
+        self.version = f"chgnet {metadata.version('chgnet')}"
 
     def evaluate(self, crystals: Crystals) -> Evaluation:
         """Evaluate crystals, `_AT_ONCE` at a time, on the CPU, in single precision."""

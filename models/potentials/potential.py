@@ -61,6 +61,9 @@ class Potential(Protocol):
     name: str
     """As `load` takes it."""
     scale: Scale
+    version: str
+    """What computes it: packages with their versions, or a digest. Another version, other
+    numbers."""
     elements: frozenset[int]
     """Atomic numbers that it has learned; it is never asked about others."""
 

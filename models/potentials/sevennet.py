@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from assay.models.potentials.calculator import AseCalculator
+from assay.models.potentials.calculator import AseCalculator, version_of
 from assay.models.potentials.potential import Scale
 
 MODELS = ("7net-0", "7net-l3i5")
@@ -28,7 +28,7 @@ def load(detail: str) -> AseCalculator:
         raise ValueError(f"sevennet:{name} is not known, expected one of {', '.join(MODELS)}")
     calculator = _calculator(name)
     elements = frozenset(int(number) for number in calculator.type_map)
-    return AseCalculator(f"sevennet:{name}", calculator, Scale("PBE(+U)", "totals"), elements)
+    return AseCalculator(f"sevennet:{name}", calculator, Scale("PBE(+U)", "totals"), elements, version_of("sevenn"))
 
 
 def _calculator(name: str) -> Any:

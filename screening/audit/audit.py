@@ -25,6 +25,7 @@ from assay.screening.settings.exits import Exit, Failure, explain
 
 if TYPE_CHECKING:
     from assay.models.ensemble.ensemble import Ensemble
+    from assay.models.potentials.potential import Potential
 
 KNOWN = {"config.resolved.yaml", "fingerprint.json", "attempts.log", "LOCK"}
 """Files of a campaign folder that no record names."""
@@ -123,7 +124,8 @@ def _fingerprint(findings: Findings, load: Load) -> None:
         absent = [model for model in folders if not _is_here(model)]
         ensembles = load([model for model in campaign.models if model not in absent])
         tiers = [None if tier.model in absent else load([tier.model])[0] for tier in campaign.tiers()]
-        now = fingerprint.take(campaign, ensembles, tiers)
+        potential = _potential(findings, campaign)
+        now = fingerprint.take(campaign, ensembles, tiers, potential)
         content = fingerprint.content(campaign)
     except ModuleNotFoundError as error:
         findings.notes.append(f"the fingerprint was not compared: {error}")
@@ -141,6 +143,8 @@ def _fingerprint(findings: Findings, load: Load) -> None:
         findings.notes.append(f"{len(gone)} source files are not here and were not compared, such as {gone[0]}")
     before = {name: value for name, value in before.items() if name not in gone}
     now |= {name: value for name, value in content.items() if name in before or not gone}
+    if potential is None:
+        before.pop("relax.potential", None)
     if absent:
         before = {
             key: value for key, value in before.items() if key in now or not key.startswith(("models.", "cascade."))
@@ -150,6 +154,15 @@ def _fingerprint(findings: Findings, load: Load) -> None:
         Failure(Exit.CONFIG, f"{path} does not fit what is here now: {change}; restore the old setting or weights")
         for change in stamp.changes(before, now)
     ]
+
+
+def _potential(findings: Findings, campaign: Campaign) -> Potential | None:
+    """The force field that relaxes; None, with a note, where it cannot be loaded."""
+    try:
+        return plan.load_potential(campaign)
+    except Failure as failure:
+        findings.notes.append(f"{failure}: its version was not compared")
+        return None
 
 
 def _is_here(model: str) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from assay.models.potentials.columns import MEASURED
 from assay.screening.audit import cascade, outputs
 from assay.screening.audit.outputs import Ids
 from assay.screening.campaign import identify
@@ -71,9 +72,9 @@ class Contents:
             if record.kind not in REPLACEABLE:
                 self._defect(record, f"{record.kind} {record.key} was committed twice")
         names = {chunk.name for chunk in snapshot.chunks(self.ledger)}
-        for record in self.ledger.all("part"):
+        for record in (*self.ledger.all("relaxed"), *self.ledger.all("part")):
             if record.key not in names and not self.ledger.all(again.KIND):
-                self._defect(record, f"part {record.key} belongs to no chunk")
+                self._defect(record, f"{record.kind} {record.key} belongs to no chunk")
         for record in self.ledger.all("selection"):
             for what in cascade.wrong(self.ledger, record):
                 self._defect(record, what)
@@ -126,7 +127,7 @@ class Contents:
     def _chunks(self, record: Record, others: frozenset[str]) -> None:
         """Check the chunks of one shard, and their parts."""
         last, rows, whole = "", 0, True
-        for chunk in (Chunk(**row) for row in record.detail["chunks"]):
+        for chunk in snapshot.chunks_in(record):
             ids = self._chunk(record, chunk)
             if ids is None:
                 whole = False
@@ -147,19 +148,39 @@ class Contents:
 
     def _tier(self, record: Record) -> None:
         """Check the chunks of a later tier of a cascade, and their parts."""
-        found = [self._chunk(record, Chunk(**row)) for row in record.detail["chunks"]]
+        found = [self._chunk(record, chunk) for chunk in snapshot.chunks_in(record)]
         self._gone.update(name for ids in found for name in ids or [])
 
     def _chunk(self, record: Record, chunk: Chunk) -> list[str] | None:
-        """Check a chunk and its part; the ids of the chunk, or None when it is damaged."""
+        """Check a chunk and what was made of it; its ids, or None when it is damaged."""
         content = self._table(record, chunk.path, _crystals())
-        part = self.ledger.find("part", chunk.name)
+        relaxed, part = (self.ledger.find(kind, chunk.name) for kind in ("relaxed", "part"))
         ids: list[str] | None = None if content is None else content["id"].to_pylist()
+        seen, left = (chunk, ids) if relaxed is None else self._relaxed(relaxed, chunk, content)
         if part is not None:
-            self._part(part, chunk, ids)
+            self._part(part, seen, left)
         if content is not None:
             self._name(record, chunk, content)
         return ids
+
+    def _relaxed(self, record: Record, chunk: Chunk, delivered: pa.Table | None) -> tuple[Chunk, list[str] | None]:
+        """Compare a relaxed chunk with the delivered one; the chunk that is scored, and its ids."""
+        (seen,) = snapshot.chunks_in(record)
+        content = self._table(record, seen.path, _crystals() | dict.fromkeys(MEASURED, "double") | {"steps": "int64"})
+        tables = [self._table(record, name, _quarantine()) for name in record.files if name != seen.path]
+        if content is None or any(refused is None for refused in tables):
+            return seen, None
+        refused = {name for found in tables if found is not None for name in found["id"].to_pylist()}
+        self._equal(record, "rows relaxed", record.counts["relaxed"], content.num_rows)
+        self._equal(record, "rows quarantined", record.counts["quarantined"], len(refused))
+        self._equal(record, f"crystals of chunk {chunk.name}", chunk.rows, content.num_rows + len(refused))
+        if delivered is not None:
+            stays = delivered.filter(
+                pa.array([name not in refused for name in delivered["id"].to_pylist()], pa.bool_())
+            )
+            if not all(stays[name].equals(content[name]) for name in ("id", "species_count", "atomic_numbers")):
+                self._defect(record, f"relaxed {chunk.name} holds other atoms than its chunk")
+        return seen, content["id"].to_pylist()
 
     def _name(self, record: Record, chunk: Chunk, content: pa.Table) -> None:
         crystals, refused = table.from_table(content, "chunk")

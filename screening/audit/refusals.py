@@ -86,13 +86,12 @@ def _later(ledger: Ledger) -> Iterator[tuple[str, Quarantined]]:
 
 
 def _records(ledger: Ledger, source: str, shard: int) -> Iterator[Record]:
-    """Records that may hold refused rows of a shard: its pages, or its chunks and their parts."""
+    """Records that may hold refused rows of a shard: pages, or chunks and what was made of them."""
     sealed = ledger.find("chunks", snapshot.shard_key(source, shard))
     if sealed is None:
         yield from snapshot.pages(ledger, source, shard)
         return
     yield sealed
     for chunk in sealed.detail["chunks"]:
-        part = ledger.find("part", chunk["name"])
-        if part is not None:
-            yield part
+        found = (ledger.find(kind, chunk["name"]) for kind in ("relaxed", "part"))
+        yield from (record for record in found if record is not None)

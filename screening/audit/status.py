@@ -26,7 +26,8 @@ def read(folder: Path) -> dict[str, Any]:
 
     Keys: folder, campaign, state (planned, pulling, scoring, ranked, incomplete, running or
     stopped), phase (the state without running and stopped), holder, records, sources, identity,
-    chunks, tiers (chunks by tier of a cascade), balance, outputs, suspects, notes.
+    relaxation (None where nothing is relaxed), chunks, tiers (chunks by tier of a cascade),
+    balance, outputs, suspects, notes.
 
     Raises:
         Failure: CONFIG, when it is no campaign folder; DISK, when the log is damaged.
@@ -50,6 +51,7 @@ def read(folder: Path) -> dict[str, Any]:
         "records": len(ledger),
         "sources": sources,
         "identity": _identity(ledger) if campaign is None or campaign.merges() else None,
+        "relaxation": _relaxation(ledger, campaign),
         "chunks": _progress(ledger, snapshot.chunks(ledger)),
         "tiers": _tiers(ledger, campaign),
         "balance": _balance(ledger, notes),
@@ -136,6 +138,15 @@ def _identity(ledger: Ledger) -> dict[str, Any]:
     }
 
 
+def _relaxation(ledger: Ledger, campaign: Campaign | None) -> dict[str, int] | None:
+    """Chunks that were relaxed, and what became of their crystals; None where nothing is."""
+    done = ledger.all("relaxed")
+    if not (done or (campaign and campaign.relax)):
+        return None
+    counts = {name: sum(record.counts[name] for record in done) for name in ("relaxed", "quarantined")}
+    return {"done": len(done), "total": len(snapshot.chunks_of(ledger, 0)), **counts}
+
+
 def _tiers(ledger: Ledger, campaign: Campaign | None) -> list[dict[str, int]] | None:
     """The progress of every tier of a cascade; None without a cascade."""
     tiers = max(snapshot.tiers(ledger), 1 + len(campaign.tiers() if campaign else []))
@@ -178,6 +189,10 @@ def lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"{'source':<11}{source['name']}: {_source_line(source)}"
     if status["identity"] is not None:
         yield f"{'identity':<11}{_identity_line(status['identity'])}"
+    if status["relaxation"] is not None:
+        chunks = status["relaxation"]
+        became = f"{chunks['relaxed']:,} crystals relaxed, {chunks['quarantined']:,} quarantined"
+        yield f"{'relaxation':<11}{chunks['done']:,} of {chunks['total']:,} chunks, {became}"
     for number, chunks in enumerate(status["tiers"] or [status["chunks"]]):
         name = f"tier {number}" if status["tiers"] else "chunks"
         done = f"{chunks['scored']:,} of {chunks['total']:,} {'chunks ' * (name != 'chunks')}scored"

@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
 import torch
 
 from assay.models.ensemble.ensemble import Ensemble
+from assay.models.potentials.potential import Potential
 from assay.screening.folder.stamp import CONTENT, FORMAT
 from assay.screening.pulling.source import named
 from assay.screening.settings.config import Campaign
@@ -25,10 +27,15 @@ MOST_FILES = 2_000
 """Files of one source that the fingerprint lists one by one."""
 
 
-def take(campaign: Campaign, ensembles: Sequence[Ensemble], tiers: Sequence[Ensemble | None] = ()) -> dict[str, str]:
+def take(
+    campaign: Campaign,
+    ensembles: Sequence[Ensemble],
+    tiers: Sequence[Ensemble | None] = (),
+    potential: Potential | None = None,
+) -> dict[str, str]:
     """Everything that changes a number, flat, so that a difference can be shown.
 
-    A tier that is None leaves nothing of its model.
+    A tier that is None leaves nothing of its model, and so does the potential that relaxes.
     """
     stamp = {
         "format": FORMAT,
@@ -42,6 +49,10 @@ def take(campaign: Campaign, ensembles: Sequence[Ensemble], tiers: Sequence[Ense
     }
     if campaign.device != "cpu":
         stamp["device"] = campaign.device.partition(":")[0] + (", compiled" if campaign.compile else "")
+    if campaign.relax is not None:
+        stamp["relax"] = json.dumps(asdict(campaign.relax.settings()))
+    if potential is not None:
+        stamp["relax.potential"] = f"{potential.name}: {potential.version}"
     standard = campaign.standard()
     if standard is not None:
         stamp["symmetrise"] = f"{standard.tolerance} Å, {symmetry.stamp()}"

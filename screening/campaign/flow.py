@@ -18,6 +18,7 @@ from assay.screening.campaign.plan import Plan
 from assay.screening.campaign.stages.cut import Cutting
 from assay.screening.campaign.stages.identify import Identifying
 from assay.screening.campaign.stages.pull import Pulling
+from assay.screening.campaign.stages.relax import Relaxing
 from assay.screening.campaign.stages.score import Scoring
 from assay.screening.campaign.stages.select import Selecting
 from assay.screening.campaign.stages.stage import Stage
@@ -36,7 +37,10 @@ def scoring_stages(plan: Plan, ledger: Ledger, board: Board) -> list[Stage]:
     found: list[Stage] = [Pulling(campaign, ledger, board)]
     if campaign.merges():
         found.append(Identifying(campaign, ledger, board))
-    found += [Cutting(campaign, ledger), Scoring(campaign, ledger, board, 0)]
+    found.append(Cutting(campaign, ledger))
+    if campaign.relax is not None:
+        found.append(Relaxing(campaign.relax, ledger, board))
+    found.append(Scoring(campaign, ledger, board, 0))
     for tier in range(1, 1 + len(campaign.tiers())):
         found += [Selecting(campaign, ledger, plan.targets, tier), Scoring(campaign, ledger, board, tier)]
     return found

@@ -8,7 +8,7 @@ candidates.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from assay.models.potentials.columns import MEASURED
 from assay.screening.folder import snapshot
 from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.naming import Taken
@@ -221,10 +222,11 @@ def _rows(ledger: Ledger, campaign: Campaign) -> pa.Table:
     """
     labels = _labels(ledger)
     place = {name: row for row, name in enumerate(labels["id"].to_pylist())}
+    ours = {*names.COLUMNS, *OWN, *(MEASURED if campaign.relax else ())}
     tables, taken = [], Taken()
     for source, shard in snapshot.plan_order(ledger, campaign):
         content = snapshot.rows(ledger, source, shard, taken)
-        reported = _compared(content.schema)
+        reported = _compared(content.schema, ours)
         labelled = [row for row, name in enumerate(content["id"].to_pylist()) if name in place]
         content = content.select(["id", "nsites", *reported]).take(_rows_of(labelled))
         tables.append(content.append_column("source", pa.array([source] * len(labelled), pa.string())))
@@ -237,11 +239,10 @@ def _rows(ledger: Ledger, campaign: Campaign) -> pa.Table:
     return rows
 
 
-def _compared(schema: pa.Schema) -> list[str]:
-    """Reported numbers that come with their functional, each before the functional."""
+def _compared(schema: pa.Schema, taken: Container[str]) -> list[str]:
+    """Reported numbers that come with their functional, each before it; `taken` names are ours."""
     kinds = table.kinds(schema)
     pairs = [(name, f"{name}_functional") for name, kind in kinds.items() if kind == "number"]
-    taken = {*names.COLUMNS, *OWN}
     return [name for pair in pairs if kinds.get(pair[1]) == "text" and pair[0] not in taken for name in pair]
 
 

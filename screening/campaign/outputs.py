@@ -26,17 +26,18 @@ from assay.screening.folder import balance, delivery, reorder, results, snapshot
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.results import Results
-from assay.screening.folder.summary import Cascade, Merged, Model, Property, Summary
+from assay.screening.folder.summary import Cascade, Merged, Model, Property, Relaxation, Summary
 from assay.screening.ranking import rules, ties
 from assay.screening.ranking.rules import Rule
 from assay.screening.ranking.ties import Ties
 from assay.screening.settings import digits
 from assay.screening.settings.printable import escaped
 from assay.sources import durable, table
-from assay.sources.quarantine import Quarantined
+from assay.sources.quarantine import Quarantined, Stage
 
 if TYPE_CHECKING:
     from assay.models.ensemble.ensemble import Ensemble
+    from assay.models.potentials.potential import Potential
 
 
 def write(plan: Plan, ledger: Ledger) -> Summary:
@@ -57,7 +58,9 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
     cascade = found.summary([_model(tier) for tier in plan.tiers]) if found else None
     summary = replace(summarise(plan, ledger, counted, bad, files, cascade), ties=best.ties.found())
     means = partial(_column, plan.folder / "candidates.parquet", f"{plan.target.name}_mean")
-    durable.write(plan.folder / "report.html", report.render(summary, best.rows, bad, best.columns, means))
+    changes = partial(_volume_changes, ledger)
+    page = report.render(summary, best.rows, bad, best.columns, means, changes)
+    durable.write(plan.folder / "report.html", page)
     durable.write(plan.folder / "summary.json", summary.text())
     named = {name: durable.sha256(plan.folder / name) for name in ("report.html", "summary.json")} | files
     before = ledger.find("ranked", "all")
@@ -90,6 +93,13 @@ def _column(path: Path, name: str) -> Iterator[NDArray[np.float64]]:
     """The numbers of a column, a portion of the rows at a time."""
     for portion in results.portions(path, [name]):
         yield np.asarray(portion[name].to_numpy(), np.float64)
+
+
+def _volume_changes(ledger: Ledger) -> Iterator[NDArray[np.float64]]:
+    """Of the relaxed crystals, in percent, a chunk at a time; none where nothing was relaxed."""
+    for record in ledger.all("relaxed"):
+        (chunk,) = snapshot.chunks_in(record)
+        yield 100 * ledger.read(record, chunk.path, ["volume_change"])["volume_change"].to_numpy()
 
 
 def quarantined(ledger: Ledger) -> list[Quarantined]:
@@ -127,7 +137,14 @@ def summarise(
         fingerprint=plan.fingerprint,
         sha256=files,
         cascade=cascade,
+        relaxation=None if plan.potential is None else _relaxation(plan.potential, ledger, bad),
     )
+
+
+def _relaxation(field: Potential, ledger: Ledger, bad: Sequence[Quarantined]) -> Relaxation:
+    relaxed = sum(record.counts["relaxed"] for record in ledger.all("relaxed"))
+    refused = Counter(str(row.reason) for row in bad if row.stage is Stage.RELAX)
+    return Relaxation(field.name, field.version, str(field.scale), relaxed, dict(refused))
 
 
 def table_text(found: Results, most: int = results.SHOWN) -> list[str]:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from assay.models.ensemble.ensemble import Ensemble
+from assay.models.potentials import potential as potentials
+from assay.models.potentials.potential import Potential
 from assay.screening.campaign import fingerprint
 from assay.screening.folder import inventory
 from assay.screening.folder.summary import Target
@@ -42,6 +44,8 @@ class Plan:
     fingerprint: dict[str, str]
     tiers: list[Ensemble] = field(default_factory=list)
     """The cheap ensembles of a cascade, cheapest first."""
+    potential: Potential | None = None
+    """The force field that relaxes; None where crystals are scored as they were delivered."""
 
     @property
     def models(self) -> list[str]:
@@ -55,11 +59,12 @@ class Plan:
         """
         standard = self.campaign.standard()
         if self.campaign.device == "cpu":
-            return Worker(lambda: self.ensembles, [partial(list, [tier]) for tier in self.tiers], standard)
+            tiers = [partial(list[Ensemble], [tier]) for tier in self.tiers]
+            return Worker(lambda: self.ensembles, tiers, standard, self.potential)
         groups = [self.models, *([str(tier.folder.absolute())] for tier in self.tiers)]
         how: dict[str, Any] = {"device": self.campaign.device, "compiled": self.campaign.compile}
         first, *cheap = (partial(load, group, self.campaign.ray.threads, **how) for group in groups)
-        return Worker(first, cheap, standard)
+        return Worker(first, cheap, standard, self.potential)
 
     @property
     def targets(self) -> list[Target]:
@@ -82,8 +87,23 @@ def make(campaign: Campaign) -> Plan:
     rules.make(campaign.rank, target)
     tiers = [load_ensembles([tier.model])[0] for tier in campaign.tiers()]
     _check_tiers(tiers, ensembles, target)
-    stamp = fingerprint.take(campaign, ensembles, tiers)
-    return Plan(campaign, campaign.folder(), ensembles, target, stamp, tiers)
+    potential = load_potential(campaign)
+    stamp = fingerprint.take(campaign, ensembles, tiers, potential)
+    return Plan(campaign, campaign.folder(), ensembles, target, stamp, tiers, potential)
+
+
+def load_potential(campaign: Campaign) -> Potential | None:
+    """Load the force field that relaxes; None where nothing is relaxed.
+
+    Raises:
+        Failure: CONFIG, when it is unknown or not installed.
+    """
+    if campaign.relax is None:
+        return None
+    try:
+        return potentials.load(campaign.relax.model)
+    except (ValueError, ImportError) as error:
+        raise Failure(Exit.CONFIG, f"relax.model: {error}") from error
 
 
 def check_sources(campaign: Campaign) -> None:

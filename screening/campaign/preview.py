@@ -40,12 +40,23 @@ def _described(source: Source) -> list[str]:
         return [f"down, and skipped as when_down says: {one_line(error)}"]
 
 
+def _relaxing(plan: Plan, ledger: Ledger) -> list[str]:
+    """How crystals are relaxed before they are scored; nothing where they are not."""
+    how, field = plan.campaign.relax, plan.potential
+    if how is None or field is None:
+        return []
+    ends = f"at most {how.fmax:g} eV/Å" + (f" and {how.smax:g} GPa" if how.cell else ", the cell stays") + " left"
+    done = len(ledger.all("relaxed"))
+    known = f"{done:,} chunks relaxed already" if done else "before anything is scored"
+    return [f"relax with {field.name} ({field.scale}): {ends}, {how.steps:,} steps at most; {known}"]
+
+
 def _scoring(plan: Plan, ledger: Ledger) -> list[str]:
     size, cascade = plan.campaign.chunk_size, plan.campaign.cascade
     chunks = snapshot.chunks(ledger)
     scored = sum(1 for chunk in chunks if ledger.find("part", chunk.name))
     known = f"{len(chunks)} chunks, {scored} scored already" if chunks else "chunks are known after the pull"
-    lines = []
+    lines = _relaxing(plan, ledger)
     if cascade is not None:
         for number, tier in enumerate(cascade.tiers):
             keep = f"{100 * tier.keep:g} %" if isinstance(tier.keep, float) else f"{tier.keep:,} crystals"

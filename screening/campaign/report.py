@@ -42,11 +42,12 @@ def render(
     bad: Sequence[Quarantined],
     columns: Sequence[str],
     means: Callable[[], Iterable[NDArray[np.float64]]],
+    changes: Callable[[], Iterable[NDArray[np.float64]]] = tuple,
 ) -> str:
     """The report as HTML.
 
     `columns` are those of the candidates; `means` gives their mean predictions, (n,) in portions,
-    each time it is called.
+    each time it is called, and `changes` those of the volumes of relaxed crystals in percent.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # the first prediction need not wait for it
 
@@ -77,6 +78,7 @@ def render(
         scale=_scale(top, target.name),
         funnel=_funnel(summary.balance),
         histogram=_histogram(means),
+        changes=_histogram(changes),
         quarantine=_by_reason(bad),
         examples=EXAMPLES,
         others=_other_properties(summary),

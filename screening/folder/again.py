@@ -43,11 +43,12 @@ def ask(ledger: Ledger, campaign: Campaign) -> list[str]:
 
 
 def forget_parts(ledger: Ledger) -> None:
-    """Withdraw the predictions of chunks that are cut differently since a source answered."""
+    """Withdraw what was made of chunks that are cut differently since a source answered."""
     if not ledger.all(KIND):
         return
     names = {chunk.name for chunk in snapshot.chunks(ledger)}
-    stray = [("part", record.key) for record in ledger.all("part") if record.key not in names]
+    made = [(kind, record.key) for kind in ("relaxed", "part") for record in ledger.all(kind)]
+    stray = [(kind, key) for kind, key in made if key not in names]
     if stray:
         ledger.withdraw(KIND, "parts", stray)
 

@@ -87,7 +87,7 @@ def _shard(ledger: Ledger, source: str, shard: int) -> dict[str, int]:
         bad = sum(page.counts["quarantined"] for page in pages)
         return {"received": received, "unique": received, "quarantined": bad, "pending": received - bad}
     counts = {name: sealed.counts[name] for name in ("received", "unique", "duplicate", "quarantined", "filtered")}
-    parts = _parts(ledger, [Chunk(**row) for row in sealed.detail["chunks"]])
+    parts = _parts(ledger, snapshot.chunks_in(sealed))
     return {**counts, **parts, "quarantined": counts["quarantined"] + parts["quarantined"]}
 
 
@@ -95,8 +95,9 @@ def _parts(ledger: Ledger, chunks: Sequence[Chunk]) -> dict[str, int]:
     """What became of the crystals of some chunks."""
     counts = {"scored": 0, "quarantined": 0, "pending": 0}
     for chunk in chunks:
-        part = ledger.find("part", chunk.name)
-        counts["pending"] += chunk.rows if part is None else 0
+        relaxed, part = (ledger.find(kind, chunk.name) for kind in ("relaxed", "part"))
+        left = relaxed.counts["relaxed"] if relaxed else chunk.rows
+        counts["pending"] += left if part is None else 0
         counts["scored"] += part.counts["scored"] if part else 0
-        counts["quarantined"] += part.counts["quarantined"] if part else 0
+        counts["quarantined"] += sum(record.counts["quarantined"] for record in (relaxed, part) if record)
     return counts

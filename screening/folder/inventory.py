@@ -25,6 +25,7 @@ _FILES = (
     rf"{_SOURCE}-\d{{6,}}-[0-9a-f]{{12}}(\.quarantine)?\.parquet",
     rf"{_SOURCE}\.quarantine\.parquet",
     r"snapshot/(chunks|tier-\d+)/[0-9a-f]{16}\.parquet",
+    r"relaxed/[0-9a-f]{16}(\.quarantine)?\.parquet",
     r"(parts|quarantine)/(tier-\d+/)?[0-9a-f]{16}\.parquet",
     r"identity/(crystals|match/\d{6,}|label/[^/]+/\d{6,}/\d{6,})\.parquet",
 )

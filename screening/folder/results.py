@@ -122,19 +122,20 @@ class Results:
         return found
 
     def crystals(self, ids: Iterable[str]) -> Crystals:
-        """The structures of some crystals, in the order of their ids.
+        """The structures of some crystals, as they were scored, in the order of their ids.
 
+        Where a campaign relaxes, these are the relaxed ones; the snapshot keeps those that were
+        delivered.
         `ids` may be a list or a column of a table, for example `results.candidates()["id"][:10]`.
         """
         wanted = list(dict.fromkeys([ids] if isinstance(ids, str) else map(str, ids)))
         left, found = set(wanted), []
-        for record in self.ledger.all("chunks"):
-            for chunk in record.detail["chunks"]:
-                here = left and left.intersection(self.ledger.read(record, chunk["path"], ["id"])["id"].to_pylist())
-                if here:
-                    content = table.read(self.folder / chunk["path"])
-                    found.append(content.filter(pa.array([name in here for name in content["id"].to_pylist()])))
-                    left -= here
+        for record, chunk in snapshot.contents(self.ledger):
+            here = left and left.intersection(self.ledger.read(record, chunk.path, ["id"])["id"].to_pylist())
+            if here:
+                content = table.read(self.folder / chunk.path)
+                found.append(content.filter(pa.array([name in here for name in content["id"].to_pylist()])))
+                left -= here
         if left:
             raise ValueError(
                 f"{self.folder} holds no crystal with the id {min(left)!r} ({len(left)} of {len(wanted)} "

@@ -116,8 +116,26 @@ def chunks(ledger: Ledger) -> list[Chunk]:
 
 def chunks_of(ledger: Ledger, tier: int) -> list[Chunk]:
     """The chunks that one tier scores; without a cascade there is only tier 0."""
-    records = ledger.all("chunks") if tier == 0 else [ledger.find("selection", str(tier))]
-    return [Chunk(**row) for record in records if record is not None for row in record.detail["chunks"]]
+    if tier == 0:
+        return [chunk for _, chunk in contents(ledger)]
+    record = ledger.find("selection", str(tier))
+    return [] if record is None else chunks_in(record)
+
+
+def chunks_in(record: Record) -> list[Chunk]:
+    """The chunks that a record names."""
+    return [Chunk(**row) for row in record.detail["chunks"]]
+
+
+def contents(ledger: Ledger) -> Iterator[tuple[Record, Chunk]]:
+    """The chunks of the sealed shards in plan order, each with the record that names its file.
+
+    A chunk that was relaxed holds the crystals that arrived, where they arrived.
+    """
+    for record in ledger.all("chunks"):
+        for chunk in chunks_in(record):
+            relaxed = ledger.find("relaxed", chunk.name)
+            yield (record, chunk) if relaxed is None else (relaxed, chunks_in(relaxed)[0])
 
 
 def tiers(ledger: Ledger) -> int:
@@ -211,10 +229,10 @@ def keep(campaign: Campaign, source: str, crystals: Crystals) -> Any:
 
 
 def quarantined(ledger: Ledger) -> list[Quarantined]:
-    """The refused rows of the shards that are sealed."""
+    """The refused rows of the shards that are sealed, and those that did not relax."""
     return [
         row
-        for record in ledger.all("chunks")
+        for record in (*ledger.all("chunks"), *ledger.all("relaxed"))
         for path in record.files
         if path.endswith(".quarantine.parquet")
         for row in table.quarantine_rows(ledger.read(record, path))

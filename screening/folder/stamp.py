@@ -16,7 +16,7 @@ from assay.sources import durable
 
 FORMAT = "2"
 """Layout of the campaign folder."""
-FOLDERS = ("log", "snapshot", "identity", "parts", "quarantine")
+FOLDERS = ("log", "snapshot", "identity", "relaxed", "parts", "quarantine")
 """Folders that a campaign makes in its own."""
 CONTENT = "content."
 """Start of the names of the parts that are digests of source files."""

@@ -154,6 +154,21 @@ class Tie:
 
 
 @dataclass(frozen=True)
+class Relaxation:
+    """The crystals that were relaxed before they were scored."""
+
+    potential: str
+    """Name of the force field."""
+    version: str
+    """What computes it."""
+    scale: str
+    """Of its energies: functional and reference."""
+    relaxed: int
+    refused: dict[str, int]
+    """Reason -> crystals that did not relax."""
+
+
+@dataclass(frozen=True)
 class Summary:
     """A ranked campaign in numbers."""
 
@@ -180,6 +195,8 @@ class Summary:
     cascade: Cascade | None = None
     ties: list[Tie] = field(default_factory=list)
     """The tie at the top, and the one at the last row that the report shows; mostly none."""
+    relaxation: Relaxation | None = None
+    """None where crystals were scored as they were delivered; `summary.json` then lacks it."""
 
     @property
     def last_tier(self) -> int:
@@ -189,6 +206,8 @@ class Summary:
     def text(self) -> str:
         """The summary as JSON; equal summaries give equal bytes."""
         fields = asdict(self) | {"rank": self.rank.model_dump(mode="json")}
+        if self.relaxation is None:
+            del fields["relaxation"]
         return durable.canonical(fields)
 
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from assay.models.potentials import potential as potentials, relax as relaxing
+from assay.models.potentials import columns, potential as potentials, relax as relaxing
+from assay.models.potentials.columns import MEASURED
 from assay.models.potentials.relax import Settings
 from assay.screening.prediction import inputs
 from assay.screening.settings import digits
 from assay.screening.settings.exits import Exit, Failure
 from assay.screening.settings.printable import escaped
 from assay.sources import table
-from assay.sources.crystals import set_aside
 
 if TYPE_CHECKING:
     from assay.models.potentials.potential import Potential, Scale
@@ -29,14 +29,6 @@ if TYPE_CHECKING:
     from assay.sources.crystals import Crystals
     from assay.sources.quarantine import Quarantined
 
-MEASURED = {
-    "energy_per_atom": ("eV/atom", "of exactly this cell, on the scale of the potential"),
-    "volume_change": ("", "relaxed volume / first volume - 1"),
-    "steps": ("", "evaluations of the potential"),
-    "max_force": ("eV/Å", "longest force on an atom that remains"),
-    "max_stress": ("GPa", "largest component of the stress that remains"),
-}
-"""Columns of a relaxed crystal: unit and meaning."""
 SHOWN = 20
 
 
@@ -59,13 +51,7 @@ class Relaxations:
 
     def to_arrow(self) -> pa.Table:
         """The crystals as a table that every command of Assay reads; units are in the fields."""
-        found = table.to_table(self.crystals)
-        for name, (unit, meaning) in MEASURED.items():
-            said = f"{meaning}: {self.potential}, {self.scale}" if name == "energy_per_atom" else meaning
-            place = found.schema.get_field_index(name)
-            field = found.schema.field(place).with_metadata({"unit": unit, "meaning": said})
-            found = found.set_column(place, field, found.column(place))
-        return found
+        return columns.to_table(self.crystals, self.potential, self.scale)
 
 
 def relax(what: Crystals | Item | Iterable[Item], model: str = "chgnet", **settings: Any) -> Relaxations:
@@ -96,16 +82,7 @@ def relax_with(what: Crystals | Item | Iterable[Item], field: Potential, setting
     """
     crystals, refused = inputs.crystals_of(what)
     found = relaxing.relax(crystals, field, settings)
-    measured = {
-        "energy_per_atom": found.energy / found.crystals.nsites,
-        "volume_change": found.volume_change,
-        "steps": found.steps,
-        "max_force": found.force,
-        "max_stress": found.stress,
-    }
-    kept = {set_aside(name, MEASURED): column for name, column in found.crystals.columns.items()}
-    bare = found.crystals.without_columns()
-    return Relaxations(bare.with_columns(**kept, **measured), [*refused, *found.refused], field.name, field.scale)
+    return Relaxations(columns.measured(found), [*refused, *found.refused], field.name, field.scale)
 
 
 def lines(found: Relaxations, most: int | None = SHOWN) -> Iterator[str]:

@@ -198,11 +198,10 @@ def chunks(ledger: Ledger, tier: int, selection: Selection, how: Cut) -> Iterato
 def _pieces(ledger: Ledger, wanted: Collection[str]) -> Iterator[pa.Table]:
     """The crystals of some ids, in the order of the snapshot."""
     names = {*(column.name for column in table.CRYSTAL_FIELDS), *CARRIED}
-    for record in ledger.all("chunks"):
-        for chunk in record.detail["chunks"]:
-            content = ledger.read(record, chunk["path"])
-            content = content.select([name for name in content.column_names if name in names])
-            yield content.filter(pa.array([name in wanted for name in content["id"].to_pylist()], pa.bool_()))
+    for record, chunk in snapshot.contents(ledger):
+        content = ledger.read(record, chunk.path)
+        content = content.select([name for name in content.column_names if name in names])
+        yield content.filter(pa.array([name in wanted for name in content["id"].to_pylist()], pa.bool_()))
 
 
 def _named(content: pa.Table, folder: str, audit: Collection[str] | None) -> tuple[str, pa.Table]:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
 if TYPE_CHECKING:
     from assay.featurize.standard import Standard
     from assay.models.ensemble.ensemble import Ensemble
+    from assay.models.potentials.potential import Potential
 
 R = TypeVar("R")
 
@@ -30,6 +31,7 @@ class Entry:
     tables: Mapping[str, pa.Table]
     """Path inside the campaign folder -> content."""
     counts: Mapping[str, int]
+    detail: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Models(Protocol):
@@ -40,6 +42,9 @@ class Models(Protocol):
 
     def ensembles(self, tier: int | None) -> Sequence[Ensemble]:
         """The ensembles of a cheap tier of a cascade, or those of `models` for None."""
+
+    def potential(self) -> Potential:
+        """The force field that relaxes."""
 
 
 class Work(ABC, Generic[R]):

@@ -22,11 +22,13 @@ from assay.models import memory
 from assay.models.ensemble.distribution import draws
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.ensemble.summary import EnsemblePrediction
+from assay.models.potentials import potential as potentials
+from assay.models.potentials.potential import Potential
 from assay.screening.runners.work import Work
 from assay.screening.settings import names
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure
-from assay.sources.crystals import Crystals, is_text
+from assay.sources.crystals import Crystals, is_text, text_array
 from assay.sources.quarantine import Quarantined
 
 Load = Callable[[], Sequence[Ensemble]]
@@ -38,19 +40,27 @@ class Part:
 
     table: pa.Table
     """One row per scored crystal, in chunk order: identity, reported columns, predictions, `ood`
-    and `ood_distance`."""
+    and `ood_distance`. Of a chunk that is relaxed: the crystals that arrived."""
     quarantined: list[Quarantined]
 
 
 class Worker:
     """The worker function with its ensembles in memory: (work, crystals) -> result."""
 
-    def __init__(self, load: Load, tiers: Sequence[Load] = (), standard: Standard | None = None) -> None:
+    def __init__(
+        self,
+        load: Load,
+        tiers: Sequence[Load] = (),
+        standard: Standard | None = None,
+        potential: Potential | None = None,
+    ) -> None:
         """`load` is called when the first crystal is scored, that of a tier when its first one is.
 
-        `standard` is the cell in which the ensembles of `load` see crystals.
+        `standard` is the cell in which the ensembles of `load` see crystals, and `potential`
+        relaxes them before.
         """
         self.standard = standard
+        self._potential = potential
         self._load: dict[int | None, Load] = {None: load, **dict(enumerate(tiers))}
         self._ensembles: dict[int | None, Sequence[Ensemble]] = {}
 
@@ -65,13 +75,21 @@ class Worker:
             self._ensembles[tier] = self._load[tier]()
         return self._ensembles[tier]
 
+    def potential(self) -> Potential:
+        """The force field of a campaign that relaxes."""
+        assert self._potential is not None
+        set_up_process()
+        return self._potential
+
 
 def loaded(folders: Sequence[str | Path], tiers: Sequence[str | Path], campaign: Campaign) -> Worker:
     """A worker whose ensembles are in memory: a death while they load accuses no crystal."""
     set_up_process()
     how = campaign.ray.threads, campaign.device
     groups = [load(group, *how, compiled=campaign.compile) for group in (folders, *([tier] for tier in tiers))]
-    return Worker(partial(list, groups[0]), [partial(list, group) for group in groups[1:]], campaign.standard())
+    potential = None if campaign.relax is None else potentials.load(campaign.relax.model)
+    first, *cheap = (partial(list[Ensemble], group) for group in groups)
+    return Worker(first, cheap, campaign.standard(), potential)
 
 
 def load(folders: Sequence[str | Path], threads: int, device: str = "cpu", *, compiled: bool = False) -> list[Ensemble]:
@@ -172,7 +190,7 @@ def learned_column(ensembles: Sequence[Ensemble], formulas: NDArray[Any]) -> dic
 def _describe(crystals: Crystals) -> dict[str, NDArray[Any]]:
     """Identity and reported columns, these under names that no column of Assay has."""
     columns: dict[str, NDArray[Any]] = {
-        "id": crystals.ids,
+        "id": crystals.ids if len(crystals) else text_array([]),
         "formula": crystals.formulas(),
         "elements": crystals.elements(),
         "nsites": crystals.nsites.astype(np.int32),

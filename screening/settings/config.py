@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -19,6 +19,12 @@ from assay.screening.settings.section import Count, Section, Slug, Text
 from assay.screening.settings.sources import AnySource, SourceSection
 from assay.sources.crystals import WARNINGS
 from assay.sources.elements import NUMBERS
+
+if TYPE_CHECKING:
+    from assay.models.potentials.relax import Settings
+
+RELAXED = 64
+"""Crystals per chunk where they are relaxed, unless the config says otherwise."""
 
 
 class Range(Section):
@@ -129,6 +135,37 @@ class Cascade(Section):
     """The recall of the best k is estimated; unset: rank.top."""
 
 
+class Relax(Section):
+    """How crystals are relaxed before they are scored.
+
+    But for `model` the keys are fields of `assay.models.potentials.relax.Settings`.
+    """
+
+    model: Text = "chgnet"
+    """Force field: chgnet, sevennet, or ase:MODULE:CLASS for a calculator of ASE."""
+    fmax: float = 0.05
+    """eV/Å, the longest force that may remain on an atom."""
+    smax: float = 0.1
+    """GPa, the largest component of the stress that may remain."""
+    steps: int = 300
+    """Most evaluations of the force field."""
+    cell: bool = True
+    """Whether the cell moves too."""
+    method: Literal["lbfgs", "fire"] = "lbfgs"
+    """Way downhill; FIRE takes twice the steps, and is hard to lead astray."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Relax:
+        self.settings()
+        return self
+
+    def settings(self) -> Settings:
+        """When a crystal has arrived, and when it is given up."""
+        from assay.models.potentials.relax import Settings  # numba is not needed to read other configs
+
+        return Settings(**self.model_dump(exclude={"model"}))
+
+
 class Ray(Section):
     """What the work asks of a Ray cluster; no number depends on it."""
 
@@ -162,6 +199,9 @@ class Campaign(Section):
     rank: Rank = Rank()
     cascade: Cascade | None = None
     """Cheaper ensembles that choose what `models` score; unset: `models` score everything."""
+    relax: Relax | None = None
+    """Relax every crystal with a force field before it is scored; unset: score the cells that
+    were delivered."""
     filters: Filters = Filters()
     licences: Annotated[list[Text], Field(min_length=1)] = ["CC-BY-4.0", "CC0-1.0"]
     """SPDX licences accepted from databases; rows under another one are filtered. `unknown` accepts
@@ -178,16 +218,23 @@ class Campaign(Section):
     symmetrise: Annotated[float, Field(ge=0, le=0.1)] = 0.0
     """Å; `models` see every crystal in its primitive cell, with the symmetry it has within this
     tolerance made exact: fewer unlike atoms, bonds and angles (docs/performance.md); 0: as
-    delivered. Cheap tiers see what was delivered."""
+    delivered. Cheap tiers see what was delivered, or relaxed."""
     standardize: Literal["primitive", "conventional"] | None = None
     """The cell in which `models` see every crystal, found within `symmetrise` (unset: 0.01 Å), for
     models that depend on the cell; unset: primitive with `symmetrise`, else as delivered."""
     chunk_size: Annotated[int, Field(ge=1, le=100_000)] = 512
-    """Crystals per unit of work; part of the fingerprint, because it fixes the micro-batches."""
+    """Crystals per unit of work; part of the fingerprint, because it fixes the micro-batches. With
+    `relax` the default is 64, because a force field takes up to seconds for a crystal."""
     max_bad: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Largest accepted fraction of quarantined crystals; above it the command ends with 65."""
     output: str | None = None
     """Campaign folder; unset: runs/<name>."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _smaller_chunks(cls, content: Any) -> Any:
+        relaxes = isinstance(content, dict) and content.get("relax") is not None
+        return {"chunk_size": RELAXED, **content} if relaxes else content
 
     @model_validator(mode="after")
     def _check_compile(self) -> Campaign:

@@ -28,11 +28,12 @@ from assay.sources import prototypes as hypothetical, table
 from assay.sources.crystals import Crystals
 from tests.chaos.preloaded import Forked, Preloaded
 from tests.chaos.processes import ROOT, Tree
+from tests.metals import EMT, metals
 from tests.screening.small_campaign import some_members
 from tests.servers import materials_project, reference_server
 
 OUTPUTS = ("candidates.parquet", "unrankable.parquet", "quarantine.parquet", "summary.json", "report.html")
-KINDS = ("page", "part")
+KINDS = ("page", "relaxed", "part")
 """Kinds of log records that are progress."""
 SERVED = "served"
 """Name of the source that is a server."""
@@ -82,7 +83,7 @@ class Reference:
     totals: dict[str, int]
     """Records of each kind of KINDS."""
     gaps_s: list[float]
-    """From each page or part to the next one, and a typical one after the last."""
+    """From each page, relaxed chunk or part to the next one, and a typical one after the last."""
     start_s: float
     """From the start of the command to its first commit."""
 
@@ -183,7 +184,7 @@ class Log:
     def again(self) -> list[str]:
         """Keys of work that was committed twice: chunks, and pages of the server; a block of a local file is cheap."""
         pages = [key for key, times in self.keys["page"].items() if times > 1 and key.startswith(f"{SERVED}/")]
-        return pages + [key for key, times in self.keys["part"].items() if times > 1]
+        return pages + [key for kind in ("relaxed", "part") for key, times in self.keys[kind].items() if times > 1]
 
 
 def verified(folder: Path, preloaded: Preloaded) -> list[str]:
@@ -234,7 +235,7 @@ def scenarios(place: Path) -> Iterator[dict[str, Scenario]]:
     try:
         with reference_server(batch, place, page_limit=12) as url:
             both = overlapping(place, url, batch)
-            found = [local(place), pulled(place, url), both, ray(both, tmp), cascade(place, both)]
+            found = [local(place), pulled(place, url), both, ray(both, tmp), cascade(place, both), relaxed(place)]
             yield {scenario.name: scenario for scenario in [*found, small(place), paged(place, url)]}
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
@@ -272,6 +273,14 @@ def cascade(place: Path, both: Scenario) -> Scenario:
     sources = yaml.safe_load(both.config.read_text())["sources"]
     keys: dict[str, Any] = {"cascade": {"tiers": [tier], "audit": 16}, "chunk_size": 8}
     return Scenario("cascade", write_config(place / "cascade.yaml", sources, **keys))
+
+
+def relaxed(place: Path) -> Scenario:
+    """96 strained metals in 12 chunks, which a force field relaxes before they are scored."""
+    path = place / "metals.parquet"
+    table.write(table.to_table(metals(96)), path)
+    source = {"kind": "files", "paths": [str(path)], "name": "metals"}
+    return Scenario("relaxed", write_config(place / "relaxed.yaml", [source], relax={"model": EMT}, chunk_size=8))
 
 
 def small(place: Path) -> Scenario:

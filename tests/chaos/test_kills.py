@@ -23,6 +23,7 @@ KILLS = [
     ("pulled", "a", 5),
     ("overlapping", "a", 4),
     ("cascade", "a", 4),
+    ("relaxed", "a", 2),
     ("ray", "a", 2),
 ]
 
@@ -58,6 +59,7 @@ def test_the_campaigns_have_enough_to_lose(stage: dict[str, Scenario], peace: Pe
     assert peace("pulled").totals["part"] == 12
     assert peace("overlapping").total > 15
     assert peace("cascade").totals["part"] == 17
+    assert peace("relaxed").totals["relaxed"] == peace("relaxed").totals["part"] == 12
     counted = json.loads((place / "overlapping-undisturbed" / "summary.json").read_text())["balance"]
     assert counted["received"] == 144
     assert counted["unique"] < counted["received"]

@@ -58,7 +58,9 @@ def make(path: Path, ensembles: list[Ensemble] | None = None) -> Plan:
         return plan.make(settings)
     target = plan.find_target(ensembles, settings.rank)
     tiers = [plan.load_ensembles([tier.model])[0] for tier in settings.tiers()]
-    return Plan(settings, settings.folder(), ensembles, target, fingerprint.take(settings, ensembles, tiers), tiers)
+    potential = plan.load_potential(settings)
+    stamp = fingerprint.take(settings, ensembles, tiers, potential)
+    return Plan(settings, settings.folder(), ensembles, target, stamp, tiers, potential)
 
 
 def some_members(folder: Path, model: Path, members: Sequence[int]) -> Path:

@@ -54,4 +54,4 @@ class Stage(ABC):
 def commit(ledger: Ledger, done: Done) -> None:
     """Commit the record that a piece of work leaves."""
     entry = done.unit.work.entry(done.unit.key, done.unit.rows, done.result)
-    ledger.commit(entry.kind, done.unit.key, entry.tables, entry.counts)
+    ledger.commit(entry.kind, done.unit.key, entry.tables, entry.counts, entry.detail)

@@ -22,6 +22,7 @@ from assay.screening.settings.exits import Exit, Failure
 from assay.sources import table
 from assay.sources.crystals import Crystals
 from tests.fault_server import Placed
+from tests.metals import EMT
 from tests.screening import small_campaign
 from tests.screening.small_campaign import digests, some_members, write_config
 from tests.servers import FaultServer, entries_from_crystals
@@ -57,7 +58,7 @@ def planned(folder: Path, server: FaultServer, real: Crystals, ensembles: list[E
 
 
 @pytest.mark.parametrize("first", [DOWN, BREAKS])
-@pytest.mark.parametrize("what", ["ids", "identity", "last", "cascade"])
+@pytest.mark.parametrize("what", ["ids", "identity", "last", "cascade", "relax"])
 def test_the_next_run_asks_it_again(
     server: FaultServer,
     real: Crystals,
@@ -72,6 +73,8 @@ def test_the_next_run_asks_it_again(
     if what == "cascade":
         tiers = [{"model": str(some_members(tmp_path / "fast", model, (0, 1))), "keep": 0.5}]
         keys |= {"cascade": {"tiers": tiers, "audit": 5}, "identity": True}
+    if what == "relax":  # EMT knows few of these crystals; the others are refused, and counted
+        keys |= {"relax": {"model": EMT}, "max_bad": 1.0}
     never, down = tmp_path / "never", tmp_path / "down"
     for folder in (never, down):
         folder.mkdir()
