@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from assay.models.ensemble.ensemble import Ensemble
+from assay.models.potentials.as_ase import calculator
 from assay.screening.campaign import launch, plan
 from assay.screening.folder.results import Results
 from assay.screening.prediction.inputs import from_ase, from_pymatgen, load, predict, predict_formulas, read
@@ -34,6 +35,7 @@ __all__ = [
     "Predictions",
     "Relaxations",
     "Results",
+    "calculator",
     "from_ase",
     "from_pymatgen",
     "load",

@@ -43,7 +43,8 @@ class Reason(StrEnum):
     WORKER_DIED = "worker_died"
     """The worker process died each time it met this crystal."""
     NOT_RELAXED = "not_relaxed"
-    """Forces or stress were still too large after the last step of a relaxation."""
+    """Forces or stress were still too large after the last step of a relaxation, or no symmetry was
+    found that it could keep."""
     EXPLODED = "exploded"
     """The cell grew beyond every bound while it was relaxed, or a force was not finite."""
     COLLAPSED = "collapsed"

@@ -120,15 +120,25 @@ def strain_between(one: NDArray[np.float64], other: NDArray[np.float64]) -> tupl
 
 
 def _keeps_axis(strain: NDArray[np.float64], size: float, basis: NDArray[np.float64], number: int) -> bool:
-    rotations = np.linalg.inv(basis) @ np.swapaxes(_rotations(number), 1, 2) @ basis
+    rotations = np.linalg.inv(basis) @ np.swapaxes(_turns(number), 1, 2) @ basis
     changed = np.abs(np.swapaxes(rotations, 1, 2) @ strain @ rotations - strain).max(axis=(1, 2), initial=0.0)
     return bool(np.any(changed <= KEPT * size))
 
 
 @cache
-def _rotations(number: int) -> NDArray[np.float64]:
+def operations(number: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rotations W (m, 3, 3) and translations w (m, 3) of a space group in its `prim_std_cell`.
+
+    They act on fractional positions: a site at x has an equal one at W x + w.
+    """
+    found = _moyopy().operations_from_number(number, primitive=True)
+    return np.array(found.rotations, np.float64), np.array(found.translations, np.float64)
+
+
+@cache
+def _turns(number: int) -> NDArray[np.float64]:
     """(m, 3, 3) rotations of a space group in its primitive cell, but identity and inversion."""
-    every = np.array(_moyopy().operations_from_number(number, primitive=True).rotations, np.float64)
+    every = operations(number)[0]
     diagonal = np.array([np.eye(3), -np.eye(3)])
     trivial = np.any(np.all(every[:, None] == diagonal, axis=(2, 3)), axis=1)
     return np.asarray(every[~trivial], np.float64)

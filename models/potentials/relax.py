@@ -9,14 +9,14 @@ downhill (`assay.models.potentials.movers`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from assay.featurize import neighbours
-from assay.models.potentials import potential as potentials
+from assay.models.potentials import operations, potential as potentials
 from assay.models.potentials.movers import MOVERS, Mover, longest
 from assay.models.potentials.potential import GPA, Evaluation, Potential
 from assay.sources.crystals import Crystals, wrap
@@ -24,6 +24,8 @@ from assay.sources.quarantine import Quarantined, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from assay.models.potentials.operations import Operations
 
 ATOMS_AT_ONCE = 2_048
 """Atoms of the crystals that move together; this bounds the memory."""
@@ -49,6 +51,11 @@ class Settings:
     method: Literal["lbfgs", "fire"] = "lbfgs"
     """A key of `assay.models.potentials.movers.MOVERS`: FIRE takes twice the steps, and is hard to
     lead astray."""
+    symmetry: Literal["free", "keep"] = "free"
+    """Whether the space group of the beginning is kept: forces and stresses lose all that would
+    break it."""
+    symprec: float = 0.01
+    """Å within which `keep` looks for the symmetry, and makes it exact before the first step."""
     smallest: float = 0.4
     """Volume, as a share of that in the beginning, below which a crystal has collapsed."""
     largest: float = 2.5
@@ -57,11 +64,13 @@ class Settings:
     """Å between two atoms, below which a crystal has collapsed."""
 
     def __post_init__(self) -> None:
-        for name in ("fmax", "smax", "steps", "shortest"):
+        for name in ("fmax", "smax", "steps", "symprec", "shortest"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected above 0")
         if self.method not in MOVERS:
             raise ValueError(f"method is {self.method!r}, expected one of {sorted(MOVERS)}")
+        if self.symmetry not in ("free", "keep"):
+            raise ValueError(f"symmetry is {self.symmetry!r}, expected 'free' or 'keep'")
         if not 0 < self.smallest < 1 < self.largest:
             raise ValueError(f"volumes may become {self.smallest} to {self.largest} fold, expected a range around 1")
 
@@ -141,18 +150,27 @@ class _State:
     """(s,) crystal of each atom, 0 to a - 1."""
     mover: Mover
     """Knows their past."""
+    kept: Operations | None
+    """The symmetry that they keep."""
 
     @classmethod
-    def of(cls, crystals: Crystals, rows: NDArray[np.int64], method: str) -> _State:
+    def of(cls, crystals: Crystals, rows: NDArray[np.int64], method: str, kept: Operations | None) -> _State:
         mover = MOVERS[method](len(crystals.frac), len(crystals))
-        return cls(rows, crystals.lattice.copy(), crystals.frac.copy(), crystals.site_crystal, mover)
+        return cls(rows, crystals.lattice.copy(), crystals.frac.copy(), crystals.site_crystal, mover, kept)
 
     def keep(self, left: NDArray[np.bool_]) -> _State:
         """The state of some crystals."""
         atoms = left[self.owner]
         self.mover.keep(left, atoms)
         owner = (np.cumsum(left) - 1)[self.owner[atoms]]
-        return _State(self.rows[left], self.lattice[left], self.frac[atoms], owner, self.mover)
+        kept = self.kept.keep(left) if self.kept and left.any() else None
+        return _State(self.rows[left], self.lattice[left], self.frac[atoms], owner, self.mover, kept)
+
+    def symmetric(self, found: Evaluation) -> Evaluation:
+        """An evaluation without the forces and stresses that would break what is kept."""
+        if self.kept is None:
+            return found
+        return replace(found, forces=self.kept.forces(found.forces), stress=self.kept.stresses(found.stress))
 
     def move(self, found: Evaluation, left: NDArray[np.bool_], atoms: NDArray[np.bool_], *, cell: bool) -> None:
         """Move the crystals that are `left` (a,) of an evaluation, and their `atoms` (s,) there."""
@@ -177,11 +195,13 @@ class _Run:
 
     def go(self) -> None:
         """Move until every crystal has arrived or is lost."""
-        begun = potentials.right_handed(self.crystals.select(self.rows))
-        state, volume = _State.of(begun, self.rows, self.settings.method), begun.volume
+        begun, kept = self._begun()
+        if not len(begun):
+            return
+        state, volume = _State.of(begun, self.rows, self.settings.method, kept), begun.volume
         now = begun
         for step in range(1, self.settings.steps + 1):
-            found = self.potential.evaluate(now)
+            found = state.symmetric(self.potential.evaluate(now))
             left = self._sorted(state, found, now.volume / volume, step)
             if not left.any():
                 return
@@ -194,6 +214,16 @@ class _Run:
                 state, volume = state.keep(~near), volume[~near]
             if not len(now):
                 return
+
+    def _begun(self) -> tuple[Crystals, Operations | None]:
+        """The crystals as they start, and the symmetry that they keep."""
+        begun = potentials.right_handed(self.crystals.select(self.rows))
+        if self.settings.symmetry == "free":
+            return begun, None
+        begun, kept, failed = operations.symmetrised(begun, self.settings.symprec)
+        self.lost.update({int(self.rows[place]): (Reason.NOT_RELAXED, said) for place, said in failed.items()})
+        self.rows = np.delete(self.rows, list(failed))
+        return begun, kept
 
     def _sorted(self, state: _State, found: Evaluation, grown: NDArray[np.float64], step: int) -> NDArray[np.bool_]:
         """Whether each crystal moves on; the others have arrived or are lost."""

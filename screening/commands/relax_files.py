@@ -29,6 +29,13 @@ class Method(StrEnum):
     FIRE = "fire"
 
 
+class Symmetry(StrEnum):
+    """What becomes of the space group."""
+
+    FREE = "free"
+    KEEP = "keep"
+
+
 def relax(
     files: Files,
     model: Annotated[
@@ -45,6 +52,12 @@ def relax(
         Method, typer.Option(help="lbfgs, or fire: more than twice the steps, and hard to lead astray.")
     ] = Method.LBFGS,
     fixed_cell: Annotated[bool, typer.Option("--fixed-cell", help="Move the atoms alone.")] = False,
+    symmetry: Annotated[
+        Symmetry, typer.Option(help="keep: the space group of each crystal stays; free: it may change.")
+    ] = Symmetry.FREE,
+    symprec: Annotated[
+        float, typer.Option(help="With keep: Å within which the space group is found.")
+    ] = _DEFAULT.symprec,
     max_bad: MaxBad = 0.05,
 ) -> None:
     """Relax crystals with a force field, atoms and cell together.
@@ -55,7 +68,7 @@ def relax(
     if output is not None:
         relaxing.check(output)
     try:
-        settings = Settings(fmax, smax, steps, cell=not fixed_cell, method=method.value)
+        settings = Settings(fmax, smax, steps, not fixed_cell, method.value, symmetry.value, symprec)
         potential = potentials.load(model)
     except (ValueError, ImportError) as error:
         raise Failure(Exit.USAGE, str(error)) from error

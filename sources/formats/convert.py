@@ -1,9 +1,9 @@
 """Converts crystals to and from the objects of pymatgen and ASE, partial occupancy included.
 
 Enters: `pymatgen.core.Structure` or `ase.Atoms`, or `Crystals`. Leaves: `Crystals`, or those
-objects; and the near neighbours that pymatgen finds in a cell. Occupancies are exact to 5 decimals,
-coordinates to the rounding of the cell transform. Charges, spins and site properties are dropped.
-This module does not know files.
+objects; the near neighbours that pymatgen finds in a cell; a calculator of ASE around a function.
+Occupancies are exact to 5 decimals, coordinates to the rounding of the cell transform. Charges,
+spins and site properties are dropped. This module does not know files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from assay.sources.elements import NUMBERS, SYMBOLS
 from assay.sources.quarantine import Reason
 
 if TYPE_CHECKING:
-    from ase import Atoms
+    from ase import Atoms as Atoms  # noqa: PLC0414 (handed on)
+    from ase.calculators.calculator import Calculator as Calculator  # noqa: PLC0414
     from pymatgen.core.structure import Structure
 
 HEAVIEST_NEAR = 96
@@ -141,6 +142,37 @@ def to_ase(crystals: Crystals) -> list[Atoms]:
         atoms.info.update(info)
         found.append(atoms)
     return found
+
+
+def to_calculator(measured: Callable[[Atoms], dict[str, Any]], properties: Sequence[str], name: str) -> Calculator:
+    """Make a calculator of ASE that asks a function for its results.
+
+    Args:
+        measured: Gives the value of each property of some atoms.
+        properties: Names of ASE, for example `energy`.
+        name: Of the calculator, for databases of ASE.
+    """
+    with one_at_a_time():
+        from ase.calculators.calculator import Calculator, all_changes
+
+    class Measured(Calculator):
+        """Asks `measured` about atoms that have changed."""
+
+        implemented_properties = list(properties)  # noqa: RUF012 -- the contract of ASE
+
+        def calculate(
+            self, atoms: Any = None, properties: Any = ("energy",), system_changes: Any = all_changes
+        ) -> None:
+            """Measure the atoms; where that fails there are no results."""
+            super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
+            asked: Any = self.atoms
+            self.results = {}
+            self.results = measured(asked)
+
+        def _get_name(self) -> str:
+            return name
+
+    return Measured()  # type: ignore[no-untyped-call]
 
 
 def near_neighbours(

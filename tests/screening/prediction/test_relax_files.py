@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from ase.build import bulk
@@ -83,6 +84,20 @@ def test_a_foreign_file_is_not_replaced(tmp_path):
         relaxing.check(foreign)
     assert found.value.code is Exit.CONFIG
     assert foreign.read_bytes() == b"mine"
+
+
+def test_the_space_group_is_kept_on_request(tmp_path):
+    atoms = bulk("Cu", "bcc", a=2.8, cubic=True)
+    atoms.set_cell(atoms.cell[:] + np.outer([0.002, 0.001, 0], [1, 0, 0]), scale_atoms=True)
+    atoms.write(tmp_path / "bcc.vasp", direct=True)
+    output = tmp_path / "relaxed.parquet"
+    done = command(tmp_path / "bcc.vasp", "--model", EMT, "--symmetry", "keep", "--output", output)
+    assert done.returncode == 0, done.stderr
+    metric = assay.read(output).lattice[0] @ assay.read(output).lattice[0].T
+    assert metric == pytest.approx(metric[0, 0] * np.eye(3), abs=1e-9)
+    done = command(tmp_path / "bcc.vasp", "--model", EMT, "--symmetry", "keep", "--symprec", 0)
+    assert done.returncode == Exit.USAGE
+    assert "symprec is 0.0, expected above 0" in done.stderr
 
 
 def test_columns_of_the_input_stay_beside_ours():
