@@ -110,44 +110,55 @@ def back_again(a, b, x, y, gs, gv, phi, w, u, v, source, target, h_s, h_g, h_phi
     t, t_too = np.empty(f, gs.dtype), np.empty(f, gs.dtype)
     for e in range(len(source)):
         j, i = source[e], target[e]
-        first, second, p, filters = a[j], b[e], phi[j], w[e]
-        come, to, to_p, to_w = gs[i], h_s[i], h_phi[j], h_w[e]
+        first, second, p, filters, to_p, to_w = a[j, :f], b[e, :f], phi[j, :f], w[e, :f], h_phi[j, :f], h_w[e, :f]
+        come, to = gs[i], h_s[i]
         for c in range(f):
             to[c] += first[c] * filters[c] + second[c] * p[c]
         for c in range(f):
             to_p[c] += second[c] * come[c]
         for c in range(f):
             to_w[c] = first[c] * come[c]
-        for part in range(1, phi.shape[1] // f):
-            at = part * f
+        first, second, p, filters = a[j, f : 2 * f], b[e, f : 2 * f], phi[j, f : 2 * f], w[e, f : 2 * f]
+        _along(gv[i], u[e], t)
+        _along(gv[i], x[e], t_too)
+        _factors(first, second, p, filters, r, q)
+        _shares(first, second, p, filters, t, t_too, h_phi[j, f : 2 * f], h_w[e, f : 2 * f])
+        for k in range(3):
+            h_u[e, k] = _dot(r, gv[i, k], lanes)
+        for k in range(3):
+            axis, one, other = h_g[i, k], u[e, k], x[e, k]
             for c in range(f):
-                r[c] = first[at + c] * filters[at + c] + second[at + c] * p[at + c]
-            for c in range(f):
-                q[c] = p[at + c] * filters[at + c]
-            if part == 1:
-                _along(gv[i], u[e], t)
-                _along(gv[i], x[e], t_too)
-                for k in range(3):
-                    h_u[e, k] = _dot(r, gv[i, k], lanes)
-            else:
-                _across(gv[i], v[j], t)
-                _across(gv[i], y[j], t_too)
-            for c in range(f):
-                to_p[at + c] += second[at + c] * t[c] + filters[at + c] * t_too[c]
-            for c in range(f):
-                to_w[at + c] = first[at + c] * t[c] + p[at + c] * t_too[c]
+                axis[c] += r[c] * one + q[c] * other
+        if phi.shape[1] > 2 * f:
+            first, second, p, filters = a[j, 2 * f :], b[e, 2 * f :], phi[j, 2 * f :], w[e, 2 * f :]
+            _across(gv[i], v[j], t)
+            _across(gv[i], y[j], t_too)
+            _factors(first, second, p, filters, r, q)
+            _shares(first, second, p, filters, t, t_too, h_phi[j, 2 * f :], h_w[e, 2 * f :])
             for k in range(3):
-                axis = h_g[i, k]
-                if part == 1:
-                    one, other = u[e, k], x[e, k]
-                    for c in range(f):
-                        axis[c] += r[c] * one + q[c] * other
-                else:
-                    state, change, back_to, slope = v[j, k], y[j, k], h_v[j, k], gv[i, k]
-                    for c in range(f):
-                        axis[c] += r[c] * state[c] + q[c] * change[c]
-                    for c in range(f):
-                        back_to[c] += r[c] * slope[c]
+                axis, state, change, back_to, slope = h_g[i, k], v[j, k], y[j, k], h_v[j, k], gv[i, k]
+                for c in range(f):
+                    axis[c] += r[c] * state[c] + q[c] * change[c]
+                for c in range(f):
+                    back_to[c] += r[c] * slope[c]
+
+
+@njit(cache=True, inline="always", fastmath=_MATH)
+def _factors(first, second, p, filters, r, q):  # type: ignore[no-untyped-def]
+    """Write what an axis of the message is multiplied with, and how that changes: `q` and `r`."""
+    for c in range(len(q)):
+        r[c] = first[c] * filters[c] + second[c] * p[c]
+    for c in range(len(q)):
+        q[c] = p[c] * filters[c]
+
+
+@njit(cache=True, inline="always", fastmath=_MATH)
+def _shares(first, second, p, filters, t, t_too, to_p, to_w):  # type: ignore[no-untyped-def]
+    """Add to what an atom sends, and write to the filter, the parts of one kind of message."""
+    for c in range(len(t)):
+        to_p[c] += second[c] * t[c] + filters[c] * t_too[c]
+    for c in range(len(t)):
+        to_w[c] = first[c] * t[c] + p[c] * t_too[c]
 
 
 @njit(cache=True, inline="always", fastmath=_MATH)
