@@ -21,7 +21,7 @@ from assay.models.potentials.student.message import Ends, sent
 
 COULOMB = 14.399645
 """eV Å, the energy of two elementary charges 1 Å apart."""
-_SCREENING = ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162))
+SCREENING = ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162))
 """Weight and decay of the terms of the universal screening function."""
 _HEAVY = 1.7
 """Å, covalent radius of the heaviest elements, which the table does not have."""
@@ -125,5 +125,5 @@ def repulsion(numbers: Tensor, ends: Ends, distance: Tensor, radii: Tensor) -> T
     charges = one.to(distance.dtype), other.to(distance.dtype)
     reach = (radii[one] + radii[other]).to(distance.dtype)
     x = distance * (charges[0] ** 0.23 + charges[1] ** 0.23) / 0.46850
-    screened = sum(weight * torch.exp(-decay * x) for weight, decay in _SCREENING)
+    screened = sum(weight * torch.exp(-decay * x) for weight, decay in SCREENING)
     return COULOMB * charges[0] * charges[1] / distance * screened * envelope(distance / reach, 6)

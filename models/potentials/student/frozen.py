@@ -1,0 +1,233 @@
+"""A trained PaiNN for prediction alone: the same energies and their slopes, several times as fast.
+
+Enters: a `PaiNN`, then `Crystals`. Leaves: energies, forces and stresses. What depends on a
+distance alone is cut from tables of cubic splines; forces are the exact slopes of the energies
+made from those tables. All gradients are written out. A pair of atoms is met once for both
+(`assay.models.potentials.student.kernels`). Nothing here can learn. This module does not know
+files.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from assay.featurize import neighbours
+from assay.models.potentials.student import kernels
+from assay.models.potentials.student.painn import SCREENING
+
+if TYPE_CHECKING:
+    from assay.models.potentials.student.painn import PaiNN
+    from assay.sources.crystals import Crystals
+
+ATOMS = 256
+"""Atoms that are evaluated at a time: their states stay in the caches."""
+_KNOTS = 512
+"""Steps of a table from 0 to the cutoff."""
+
+Rows = NDArray[Any]
+
+
+def freeze(network: PaiNN) -> Frozen:
+    """The quick twin of a network, in its float type and with its weights of this moment."""
+    return Frozen(network)
+
+
+class Frozen:
+    """Evaluates crystals, in one thread at a time: it keeps its arrays for the next ones."""
+
+    def __init__(self, network: PaiNN) -> None:
+        wide: Any = copy.deepcopy(network).double().requires_grad_(requires_grad=False)
+        self._room = _Room(next(network.parameters()).detach().numpy().dtype)
+        self._cutoff = network.cutoff
+        self._embed = self._room.array(wide.embed.weight)
+        self._sent = self._room.array(wide.layers[0].send(wide.embed.weight))
+        self._layers = [_Layer(layer, _table(wide, layer), self._room) for layer in wide.layers]
+        self._readout = _Perceptron(wide.readout, self._room)
+        self._scale, self._shift = float(wide.scale), wide.shift.numpy()
+        self._radii, self._screening = wide.radii.numpy(), np.array(SCREENING)
+
+    def evaluate(self, crystals: Crystals) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Evaluate n ordered crystals with S sites.
+
+        Other crystals of a batch change at most the last bits of a result.
+
+        Returns:
+            (n,) energies in eV, (S, 3) forces in eV/Å, (n, 3, 3) stresses in eV/Å^3, positive
+            under tension.
+        """
+        energy, forces, stress = np.zeros(len(crystals)), np.zeros(crystals.frac.shape), np.zeros(crystals.lattice.shape)
+        first, pointer = 0, crystals.site_ptr
+        while first < len(crystals):
+            last = max(first + 1, int(np.searchsorted(pointer, pointer[first] + ATOMS, "right")) - 1)
+            sites = slice(pointer[first], pointer[last])
+            self._some(crystals, first, last, energy[first:last], forces[sites], stress[first:last])
+            first = last
+        stress = (stress + stress.transpose(0, 2, 1)) / 2
+        return energy, forces, stress / crystals.volume[:, None, None]
+
+    def _some(self, crystals: Crystals, first: int, last: int, energy: Rows, forces: Rows, stress: Rows) -> None:
+        """Evaluate the crystals from `first` to `last`; the stress is not divided by the volume."""
+        pointer = crystals.site_ptr[first : last + 1]
+        found = neighbours.within(crystals.lattice[first:last], crystals.frac, pointer, self._cutoff)
+        numbers, pointer = crystals.numbers[pointer[0] : pointer[-1]].astype(np.int64), pointer - pointer[0]
+        pairs = _Pairs(found, int(crystals.site_ptr[first]), len(numbers), _KNOTS / self._cutoff, self._room)
+        f = self._embed.shape[1]
+        states, atoms = self._room("states", len(numbers), 4 * f), self._room("atoms", len(numbers), 1)
+        states[:, :f], states[:, f:] = self._embed[numbers], 0
+        for k, layer in enumerate(self._layers):
+            layer.forward(pairs, states, self._sent[numbers] if k == 0 else None)
+        self._readout.forward(states[:, :f], atoms)
+        energy[:] = np.add.reduceat(atoms[:, 0] * self._scale + self._shift[numbers], pointer[:-1])
+        atoms[:], states[:, f:] = self._scale, 0
+        self._readout.back(atoms, states[:, :f])
+        for layer in reversed(self._layers):
+            layer.back(pairs, states)
+        kernels.collect(
+            *(pointer, pairs.begin, pairs.other, pairs.vector, pairs.distance, pairs.slope),
+            *(numbers.astype(np.float64), self._radii[numbers], self._screening, energy, forces, stress),
+        )
+
+
+class _Room:
+    """Arrays of one float type that are made once: fresh memory costs more than what is done there."""
+
+    def __init__(self, kind: Any) -> None:
+        self.kind = kind
+        self._held: dict[str, Rows] = {}
+
+    def __call__(self, name: str, *shape: int, kind: Any = None) -> Rows:
+        """An array that is written before it is read, and lives until one of this name is wanted."""
+        size = math.prod(shape)
+        if name not in self._held or len(self._held[name]) < size:
+            self._held[name] = np.empty(size, kind or self.kind)
+        return self._held[name][:size].reshape(shape)
+
+    def array(self, values: torch.Tensor) -> Rows:
+        """Numbers of a network in this float type."""
+        return np.ascontiguousarray(values.numpy(), self.kind)
+
+
+class _Pairs:
+    """Pairs of atoms; arrays are as in `assay.models.potentials.student.kernels.pair`."""
+
+    def __init__(self, found: neighbours.Edges, low: int, atoms: int, per_step: float, room: _Room) -> None:
+        _, source, target, vector, distance = found
+        half = len(source) // 2
+        self.begin = room("begin", atoms + 1, kind=np.int64)
+        self.other, knot = room("other", half, kind=np.int32), room("knot", half, kind=np.int32)
+        self.edge, self.slope = room("edge", half, 12), room("slope", half, 3)
+        kernels.pair(
+            *(source, target, vector, distance, low, per_step, _KNOTS - 1), *(self.begin, self.other, knot, self.edge)
+        )
+        self.slope[:] = 0
+        self.vector, self.distance = vector, distance
+        self.ends = self.begin, self.other, knot, self.edge
+
+
+class _Perceptron:
+    """Linear, SiLU, linear."""
+
+    def __init__(self, module: Any, room: _Room) -> None:
+        inner, _, outer = module
+        self._maps = [(room.array(part.weight.T), room.array(part.weight), room.array(part.bias)) for part in (inner, outer)]
+        self._shared, self._own = room, _Room(room.kind)
+
+    def forward(self, x: Rows, out: Rows) -> None:
+        """Rows (S, in) to (S, out)."""
+        (first, _, bias), (second, _, shift) = self._maps
+        h, e = self._shared("h", len(x), len(bias)), self._shared("e", len(x), len(bias))
+        np.matmul(x, first, out=h)
+        h += bias
+        np.negative(h, out=e)
+        with np.errstate(over="ignore"):
+            np.exp(e, out=e)
+        kernels.silu(h, e, self._own("slope", *h.shape))
+        np.matmul(h, second, out=out)
+        out += shift
+
+    def back(self, d_out: Rows, out: Rows) -> None:
+        """Gradients (S, out) to those of the rows of the last call (S, in)."""
+        (_, first, _), (_, second, _) = self._maps
+        d_h = self._shared("h", len(d_out), second.shape[1])
+        np.matmul(d_out, second, out=d_h)
+        d_h *= self._own("slope", *d_h.shape)
+        np.matmul(d_h, first, out=out)
+
+
+class _Layer:
+    """Messages between neighbours, then a mix of the scalar and vector states of each atom.
+
+    `rows` of an atom are what it sends, its vector state if it has one, and the gradient of its
+    states: all that a pair asks of it.
+    """
+
+    def __init__(self, layer: Any, table: Rows, room: _Room) -> None:
+        self._f = f = layer.mix.weight.shape[1]
+        self._table = np.ascontiguousarray(table, room.kind).ravel()
+        self._parts = table.shape[1] // f
+        self._mix, self._unmix = room.array(layer.mix.weight.T), room.array(layer.mix.weight)
+        self._sending, self._update = _Perceptron(layer.send, room), _Perceptron(layer.update, room)
+        self._turns = layer.update[-1].weight.shape[0] // f
+        self._shared, self._own = room, _Room(room.kind)
+        self._send, self._pull = kernels.send(f, self._parts), kernels.pull(f, self._parts)
+        self._width = self._parts * f + (3 * f if self._parts == 3 else 0)
+
+    def forward(self, pairs: _Pairs, states: Rows, sent: Rows | None) -> None:
+        """Renew the states (S, 4 F); what the first layer sends, `sent`, depends on elements alone."""
+        f, n = self._f, len(states)
+        rows = self._own("rows", n, self._width + 4 * f)
+        if sent is None:
+            self._sending.forward(states[:, :f], rows[:, : 3 * f])
+            rows[:, 3 * f : 6 * f] = states[:, f:]
+        else:
+            rows[:, : 2 * f] = sent
+        self._send(*pairs.ends, self._table, rows, states)
+        vector, mixed = self._shared("vector", n, 3 * f), self._own("mixed", n, 6 * f)
+        vector[:] = states[:, f:]
+        np.matmul(vector.reshape(-1, f), self._mix, out=mixed.reshape(-1, 2 * f))
+        joined, dot, out = self._own("joined", n, 2 * f), self._own("dot", n, f), self._own("out", n, self._turns * f)
+        joined[:, :f] = states[:, :f]
+        kernels.measure(mixed, joined, dot)
+        self._update.forward(joined, out)
+        kernels.update(out, mixed, dot, states)
+
+    def back(self, pairs: _Pairs, grads: Rows) -> None:
+        """Gradients of the states after to those before (S, 4 F); slopes of pairs gain."""
+        f, n = self._f, len(grads)
+        mixed, joined, dot = self._own("mixed", n, 6 * f), self._own("joined", n, 2 * f), self._own("dot", n, f)
+        out, rows = self._own("out", n, self._turns * f), self._own("rows", n, self._width + 4 * f)
+        d_out, d_joined = self._shared("d_out", n, self._turns * f), self._shared("d_joined", n, 2 * f)
+        d_mixed, d_vector = self._shared("d_mixed", n, 6 * f), self._shared("vector", n, 3 * f)
+        kernels.update_back(grads, mixed, dot, d_out)
+        self._update.back(d_out, d_joined)
+        kernels.measure_back(grads, out, d_joined, joined, mixed, d_mixed)
+        np.matmul(d_mixed.reshape(-1, 2 * f), self._unmix, out=d_vector.reshape(-1, f))
+        grads[:, :f] += d_joined[:, :f]
+        grads[:, f:] += d_vector
+        rows[:, self._width :] = grads
+        back = self._shared("back", n, 6 * f)
+        if self._parts == 3:
+            back[:] = 0
+        self._pull(*pairs.ends, self._table, rows, back, pairs.slope)
+        if self._parts == 3:
+            d_sent = self._shared("d_sent", n, f)
+            self._sending.back(back[:, : 3 * f], d_sent)
+            grads[:, :f] += d_sent
+            grads[:, f:] += back[:, 3 * f :]
+
+
+def _table(network: Any, layer: Any) -> Rows:
+    """(knots + 2, width) weights of the B-splines that run through a layer's filters at each knot."""
+    places = torch.linspace(0, network.cutoff, _KNOTS + 1, dtype=torch.float64).clamp(min=1e-6)
+    filters = layer.filters(network.basis(places[:, None])).numpy()
+    through = sum(np.eye(_KNOTS + 1, _KNOTS + 3, k) * w for k, w in enumerate((1 / 6, 2 / 3, 1 / 6)))
+    ends = np.zeros((2, _KNOTS + 3))
+    ends[0, :3], ends[1, -3:] = (1, -2, 1), (-1, 0, 1)  # no curvature at 0, no slope at the cutoff
+    solved: Rows = np.linalg.solve(np.vstack([through, ends]), np.vstack([filters, np.zeros((2, filters.shape[1]))]))
+    return solved
