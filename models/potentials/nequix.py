@@ -7,7 +7,9 @@ is needed once, to read the file. This module is the door to nequix.
 
 from __future__ import annotations
 
+import hashlib
 import os
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +43,7 @@ class Nequix:
             OSError: when the file cannot be read.
         """
         self.name = name
+        self.version = f"nequix {metadata.version('nequix')}, {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
         self._network, config = _network(path)
         numbers = [int(number) for number in config["atomic_numbers"]]
         self.elements = frozenset(numbers)

@@ -102,7 +102,7 @@ def load_potential(campaign: Campaign) -> Potential | None:
         return None
     try:
         return potentials.load(campaign.relax.model)
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError) as error:
         raise Failure(Exit.CONFIG, f"relax.model: {error}") from error
 
 

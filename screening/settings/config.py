@@ -141,8 +141,9 @@ class Relax(Section):
     But for `model` the keys are fields of `assay.models.potentials.relax.Settings`.
     """
 
-    model: Text = "chgnet"
-    """Force field: chgnet, sevennet, or ase:MODULE:CLASS for a calculator of ASE."""
+    model: Text = "potential"
+    """Force field, a name of `assay.models.potentials.potential.load`: potential, potential:FOLDER,
+    chgnet, sevennet, nequix:FILE, or ase:MODULE:CLASS for a calculator of ASE."""
     fmax: float = 0.05
     """eV/Å, the longest force that may remain on an atom."""
     smax: float = 0.1
@@ -153,6 +154,10 @@ class Relax(Section):
     """Whether the cell moves too."""
     method: Literal["lbfgs", "fire"] = "lbfgs"
     """Way downhill; FIRE takes twice the steps, and is hard to lead astray."""
+    symmetry: Literal["free", "keep"] = "free"
+    """Whether a crystal keeps its space group."""
+    symprec: float = 0.01
+    """Å within which `keep` looks for the symmetry."""
 
     @model_validator(mode="after")
     def _check(self) -> Relax:

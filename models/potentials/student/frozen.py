@@ -61,7 +61,11 @@ class Frozen:
             (n,) energies in eV, (S, 3) forces in eV/Å, (n, 3, 3) stresses in eV/Å^3, positive
             under tension.
         """
-        energy, forces, stress = np.zeros(len(crystals)), np.zeros(crystals.frac.shape), np.zeros(crystals.lattice.shape)
+        energy, forces, stress = (
+            np.zeros(len(crystals)),
+            np.zeros(crystals.frac.shape),
+            np.zeros(crystals.lattice.shape),
+        )
         first, pointer = 0, crystals.site_ptr
         while first < len(crystals):
             last = max(first + 1, int(np.searchsorted(pointer, pointer[first] + ATOMS, "right")) - 1)
@@ -135,7 +139,9 @@ class _Perceptron:
 
     def __init__(self, module: Any, room: _Room) -> None:
         inner, _, outer = module
-        self._maps = [(room.array(part.weight.T), room.array(part.weight), room.array(part.bias)) for part in (inner, outer)]
+        self._maps = [
+            (room.array(part.weight.T), room.array(part.weight), room.array(part.bias)) for part in (inner, outer)
+        ]
         self._shared, self._own = room, _Room(room.kind)
 
     def forward(self, x: Rows, out: Rows) -> None:

@@ -11,18 +11,18 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
 
 from assay.models.networks import tensors
 from assay.models.potentials.potential import Evaluation, Scale
+from assay.models.potentials.student.frozen import Frozen, freeze
 from assay.models.potentials.student.painn import PaiNN
-from assay.models.potentials.student.slopes import slopes
 from assay.sources.crystals import Crystals
 from assay.sources.durable import whole
 from assay.sources.elements import NUMBERS, SYMBOLS
@@ -47,8 +47,12 @@ class Student:
     networks: tuple[PaiNN, ...]
     facts: Mapping[str, Any]
     """Teacher, data and errors, for people."""
-    at_once: int = 1_024
-    """Atoms in one batch."""
+    version: str = ""
+    """Digest of the description, which names those of the weights."""
+
+    @cached_property
+    def _frozen(self) -> list[Frozen]:
+        return [freeze(network) for network in self.networks]
 
     def evaluate(self, crystals: Crystals) -> Evaluation:
         """The mean of the networks, which is the slope of the mean of their energies."""
@@ -57,13 +61,7 @@ class Student:
 
     def _each(self, crystals: Crystals) -> list[Evaluation]:
         """What every network says."""
-        return [self._one(network, crystals) for network in self.networks]
-
-    def _one(self, network: PaiNN, crystals: Crystals) -> Evaluation:
-        parts = [slopes(network, crystals[first:last]) for first, last in self._batches(crystals)]
-        joined = [torch.cat([part[which] for part in parts]) if parts else torch.empty(0) for which in range(3)]
-        energy, forces, stress = (values.detach().double().numpy() for values in joined)
-        return Evaluation(energy, forces.reshape(-1, 3), stress.reshape(-1, 3, 3))
+        return [Evaluation(*one.evaluate(crystals)) for one in self._frozen]
 
     def disagreement(self, crystals: Crystals) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Standard deviations over the networks: (n,) eV/atom, (S,) eV/Å.
@@ -74,16 +72,6 @@ class Student:
         energy = np.std([one.energy for one in every], axis=0, ddof=1) / crystals.nsites
         forces = np.std([one.forces for one in every], axis=0, ddof=1)
         return energy, np.sqrt((forces**2).mean(axis=1))
-
-    def _batches(self, crystals: Crystals) -> list[tuple[int, int]]:
-        """Consecutive crystals, at least one, with up to `at_once` atoms."""
-        ranges, first = [], 0
-        while first < len(crystals):
-            most = crystals.site_ptr[first] + self.at_once
-            last = max(first + 1, int(np.searchsorted(crystals.site_ptr, most, "right")) - 1)
-            ranges.append((first, last))
-            first = last
-        return ranges
 
 
 _WHAT = ("energy", "forces", "stress")
@@ -102,16 +90,21 @@ def load(detail: str) -> Student:
         ValueError: when a file is damaged, or says what cannot be.
     """
     folder = Path(detail) if detail else ZOO / "potential"
-    described = _described(folder)
+    path = folder / _DESCRIPTION
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no {_DESCRIPTION}, so it is no folder of assay distil")
+    content = _read(path)
+    described = _described(content, path)
     try:
         networks = tuple(_network(folder, entry) for entry in described["networks"])
         elements = frozenset(NUMBERS[symbol] for symbol in described["elements"])
         scale = Scale(str(described["functional"]), str(described["reference"]))
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{folder / _DESCRIPTION} lacks or has a wrong {error}") from None
+        raise ValueError(f"{path} lacks or has a wrong {error}") from None
     if not networks:
-        raise ValueError(f"{folder / _DESCRIPTION} names no network")
-    return Student(f"potential:{detail}" if detail else "potential", scale, elements, networks, described)
+        raise ValueError(f"{path} names no network")
+    name = f"potential:{detail}" if detail else "potential"
+    return Student(name, scale, elements, networks, described, hashlib.sha256(content).hexdigest())
 
 
 def write(
@@ -132,17 +125,9 @@ def write(
         file.write((json.dumps(told, indent=1, allow_nan=False) + "\n").encode())
 
 
-def digest(folder: Path) -> str:
-    """Digest of the description, which names the digests of the weights."""
-    return hashlib.sha256((folder / _DESCRIPTION).read_bytes()).hexdigest()
-
-
-def _described(folder: Path) -> dict[str, Any]:
-    path = folder / _DESCRIPTION
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no {_DESCRIPTION}, so it is no folder of assay distil")
+def _described(content: bytes, path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(_read(path))
+        found = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from None
     if not isinstance(found, dict) or found.get("format") != _FORMAT:

@@ -1,0 +1,236 @@
+"""How fast are energies, forces and stresses, and how fast is a crystal relaxed, beside peers?
+
+Enters: numbers of crystals. Leaves: tables and one JSON file. The crystals are hypothetical, with
+guessed cells that are strained by 3 % and whose atoms are displaced by 0.08 Å. CPU time of one
+thread in one process, without the time to load weights. Slow contestants get the first few of the
+crystals. All relax to forces of 0.05 eV/Å; ours bounds the stress too. `student` is one network of
+the bundled potential, `potential` the mean of all. Nequix takes part where it is installed.
+
+    python benchmarks/potential.py --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from measuring.stopwatch import ROOT, machine, say, settle, show, versions, write
+
+if TYPE_CHECKING:
+    from assay.models.potentials.potential import Potential
+    from assay.sources.crystals import Crystals
+
+DISPLACED, STRAINED = 0.08, 0.03
+"""Å, deviation of each coordinate; deviation of each component of the strain."""
+FMAX, STEPS = 0.05, 300
+ATOMS = (1, 2, 4, 8, 16, 32, 64, 200)
+"""Repeats of a cell of copper."""
+
+
+def main(words: list[str] | None = None) -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--few", type=int, default=24, help="crystals for slow contestants (default: 24)")
+    parser.add_argument("--many", type=int, default=1000, help="crystals for quick ones (default: 1000)")
+    parser.add_argument("--flat", type=int, default=0, help="also relax so many crystals, and show the memory")
+    parser.add_argument("--teacher", default="nequix:nequix-oam-1-pft", help="another potential to measure")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/potential.json", help="JSON file")
+    options = parser.parse_args(words)
+    settle()
+    from assay.models.potentials import potential as potentials
+    from assay.models.potentials.student import student
+
+    every = potentials.load("potential")
+    quick = {"student": student.alone(every, 0), "potential": every}
+    slow = {"chgnet": potentials.load("chgnet")}
+    try:
+        slow[options.teacher] = potentials.load(options.teacher)
+    except (ImportError, ValueError) as error:
+        say(f"left out: {error}")
+    crystals = displaced(options.many)
+    report = {
+        "evaluation": evaluations(quick, slow, crystals, options.few),
+        "size": sizes(quick["student"]),
+        "relaxation": relaxations(quick, crystals, options.few),
+    }
+    if options.flat:
+        report["memory"] = memory(quick["student"], options.flat)
+    write({"machine": machine(), "versions": versions("chgnet", "ase", "torch"), **report}, options.output)
+
+
+def displaced(n: int, seed: int = 0) -> Crystals:
+    """Ordered hypothetical crystals that CHGNet knows, strained and with displaced atoms."""
+    from assay.models.potentials import potential
+    from assay.sources import prototypes
+    from assay.sources.crystals import wrap
+
+    found = prototypes.generate(10 * n, seed)
+    rows, _ = potential.known(potential.load("chgnet"), found)
+    found = found.select(rows[:: max(1, len(rows) // n)][:n])
+    random = np.random.default_rng(seed)
+    strain = random.normal(scale=STRAINED, size=found.lattice.shape)
+    lattice = found.lattice @ (np.eye(3) + (strain + strain.transpose(0, 2, 1)) / 2)
+    shift = random.normal(scale=DISPLACED, size=found.frac.shape)
+    frac = wrap(found.frac + np.einsum("si,sij->sj", shift, np.linalg.inv(lattice)[found.site_crystal]))
+    return replace(found, lattice=lattice, frac=frac)
+
+
+def evaluations(
+    quick: dict[str, Potential], slow: dict[str, Potential], crystals: Crystals, few: int
+) -> dict[str, Any]:
+    """CPU milliseconds of an energy with its forces and stress."""
+    found = {name: (timed(one.evaluate, crystals), len(crystals)) for name, one in quick.items()}
+    found["student in plain torch"] = timed(eager(quick["student"]), crystals), len(crystals)
+    found |= {name: (timed(one.evaluate, crystals[:few]), few) for name, one in slow.items()}
+    each = {name: seconds / n * 1e3 for name, (seconds, n) in found.items()}
+    lines = [
+        [name, f"{ms:.3f}", f"{ms / each['student']:.1f}", f"{ms / each['potential']:.1f}"] for name, ms in each.items()
+    ]
+    atoms = np.mean(crystals.nsites)
+    head = ["", "ms per crystal", "times student", "times potential"]
+    show(f"Energy, forces and stress, {atoms:.1f} atoms on average", head, lines)
+    return {"atoms": float(atoms), "ms": each}
+
+
+def eager(student: Any) -> Any:
+    """The network of a student as it is trained, without tables, some crystals at a time."""
+    from assay.models.potentials.student.slopes import slopes
+
+    def run(crystals: Crystals) -> None:
+        for first in range(0, len(crystals), 64):
+            slopes(student.networks[0], crystals[first : first + 64])
+
+    return run
+
+
+def sizes(student: Potential) -> dict[str, float]:
+    """CPU microseconds per atom of cells of many sizes."""
+    from ase.build import bulk, make_supercell
+
+    from assay.sources.formats.convert import from_ase
+
+    found = {}
+    for n in ATOMS:
+        atoms = make_supercell(bulk("Cu", cubic=False), np.diag([n, 1, 1]))
+        count = max(1, 800 // n)
+        many = from_ase([atoms] * count, [str(k) for k in range(count)])
+        found[str(n)] = timed(student.evaluate, many) / (n * count) * 1e6
+    show("Copper", ["atoms in the cell", "us per atom"], [[n, f"{us:.0f}"] for n, us in found.items()])
+    return found
+
+
+def relaxations(quick: dict[str, Potential], crystals: Crystals, few: int) -> dict[str, Any]:
+    """CPU seconds of a relaxation."""
+    runs = {name: (batched(one), len(crystals)) for name, one in quick.items()}
+    runs["student, ASE's FIRE one by one"] = one_by_one("student", quick["student"]), few
+    runs["chgnet in batches"] = batched(None), few
+    runs["StructOptimizer of chgnet"] = optimizer, few
+    found = {}
+    for name, (run, n) in runs.items():
+        run(crystals[:1])
+        began = time.process_time()
+        steps, volume = run(crystals[:n])
+        found[name] = {"cpu_s": (time.process_time() - began) / n, "crystals": n, "steps": steps, "volume": volume}
+        say(f"{name}: {found[name]['cpu_s']:.4f} s per crystal")
+    base = found["student"]
+    lines = [
+        [
+            name,
+            f"{one['cpu_s'] * 1e3:.1f}",
+            f"{one['cpu_s'] / base['cpu_s']:.1f}",
+            f"{np.isfinite(one['volume']).sum()} of {one['crystals']}",
+            f"{np.nanmean(one['steps']):.0f}",
+            f"{100 * np.nanmedian(abs(one['volume'] / base['volume'][: one['crystals']] - 1)):.2f}",
+        ]
+        for name, one in found.items()
+    ]
+    head = ["", "CPU ms per crystal", "times student", "arrived", "steps", "median difference in volume, %"]
+    show("Relaxation", head, lines)
+    return {name: {key: np.asarray(value).tolist() for key, value in one.items()} for name, one in found.items()}
+
+
+def batched(potential: Potential | None) -> Any:
+    """All at once; by CHGNet for None."""
+    from assay.models.potentials import potential as potentials, relax
+
+    chosen = potential or potentials.load("chgnet")
+
+    def run(crystals: Crystals) -> tuple[Any, Any]:
+        found = relax.relax(crystals, chosen, relax.Settings(fmax=FMAX, steps=STEPS))
+        steps, volume = np.full(len(crystals), np.nan), np.full(len(crystals), np.nan)
+        steps[found.index], volume[found.index] = found.steps, found.crystals.volume
+        return steps, volume
+
+    return run
+
+
+def optimizer(crystals: Crystals) -> tuple[Any, Any]:
+    """`StructOptimizer` of chgnet, one after the other."""
+    from chgnet.model import StructOptimizer
+
+    from assay.sources.formats.convert import to_pymatgen
+
+    relaxer, ends = StructOptimizer(optimizer_class="FIRE", use_device="cpu"), []
+    for structure in to_pymatgen(crystals):
+        done = relaxer.relax(structure, fmax=FMAX, steps=STEPS, verbose=False)
+        arrived = len(done["trajectory"]) <= STEPS
+        ends.append((len(done["trajectory"]), done["final_structure"].volume if arrived else np.nan))
+    steps, volume = zip(*ends, strict=True)
+    return np.array(steps, float), np.array(volume)
+
+
+def one_by_one(name: str, potential: Potential) -> Any:
+    """FIRE of ASE on its filter for cells, one crystal after the other."""
+    from functools import partial
+
+    from ase.filters import FrechetCellFilter
+    from ase.optimize import FIRE
+
+    from assay.models.potentials.as_ase import PROPERTIES, measured
+    from assay.sources.formats.convert import to_ase, to_calculator
+
+    calculator = to_calculator(partial(measured, potential), PROPERTIES, name)
+
+    def run(crystals: Crystals) -> tuple[Any, Any]:
+        ends = []
+        for atoms in to_ase(crystals):
+            atoms.calc = calculator
+            mover = FIRE(FrechetCellFilter(atoms), logfile=None)
+            arrived = mover.run(fmax=FMAX, steps=STEPS)
+            ends.append((mover.nsteps, atoms.get_volume() if arrived else np.nan))
+        steps, volume = zip(*ends, strict=True)
+        return np.array(steps, float), np.array(volume)
+
+    return run
+
+
+def memory(student: Potential, n: int) -> list[dict[str, float]]:
+    """Peak memory of this process while chunks of 500 crystals are relaxed."""
+    run, rows, crystals = batched(student), [], displaced(500)
+    for done in range(0, n, 500):
+        run(crystals)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        rows.append({"crystals": done + 500, "peak_mib": peak})
+    shown = [rows[k] for k in sorted({0, len(rows) // 4, len(rows) // 2, len(rows) - 1})]
+    show("Memory", ["crystals", "peak, MiB"], [[f"{r['crystals']:,}", f"{r['peak_mib']:.0f}"] for r in shown])
+    return rows
+
+
+def timed(run: Any, crystals: Crystals) -> float:
+    """CPU seconds of one call, the best of two, after one to warm up."""
+    run(crystals[: min(32, len(crystals))])
+    best = float("inf")
+    for _ in range(2):
+        began = time.process_time()
+        run(crystals)
+        best = min(best, time.process_time() - began)
+    return best
+
+
+if __name__ == "__main__":
+    main()
