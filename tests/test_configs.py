@@ -7,18 +7,19 @@ from pathlib import Path
 import pytest
 
 from assay.models.ensemble.zoo import names
+from assay.models.training.distil.recipe import Distillation
 from assay.screening.campaign import plan
-from assay.screening.settings import config
+from assay.screening.settings import bundled, config, yamlfile
 from assay.screening.settings.config import Campaign
 from assay.screening.training import design, recipes, search
 from assay.sources.datasets import DATASETS
 
 ROOT = Path(__file__).resolve().parents[1]
-RAY = ROOT / "configs" / "cluster.yaml"  # for `ray up`; tests/screening/test_job_submit.py holds it to Ray's schema
 RECIPES, STUDIES, SEARCHES = (
     sorted((ROOT / "configs").glob(pattern)) for pattern in ("train-*.yaml", "studies/study-*.yaml", "tune-*.yaml")
 )
-CAMPAIGNS = sorted({*(ROOT / "configs").glob("*.yaml")} - {*RECIPES, *STUDIES, *SEARCHES, RAY})
+DISTILLATIONS = sorted((ROOT / "configs").glob("distil-*.yaml"))
+CAMPAIGNS = sorted({*(ROOT / "configs").glob("*.yaml")} - {*RECIPES, *STUDIES, *SEARCHES, *DISTILLATIONS})
 
 
 def stem(path: Path) -> str:
@@ -47,6 +48,13 @@ def test_a_campaign_survives_being_written_out(path: Path, tmp_path: Path) -> No
     resolved = tmp_path / "config.resolved.yaml"
     resolved.write_text(config.dump(campaign))
     assert config.load(resolved) == campaign
+
+
+@pytest.mark.parametrize("path", DISTILLATIONS, ids=stem)
+def test_a_recipe_for_a_potential_loads(path: Path) -> None:
+    recipe = yamlfile.validate(Distillation, yamlfile.read(path), str(path))
+    assert bundled.distillation(path.stem).samefile(path)
+    assert all(drawn.dataset in {*DATASETS, "prototypes"} for drawn in recipe.crystals)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=stem)

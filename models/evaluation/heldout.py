@@ -60,14 +60,12 @@ def find(loaded: Ensemble, dataset: str | None, part: str) -> HeldOut:
         ValueError: for an unknown part or dataset, another unit, or a data file that is not the one
             trained on.
     """
-    from assay.sources import datasets  # which needs pyarrow
-
     if part not in get_args(Part):
         raise ValueError(f"part is {part!r}, expected one of {', '.join(get_args(Part))}")
     tasks = recorded_tasks(loaded)
     name = dataset or _only(loaded, tasks)
     limit = loaded.facts.get("recipe", {}).get("limit") if name in tasks else None
-    data = datasets.load(name, limit)
+    data = _datasets().load(name, limit)
     prop = _property(loaded, tasks, data)
     if name not in tasks and part != "all":
         known = f"was trained on {', '.join(sorted(tasks))}" if tasks else "does not say what it was trained on"
@@ -91,11 +89,9 @@ def find(loaded: Ensemble, dataset: str | None, part: str) -> HeldOut:
 
 def learned_from(loaded: Ensemble, name: str) -> Dataset | None:
     """The crystals some member learned a property from; None where that is not recorded."""
-    from assay.sources import datasets  # which needs pyarrow
-
     for dataset, learned in recorded_tasks(loaded).items():
         if learned == name:
-            data = datasets.load(dataset, loaded.facts["recipe"]["limit"])
+            data = _datasets().load(dataset, loaded.facts["recipe"]["limit"])
             return data.select(_parts(loaded, data)["development"])
     return None
 
@@ -117,12 +113,10 @@ def recorded_sha256(loaded: Ensemble, name: str) -> str:
 
 def overlap(chosen: Dataset, trained: Dataset | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """(n,) rows of `chosen` with a trained id, and (n,) rows with a trained composition."""
-    from assay.sources import datasets  # which needs pyarrow
-
     if trained is None or not len(trained.target):
         nowhere = np.zeros(len(chosen.target), bool)
         return nowhere, nowhere
-    return np.isin(chosen.crystals.ids, trained.crystals.ids), datasets.same_formula(chosen, trained)
+    return np.isin(chosen.crystals.ids, trained.crystals.ids), _datasets().same_formula(chosen, trained)
 
 
 def rival_warnings(other: Ensemble, held: HeldOut, part: str) -> tuple[str, ...]:
@@ -244,3 +238,9 @@ def _start_warnings(loaded: Ensemble, chosen: Dataset, name: str) -> tuple[str, 
             f"{seen.sum()} of {len(seen)} evaluated crystals WERE TRAINED ON by {folder}, where the weights start.",
         )
     return ()
+
+
+def _datasets() -> Any:
+    from assay.sources import datasets  # which needs pyarrow
+
+    return datasets

@@ -70,7 +70,7 @@ def relax(
     try:
         settings = Settings(fmax, smax, steps, not fixed_cell, method.value, symmetry.value, symprec)
         potential = potentials.load(model)
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError) as error:
         raise Failure(Exit.USAGE, str(error)) from error
     found = relaxing.relax_with(files, potential, settings)
     for line in relaxing.lines(found, None if output is None else relaxing.SHOWN):

@@ -13,12 +13,12 @@ from pathlib import Path
 from assay.screening.settings.exits import Exit, Failure
 
 FOLDER = Path(__file__).parents[2] / "configs"
-"""Holds the bundled YAML files; `cluster.yaml` is for Ray and not among them."""
+"""Holds the bundled YAML files."""
 
 
 def campaign(name: Path | str) -> Path:
     """The config of a campaign, for example `quickstart`."""
-    patterns = ("train-*.yaml", "tune-*.yaml", "distil-*.yaml", "cluster.yaml")
+    patterns = ("train-*.yaml", "tune-*.yaml", "distil-*.yaml")
     others = {path for pattern in patterns for path in FOLDER.glob(pattern)}
     return _find(name, "config", sorted({*FOLDER.glob("*.yaml")} - others))
 

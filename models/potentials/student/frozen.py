@@ -99,14 +99,14 @@ class Frozen:
 
 
 class _Room:
-    """Arrays of one float type that are made once: fresh memory costs more than what is done there."""
+    """Arrays that are made once: fresh memory costs more than what is done there."""
 
     def __init__(self, kind: Any) -> None:
         self.kind = kind
         self._held: dict[str, Rows] = {}
 
     def __call__(self, name: str, *shape: int, kind: Any = None) -> Rows:
-        """An array that is written before it is read, and lives until one of this name is wanted."""
+        """An array, written before it is read, that lives until one of this name is wanted."""
         size = math.prod(shape)
         if name not in self._held or len(self._held[name]) < size:
             self._held[name] = np.empty(size, kind or self.kind)
@@ -185,7 +185,7 @@ class _Layer:
         self._width = self._parts * f + (3 * f if self._parts == 3 else 0)
 
     def forward(self, pairs: _Pairs, states: Rows, sent: Rows | None) -> None:
-        """Renew the states (S, 4 F); what the first layer sends, `sent`, depends on elements alone."""
+        """Renew the states (S, 4 F); what the first layer sends, `sent`, depends on elements."""
         f, n = self._f, len(states)
         rows = self._own("rows", n, self._width + 4 * f)
         if sent is None:
@@ -229,7 +229,7 @@ class _Layer:
 
 
 def _table(network: Any, layer: Any) -> Rows:
-    """(knots + 2, width) weights of the B-splines that run through a layer's filters at each knot."""
+    """(knots + 2, width) weights of the B-splines through a layer's filters at each knot."""
     places = torch.linspace(0, network.cutoff, _KNOTS + 1, dtype=torch.float64).clamp(min=1e-6)
     filters = layer.filters(network.basis(places[:, None])).numpy()
     through = sum(np.eye(_KNOTS + 1, _KNOTS + 3, k) * w for k, w in enumerate((1 / 6, 2 / 3, 1 / 6)))

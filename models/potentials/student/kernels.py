@@ -203,7 +203,7 @@ def silu(h, e, slope):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
 def measure(mixed, joined, dot):  # type: ignore[no-untyped-def]
-    """Write lengths to the end of `joined` (S, 2 F), left . right to `dot` (S, F), of `mixed` (S, 6 F).
+    """Write lengths to the end of `joined` (S, 2 F), left . right of `mixed` (S, 6 F) to `dot`.
 
     The length is that of the right vector, the root of right^2 + 1e-6.
     """
@@ -219,7 +219,7 @@ def measure(mixed, joined, dot):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
 def update(out, mixed, dot, states):  # type: ignore[no-untyped-def]
-    """Add own + cross dot, and turn left, to the states (S, 4 F); `out` has two or three parts (F)."""
+    """Add own + cross dot, and turn left, to the states (S, 4 F); `out` is 2 F or 3 F wide."""
     f = dot.shape[1]
     for i in range(len(dot)):
         own, cross, by, to = out[i, :f], out[i, f : 2 * f], dot[i], states[i, :f]

@@ -40,7 +40,7 @@ class PaiNN(nn.Module):
     shift: Tensor
     """(104,) float64 eV, energy of an atom of each element, to which the network adds."""
     scale: Tensor
-    """float64 eV, by which the network's output is multiplied."""
+    """() float64 eV, by which the network's output is multiplied."""
     radii: Tensor
     """(104,) float64 Å, covalent radii."""
 

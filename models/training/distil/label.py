@@ -1,21 +1,23 @@
 """Energies, forces and stresses of a teacher, in parts of fixed size that are kept on disk.
 
-Enters: `Crystals` and a `Potential`. Leaves: a folder of Parquet files, one per part, and `Labels`
-read back from it. A part that is there is not made again, so labelling can stop at any time, and
-several processes can share the parts. This module does not know how crystals were chosen.
+Enters: `Crystals` and a `Potential`. Leaves: a folder of safetensors files, one per part, and
+`Labels` read back from it. A part that is there is not made again, so labelling can stop at any
+time, and several processes can share the parts. This module does not know how crystals were chosen.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
+from safetensors.numpy import load, save
 
-from assay.models.potentials.potential import Evaluation, Potential, Scale, known
-from assay.sources import table
-from assay.sources.crystals import Crystals, concat, gather_ranges
+from assay.models.networks.tensors import header
+from assay.models.potentials.potential import Potential, Scale, known
+from assay.sources.crystals import Crystals, concat, gather_ranges, text_array
+from assay.sources.durable import whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 
 PART = 256
 """Crystals in a part."""
+_CRYSTALS = ("lattice", "site_ptr", "frac", "numbers")
+"""What is kept of ordered crystals."""
+_TOLD = "labels"
+"""The one key of the metadata: safetensors 0.8 writes several in an order that changes."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +56,11 @@ class Labels:
 
 def part_path(folder: Path, part: int) -> Path:
     """Where a part is kept."""
-    return folder / f"part-{part:05}.parquet"
+    return folder / f"part-{part:05}.safetensors"
 
 
 def label(crystals: Crystals, teacher: Potential, folder: Path, parts: Iterable[int]) -> None:
-    """Label some parts of the crystals; what the teacher cannot say stands in the part as null."""
+    """Label some parts of the crystals; what the teacher cannot say stands in the part as NaN."""
     folder.mkdir(parents=True, exist_ok=True)
     for part in parts:
         path = part_path(folder, part)
@@ -62,17 +68,14 @@ def label(crystals: Crystals, teacher: Potential, folder: Path, parts: Iterable[
             some = crystals.select(np.arange(part * PART, min((part + 1) * PART, len(crystals))))
             rows, _ = known(teacher, some)
             some = some.select(rows)
-            table.write(_table(some, teacher.evaluate(some), teacher), path)
-
-
-def _table(crystals: Crystals, found: Evaluation, teacher: Potential) -> pa.Table:
-    energy = np.where(np.isfinite(found.stress).all(axis=(1, 2)), found.energy, np.nan)
-    forces = [found.forces[a:b].ravel() for a, b in zip(crystals.site_ptr[:-1], crystals.site_ptr[1:], strict=True)]
-    values = table.to_table(crystals).append_column("energy", pa.array(energy, from_pandas=True))
-    values = values.append_column("forces", pa.array(forces, pa.list_(pa.float64())))
-    values = values.append_column("stress", pa.array(list(found.stress.reshape(-1, 9)), pa.list_(pa.float64(), 9)))
-    told = {"teacher": teacher.name, "functional": teacher.scale.functional, "reference": teacher.scale.reference}
-    return values.replace_schema_metadata({**(values.schema.metadata or {}), **told})
+            found = teacher.evaluate(some)
+            arrays = {name: getattr(some, name) for name in _CRYSTALS}
+            arrays |= {name: getattr(found, name) for name in ("energy", "forces", "stress")}
+            told = {"teacher": teacher.name, "version": teacher.version, **asdict(teacher.scale)}
+            told = {_TOLD: json.dumps({**told, "ids": some.ids.tolist()})}
+            content = save({name: np.ascontiguousarray(values) for name, values in arrays.items()}, told)
+            with whole(path) as file:
+                file.write(content)
 
 
 def read(folder: Path, parts: Iterable[int]) -> Labels:
@@ -80,25 +83,29 @@ def read(folder: Path, parts: Iterable[int]) -> Labels:
 
     Raises:
         FileNotFoundError: when a part is missing.
-        ValueError: when parts have energies on unlike scales.
+        ValueError: when a part is damaged, or parts have energies on unlike scales.
     """
-    tables = [table.read(part_path(folder, part)) for part in parts]
-    told = {(t.schema.metadata[b"functional"].decode(), t.schema.metadata[b"reference"].decode()) for t in tables}
-    if len(told) != 1:
-        raise ValueError(f"{folder} has energies on {len(told)} scales, expected one: {sorted(told)}")
-    found = [_labels(values, str(folder)) for values in tables]
-    every = concat([labels.crystals for labels in found])
-    joined = (np.concatenate([getattr(labels, name) for labels in found]) for name in ("energy", "forces", "stress"))
-    energy, forces, stress = joined
-    return Labels(every, energy, forces, stress, Scale(*told.pop()))
+    found = [_read(part_path(folder, part)) for part in parts]
+    scales = {labels.scale for labels in found}
+    if len(scales) != 1:
+        raise ValueError(f"{folder} has energies on {len(scales)} scales, expected one: {', '.join(map(str, scales))}")
+    energy, forces, stress = (
+        np.concatenate([getattr(labels, name) for labels in found]) for name in ("energy", "forces", "stress")
+    )
+    return Labels(concat([labels.crystals for labels in found]), energy, forces, stress, scales.pop())
 
 
-def _labels(values: pa.Table, name: str) -> Labels:
-    """The labels of one part, without crystals that no reader takes or that have no label."""
-    rows = pa.array(np.arange(len(values)))
-    crystals, _ = table.from_table(values.drop_columns(["forces"]).append_column("row", rows), name)
-    crystals = crystals.select(np.flatnonzero(np.isfinite(crystals.columns["energy"].astype(float))))
-    found, alone = crystals.columns, crystals.without_columns()
-    forces = values["forces"].take(pa.array(found["row"].astype(np.int64))).combine_chunks().flatten()
-    shapes = forces.to_numpy().reshape(-1, 3), found["stress"].reshape(-1, 3, 3)
-    return Labels(alone, found["energy"], *shapes, Scale("", ""))
+def _read(path: Path) -> Labels:
+    """The labels of one part."""
+    content = path.read_bytes()
+    header(content, path)  # refuses a file that is cut
+    metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    told: dict[str, Any] = json.loads(metadata[_TOLD])
+    arrays = load(content)
+    sites = np.arange(len(arrays["numbers"]) + 1)
+    structure = [arrays[name] for name in ("lattice", "site_ptr", "frac")]
+    occupancy = np.ones(len(arrays["numbers"]), np.float32)
+    crystals = Crystals(text_array(told["ids"]), *structure, sites, arrays["numbers"], occupancy)
+    scale = Scale(told["functional"], told["reference"])
+    every = Labels(crystals, arrays["energy"], arrays["forces"], arrays["stress"], scale)
+    return every.select(np.flatnonzero(np.isfinite(every.energy) & np.isfinite(every.stress).all(axis=(1, 2))))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.models.potentials.potential import right_handed
-from assay.sources import datasets, prototypes
+from assay.sources import prototypes
 from assay.sources.crystals import Crystals, concat, text_array, wrap
 from assay.sources.elements import SYMBOLS
 
@@ -69,6 +69,8 @@ def draw(drawn: Drawn, elements: frozenset[int], seed: int) -> Crystals:
         symbols = [SYMBOLS[z] for z in sorted(elements)]
         found = prototypes.generate(min(_SPARE * drawn.count, prototypes.count(None, symbols)), seed, None, symbols)
     else:
+        from assay.sources import datasets  # which needs pyarrow
+
         found = datasets.load(drawn.dataset).crystals
     strange = found.composition() > 0
     strange[:, sorted(elements)] = False

@@ -1,4 +1,4 @@
-"""configs/slurm.sbatch, run as Slurm runs it: srun and scontrol are fakes that act on this machine, Ray is real."""
+"""configs/clusters/slurm.sbatch, run as Slurm runs it: srun and scontrol are fakes that act on this machine, Ray is real."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.chaos.preloaded import Preloaded
 
 ROOT = Path(__file__).resolve().parents[3]
 BIN = Path(sys.executable).parent
-SCRIPT = ROOT / "configs" / "slurm.sbatch"
+SCRIPT = ROOT / "configs" / "clusters" / "slurm.sbatch"
 CONFIG = "configs/quickstart.yaml"
 PROGRAMS = {
     # starts the command of a step here, whatever node it was meant for

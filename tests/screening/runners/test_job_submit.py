@@ -296,7 +296,7 @@ def test_a_secret_reaches_the_server_and_nothing_else(head: Head, real: Crystals
 def test_the_cluster_config_fits_the_schema_of_ray() -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    prepared = prepare_config(yaml.safe_load((ROOT / "configs" / "cluster.yaml").read_text()))
+    prepared = prepare_config(yaml.safe_load((ROOT / "configs" / "clusters" / "cluster.yaml").read_text()))
     validate_config(prepared)
     assert prepared["provider"]["type"] == "local"
     assert prepared["max_workers"] == 2
