@@ -1,4 +1,4 @@
-"""configs/clusters/slurm.sbatch, run as Slurm runs it: srun and scontrol are fakes that act on this machine, Ray is real."""
+"""The sbatch script, run as Slurm runs it: srun and scontrol are fakes that act on this machine, Ray is real."""
 
 from __future__ import annotations
 
