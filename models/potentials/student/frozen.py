@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from assay.models.potentials.student.painn import PaiNN
     from assay.sources.crystals import Crystals
 
-ATOMS = 256
+ATOMS = 512
 """Atoms that are evaluated at a time: their states stay in the caches."""
 _KNOTS = 512
 """Steps of a table from 0 to the cutoff."""
+_WIDTH = 16
+"""Columns of the energies: OpenBLAS adds up a product with one row or column in an order of its own."""
 
 Rows = NDArray[Any]
 
@@ -61,7 +63,11 @@ class Frozen:
             (n,) energies in eV, (S, 3) forces in eV/Å, (n, 3, 3) stresses in eV/Å^3, positive
             under tension.
         """
-        energy, forces, stress = np.zeros(len(crystals)), np.zeros(crystals.frac.shape), np.zeros(crystals.lattice.shape)
+        energy, forces, stress = (
+            np.zeros(len(crystals)),
+            np.zeros(crystals.frac.shape),
+            np.zeros(crystals.lattice.shape),
+        )
         first, pointer = 0, crystals.site_ptr
         while first < len(crystals):
             last = max(first + 1, int(np.searchsorted(pointer, pointer[first] + ATOMS, "right")) - 1)
@@ -74,22 +80,25 @@ class Frozen:
     def _some(self, crystals: Crystals, first: int, last: int, energy: Rows, forces: Rows, stress: Rows) -> None:
         """Evaluate the crystals from `first` to `last`; the stress is not divided by the volume."""
         pointer = crystals.site_ptr[first : last + 1]
+        low, high = int(pointer[0]), int(pointer[-1])
         found = neighbours.within(crystals.lattice[first:last], crystals.frac, pointer, self._cutoff)
-        numbers, pointer = crystals.numbers[pointer[0] : pointer[-1]].astype(np.int64), pointer - pointer[0]
-        pairs = _Pairs(found, int(crystals.site_ptr[first]), len(numbers), _KNOTS / self._cutoff, self._room)
+        numbers = np.resize(crystals.numbers[low:high], max(2, high - low)).astype(np.int64)
+        pairs = _Pairs(found, low, len(numbers), _KNOTS / self._cutoff, self._room)
         f = self._embed.shape[1]
-        states, atoms = self._room("states", len(numbers), 4 * f), self._room("atoms", len(numbers), 1)
+        states, learned = self._room("states", len(numbers), 4 * f), self._room("learned", len(numbers), _WIDTH)
         states[:, :f], states[:, f:] = self._embed[numbers], 0
         for k, layer in enumerate(self._layers):
             layer.forward(pairs, states, self._sent[numbers] if k == 0 else None)
-        self._readout.forward(states[:, :f], atoms)
-        energy[:] = np.add.reduceat(atoms[:, 0] * self._scale + self._shift[numbers], pointer[:-1])
-        atoms[:], states[:, f:] = self._scale, 0
-        self._readout.back(atoms, states[:, :f])
+        self._readout.forward(states[:, :f], learned)
+        atoms = learned[: high - low, 0] * self._scale + self._shift[numbers[: high - low]]
+        energy[:] = np.add.reduceat(atoms, pointer[:-1] - low)
+        learned[:], states[:, f:] = 0, 0
+        learned[:, 0] = self._scale
+        self._readout.back(learned, states[:, :f])
         for layer in reversed(self._layers):
             layer.back(pairs, states)
         kernels.collect(
-            *(pointer, pairs.begin, pairs.other, pairs.vector, pairs.distance, pairs.slope),
+            *(pointer - low, pairs.begin, pairs.other, pairs.vector, pairs.distance, pairs.slope),
             *(numbers.astype(np.float64), self._radii[numbers], self._screening, energy, forces, stress),
         )
 
@@ -135,7 +144,7 @@ class _Perceptron:
 
     def __init__(self, module: Any, room: _Room) -> None:
         inner, _, outer = module
-        self._maps = [(room.array(part.weight.T), room.array(part.weight), room.array(part.bias)) for part in (inner, outer)]
+        self._maps = [_both(inner, room), _both(outer, room)]
         self._shared, self._own = room, _Room(room.kind)
 
     def forward(self, x: Rows, out: Rows) -> None:
@@ -158,6 +167,13 @@ class _Perceptron:
         np.matmul(d_out, second, out=d_h)
         d_h *= self._own("slope", *d_h.shape)
         np.matmul(d_h, first, out=out)
+
+
+def _both(linear: Any, room: _Room) -> tuple[Rows, Rows, Rows]:
+    """Weights for the way there and the way back, and the bias; a single output is filled up with zeros."""
+    missing = _WIDTH - 1 if len(linear.bias) == 1 else 0
+    weight = torch.nn.functional.pad(linear.weight, (0, 0, 0, missing))
+    return room.array(weight.T), room.array(weight), room.array(torch.nn.functional.pad(linear.bias, (0, missing)))
 
 
 class _Layer:

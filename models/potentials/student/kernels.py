@@ -69,9 +69,23 @@ def pair(source, target, vector, distance, low, per_step, last, begin, other, kn
 
 
 @njit(cache=True, inline="always", fastmath=_MATH)
-def _mix(knots, k, width, a, b, c, d):  # type: ignore[no-untyped-def]
+def _cut(knots, k, width, a, b, c, d):  # type: ignore[no-untyped-def]
     """A number from four rows of a table."""
     return a * knots[k] + b * knots[k + width] + c * knots[k + 2 * width] + d * knots[k + 3 * width]
+
+
+@njit(cache=True, inline="always", fastmath=_MATH)
+def _along(row, k, f, x, y, z):  # type: ignore[no-untyped-def]
+    """How far a vector in a row points along another."""
+    return row[k] * x + row[k + f] * y + row[k + 2 * f] * z
+
+
+@njit(cache=True, inline="always", fastmath=_MATH)
+def _add(row, k, f, x, y, z):  # type: ignore[no-untyped-def]
+    """Add to a vector in a row."""
+    row[k] += x
+    row[k + f] += y
+    row[k + 2 * f] += z
 
 
 @cache
@@ -94,29 +108,20 @@ def send(f, parts):  # type: ignore[no-untyped-def]
                 come, to, knots = rows[other[p]], states[other[p]], table[knot[p] * width : (knot[p] + 4) * width]
                 x, y, z, _, a, b, c, d, _, _, _, _ = edge[p]
                 for k in range(f):
-                    w = _mix(knots, k, width, a, b, c, d)
+                    w = _cut(knots, k, width, a, b, c, d)
                     here[k] += w * come[k]
                     to[k] += w * own[k]
-                    m = k + f
-                    w = _mix(knots, m, width, a, b, c, d)
-                    u, v = w * come[m], -w * own[m]
-                    hx, hy, hz, tx, ty, tz = u * x, u * y, u * z, v * x, v * y, v * z
+                    m, n, v = k + f, k + 2 * f, k + 3 * f
+                    w = _cut(knots, m, width, a, b, c, d)
+                    q, r = w * come[m], -w * own[m]
+                    hx, hy, hz, tx, ty, tz = q * x, q * y, q * z, r * x, r * y, r * z
                     if parts == 3:
-                        n = k + 2 * f
-                        w = _mix(knots, n, width, a, b, c, d)
-                        u, v = w * come[n], w * own[n]
-                        hx += u * come[k + 3 * f]
-                        hy += u * come[k + 4 * f]
-                        hz += u * come[k + 5 * f]
-                        tx += v * own[k + 3 * f]
-                        ty += v * own[k + 4 * f]
-                        tz += v * own[k + 5 * f]
-                    here[k + f] += hx
-                    here[k + 2 * f] += hy
-                    here[k + 3 * f] += hz
-                    to[k + f] += tx
-                    to[k + 2 * f] += ty
-                    to[k + 3 * f] += tz
+                        w = _cut(knots, n, width, a, b, c, d)
+                        q, r = w * come[n], w * own[n]
+                        hx, hy, hz = hx + q * come[v], hy + q * come[v + f], hz + q * come[v + 2 * f]
+                        tx, ty, tz = tx + r * own[v], ty + r * own[v + f], tz + r * own[v + 2 * f]
+                    _add(here, m, f, hx, hy, hz)
+                    _add(to, m, f, tx, ty, tz)
             row = states[i]
             for k in range(4 * f):
                 row[k] += here[k]
@@ -131,7 +136,7 @@ def pull(f, parts):  # type: ignore[no-untyped-def]
     The rows end with the gradients of the states (4 F). Those of what the rows begin with are added
     to `back` (S, 6 F) if there are three parts.
     """
-    width, g = parts * f, (parts + (3 if parts == 3 else 0)) * f
+    width, g = parts * f, (6 if parts == 3 else 2) * f
 
     @njit(cache=True, nogil=True, fastmath=_ORDER, error_model="numpy")
     def loop(begin, other, knot, edge, table, rows, back, slope):  # type: ignore[no-untyped-def]
@@ -145,42 +150,32 @@ def pull(f, parts):  # type: ignore[no-untyped-def]
                 x, y, z, inverse, a, b, c, d, a_, b_, c_, d_ = edge[p]
                 longer, sx, sy, sz = zero, zero, zero, zero
                 for k in range(f):
-                    w, dw = _mix(knots, k, width, a, b, c, d), _mix(knots, k, width, a_, b_, c_, d_)
+                    m, n, v = k + f, k + 2 * f, k + 3 * f
+                    w, dw = _cut(knots, k, width, a, b, c, d), _cut(knots, k, width, a_, b_, c_, d_)
                     longer += dw * (come[k] * own[k + g] + own[k] * come[k + g])
                     if parts == 3:
                         here[k] += w * come[k + g]
                         to[k] += w * own[k + g]
-                    m = k + f
-                    ox, oy, oz = own[m + g], own[m + g + f], own[m + g + 2 * f]
-                    cx, cy, cz = come[m + g], come[m + g + f], come[m + g + 2 * f]
-                    w, dw = _mix(knots, m, width, a, b, c, d), _mix(knots, m, width, a_, b_, c_, d_)
+                    w, dw = _cut(knots, m, width, a, b, c, d), _cut(knots, m, width, a_, b_, c_, d_)
+                    ox, oy, oz = own[m + g], own[n + g], own[v + g]
+                    cx, cy, cz = come[m + g], come[n + g], come[v + g]
+                    q, r = w * come[m], w * own[m]
+                    sx, sy, sz = sx + (q * ox - r * cx), sy + (q * oy - r * cy), sz + (q * oz - r * cz)
                     ot, ct = ox * x + oy * y + oz * z, cx * x + cy * y + cz * z
                     longer += dw * (come[m] * ot - own[m] * ct)
-                    u, v = w * come[m], w * own[m]
-                    sx += u * ox - v * cx
-                    sy += u * oy - v * cy
-                    sz += u * oz - v * cz
                     if parts == 3:
                         here[m] -= w * ct
                         to[m] += w * ot
-                        n = m + f
-                        w, dw = _mix(knots, n, width, a, b, c, d), _mix(knots, n, width, a_, b_, c_, d_)
-                        ot = ox * come[n + f] + oy * come[n + 2 * f] + oz * come[n + 3 * f]
-                        ct = cx * own[n + f] + cy * own[n + 2 * f] + cz * own[n + 3 * f]
+                        w, dw = _cut(knots, n, width, a, b, c, d), _cut(knots, n, width, a_, b_, c_, d_)
+                        q, r = w * come[n], w * own[n]
+                        ot, ct = _along(come, v, f, ox, oy, oz), _along(own, v, f, cx, cy, cz)
                         longer += dw * (come[n] * ot + own[n] * ct)
                         here[n] += w * ct
                         to[n] += w * ot
-                        u, v = w * come[n], w * own[n]
-                        here[n + f] += v * cx
-                        here[n + 2 * f] += v * cy
-                        here[n + 3 * f] += v * cz
-                        to[n + f] += u * ox
-                        to[n + 2 * f] += u * oy
-                        to[n + 3 * f] += u * oz
+                        _add(here, v, f, r * cx, r * cy, r * cz)
+                        _add(to, v, f, q * ox, q * oy, q * oz)
                 along = longer - inverse * (sx * x + sy * y + sz * z)
-                slope[p, 0] += sx * inverse + x * along
-                slope[p, 1] += sy * inverse + y * along
-                slope[p, 2] += sz * inverse + z * along
+                _add(slope[p], 0, 1, sx * inverse + x * along, sy * inverse + y * along, sz * inverse + z * along)
             if parts == 3:
                 row = back[i]
                 for k in range(6 * f):
