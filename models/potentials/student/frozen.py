@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from assay.featurize import neighbours
 from assay.models.potentials.student import kernels
-from assay.models.potentials.student.painn import SCREENING
+from assay.models.potentials.student.painn import COULOMB, SCREENING
 
 if TYPE_CHECKING:
     from assay.models.potentials.student.painn import PaiNN
@@ -30,7 +30,7 @@ ATOMS = 512
 _KNOTS = 512
 """Steps of a table from 0 to the cutoff."""
 _WIDTH = 16
-"""Columns of the energies: OpenBLAS adds up a product with one row or column in an order of its own."""
+"""Columns of the energies: OpenBLAS adds up one column, or one row, in an order of its own."""
 
 Rows = NDArray[Any]
 
@@ -57,17 +57,15 @@ class Frozen:
     def evaluate(self, crystals: Crystals) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Evaluate n ordered crystals with S sites.
 
-        Other crystals of a batch change at most the last bits of a result.
+        The other crystals of a batch change no bit of a result with OpenBLAS, whose sums over
+        columns do not depend on the number of rows; with another BLAS they may change the last.
 
         Returns:
             (n,) energies in eV, (S, 3) forces in eV/Å, (n, 3, 3) stresses in eV/Å^3, positive
             under tension.
         """
-        energy, forces, stress = (
-            np.zeros(len(crystals)),
-            np.zeros(crystals.frac.shape),
-            np.zeros(crystals.lattice.shape),
-        )
+        shapes = len(crystals), crystals.frac.shape, crystals.lattice.shape
+        energy, forces, stress = (np.zeros(shape) for shape in shapes)
         first, pointer = 0, crystals.site_ptr
         while first < len(crystals):
             last = max(first + 1, int(np.searchsorted(pointer, pointer[first] + ATOMS, "right")) - 1)
@@ -99,19 +97,19 @@ class Frozen:
             layer.back(pairs, states)
         kernels.collect(
             *(pointer - low, pairs.begin, pairs.other, pairs.vector, pairs.distance, pairs.slope),
-            *(numbers.astype(np.float64), self._radii[numbers], self._screening, energy, forces, stress),
+            *(numbers.astype(np.float64), self._radii[numbers], COULOMB, self._screening, energy, forces, stress),
         )
 
 
 class _Room:
-    """Arrays of one float type that are made once: fresh memory costs more than what is done there."""
+    """Arrays of one float type, made once: fresh memory costs more than what is done there."""
 
     def __init__(self, kind: Any) -> None:
         self.kind = kind
         self._held: dict[str, Rows] = {}
 
     def __call__(self, name: str, *shape: int, kind: Any = None) -> Rows:
-        """An array that is written before it is read, and lives until one of this name is wanted."""
+        """An array with any content, which lives until the next one of this name is wanted."""
         size = math.prod(shape)
         if name not in self._held or len(self._held[name]) < size:
             self._held[name] = np.empty(size, kind or self.kind)
@@ -170,7 +168,7 @@ class _Perceptron:
 
 
 def _both(linear: Any, room: _Room) -> tuple[Rows, Rows, Rows]:
-    """Weights for the way there and the way back, and the bias; a single output is filled up with zeros."""
+    """Weights for the way there and the way back, and the bias; zeros go beside a single output."""
     missing = _WIDTH - 1 if len(linear.bias) == 1 else 0
     weight = torch.nn.functional.pad(linear.weight, (0, 0, 0, missing))
     return room.array(weight.T), room.array(weight), room.array(torch.nn.functional.pad(linear.bias, (0, missing)))
@@ -195,7 +193,7 @@ class _Layer:
         self._width = self._parts * f + (3 * f if self._parts == 3 else 0)
 
     def forward(self, pairs: _Pairs, states: Rows, sent: Rows | None) -> None:
-        """Renew the states (S, 4 F); what the first layer sends, `sent`, depends on elements alone."""
+        """Renew the states (S, 4 F); in the first layer `sent` depends on the elements alone."""
         f, n = self._f, len(states)
         rows = self._own("rows", n, self._width + 4 * f)
         if sent is None:
@@ -228,8 +226,7 @@ class _Layer:
         grads[:, f:] += d_vector
         rows[:, self._width :] = grads
         back = self._shared("back", n, 6 * f)
-        if self._parts == 3:
-            back[:] = 0
+        back[:] = 0
         self._pull(*pairs.ends, self._table, rows, back, pairs.slope)
         if self._parts == 3:
             d_sent = self._shared("d_sent", n, f)
@@ -239,7 +236,7 @@ class _Layer:
 
 
 def _table(network: Any, layer: Any) -> Rows:
-    """(knots + 2, width) weights of the B-splines that run through a layer's filters at each knot."""
+    """(knots + 3, width) weights of the B-splines that run through the filters at each knot."""
     places = torch.linspace(0, network.cutoff, _KNOTS + 1, dtype=torch.float64).clamp(min=1e-6)
     filters = layer.filters(network.basis(places[:, None])).numpy()
     through = sum(np.eye(_KNOTS + 1, _KNOTS + 3, k) * w for k, w in enumerate((1 / 6, 2 / 3, 1 / 6)))

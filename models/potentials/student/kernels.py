@@ -19,8 +19,6 @@ _MATH = {"contract", "nsz", "arcp"}
 """Which rules the compiler may bend: products and sums may be fused. Not the order of sums, and NaN
 is kept."""
 _ORDER = _MATH | {"reassoc"}
-_COULOMB = 14.399645
-"""eV Å, the energy of two elementary charges 1 Å apart."""
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
@@ -88,6 +86,13 @@ def _add(row, k, f, x, y, z):  # type: ignore[no-untyped-def]
     row[k + 2 * f] += z
 
 
+@njit(cache=True, inline="always", fastmath=_MATH)
+def _gain(row, more):  # type: ignore[no-untyped-def]
+    """Add one row to another."""
+    for k in range(len(more)):
+        row[k] += more[k]
+
+
 @cache
 def send(f, parts):  # type: ignore[no-untyped-def]
     """A loop that adds all messages to the states (S, 4 F) of the atoms, scalar then vector.
@@ -102,8 +107,7 @@ def send(f, parts):  # type: ignore[no-untyped-def]
     def loop(begin, other, knot, edge, table, rows, states):  # type: ignore[no-untyped-def]
         here = np.empty(4 * f, states.dtype)
         for i in range(len(states)):
-            here[:] = 0
-            own = rows[i]
+            here[:], own = 0, rows[i]
             for p in range(begin[i], begin[i + 1]):
                 come, to, knots = rows[other[p]], states[other[p]], table[knot[p] * width : (knot[p] + 4) * width]
                 x, y, z, _, a, b, c, d, _, _, _, _ = edge[p]
@@ -122,9 +126,7 @@ def send(f, parts):  # type: ignore[no-untyped-def]
                         tx, ty, tz = tx + r * own[v], ty + r * own[v + f], tz + r * own[v + 2 * f]
                     _add(here, m, f, hx, hy, hz)
                     _add(to, m, f, tx, ty, tz)
-            row = states[i]
-            for k in range(4 * f):
-                row[k] += here[k]
+            _gain(states[i], here)
 
     return loop
 
@@ -133,18 +135,16 @@ def send(f, parts):  # type: ignore[no-untyped-def]
 def pull(f, parts):  # type: ignore[no-untyped-def]
     """A loop for the gradients of `send`: of the vectors of pairs, added to `slope` (P, 3).
 
-    The rows end with the gradients of the states (4 F). Those of what the rows begin with are added
-    to `back` (S, 6 F) if there are three parts.
+    The rows end with the gradients of the states (4 F). With three parts `back` (S, 6 F) gains those
+    of what the rows begin with, with two it gains nothing.
     """
     width, g = parts * f, (6 if parts == 3 else 2) * f
 
     @njit(cache=True, nogil=True, fastmath=_ORDER, error_model="numpy")
     def loop(begin, other, knot, edge, table, rows, back, slope):  # type: ignore[no-untyped-def]
-        here = np.empty(6 * f, rows.dtype)
-        zero = here.dtype.type(0)
+        here, zero = np.empty(6 * f, rows.dtype), rows.dtype.type(0)
         for i in range(len(rows)):
-            here[:] = 0
-            own = rows[i]
+            here[:], own = 0, rows[i]
             for p in range(begin[i], begin[i + 1]):
                 come, to, knots = rows[other[p]], back[other[p]], table[knot[p] * width : (knot[p] + 4) * width]
                 x, y, z, inverse, a, b, c, d, a_, b_, c_, d_ = edge[p]
@@ -157,29 +157,25 @@ def pull(f, parts):  # type: ignore[no-untyped-def]
                         here[k] += w * come[k + g]
                         to[k] += w * own[k + g]
                     w, dw = _cut(knots, m, width, a, b, c, d), _cut(knots, m, width, a_, b_, c_, d_)
-                    ox, oy, oz = own[m + g], own[n + g], own[v + g]
-                    cx, cy, cz = come[m + g], come[n + g], come[v + g]
+                    ox, oy, oz, cx, cy, cz = own[m + g], own[n + g], own[v + g], come[m + g], come[n + g], come[v + g]
                     q, r = w * come[m], w * own[m]
                     sx, sy, sz = sx + (q * ox - r * cx), sy + (q * oy - r * cy), sz + (q * oz - r * cz)
-                    ot, ct = ox * x + oy * y + oz * z, cx * x + cy * y + cz * z
-                    longer += dw * (come[m] * ot - own[m] * ct)
+                    near, far = ox * x + oy * y + oz * z, cx * x + cy * y + cz * z
+                    longer += dw * (come[m] * near - own[m] * far)
                     if parts == 3:
-                        here[m] -= w * ct
-                        to[m] += w * ot
+                        here[m] -= w * far
+                        to[m] += w * near
                         w, dw = _cut(knots, n, width, a, b, c, d), _cut(knots, n, width, a_, b_, c_, d_)
                         q, r = w * come[n], w * own[n]
-                        ot, ct = _along(come, v, f, ox, oy, oz), _along(own, v, f, cx, cy, cz)
-                        longer += dw * (come[n] * ot + own[n] * ct)
-                        here[n] += w * ct
-                        to[n] += w * ot
+                        near, far = _along(come, v, f, ox, oy, oz), _along(own, v, f, cx, cy, cz)
+                        longer += dw * (come[n] * near + own[n] * far)
+                        here[n] += w * far
+                        to[n] += w * near
                         _add(here, v, f, r * cx, r * cy, r * cz)
                         _add(to, v, f, q * ox, q * oy, q * oz)
                 along = longer - inverse * (sx * x + sy * y + sz * z)
                 _add(slope[p], 0, 1, sx * inverse + x * along, sy * inverse + y * along, sz * inverse + z * along)
-            if parts == 3:
-                row = back[i]
-                for k in range(6 * f):
-                    row[k] += here[k]
+            _gain(back[i], here)
 
     return loop
 
@@ -198,9 +194,10 @@ def silu(h, e, slope):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
 def measure(mixed, joined, dot):  # type: ignore[no-untyped-def]
-    """Write lengths to the end of `joined` (S, 2 F), left . right to `dot` (S, F), of `mixed` (S, 6 F).
+    """Write the length of right, and left . right, from `mixed` (S, 6 F): both of x, of y and of z.
 
-    The length is that of the right vector, the root of right^2 + 1e-6.
+    The length, the root of right^2 + 1e-6, goes to the end of `joined` (S, 2 F), the product to
+    `dot` (S, F).
     """
     f, tiny = dot.shape[1], dot.dtype.type(1e-6)
     for i in range(len(dot)):
@@ -214,7 +211,7 @@ def measure(mixed, joined, dot):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
 def update(out, mixed, dot, states):  # type: ignore[no-untyped-def]
-    """Add own + cross dot, and turn left, to the states (S, 4 F); `out` has two or three parts (F)."""
+    """Add own + cross dot, and turn left, to the states (S, 4 F); `out` is (S, 2 F or 3 F)."""
     f = dot.shape[1]
     for i in range(len(dot)):
         own, cross, by, to = out[i, :f], out[i, f : 2 * f], dot[i], states[i, :f]
@@ -278,7 +275,9 @@ def _six(row, f):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def collect(site_ptr, begin, other, vector, distance, slope, charge, radius, screening, energy, forces, stress):  # type: ignore[no-untyped-def]
+def collect(
+    site_ptr, begin, other, vector, distance, slope, charge, radius, coulomb, screening, energy, forces, stress
+):  # type: ignore[no-untyped-def]
     """Add the repulsion of nuclei, and sum slopes of pairs.
 
     Args:
@@ -290,6 +289,7 @@ def collect(site_ptr, begin, other, vector, distance, slope, charge, radius, scr
         slope: (P, 3) eV/Å of the vectors, without the repulsion.
         charge: (S,) of nuclei.
         radius: (S,) Å, covalent.
+        coulomb: eV Å, the energy of two elementary charges 1 Å apart.
         screening: (m, 2) weights, and decays in units of the screening length.
         energy: (n,) eV, gains.
         forces: (S, 3) eV/Å, zeros; gains.
@@ -300,7 +300,7 @@ def collect(site_ptr, begin, other, vector, distance, slope, charge, radius, scr
             for p in range(begin[i], begin[i + 1]):
                 j, r, per_length = other[p], max(distance[p], 1e-6), 0.0
                 if r < radius[i] + radius[j]:
-                    value, per_length = _repulsion(r, charge[i], charge[j], radius[i] + radius[j], screening)
+                    value, per_length = _repulsion(r, charge[i], charge[j], radius[i] + radius[j], coulomb, screening)
                     energy[row] += value
                 for a in range(3):
                     s = slope[p, a] + vector[p, a] / r * per_length
@@ -311,7 +311,7 @@ def collect(site_ptr, begin, other, vector, distance, slope, charge, radius, scr
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _repulsion(r, one, other, reach, screening):  # type: ignore[no-untyped-def]
+def _repulsion(r, one, other, reach, coulomb, screening):  # type: ignore[no-untyped-def]
     """Energy of two nuclei and its slope; see `assay.models.potentials.student.painn.repulsion`."""
     x, per_x = r / reach, (one**0.23 + other**0.23) / 0.46850
     ends, d_ends = 1 - x**6 * (28 - 48 * x + 21 * x * x), -168 * x**5 * (1 - x) ** 2 / reach
@@ -320,5 +320,5 @@ def _repulsion(r, one, other, reach, screening):  # type: ignore[no-untyped-def]
         term = screening[k, 0] * math.exp(-screening[k, 1] * r * per_x)
         screened += term
         d_screened -= screening[k, 1] * per_x * term
-    force = _COULOMB * one * other / r
+    force = coulomb * one * other / r
     return force * screened * ends, force * (d_screened * ends + screened * d_ends - screened * ends / r)
