@@ -19,16 +19,18 @@ from numpy.typing import NDArray
 
 from assay.featurize import neighbours
 from assay.models.potentials.student import kernels
-from assay.models.potentials.student.painn import SCREENING
+from assay.models.potentials.student.painn import COULOMB, SCREENING
 
 if TYPE_CHECKING:
     from assay.models.potentials.student.painn import PaiNN
     from assay.sources.crystals import Crystals
 
-ATOMS = 256
+ATOMS = 512
 """Atoms that are evaluated at a time: their states stay in the caches."""
 _KNOTS = 512
 """Steps of a table from 0 to the cutoff."""
+_WIDTH = 16
+"""Columns of the energies: OpenBLAS adds up one column, or one row, in an order of its own."""
 
 Rows = NDArray[Any]
 
@@ -55,17 +57,15 @@ class Frozen:
     def evaluate(self, crystals: Crystals) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Evaluate n ordered crystals with S sites.
 
-        Other crystals of a batch change at most the last bits of a result.
+        The other crystals of a batch change no bit of a result with OpenBLAS, whose sums over
+        columns do not depend on the number of rows; with another BLAS they may change the last.
 
         Returns:
             (n,) energies in eV, (S, 3) forces in eV/Å, (n, 3, 3) stresses in eV/Å^3, positive
             under tension.
         """
-        energy, forces, stress = (
-            np.zeros(len(crystals)),
-            np.zeros(crystals.frac.shape),
-            np.zeros(crystals.lattice.shape),
-        )
+        shapes = len(crystals), crystals.frac.shape, crystals.lattice.shape
+        energy, forces, stress = (np.zeros(shape) for shape in shapes)
         first, pointer = 0, crystals.site_ptr
         while first < len(crystals):
             last = max(first + 1, int(np.searchsorted(pointer, pointer[first] + ATOMS, "right")) - 1)
@@ -78,35 +78,38 @@ class Frozen:
     def _some(self, crystals: Crystals, first: int, last: int, energy: Rows, forces: Rows, stress: Rows) -> None:
         """Evaluate the crystals from `first` to `last`; the stress is not divided by the volume."""
         pointer = crystals.site_ptr[first : last + 1]
+        low, high = int(pointer[0]), int(pointer[-1])
         found = neighbours.within(crystals.lattice[first:last], crystals.frac, pointer, self._cutoff)
-        numbers, pointer = crystals.numbers[pointer[0] : pointer[-1]].astype(np.int64), pointer - pointer[0]
-        pairs = _Pairs(found, int(crystals.site_ptr[first]), len(numbers), _KNOTS / self._cutoff, self._room)
+        numbers = np.resize(crystals.numbers[low:high], max(2, high - low)).astype(np.int64)
+        pairs = _Pairs(found, low, len(numbers), _KNOTS / self._cutoff, self._room)
         f = self._embed.shape[1]
-        states, atoms = self._room("states", len(numbers), 4 * f), self._room("atoms", len(numbers), 1)
+        states, learned = self._room("states", len(numbers), 4 * f), self._room("learned", len(numbers), _WIDTH)
         states[:, :f], states[:, f:] = self._embed[numbers], 0
         for k, layer in enumerate(self._layers):
             layer.forward(pairs, states, self._sent[numbers] if k == 0 else None)
-        self._readout.forward(states[:, :f], atoms)
-        energy[:] = np.add.reduceat(atoms[:, 0] * self._scale + self._shift[numbers], pointer[:-1])
-        atoms[:], states[:, f:] = self._scale, 0
-        self._readout.back(atoms, states[:, :f])
+        self._readout.forward(states[:, :f], learned)
+        atoms = learned[: high - low, 0] * self._scale + self._shift[numbers[: high - low]]
+        energy[:] = np.add.reduceat(atoms, pointer[:-1] - low)
+        learned[:], states[:, f:] = 0, 0
+        learned[:, 0] = self._scale
+        self._readout.back(learned, states[:, :f])
         for layer in reversed(self._layers):
             layer.back(pairs, states)
         kernels.collect(
-            *(pointer, pairs.begin, pairs.other, pairs.vector, pairs.distance, pairs.slope),
-            *(numbers.astype(np.float64), self._radii[numbers], self._screening, energy, forces, stress),
+            *(pointer - low, pairs.begin, pairs.other, pairs.vector, pairs.distance, pairs.slope),
+            *(numbers.astype(np.float64), self._radii[numbers], COULOMB, self._screening, energy, forces, stress),
         )
 
 
 class _Room:
-    """Arrays that are made once: fresh memory costs more than what is done there."""
+    """Arrays of one float type, made once: fresh memory costs more than what is done there."""
 
     def __init__(self, kind: Any) -> None:
         self.kind = kind
         self._held: dict[str, Rows] = {}
 
     def __call__(self, name: str, *shape: int, kind: Any = None) -> Rows:
-        """An array, written before it is read, that lives until one of this name is wanted."""
+        """An array with any content, which lives until the next one of this name is wanted."""
         size = math.prod(shape)
         if name not in self._held or len(self._held[name]) < size:
             self._held[name] = np.empty(size, kind or self.kind)
@@ -139,9 +142,7 @@ class _Perceptron:
 
     def __init__(self, module: Any, room: _Room) -> None:
         inner, _, outer = module
-        self._maps = [
-            (room.array(part.weight.T), room.array(part.weight), room.array(part.bias)) for part in (inner, outer)
-        ]
+        self._maps = [_both(inner, room), _both(outer, room)]
         self._shared, self._own = room, _Room(room.kind)
 
     def forward(self, x: Rows, out: Rows) -> None:
@@ -166,6 +167,13 @@ class _Perceptron:
         np.matmul(d_h, first, out=out)
 
 
+def _both(linear: Any, room: _Room) -> tuple[Rows, Rows, Rows]:
+    """Weights for the way there and the way back, and the bias; zeros go beside a single output."""
+    missing = _WIDTH - 1 if len(linear.bias) == 1 else 0
+    weight = torch.nn.functional.pad(linear.weight, (0, 0, 0, missing))
+    return room.array(weight.T), room.array(weight), room.array(torch.nn.functional.pad(linear.bias, (0, missing)))
+
+
 class _Layer:
     """Messages between neighbours, then a mix of the scalar and vector states of each atom.
 
@@ -185,7 +193,7 @@ class _Layer:
         self._width = self._parts * f + (3 * f if self._parts == 3 else 0)
 
     def forward(self, pairs: _Pairs, states: Rows, sent: Rows | None) -> None:
-        """Renew the states (S, 4 F); what the first layer sends, `sent`, depends on elements."""
+        """Renew the states (S, 4 F); in the first layer `sent` depends on the elements alone."""
         f, n = self._f, len(states)
         rows = self._own("rows", n, self._width + 4 * f)
         if sent is None:
@@ -218,8 +226,7 @@ class _Layer:
         grads[:, f:] += d_vector
         rows[:, self._width :] = grads
         back = self._shared("back", n, 6 * f)
-        if self._parts == 3:
-            back[:] = 0
+        back[:] = 0
         self._pull(*pairs.ends, self._table, rows, back, pairs.slope)
         if self._parts == 3:
             d_sent = self._shared("d_sent", n, f)
@@ -229,7 +236,7 @@ class _Layer:
 
 
 def _table(network: Any, layer: Any) -> Rows:
-    """(knots + 2, width) weights of the B-splines through a layer's filters at each knot."""
+    """(knots + 3, width) weights of the B-splines that run through the filters at each knot."""
     places = torch.linspace(0, network.cutoff, _KNOTS + 1, dtype=torch.float64).clamp(min=1e-6)
     filters = layer.filters(network.basis(places[:, None])).numpy()
     through = sum(np.eye(_KNOTS + 1, _KNOTS + 3, k) * w for k, w in enumerate((1 / 6, 2 / 3, 1 / 6)))

@@ -19,8 +19,6 @@ _MATH = {"contract", "nsz", "arcp"}
 """Which rules the compiler may bend: products and sums may be fused. Not the order of sums, and NaN
 is kept."""
 _ORDER = _MATH | {"reassoc"}
-_COULOMB = 14.399645
-"""eV Å, the energy of two elementary charges 1 Å apart."""
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
@@ -69,9 +67,30 @@ def pair(source, target, vector, distance, low, per_step, last, begin, other, kn
 
 
 @njit(cache=True, inline="always", fastmath=_MATH)
-def _mix(knots, k, width, a, b, c, d):  # type: ignore[no-untyped-def]
+def _cut(knots, k, width, a, b, c, d):  # type: ignore[no-untyped-def]
     """A number from four rows of a table."""
     return a * knots[k] + b * knots[k + width] + c * knots[k + 2 * width] + d * knots[k + 3 * width]
+
+
+@njit(cache=True, inline="always", fastmath=_MATH)
+def _along(row, k, f, x, y, z):  # type: ignore[no-untyped-def]
+    """How far a vector in a row points along another."""
+    return row[k] * x + row[k + f] * y + row[k + 2 * f] * z
+
+
+@njit(cache=True, inline="always", fastmath=_MATH)
+def _add(row, k, f, x, y, z):  # type: ignore[no-untyped-def]
+    """Add to a vector in a row."""
+    row[k] += x
+    row[k + f] += y
+    row[k + 2 * f] += z
+
+
+@njit(cache=True, inline="always", fastmath=_MATH)
+def _gain(row, more):  # type: ignore[no-untyped-def]
+    """Add one row to another."""
+    for k in range(len(more)):
+        row[k] += more[k]
 
 
 @cache
@@ -88,38 +107,26 @@ def send(f, parts):  # type: ignore[no-untyped-def]
     def loop(begin, other, knot, edge, table, rows, states):  # type: ignore[no-untyped-def]
         here = np.empty(4 * f, states.dtype)
         for i in range(len(states)):
-            here[:] = 0
-            own = rows[i]
+            here[:], own = 0, rows[i]
             for p in range(begin[i], begin[i + 1]):
                 come, to, knots = rows[other[p]], states[other[p]], table[knot[p] * width : (knot[p] + 4) * width]
                 x, y, z, _, a, b, c, d, _, _, _, _ = edge[p]
                 for k in range(f):
-                    w = _mix(knots, k, width, a, b, c, d)
+                    w = _cut(knots, k, width, a, b, c, d)
                     here[k] += w * come[k]
                     to[k] += w * own[k]
-                    m = k + f
-                    w = _mix(knots, m, width, a, b, c, d)
-                    u, v = w * come[m], -w * own[m]
-                    hx, hy, hz, tx, ty, tz = u * x, u * y, u * z, v * x, v * y, v * z
+                    m, n, v = k + f, k + 2 * f, k + 3 * f
+                    w = _cut(knots, m, width, a, b, c, d)
+                    q, r = w * come[m], -w * own[m]
+                    hx, hy, hz, tx, ty, tz = q * x, q * y, q * z, r * x, r * y, r * z
                     if parts == 3:
-                        n = k + 2 * f
-                        w = _mix(knots, n, width, a, b, c, d)
-                        u, v = w * come[n], w * own[n]
-                        hx += u * come[k + 3 * f]
-                        hy += u * come[k + 4 * f]
-                        hz += u * come[k + 5 * f]
-                        tx += v * own[k + 3 * f]
-                        ty += v * own[k + 4 * f]
-                        tz += v * own[k + 5 * f]
-                    here[k + f] += hx
-                    here[k + 2 * f] += hy
-                    here[k + 3 * f] += hz
-                    to[k + f] += tx
-                    to[k + 2 * f] += ty
-                    to[k + 3 * f] += tz
-            row = states[i]
-            for k in range(4 * f):
-                row[k] += here[k]
+                        w = _cut(knots, n, width, a, b, c, d)
+                        q, r = w * come[n], w * own[n]
+                        hx, hy, hz = hx + q * come[v], hy + q * come[v + f], hz + q * come[v + 2 * f]
+                        tx, ty, tz = tx + r * own[v], ty + r * own[v + f], tz + r * own[v + 2 * f]
+                    _add(here, m, f, hx, hy, hz)
+                    _add(to, m, f, tx, ty, tz)
+            _gain(states[i], here)
 
     return loop
 
@@ -128,63 +135,47 @@ def send(f, parts):  # type: ignore[no-untyped-def]
 def pull(f, parts):  # type: ignore[no-untyped-def]
     """A loop for the gradients of `send`: of the vectors of pairs, added to `slope` (P, 3).
 
-    The rows end with the gradients of the states (4 F). Those of what the rows begin with are added
-    to `back` (S, 6 F) if there are three parts.
+    The rows end with the gradients of the states (4 F). With three parts `back` (S, 6 F) gains those
+    of what the rows begin with, with two it gains nothing.
     """
-    width, g = parts * f, (parts + (3 if parts == 3 else 0)) * f
+    width, g = parts * f, (6 if parts == 3 else 2) * f
 
     @njit(cache=True, nogil=True, fastmath=_ORDER, error_model="numpy")
     def loop(begin, other, knot, edge, table, rows, back, slope):  # type: ignore[no-untyped-def]
-        here = np.empty(6 * f, rows.dtype)
-        zero = here.dtype.type(0)
+        here, zero = np.empty(6 * f, rows.dtype), rows.dtype.type(0)
         for i in range(len(rows)):
-            here[:] = 0
-            own = rows[i]
+            here[:], own = 0, rows[i]
             for p in range(begin[i], begin[i + 1]):
                 come, to, knots = rows[other[p]], back[other[p]], table[knot[p] * width : (knot[p] + 4) * width]
                 x, y, z, inverse, a, b, c, d, a_, b_, c_, d_ = edge[p]
                 longer, sx, sy, sz = zero, zero, zero, zero
                 for k in range(f):
-                    w, dw = _mix(knots, k, width, a, b, c, d), _mix(knots, k, width, a_, b_, c_, d_)
+                    m, n, v = k + f, k + 2 * f, k + 3 * f
+                    w, dw = _cut(knots, k, width, a, b, c, d), _cut(knots, k, width, a_, b_, c_, d_)
                     longer += dw * (come[k] * own[k + g] + own[k] * come[k + g])
                     if parts == 3:
                         here[k] += w * come[k + g]
                         to[k] += w * own[k + g]
-                    m = k + f
-                    ox, oy, oz = own[m + g], own[m + g + f], own[m + g + 2 * f]
-                    cx, cy, cz = come[m + g], come[m + g + f], come[m + g + 2 * f]
-                    w, dw = _mix(knots, m, width, a, b, c, d), _mix(knots, m, width, a_, b_, c_, d_)
-                    ot, ct = ox * x + oy * y + oz * z, cx * x + cy * y + cz * z
-                    longer += dw * (come[m] * ot - own[m] * ct)
-                    u, v = w * come[m], w * own[m]
-                    sx += u * ox - v * cx
-                    sy += u * oy - v * cy
-                    sz += u * oz - v * cz
+                    w, dw = _cut(knots, m, width, a, b, c, d), _cut(knots, m, width, a_, b_, c_, d_)
+                    ox, oy, oz, cx, cy, cz = own[m + g], own[n + g], own[v + g], come[m + g], come[n + g], come[v + g]
+                    q, r = w * come[m], w * own[m]
+                    sx, sy, sz = sx + (q * ox - r * cx), sy + (q * oy - r * cy), sz + (q * oz - r * cz)
+                    near, far = ox * x + oy * y + oz * z, cx * x + cy * y + cz * z
+                    longer += dw * (come[m] * near - own[m] * far)
                     if parts == 3:
-                        here[m] -= w * ct
-                        to[m] += w * ot
-                        n = m + f
-                        w, dw = _mix(knots, n, width, a, b, c, d), _mix(knots, n, width, a_, b_, c_, d_)
-                        ot = ox * come[n + f] + oy * come[n + 2 * f] + oz * come[n + 3 * f]
-                        ct = cx * own[n + f] + cy * own[n + 2 * f] + cz * own[n + 3 * f]
-                        longer += dw * (come[n] * ot + own[n] * ct)
-                        here[n] += w * ct
-                        to[n] += w * ot
-                        u, v = w * come[n], w * own[n]
-                        here[n + f] += v * cx
-                        here[n + 2 * f] += v * cy
-                        here[n + 3 * f] += v * cz
-                        to[n + f] += u * ox
-                        to[n + 2 * f] += u * oy
-                        to[n + 3 * f] += u * oz
+                        here[m] -= w * far
+                        to[m] += w * near
+                        w, dw = _cut(knots, n, width, a, b, c, d), _cut(knots, n, width, a_, b_, c_, d_)
+                        q, r = w * come[n], w * own[n]
+                        near, far = _along(come, v, f, ox, oy, oz), _along(own, v, f, cx, cy, cz)
+                        longer += dw * (come[n] * near + own[n] * far)
+                        here[n] += w * far
+                        to[n] += w * near
+                        _add(here, v, f, r * cx, r * cy, r * cz)
+                        _add(to, v, f, q * ox, q * oy, q * oz)
                 along = longer - inverse * (sx * x + sy * y + sz * z)
-                slope[p, 0] += sx * inverse + x * along
-                slope[p, 1] += sy * inverse + y * along
-                slope[p, 2] += sz * inverse + z * along
-            if parts == 3:
-                row = back[i]
-                for k in range(6 * f):
-                    row[k] += here[k]
+                _add(slope[p], 0, 1, sx * inverse + x * along, sy * inverse + y * along, sz * inverse + z * along)
+            _gain(back[i], here)
 
     return loop
 
@@ -203,9 +194,10 @@ def silu(h, e, slope):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
 def measure(mixed, joined, dot):  # type: ignore[no-untyped-def]
-    """Write lengths to the end of `joined` (S, 2 F), left . right of `mixed` (S, 6 F) to `dot`.
+    """Write the length of right, and left . right, from `mixed` (S, 6 F): both of x, of y and of z.
 
-    The length is that of the right vector, the root of right^2 + 1e-6.
+    The length, the root of right^2 + 1e-6, goes to the end of `joined` (S, 2 F), the product to
+    `dot` (S, F).
     """
     f, tiny = dot.shape[1], dot.dtype.type(1e-6)
     for i in range(len(dot)):
@@ -219,7 +211,7 @@ def measure(mixed, joined, dot):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
 def update(out, mixed, dot, states):  # type: ignore[no-untyped-def]
-    """Add own + cross dot, and turn left, to the states (S, 4 F); `out` is 2 F or 3 F wide."""
+    """Add own + cross dot, and turn left, to the states (S, 4 F); `out` is (S, 2 F or 3 F)."""
     f = dot.shape[1]
     for i in range(len(dot)):
         own, cross, by, to = out[i, :f], out[i, f : 2 * f], dot[i], states[i, :f]
@@ -283,7 +275,9 @@ def _six(row, f):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def collect(site_ptr, begin, other, vector, distance, slope, charge, radius, screening, energy, forces, stress):  # type: ignore[no-untyped-def]
+def collect(
+    site_ptr, begin, other, vector, distance, slope, charge, radius, coulomb, screening, energy, forces, stress
+):  # type: ignore[no-untyped-def]
     """Add the repulsion of nuclei, and sum slopes of pairs.
 
     Args:
@@ -295,6 +289,7 @@ def collect(site_ptr, begin, other, vector, distance, slope, charge, radius, scr
         slope: (P, 3) eV/Å of the vectors, without the repulsion.
         charge: (S,) of nuclei.
         radius: (S,) Å, covalent.
+        coulomb: eV Å, the energy of two elementary charges 1 Å apart.
         screening: (m, 2) weights, and decays in units of the screening length.
         energy: (n,) eV, gains.
         forces: (S, 3) eV/Å, zeros; gains.
@@ -305,7 +300,7 @@ def collect(site_ptr, begin, other, vector, distance, slope, charge, radius, scr
             for p in range(begin[i], begin[i + 1]):
                 j, r, per_length = other[p], max(distance[p], 1e-6), 0.0
                 if r < radius[i] + radius[j]:
-                    value, per_length = _repulsion(r, charge[i], charge[j], radius[i] + radius[j], screening)
+                    value, per_length = _repulsion(r, charge[i], charge[j], radius[i] + radius[j], coulomb, screening)
                     energy[row] += value
                 for a in range(3):
                     s = slope[p, a] + vector[p, a] / r * per_length
@@ -316,7 +311,7 @@ def collect(site_ptr, begin, other, vector, distance, slope, charge, radius, scr
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _repulsion(r, one, other, reach, screening):  # type: ignore[no-untyped-def]
+def _repulsion(r, one, other, reach, coulomb, screening):  # type: ignore[no-untyped-def]
     """Energy of two nuclei and its slope; see `assay.models.potentials.student.painn.repulsion`."""
     x, per_x = r / reach, (one**0.23 + other**0.23) / 0.46850
     ends, d_ends = 1 - x**6 * (28 - 48 * x + 21 * x * x), -168 * x**5 * (1 - x) ** 2 / reach
@@ -325,5 +320,5 @@ def _repulsion(r, one, other, reach, screening):  # type: ignore[no-untyped-def]
         term = screening[k, 0] * math.exp(-screening[k, 1] * r * per_x)
         screened += term
         d_screened -= screening[k, 1] * per_x * term
-    force = _COULOMB * one * other / r
+    force = coulomb * one * other / r
     return force * screened * ends, force * (d_screened * ends + screened * d_ends - screened * ends / r)

@@ -100,7 +100,7 @@ def back(gs, gv, phi, w, u, v, source, target, d_phi, d_w, d_u, d_v):  # type: i
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
 def back_again(a, b, x, y, gs, gv, phi, w, u, v, source, target, h_s, h_g, h_phi, h_w, h_u, h_v):  # type: ignore[no-untyped-def]
-    """Gradients of `back`, from those of d_phi, `a`, of d_w, `b`, of d_u, `x`, and of d_v, `y`.
+    """Gradients of `back`, from those of its results: `a`, `b`, `x`, `y` of d_phi, d_w, d_u, d_v.
 
     `h_w` and `h_u` are written; `h_s`, `h_g` (of gs and gv), `h_phi` and `h_v` come as zeros and
     gain.
