@@ -10,7 +10,7 @@ references is the business of the caller. This module does not know crystals or 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,10 @@ class Phases:
         chosen = np.array(names, dtype=object)[rows]
         energy = np.asarray(energy, np.float64)[rows]
         return cls(chosen, energy, ptr, numbers, shares, held, len(sound), int((~sound).sum()))
+
+    def less(self, refused: int) -> Phases:
+        """The same phases, where so many others were refused before."""
+        return replace(self, given=self.given + refused, refused=self.refused + refused)
 
     @staticmethod
     def joined(parts: Sequence[Phases]) -> Phases:

@@ -141,6 +141,9 @@ def _fingerprint(findings: Findings, load: Load) -> None:
         findings.notes.append(f"{len(gone)} source files are not here and were not compared, such as {gone[0]}")
     before = {name: value for name, value in before.items() if name not in gone}
     now |= {name: value for name, value in content.items() if name in before or not gone}
+    if "stability.hull" in now and "stability.sha256" in before and "stability.sha256" not in now:
+        now["stability.sha256"] = before["stability.sha256"]
+        findings.notes.append(f"the table of the hull, {now['stability.hull']}, is not here and was not compared")
     if absent:
         before = {
             key: value for key, value in before.items() if key in now or not key.startswith(("models.", "cascade."))

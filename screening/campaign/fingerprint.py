@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from assay.models.ensemble.ensemble import Ensemble
+from assay.screening.campaign import reference
 from assay.screening.folder.stamp import CONTENT, FORMAT
 from assay.screening.pulling.source import named
 from assay.screening.settings.config import Campaign
@@ -50,6 +51,7 @@ def take(campaign: Campaign, ensembles: Sequence[Ensemble], tiers: Sequence[Ense
         stamp[f"sources.{name}"] = source.fingerprint()
     for ensemble in ensembles:
         stamp |= _model_stamp(f"models.{ensemble.name}", ensemble)
+    stamp |= reference.stamp(campaign.stability)
     if campaign.cascade is not None:
         rule = campaign.rank.model_dump(exclude={"top"})  # it decides which crystals survive
         chosen = campaign.cascade.model_dump(include={"audit", "seed"})
