@@ -40,25 +40,24 @@ class Judged:
         self._places = {
             chunk["name"]: (record, chunk["path"]) for record in records for chunk in record.detail["chunks"]
         }
-        nothing = self._scored.schema.empty_table() if self._scored else worker.score(empty(), plan.ensembles).table
-        self.blank: pa.Table = self._judge.judged(nothing, empty().composition())
-        """The part of no crystals."""
+        self.blank = self._of_none(worker.score(empty(), plan.ensembles).table)
+        """The part of no crystals, where nothing is reported."""
+        self.schema: pa.Schema = self._of_none(self._scored.schema.empty_table()).schema if self else self.blank.schema
+        """Its columns."""
+
+    def _of_none(self, rows: pa.Table) -> pa.Table:
+        return self._judge.judged(rows, empty().composition())
 
     def __bool__(self) -> bool:
         """Whether anything is scored."""
         return bool(self._scored)
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Its columns."""
-        return self.blank.schema
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The parts in the order of the snapshot, all columns or some."""
         if columns is not None and self._added.isdisjoint(columns):
             yield from self._scored.tables(columns)
             return
-        read = columns and sorted({"id", *columns, *self._judge.reads()} - self._added)
+        read = columns and sorted({"id", *columns, *self._judge.reads} - self._added)
         for chunk, rows in zip(self._scored.chunks, self._scored.tables(read), strict=True):
             found = self._judge.judged(rows, self._amounts(chunk, rows), columns)
             if MEAN in found.column_names:

@@ -71,6 +71,8 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
     before = ledger.find("ranked", "all")
     if before is None or before.files != named:
         ledger.record("ranked", "all", named, counts)
+    if most is None:
+        (plan.folder / "unstable.parquet").unlink(missing_ok=True)  # of a ranking with a bound
     return summary
 
 

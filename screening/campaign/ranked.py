@@ -45,11 +45,16 @@ class Rows:
 
 def whole(found: Ranked, most: float | None = None) -> Rows:
     """A ranking that is in memory; rows more than `most` eV/atom above the hull are set aside."""
-    near = stability.within(found.candidates, most)
-    kept, aside = found.candidates.filter(near), found.candidates.filter(pc.invert(near))
-    if len(aside):
-        kept = rank.numbered(kept.drop_columns(["rank"]), 1)
-    tables = kept, found.unrankable, aside.select(found.unrankable.column_names).sort_by("id")
+    if most is None:
+        tables = found.candidates, found.unrankable, found.unrankable.slice(0, 0)
+    else:
+        names = found.unrankable.column_names
+        near = [stability.within(rows, most) for rows in (found.candidates, found.unrankable)]
+        far = [
+            rows.filter(pc.invert(kept)).select(names) for rows, kept in zip((found.candidates, found.unrankable), near)
+        ]
+        ranked = rank.numbered(found.candidates.filter(near[0]).drop_columns(["rank"]), 1)
+        tables = ranked, found.unrankable.filter(near[1]), pa.concat_tables(far).sort_by("id")
     return Rows(*(content.num_rows for content in tables), *([content] for content in tables))
 
 
@@ -76,13 +81,11 @@ def in_portions(plan: Plan, ledger: Ledger, judged: Judged | None) -> Rows:
 
 def _parted(content: pa.Table, rule: Rule, bound: float | None) -> tuple[pa.Table, pa.Table, pa.Table]:
     """The rows that are ranked, with their scores; those that cannot be; those set aside."""
-    measured = rank.with_scores(content, rule)
-    finite, near = pc.is_finite(measured["score"]), stability.within(content, bound)
-    return (
-        measured.filter(pc.and_(finite, near)),
-        content.filter(pc.invert(finite)),
-        content.filter(pc.and_(finite, pc.invert(near))),
-    )
+    near = stability.within(content, bound)
+    kept, aside = content.filter(near), content.filter(pc.invert(near))
+    measured = rank.with_scores(kept, rule)
+    finite = pc.is_finite(measured["score"])
+    return measured.filter(finite), kept.filter(pc.invert(finite)), aside
 
 
 def _numbered(portions: Iterable[pa.Table]) -> Iterator[pa.Table]:

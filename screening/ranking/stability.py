@@ -37,23 +37,24 @@ class Judge:
     """eV/atom above the hull."""
 
     @property
-    def fields(self) -> list[pa.Field]:
-        """The columns that are added, with unit and meaning."""
-        parts = (*PARTS, *(QUANTILES if self.energy.distribution else ()))
-        found = [
-            _field(f"{NAME}_{part}", pa.float64(), UNIT, f"{MEANINGS[part]}, {UNIT} above the hull") for part in parts
-        ]
-        stable = f"{COLUMNS['p_stable']}: at most {self.threshold:g} {UNIT}"
-        return [
-            *found,
-            _field("p_stable", pa.float64(), "1", stable),
-            _field("competing_phases", pa.string(), "", COLUMNS["competing_phases"]),
-        ]
+    def _parts(self) -> tuple[str, ...]:
+        return (*PARTS, *(QUANTILES if self.energy.distribution else ()))
 
+    @property
     def reads(self) -> list[str]:
         """Columns of the scored rows that are needed."""
-        parts = (*PARTS, *(QUANTILES if self.energy.distribution else ()))
-        return [f"{self.energy.name}_{part}" for part in parts]
+        return [f"{self.energy.name}_{part}" for part in self._parts]
+
+    @property
+    def fields(self) -> list[pa.Field]:
+        """The columns that are added, with unit and meaning."""
+        meaning = "of the predicted formation energy less the energy of the hull at this composition"
+        bound = f"at most {self.threshold:g} {UNIT} above the hull"
+        return [
+            *(_field(f"{NAME}_{part}", pa.float64(), UNIT, f"{MEANINGS[part]} {meaning}") for part in self._parts),
+            _field("p_stable", pa.float64(), "1", f"{COLUMNS['p_stable']}: {bound}"),
+            _field("competing_phases", pa.string(), "", COLUMNS["competing_phases"]),
+        ]
 
     def judged(self, rows: pa.Table, amounts: NDArray[np.float64], wanted: Collection[str] | None = None) -> pa.Table:
         """The rows with the added columns, or those of them that are `wanted`.
@@ -62,9 +63,10 @@ class Judge:
         there, and no competing phases.
         """
         found = self.hull.mixtures(amounts)
+        shift = {"std": np.where(np.isnan(found.energy), np.nan, 0.0)}  # the phases of the hull are exact
         values = {
-            name.removeprefix(f"{self.energy.name}_"): np.asarray(rows[name].to_numpy(), np.float64) - found.energy
-            for name in self.reads()
+            part: np.asarray(rows[column].to_numpy(), np.float64) - shift.get(part, found.energy)
+            for part, column in zip(self._parts, self.reads)
         }
         for field in self.fields:
             if wanted is not None and field.name not in wanted:
