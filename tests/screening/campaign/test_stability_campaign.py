@@ -196,7 +196,7 @@ def test_numbers_of_another_functional_are_refused(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"hull": "oqmd-formation-energy"}, "oqmd-formation-energy holds 'PBE.*OQMD.*, ensemble .* 2018/19'|2018/19'.*OQMD"),
+        ({"hull": "oqmd-formation-energy"}, "2018/19', hull oqmd-formation-energy holds 'PBE.*OQMD"),
         ({"hull": "mp-band-gap"}, "holds values in 'eV', expected eV/atom"),
         ({"hull": "mp-formation-enery"}, "is not one of"),
         ({"hull": "UNSAID"}, "hull .*unsaid.parquet#e_form does not name one; say it here"),
@@ -288,8 +288,9 @@ def test_a_campaign_without_the_section_is_as_it_was(place: Path, model: Path, e
     run(planned)
     folder, results = planned.folder, Results(planned.folder)
     summary = json.loads((folder / "summary.json").read_text())
-    assert [*summary] == sorted(
-        "balance campaign cascade complete fingerprint identity max_bad models quarantine rank sha256 sources target ties".split()
+    assert " ".join(summary) == (
+        "balance campaign cascade complete fingerprint identity max_bad models quarantine rank sha256 sources target "
+        "ties"
     )
     assert "unstable" not in summary["balance"]
     assert not any("stability" in name for name in planned.fingerprint)
