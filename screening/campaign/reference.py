@@ -89,7 +89,7 @@ def stamp(settings: config.Stability | None) -> dict[str, str]:
     """The hull for a fingerprint: its name, and the digest of its table where there is one here."""
     if settings is None:
         return {}
-    found = {"stability.hull": settings.hull}
+    found = {"stability.hull": settings.hull.rpartition("/")[2]}
     if settings.reported() is None:
         with contextlib.suppress(ValueError, FileNotFoundError):
             found["stability.sha256"] = durable.sha256(datasets.described(settings.hull)[0])[:16]
