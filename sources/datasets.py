@@ -32,6 +32,7 @@ __all__ = [
     "Dataset",
     "DatasetSpec",
     "FormulaSet",
+    "described",
     "folder",
     "load",
     "load_formulas",
@@ -257,28 +258,38 @@ _FACTS = ("unit", "functional", "licence", "origin")
 
 def _opened(name: str, known: Mapping[str, DatasetSpec]) -> tuple[Path, DatasetSpec, Any]:
     """The file of a dataset, its description, and its Arrow table."""
+    path, spec = described(name, known)
+    return path, spec, table.read(path)
+
+
+def described(name: str, known: Mapping[str, DatasetSpec] = DATASETS) -> tuple[Path, DatasetSpec]:
+    """The file of a dataset and its description, without its rows.
+
+    Raises:
+        FileNotFoundError: when the data folder or the file is missing.
+        ValueError: for an unknown name or column, or a damaged file.
+    """
     file, mark, column = name.rpartition("#")
     if mark and file.endswith(".parquet"):
         path = Path(file)
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing; a dataset of your own is FILE.parquet#COLUMN")
-        stored = table.read(path)
-        return path, _described(file, column, stored), stored
+        return path, _described(file, column, table.schema(path))
     if name not in known:
         raise ValueError(f"dataset {name!r} is not one of {sorted(known)}, nor FILE.parquet#COLUMN")
     spec = known[name]
     path = folder() / spec.path
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: it is {spec.origin}; see docs/data.md for how to get it")
-    return path, spec, table.read(path)
+    return path, spec
 
 
-def _described(file: str, column: str, stored: Any) -> DatasetSpec:
+def _described(file: str, column: str, schema: Any) -> DatasetSpec:
     """Describe a column of the user's own file."""
-    names = stored.column_names
+    names = schema.names
     if column not in names:
         raise ValueError(f"{file} has no column {column!r}; it has {', '.join(names)}")
-    said = {key.decode(): text.decode() for key, text in (stored.schema.field(column).metadata or {}).items()}
+    said = {key.decode(): text.decode() for key, text in (schema.field(column).metadata or {}).items()}
     unit, functional, licence, origin = (said.get(fact) or "unknown" for fact in _FACTS)
     weight, noise, family = (name if name in names else "" for name in ("weight", f"{column}_std", "family"))
     return DatasetSpec(file, column, unit, functional, weight, licence, origin, noise=noise, family=family)

@@ -91,7 +91,7 @@ def learned_from(loaded: Ensemble, name: str) -> Dataset | None:
     """The crystals some member learned a property from; None where that is not recorded."""
     for dataset, learned in recorded_tasks(loaded).items():
         if learned == name:
-            data = _datasets().load(dataset, loaded.facts["recipe"]["limit"])
+            data: Dataset = _datasets().load(dataset, loaded.facts["recipe"]["limit"])
             return data.select(_parts(loaded, data)["development"])
     return None
 

@@ -83,9 +83,8 @@ class Contents:
         for record in self.ledger.all("plan"):
             self._pulled(record.key)
         ranked = self.ledger.find("ranked", "all")
-        numbers = (ranked.counts["ranked"], ranked.counts["unrankable"]) if ranked else ()
         try:
-            self.balance = balance.take(self.ledger, *numbers)
+            self.balance = balance.take(self.ledger, **(ranked.counts if ranked else {}))
         except Failure as failure:
             self.problems.append(failure)
 

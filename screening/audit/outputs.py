@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from assay.screening.audit import cascade
@@ -20,13 +21,15 @@ from assay.screening.folder import naming
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Summary
-from assay.screening.ranking import rank, rules
+from assay.screening.ranking import rank, rules, stability
 from assay.screening.ranking.rules import Rule
 from assay.screening.settings import config
 from assay.screening.settings.exits import Exit, Failure, explain
 from assay.sources import table
 
 OUTPUTS = ("candidates.parquet", "unrankable.parquet", "quarantine.parquet")
+UNSTABLE = "unstable.parquet"
+"""Written with `stability.max` alone."""
 
 
 class Rows:
@@ -75,8 +78,8 @@ class Ids:
 
 def rows_of_parts(results: Results) -> Rows:
     """An empty `Rows` for the scored rows, with the predictions that were ranked, if any were."""
-    target = results.summary.target if _readable(results) else None
-    return Rows([f"{target.name}_{part}" for part in rules.PARTS] if target else ())
+    name = results.summary.predicted if _readable(results) else None
+    return Rows([f"{name}_{part}" for part in rules.PARTS] if name else ())
 
 
 def damaged(results: Results) -> list[Failure]:
@@ -113,9 +116,10 @@ def _readable(results: Results) -> bool:
 def _compare(results: Results, counted: Balance, scored: Rows) -> Iterator[tuple[str, str]]:
     """(file, defect), for files that are as they were written."""
     summary, listed = results.summary, Rows(scored.columns)
-    ranking, rows = Ranking(summary), dict.fromkeys(OUTPUTS, 0)
+    outputs = [*OUTPUTS, *(name for name in (UNSTABLE,) if name in summary.sha256)]
+    ranking, rows = Ranking(summary), dict.fromkeys(outputs, 0)
     looked_at = {*listed.columns, *ranking.columns(table.schema(results.folder / "candidates.parquet"))}
-    for name, look in zip(OUTPUTS, (ranking.take, ranking.leave, None), strict=True):
+    for name, look in zip(outputs, (ranking.take, ranking.leave, None, ranking.set_aside)):
         for portion in results.portions(name, looked_at):
             rows[name] += portion.num_rows
             if look is not None:
@@ -125,8 +129,8 @@ def _compare(results: Results, counted: Balance, scored: Rows) -> Iterator[tuple
         yield "candidates.parquet", what
     if not listed.same(scored):
         yield "candidates.parquet", "and unrankable.parquet do not hold every scored crystal once, as it was scored"
-    balanced = (counted.ranked, counted.unrankable, counted.quarantined)
-    for name, found, said in zip(OUTPUTS, rows.values(), balanced, strict=True):
+    balanced = (counted.ranked, counted.unrankable, counted.quarantined, counted.unstable)
+    for name, found, said in zip(outputs, rows.values(), balanced):
         if found != said:
             yield name, f"has {found:,} rows, by the balance there are {said:,}"
     if summary.balance != counted:
@@ -141,16 +145,19 @@ class Ranking:
         self._last: pa.Table | None = None  # row of the candidates
         self._found: dict[str, None] = {}
         self._rankable = 0  # rows of unrankable.parquet with a finite score
+        self._most = summary.stability.settings.max if summary.stability else None
 
     def columns(self, schema: pa.Schema) -> Iterator[str]:
         """Columns of candidates of a schema that are looked at."""
-        yield from ("rank", "id", "score", "tier")
+        yield from ("rank", "id", "score", "tier", stability.MEAN)
         for rule in self._rules:
             yield from rule.columns().values()
             yield from rank.measure(schema.empty_table(), rule).added
 
     def take(self, candidates: pa.Table) -> None:
         """Look at the next candidates, beside the last one before them."""
+        if not pc.all(stability.within(candidates, self._most), min_count=0).as_py():
+            self._found["ranks a crystal beyond stability.max"] = None
         first = 1 if self._last is None else self._last["rank"][0].as_py() + 1
         if not np.array_equal(candidates["rank"].to_numpy(), np.arange(first, first + len(candidates))):
             self._found["does not count its rows from 1"] = None
@@ -165,6 +172,11 @@ class Ranking:
         """Look at the next rows that could not be ranked."""
         for rows, rule in cascade.by_tier(unrankable, self._rules):
             self._rankable += int(np.isfinite(rank.measure(rows, rule).scores).sum())
+
+    def set_aside(self, unstable: pa.Table) -> None:
+        """Look at the next rows beyond `stability.max`."""
+        if pc.any(stability.within(unstable, self._most), min_count=0).as_py():
+            self._found["lacks a crystal of unstable.parquet that lies within stability.max"] = None
 
     def defects(self) -> Iterator[str]:
         """What is wrong with the candidates."""
@@ -199,6 +211,9 @@ def _settings(results: Results) -> Iterator[str]:
     summary = results.summary
     pairs = {"campaign": (campaign.name, summary.campaign), "max_bad": (campaign.max_bad, summary.max_bad)}
     before = summary.rank.model_dump(mode="json")
+    if campaign.stability is not None and summary.stability is not None:
+        was = summary.stability.settings.model_dump(mode="json")
+        pairs |= {f"stability.{name}": (v, was[name]) for name, v in campaign.stability.model_dump(mode="json").items()}
     pairs |= {f"rank.{name}": (value, before[name]) for name, value in campaign.rank.model_dump(mode="json").items()}
     for name, (now, then) in pairs.items():
         if now != then:

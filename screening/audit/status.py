@@ -167,8 +167,8 @@ def _balance(ledger: Ledger, notes: list[str]) -> dict[str, int] | None:
     ranked = ledger.find("ranked", "all")
     try:
         if ranked is None:
-            return dict(vars(balance.take(ledger)))
-        return dict(vars(balance.take(ledger, ranked.counts["ranked"], ranked.counts["unrankable"])))
+            return balance.take(ledger).counts()
+        return balance.take(ledger, **ranked.counts).counts()
     except Failure as failure:
         notes.append(str(failure))
         return None

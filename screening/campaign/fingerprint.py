@@ -18,6 +18,7 @@ import torch
 
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.potentials.potential import Potential
+from assay.screening.campaign import reference
 from assay.screening.folder.stamp import CONTENT, FORMAT
 from assay.screening.pulling.source import named
 from assay.screening.settings.config import Campaign
@@ -61,6 +62,7 @@ def take(
         stamp[f"sources.{name}"] = source.fingerprint()
     for ensemble in ensembles:
         stamp |= _model_stamp(f"models.{ensemble.name}", ensemble)
+    stamp |= reference.stamp(campaign.stability)
     if campaign.cascade is not None:
         rule = campaign.rank.model_dump(exclude={"top"})  # it decides which crystals survive
         chosen = campaign.cascade.model_dump(include={"audit", "seed"})

@@ -1,7 +1,8 @@
 """The outputs of a campaign: candidates, unrankable and quarantined crystals, report, summary.
 
 Enters: a plan and the ledger of its folder. Leaves: `candidates.parquet`, `unrankable.parquet`,
-`quarantine.parquet`, `report.html` and, last, `summary.json`. All are functions of the ledger and
+`quarantine.parquet`, with `stability.max` also `unstable.parquet`, `report.html` and, last,
+`summary.json`. All are functions of the ledger and
 the rank rule: they hold no dates and no machine names.
 """
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from assay.models.ensemble.checkpoint import finite
 from assay.screening.campaign import identify, ranked, report, tiers
+from assay.screening.campaign.judged import Judged
 from assay.screening.campaign.plan import Plan
 from assay.screening.campaign.tiers import Tiers
 from assay.screening.folder import balance, delivery, reorder, results, snapshot
@@ -42,10 +44,14 @@ if TYPE_CHECKING:
 
 def write(plan: Plan, ledger: Ledger) -> Summary:
     """Rank the parts, check the balance, and write the files."""
-    found = Tiers(plan, ledger) if plan.tiers else None
-    rows = ranked.whole(found.rank()) if found else ranked.in_portions(plan, ledger)
+    judged, settings = Judged(plan, ledger) if plan.stability else None, plan.campaign.stability
+    found = Tiers(plan, ledger, judged) if plan.tiers else None
+    most = settings.max if settings else None
+    rows = ranked.whole(found.rank(), most) if found else ranked.in_portions(plan, ledger, judged)
     bad = quarantined(ledger)
-    counted = balance.take(ledger, rows.ranked, rows.unrankable)
+    counts = {"ranked": rows.ranked, "unrankable": rows.unrankable}
+    counts |= {} if most is None else {"unstable": rows.unstable}
+    counted = balance.take(ledger, **counts)
     rule = rules.make(plan.campaign.rank, plan.target)
     best = Best(min(plan.campaign.rank.top, report.ROWS), rule)
     candidates = map(best.seen, identify.fan_out(rows.candidates, ledger))
@@ -53,10 +59,12 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
         "candidates": candidates,
         "unrankable": rows.others,
         "quarantine": [table.quarantine_table(bad)],
+        **({} if most is None else {"unstable": rows.aside}),
     }
     files = {f"{name}.parquet": reorder.write(tables[name], plan.folder / f"{name}.parquet") for name in tables}
     cascade = found.summary([_model(tier) for tier in plan.tiers]) if found else None
-    summary = replace(summarise(plan, ledger, counted, bad, files, cascade), ties=best.ties.found())
+    summary = summarise(plan, ledger, counted, bad, files, cascade)
+    summary = replace(summary, ties=best.ties.found(), stability=judged.summary() if judged is not None else None)
     means = partial(_column, plan.folder / "candidates.parquet", f"{plan.target.name}_mean")
     changes = partial(_volume_changes, ledger)
     page = report.render(summary, best.rows, bad, best.columns, means, changes)
@@ -65,7 +73,9 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
     named = {name: durable.sha256(plan.folder / name) for name in ("report.html", "summary.json")} | files
     before = ledger.find("ranked", "all")
     if before is None or before.files != named:
-        ledger.record("ranked", "all", named, {"ranked": counted.ranked, "unrankable": counted.unrankable})
+        ledger.record("ranked", "all", named, counts)
+    if most is None:
+        (plan.folder / "unstable.parquet").unlink(missing_ok=True)  # of a ranking with a bound
     return summary
 
 

@@ -16,17 +16,19 @@ from typing import Any
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.potentials import potential as potentials
 from assay.models.potentials.potential import Potential
-from assay.screening.campaign import fingerprint
+from assay.screening.campaign import fingerprint, reference as references
+from assay.screening.campaign.reference import Reference
 from assay.screening.folder import inventory
 from assay.screening.folder.summary import Target
 from assay.screening.prediction import predict
 from assay.screening.pulling import columns, filters
 from assay.screening.pulling.source import named
-from assay.screening.ranking import rules
+from assay.screening.ranking import rules, stability
 from assay.screening.runners.worker import Worker, load
 from assay.screening.settings import nearest
 from assay.screening.settings.config import Campaign, Rank
 from assay.screening.settings.exits import Exit, Failure
+from assay.screening.settings.names import ABOVE_HULL
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ class Plan:
     """The cheap ensembles of a cascade, cheapest first."""
     potential: Potential | None = None
     """The force field that relaxes; None where crystals are scored as they were delivered."""
+    stability: Reference | None = None
+    """The reference phases of the hull; None without a `stability` section."""
 
     @property
     def models(self) -> list[str]:
@@ -83,13 +87,14 @@ def make(campaign: Campaign) -> Plan:
     filters.check_formulas(campaign.filters)
     check_sources(campaign)
     ensembles = load_ensembles(campaign.models)
-    target = find_target(ensembles, campaign.rank)
+    reference = find_reference(ensembles, campaign)
+    target = find_target(ensembles, campaign.rank, reference)
     rules.make(campaign.rank, target)
     tiers = [load_ensembles([tier.model])[0] for tier in campaign.tiers()]
     _check_tiers(tiers, ensembles, target)
     potential = load_potential(campaign)
     stamp = fingerprint.take(campaign, ensembles, tiers, potential)
-    return Plan(campaign, campaign.folder(), ensembles, target, stamp, tiers, potential)
+    return Plan(campaign, campaign.folder(), ensembles, target, stamp, tiers, potential, reference)
 
 
 def load_potential(campaign: Campaign) -> Potential | None:
@@ -144,8 +149,23 @@ def load_ensembles(folders: Sequence[str]) -> list[Ensemble]:
     return ensembles
 
 
-def find_target(ensembles: Sequence[Ensemble], rule: Rank) -> Target:
+def find_reference(ensembles: Sequence[Ensemble], campaign: Campaign) -> Reference | None:
+    """The reference phases of the hull, checked against the ensemble whose energies they meet."""
+    settings = campaign.stability
+    if settings is None:
+        return None
+    owners = {item.name: ensemble for ensemble in ensembles for item in ensemble.properties}
+    if ABOVE_HULL in owners:
+        what = f"ensemble {owners[ABOVE_HULL].name} predicts {ABOVE_HULL} itself; leave the section out, or this model"
+        raise Failure(Exit.CONFIG, f"stability: {what}")
+    chosen = _known("stability.property", settings.property, list(owners))
+    return references.find(settings, owners[chosen], as_target(owners[chosen], chosen))
+
+
+def find_target(ensembles: Sequence[Ensemble], rule: Rank, reference: Reference | None = None) -> Target:
     """The ensemble and property that rank."""
+    if reference is not None and rule.property == ABOVE_HULL:
+        return stability.as_target(reference.energy)
     ensemble = ensembles[0]
     if rule.model is not None:
         names = {Path(e.folder).name: e for e in ensembles} | {e.name: e for e in ensembles}

@@ -64,5 +64,7 @@ def _scoring(plan: Plan, ledger: Ledger) -> list[str]:
         lines.append(f"audit: {cascade.audit:,} of the others, drawn at random, go on too")
     names = ", ".join(ensemble.name for ensemble in plan.ensembles)
     lines.append(f"score with {names}: {known} (chunk_size {size})")
+    if plan.stability is not None:
+        lines.append(f"stability: {plan.stability.energy.name} beside the hull of {plan.stability.settings.hull}")
     lines.append(f"rank by {rules.make(plan.campaign.rank, plan.target).sentence()}")
     return lines

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from assay.screening.campaign import tiers
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.summary import Property, Summary
-from assay.screening.ranking import rules, ties
+from assay.screening.ranking import rules, stability, ties
 from assay.screening.settings import digits
+from assay.screening.settings.names import ABOVE_HULL
 from assay.screening.settings.printable import escaped, shortened
 from assay.sources.quarantine import Quarantined
 
@@ -74,7 +75,7 @@ def render(
         related=_related(top),
         distances="ood_distance" in columns,
         learned="in_training" in columns,
-        members=sum(1 for column in columns if column.startswith(f"{target.name}_member_")),
+        members=sum(1 for column in columns if column.startswith(f"{summary.predicted}_member_")),
         scale=_scale(top, target.name),
         funnel=_funnel(summary.balance),
         histogram=_histogram(means),
@@ -82,10 +83,15 @@ def render(
         quarantine=_by_reason(bad),
         examples=EXAMPLES,
         others=_other_properties(summary),
+        stability=_stability(summary),
         cascade=[] if cascade is None else tiers.lines(cascade, target.model),
         covered=_covered(summary),
         ensembles=[*summary.models, *(cascade.models if cascade else [])],
     )
+
+
+def _stability(summary: Summary) -> list[str]:
+    return stability.lines(summary.stability, summary.balance.unstable) if summary.stability else []
 
 
 def cut(summary: Summary) -> str:
@@ -191,9 +197,20 @@ def _scale(top: Sequence[Mapping[str, Any]], name: str) -> dict[str, float]:
 
 def _funnel(balance: Balance) -> list[dict[str, Any]]:
     total = max(balance.received, 1)
-    steps = ("received", "duplicate", "unique", "filtered", "quarantined", "pending", "scored", "unrankable", "ranked")
-    lost = {"duplicate", "filtered", "quarantined", "pending", "unrankable"}
-    counts = {name: getattr(balance, name) for name in steps}
+    steps = (
+        "received",
+        "duplicate",
+        "unique",
+        "filtered",
+        "quarantined",
+        "pending",
+        "scored",
+        "unrankable",
+        "unstable",
+    )
+    lost = {"duplicate", "filtered", "quarantined", "pending", "unrankable", "unstable"}
+    found = balance.counts()
+    counts = {name: found[name] for name in (*steps, "ranked") if name in found}
     return [{"name": name, "n": n, "share": 100 * n / total, "lost": name in lost} for name, n in counts.items()]
 
 
@@ -227,4 +244,5 @@ def _by_reason(bad: Sequence[Quarantined]) -> list[tuple[str, list[Quarantined]]
 
 def _other_properties(summary: Summary) -> list[Property]:
     every = [item for model in summary.models for item in model.properties]
+    every += [Property(ABOVE_HULL, stability.UNIT)] if summary.stability else []
     return [item for item in every if item.name != summary.target.name]

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from assay.screening.campaign.judged import Judged
 from assay.screening.campaign.plan import Plan
 from assay.screening.folder import results, snapshot
 from assay.screening.folder.ledger import Ledger
@@ -33,7 +34,8 @@ DESCRIBED = ("id", "formula", "elements", "nsites", "ordered")
 class Tiers:
     """Every crystal that tier 0 scored: the last tier it reached, and its score in each tier."""
 
-    def __init__(self, plan: Plan, ledger: Ledger) -> None:
+    def __init__(self, plan: Plan, ledger: Ledger, judged: Judged | None = None) -> None:
+        """`judged` is the last tier beside a hull, where there is one."""
         self._plan, self._ledger = plan, ledger
         self._parts = [results.scored(ledger, tier) for tier in range(len(plan.tiers) + 1)]
         self._reached = len(plan.tiers)
@@ -41,6 +43,9 @@ class Tiers:
         groups = [*([tier] for tier in plan.tiers), plan.ensembles]
         self._blank = [worker.score(empty(), group).table for group in groups]
         """The part of no crystals, by tier."""
+        if judged is not None:
+            self._blank[-1] = judged.blank
+            self._parts[-1] = pa.concat_tables(judged.tables()) if judged else None
         self.ids = _ids(self._parts[0])
         self._place = {name: row for row, name in enumerate(self.ids.tolist())}
         self.tier = np.zeros(len(self.ids), np.int32)
@@ -92,7 +97,7 @@ class Tiers:
         rows, part = rows[stays], part.take(pa.array(stays))
         table = self._described().take(pa.array(rows))
         for name in self._predicted(tier):
-            table = table.append_column(name, part[name])
+            table = table.append_column(part.schema.field(name), part[name])
         table = table.append_column("tier", pa.array(self.tier[rows]))
         table = table.append_column("audit", pa.array(self.audit[rows]))
         for cheap in range(self._reached):

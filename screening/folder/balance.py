@@ -34,6 +34,8 @@ class Balance:
     ranked: int
     unrankable: int
     """Scored, but the prediction is not finite."""
+    unstable: int = 0
+    """Scored, but above `stability.max`, or without a hull to compare with."""
 
     def check(self) -> Balance:
         """The same balance, when it adds up.
@@ -45,7 +47,7 @@ class Balance:
             "received = unique + duplicate": self.received == self.unique + self.duplicate,
             "unique = scored + quarantined + filtered + pending": self.unique
             == self.scored + self.quarantined + self.filtered + self.pending,
-            "scored = ranked + unrankable": self.scored == self.ranked + self.unrankable,
+            "scored = ranked + unrankable + unstable": self.scored == self.ranked + self.unrankable + self.unstable,
         }
         broken = [rule for rule, holds in rules.items() if not holds]
         if broken:
@@ -56,12 +58,16 @@ class Balance:
             )
         return self
 
+    def counts(self) -> dict[str, int]:
+        """The counts by name; without `unstable` where no crystal is."""
+        return {name: count for name, count in asdict(self).items() if name != "unstable" or count}
+
     def bad_fraction(self) -> float:
         """Quarantined rows among the unique ones that no filter took out."""
         return self.quarantined / max(self.unique - self.filtered, 1)
 
 
-def take(ledger: Ledger, ranked: int | None = None, unrankable: int = 0) -> Balance:
+def take(ledger: Ledger, ranked: int | None = None, unrankable: int = 0, unstable: int = 0) -> Balance:
     """Count a campaign as its ledger stands; before ranking, all scored rows count as ranked."""
     counts = dict.fromkeys(("received", "unique", "duplicate", "quarantined", "filtered", "scored", "pending"), 0)
     for source in [record.key for record in ledger.all("plan")]:
@@ -75,7 +81,8 @@ def take(ledger: Ledger, ranked: int | None = None, unrankable: int = 0) -> Bala
         for name, count in _parts(ledger, chosen).items():
             counts[name] += count
     scored = counts["scored"]
-    return Balance(**counts, ranked=scored if ranked is None else ranked, unrankable=unrankable).check()
+    ranked = scored if ranked is None else ranked
+    return Balance(**counts, ranked=ranked, unrankable=unrankable, unstable=unstable).check()
 
 
 def _shard(ledger: Ledger, source: str, shard: int) -> dict[str, int]:

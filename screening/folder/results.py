@@ -101,6 +101,12 @@ class Results:
         """Crystals whose prediction is not a finite number, by id."""
         return table.read(self._whole("unrankable.parquet"), columns)
 
+    def unstable(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Crystals that lie beyond `stability.max` or have no hull, by id; none without a bound."""
+        if "unstable.parquet" not in self._ranked().files:
+            raise Failure(Exit.CONFIG, f"{self.folder} was ranked without stability.max, which sets crystals aside")
+        return table.read(self._whole("unstable.parquet"), columns)
+
     def quarantine(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Refused crystals by id, each with stage, reason, message and origin."""
         return table.read(self._whole("quarantine.parquet"), columns)
@@ -230,6 +236,8 @@ class Scored:
         found = [(f"parts/{chunk.name}.parquet", chunk.name) for chunk in snapshot.chunks_of(ledger, tier)]
         parts = [(path, ledger.find("part", name)) for path, name in found]
         self._ledger = ledger
+        self.chunks = [name for _, name in found if ledger.find("part", name) is not None]
+        """Names of their chunks, in order."""
         self._parts = [(path, part) for path, part in parts if part is not None]
         schemas = dict.fromkeys(table.schema(ledger.folder / path) for path, _ in self._parts)
         whole = pa.unify_schemas([pa.schema([]), *schemas], promote_options="permissive")  # sources differ in columns

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.delivery import Delivery
+from assay.screening.settings import config, names
 from assay.screening.settings.config import Rank
 from assay.sources import durable
 
@@ -169,6 +170,28 @@ class Relaxation:
 
 
 @dataclass(frozen=True)
+class Stability:
+    """The crystals beside the convex hull of known phases."""
+
+    settings: config.Stability
+    """The `stability` section of the config."""
+    functional: str
+    """Functional, corrections and element references of all energies."""
+    model: str
+    """Name of the ensemble that predicts the formation energy."""
+    phases: int
+    """Reference phases that were given."""
+    refused: int
+    """Those among them that have no finite energy, or are no sound crystal."""
+    judged: int
+    """Crystals whose formation energy was compared with the hull."""
+    unknown: int
+    """Those among them that hold an element of which no phase is known: they have no hull."""
+    near: int
+    """Those among them that lie at most `threshold` above the hull, by the predicted value."""
+
+
+@dataclass(frozen=True)
 class Summary:
     """A ranked campaign in numbers."""
 
@@ -197,6 +220,14 @@ class Summary:
     """The tie at the top, and the one at the last row that the report shows; mostly none."""
     relaxation: Relaxation | None = None
     """None where crystals were scored as they were delivered; `summary.json` then lacks it."""
+    stability: Stability | None = None
+    """None without a `stability` section."""
+
+    @property
+    def predicted(self) -> str:
+        """The predicted property that the ranking rests on."""
+        derived = self.stability is not None and self.target.name == names.ABOVE_HULL
+        return self.stability.settings.property if self.stability and derived else self.target.name
 
     @property
     def last_tier(self) -> int:
@@ -205,9 +236,13 @@ class Summary:
 
     def text(self) -> str:
         """The summary as JSON; equal summaries give equal bytes."""
-        fields = asdict(self) | {"rank": self.rank.model_dump(mode="json")}
+        fields = asdict(self) | {"rank": self.rank.model_dump(mode="json"), "balance": self.balance.counts()}
         if self.relaxation is None:
             del fields["relaxation"]
+        if self.stability is None:
+            del fields["stability"]
+        else:
+            fields["stability"]["settings"] = self.stability.settings.model_dump(mode="json")
         return durable.canonical(fields)
 
 

@@ -104,6 +104,38 @@ class Rank(Section):
     """Rows shown in the report; candidates.parquet holds every ranked crystal."""
 
 
+class Stability(Section):
+    """How far each crystal lies above the convex hull of known phases; all energies in eV/atom."""
+
+    hull: Text
+    """Known phases with their formation energies: a bundled dataset (mp-formation-energy), a file
+    and its column (FILE.parquet#COLUMN), or a number that the sources of this campaign report
+    (campaign#COLUMN)."""
+    functional: Text | None = None
+    """Functional, corrections and element references of these energies, where the table does not
+    say; it must be that of the ensemble."""
+    property: Text = "formation_energy"
+    """Predicted property that is compared with the hull."""
+    threshold: float = 0.05
+    """`p_stable` is the probability of lying at most so far above the hull."""
+    max: float | None = None
+    """Crystals that lie farther above the hull are not ranked, nor are those without a hull; unset:
+    all are ranked."""
+
+    def reported(self) -> str | None:
+        """The column that this campaign's sources report; None for another table."""
+        place, mark, column = self.hull.partition("#")
+        return column if mark and place == "campaign" else None
+
+    @model_validator(mode="after")
+    def _check(self) -> Stability:
+        if self.reported() == "" or self.hull == "campaign":
+            raise ValueError("hull: campaign needs the name of a reported number: campaign#formation_energy_per_atom")
+        if self.reported() and self.functional is None:
+            raise ValueError("functional: name that of the reported energies; a hull of the campaign's own needs it")
+        return self
+
+
 class Tier(Section):
     """A cheap ensemble, and how much of what it scores goes on."""
 
@@ -207,6 +239,8 @@ class Campaign(Section):
     relax: Relax | None = None
     """Relax every crystal with a force field before it is scored; unset: score the cells that
     were delivered."""
+    stability: Stability | None = None
+    """Energies above the convex hull of known phases; unset: none."""
     filters: Filters = Filters()
     licences: Annotated[list[Text], Field(min_length=1)] = ["CC-BY-4.0", "CC0-1.0"]
     """SPDX licences accepted from databases; rows under another one are filtered. `unknown` accepts
@@ -295,5 +329,8 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Campaign:
 
 
 def dump(campaign: Campaign) -> str:
-    """The resolved config as YAML, every default written out."""
-    return yaml.safe_dump(campaign.model_dump(mode="json"), sort_keys=False)  # ASCII: U+0085 does not survive unescaped
+    """The resolved config as YAML, every default written out but that there is no `stability`."""
+    absent = {"stability"} if campaign.stability is None else None
+    return yaml.safe_dump(
+        campaign.model_dump(mode="json", exclude=absent), sort_keys=False
+    )  # ASCII: U+0085 does not survive unescaped

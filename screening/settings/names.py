@@ -29,6 +29,8 @@ COMPARED: Mapping[str, str] = {
     "functionals": "functionals behind these values",
 }
 """What the columns of a reported property hold where rows of several sources were compared."""
+ABOVE_HULL = "energy_above_hull"
+"""The property that a hull gives; its columns are named as those of a predicted one."""
 SOURCE = "source"
 COLUMNS: Mapping[str, str] = {
     "rank": "place in the ranking, from 1",
@@ -45,6 +47,8 @@ COLUMNS: Mapping[str, str] = {
     "tier": "last tier of the cascade that the crystal reached",
     "audit": "whether it was drawn at random from those that were set aside",
     "score": "what ranks",
+    "p_stable": "probability of lying near the convex hull or below it, by the error of the predicted energy",
+    "competing_phases": "phases of the hull at this composition, with their parts of the atoms; null: none known",
     "ids": "ids of all rows that are this crystal",
     "spacegroup": "number of the space group at 0.1 Å; 0: not found",
     "related_to": "ids of the rows that stand for related crystals, the nearest first",

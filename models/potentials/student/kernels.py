@@ -135,8 +135,8 @@ def send(f, parts):  # type: ignore[no-untyped-def]
 def pull(f, parts):  # type: ignore[no-untyped-def]
     """A loop for the gradients of `send`: of the vectors of pairs, added to `slope` (P, 3).
 
-    The rows end with the gradients of the states (4 F). With three parts `back` (S, 6 F) gains those
-    of what the rows begin with, with two it gains nothing.
+    The rows end with the gradients of the states (4 F). With three parts `back` (S, 6 F) gains
+    those of what the rows begin with, with two it gains nothing.
     """
     width, g = parts * f, (6 if parts == 3 else 2) * f
 
@@ -275,9 +275,9 @@ def _six(row, f):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def collect(
+def collect(  # type: ignore[no-untyped-def]
     site_ptr, begin, other, vector, distance, slope, charge, radius, coulomb, screening, energy, forces, stress
-):  # type: ignore[no-untyped-def]
+):
     """Add the repulsion of nuclei, and sum slopes of pairs.
 
     Args:

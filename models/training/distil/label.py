@@ -103,9 +103,9 @@ def _read(path: Path) -> Labels:
     told: dict[str, Any] = json.loads(metadata[_TOLD])
     arrays = load(content)
     sites = np.arange(len(arrays["numbers"]) + 1)
-    structure = [arrays[name] for name in ("lattice", "site_ptr", "frac")]
     occupancy = np.ones(len(arrays["numbers"]), np.float32)
-    crystals = Crystals(text_array(told["ids"]), *structure, sites, arrays["numbers"], occupancy)
+    lattice, site_ptr, frac, numbers = (arrays[name] for name in _CRYSTALS)
+    crystals = Crystals(text_array(told["ids"]), lattice, site_ptr, frac, sites, numbers, occupancy)
     scale = Scale(told["functional"], told["reference"])
     every = Labels(crystals, arrays["energy"], arrays["forces"], arrays["stress"], scale)
     return every.select(np.flatnonzero(np.isfinite(every.energy) & np.isfinite(every.stress).all(axis=(1, 2))))

@@ -1,0 +1,150 @@
+"""How fast are energies above the hull, beside pymatgen, and is `p_stable` the chance it says?
+
+Enters: the Materials Project table of `ASSAY_DATA`. Leaves: two tables and one JSON file. Both
+contestants know the same phases and answer for the same crystals: the hull energy and the
+competing phases of each. pymatgen gets the phases of each chemical system ready to use, and its
+time is that of the diagram and the queries; ours holds the choice of the phases too. CPU time of
+one thread. For the second table crystals of the test split of the bundled ensemble are taken out of
+the hull, and their true energies say which of them are stable.
+
+    python benchmarks/hull.py --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from measuring.stopwatch import ROOT, machine, say, settle, show, versions, write
+
+if TYPE_CHECKING:
+    from assay.sources.datasets import Dataset
+
+THRESHOLD = 0.05
+"""eV/atom."""
+EDGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+
+
+def main(words: list[str] | None = None) -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--systems", type=int, default=300, help="chemical systems (default: 300)")
+    parser.add_argument("--crystals", type=int, default=3000, help="test crystals for p_stable (default: 3000)")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/hull.json", help="JSON file")
+    options = parser.parse_args(words)
+    settle()
+    from assay.sources import datasets
+
+    known = datasets.load("mp-formation-energy")
+    report = {"speed": speed(known, options.systems), "p_stable": reliability(known, options.crystals)}
+    write({"machine": machine(), "versions": versions("pymatgen", "numba", "scipy"), **report}, options.output)
+
+
+def speed(known: Dataset, systems: int) -> dict[str, Any]:
+    """Seconds of both contestants for the crystals of some systems, and their difference."""
+    amounts = known.crystals.composition()
+    names, system = np.unique(known.groups, return_inverse=True)
+    chosen = np.random.default_rng(0).choice(len(names), systems, replace=False)
+    rows = [np.flatnonzero(system == number) for number in chosen]
+    asked = np.concatenate(rows)
+    ours, energy = _ours(known, amounts, asked)
+    theirs, expected, phases = _pymatgen(known, amounts, rows)
+    per = 1e6 / len(asked)
+    lines = [
+        ["assay", f"{ours['build']:.2f}", f"{per * ours['ask']:.0f}", "1"],
+        ["pymatgen", "–", f"{per * theirs:.0f}", f"{theirs / ours['ask']:.0f}"],
+    ]
+    title = f"{len(asked)} crystals of {systems} systems, {phases / systems:.0f} phases per system"
+    show(title, ["", "s to build", "µs per crystal", "ratio"], lines)
+    worst = float(np.abs(energy - expected).max())
+    say(f"largest difference of a hull energy: {worst:.1e} eV/atom")
+    return {"crystals": len(asked), "assay": ours, "pymatgen": theirs, "difference": worst, "phases": phases / systems}
+
+
+def _ours(known: Dataset, amounts: Any, asked: Any) -> tuple[dict[str, float], Any]:
+    from assay.models.stability.hull import Hull, Phases
+
+    began = time.process_time()
+    hull = Hull(Phases.of(known.crystals.ids, amounts, known.target))
+    built = time.process_time() - began
+    hull.texts(hull.mixtures(amounts[:2]))  # compilers
+    began = time.process_time()
+    found = hull.mixtures(amounts[asked])
+    hull.texts(found)
+    return {"build": built, "ask": time.process_time() - began}, found.energy
+
+
+def _pymatgen(known: Dataset, amounts: Any, rows: list[Any]) -> tuple[float, Any, int]:
+    from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
+    from pymatgen.core import Composition
+
+    from assay.sources.elements import SYMBOLS
+
+    spent, energy, phases = 0.0, [], 0
+    for some in rows:
+        elements = np.flatnonzero(amounts[some[0]])
+        inside = np.flatnonzero(~np.delete(amounts, elements, axis=1).any(axis=1))
+        points = {
+            row: Composition({SYMBOLS[z]: amounts[row, z] for z in np.flatnonzero(amounts[row])}) for row in inside
+        }
+        entries = [PDEntry(point, known.target[row] * point.num_atoms) for row, point in points.items()]
+        entries += [PDEntry(Composition(SYMBOLS[z]), 0.0) for z in elements]
+        phases += len(entries)
+        began = time.process_time()
+        diagram = PhaseDiagram(entries)
+        for row in some:
+            parts = diagram.get_decomposition(points[row])
+            energy.append(sum(entry.energy_per_atom * part for entry, part in parts.items()))
+        spent += time.process_time() - began
+    return spent, np.array(energy), phases
+
+
+def reliability(known: Dataset, most: int) -> list[dict[str, float]]:
+    """How many crystals are stable, by the probability that is said of them."""
+    from assay.models.ensemble import zoo
+    from assay.models.ensemble.ensemble import Ensemble
+    from assay.models.stability.hull import Hull, Phases
+    from assay.screening.folder.summary import Target
+    from assay.screening.ranking.rules import Probability
+    from assay.screening.settings.config import Rank
+
+    folder = zoo.find("formation-energy")
+    test = set(json.loads((folder / "split.json").read_text())["test"])
+    rows = np.array([row for row, name in enumerate(known.crystals.ids.tolist()) if name in test])
+    rows = np.sort(np.random.default_rng(0).choice(rows, min(most, len(rows)), replace=False))
+    amounts, other = known.crystals.composition(), np.setdiff1d(np.arange(len(known.target)), rows)
+    hull = Hull(Phases.of(known.crystals.ids[other], amounts[other], known.target[other]))
+    predicted, _ = Ensemble.load(folder).predict(known.crystals.select(rows))
+    rows, value = rows[predicted.index], predicted.values["formation_energy"]
+    lowest = hull.mixtures(amounts[rows]).energy
+    settings = Rank(by="probability", threshold=THRESHOLD, order="ascending")
+    rule = Probability(settings, Target("", "", "eV/atom", calibrated=True))
+    chance = rule.score({"mean": value.mean - lowest, "std": value.std, "hi": value.hi - lowest})
+    stable = known.target[rows] - lowest <= THRESHOLD
+    found = []
+    for low, high in pairwise(EDGES):
+        here = (chance >= low) & ((chance < high) | (high == 1.0))
+        found.append(
+            {
+                "from": low,
+                "to": high,
+                "crystals": int(here.sum()),
+                "said": chance[here].mean(),
+                "stable": stable[here].mean(),
+            }
+        )
+    lines = [
+        [f"{one['from']:g} to {one['to']:g}", f"{one['crystals']:,}", f"{one['said']:.3f}", f"{one['stable']:.3f}"]
+        for one in found
+    ]
+    show("p_stable at 0.05 eV/atom", ["p_stable", "crystals", "mean p_stable", "share that is stable"], lines)
+    return found
+
+
+if __name__ == "__main__":
+    main()

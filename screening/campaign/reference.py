@@ -1,0 +1,156 @@
+"""The hull of a campaign: its reference phases, and whether their energies may be compared.
+
+Enters: the `stability` section of a config and the ensembles, later the ledger. Leaves: a
+`Reference`, checked before anything is pulled, and the judge of scored rows that follows from it.
+An energy is never compared with one of another functional, set of corrections or reference: who
+names them is the table of the phases, the ensemble and the config, and all that do must agree.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from assay.models.ensemble.ensemble import Ensemble
+from assay.models.stability.hull import Hull, Phases
+from assay.screening.folder.ledger import Ledger
+from assay.screening.folder.summary import Target
+from assay.screening.ranking.stability import UNIT, Judge
+from assay.screening.settings import config, nearest
+from assay.screening.settings.exits import Exit, Failure
+from assay.sources import datasets, durable, table
+
+UNSAID = "unknown"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The reference phases of a campaign, checked and not read yet."""
+
+    settings: config.Stability
+    energy: Target
+    """The predicted formation energy that is compared with them."""
+    functional: str
+    """That of all energies."""
+
+    def judge(self, ledger: Ledger) -> Judge:
+        """Read the phases, and make the judge of scored rows.
+
+        Raises:
+            Failure: CONFIG, when the campaign's own phases are of another functional.
+        """
+        return Judge(Hull(self._phases(ledger)), self.energy, self.settings.threshold)
+
+    def _phases(self, ledger: Ledger) -> Phases:
+        column = self.settings.reported()
+        if column is not None:
+            return _reported(ledger, column, self.functional)
+        name = self.settings.hull
+        if _of_formulas(name):
+            rows = datasets.load_formulas(name)
+            ids, amounts, energy, dropped = rows.keys["formula"], rows.atoms, rows.target, rows.dropped
+        else:
+            found = datasets.load(name)
+            ids, amounts, energy, dropped = (
+                found.crystals.ids,
+                found.crystals.composition(),
+                found.target,
+                found.dropped,
+            )
+        return Phases.of(ids, amounts, energy).less(sum(dropped.values()))
+
+
+def find(settings: config.Stability, ensemble: Ensemble, energy: Target) -> Reference:
+    """Check a `stability` section; `energy` is the property that it names, of this ensemble.
+
+    Raises:
+        Failure: CONFIG, when a table or column is missing, a unit is another one, or two energies
+            are not comparable, with the names of both.
+    """
+    if energy.unit != UNIT:
+        raise _refused(f"property: {energy.name} is predicted in {energy.unit!r}, a hull needs {UNIT}")
+    said = {f"ensemble {energy.model} predicts": _functional(ensemble, energy.name)}
+    if settings.reported() is None:
+        try:
+            _, spec = datasets.described(settings.hull)
+        except (ValueError, FileNotFoundError) as error:
+            raise _refused(f"hull: {error}") from None
+        if spec.unit not in (UNIT, UNSAID) or not spec.target:
+            raise _refused(f"hull: {settings.hull} holds values in {spec.unit!r}, expected {UNIT}")
+        said[f"hull {settings.hull} holds"] = spec.functional
+    return Reference(settings, energy, _agreed(said, settings.functional))
+
+
+def stamp(settings: config.Stability | None) -> dict[str, str]:
+    """The hull for a fingerprint: its name, and the digest of its table where there is one here."""
+    if settings is None:
+        return {}
+    found = {"stability.hull": settings.hull.rpartition("/")[2]}
+    if settings.reported() is None:
+        with contextlib.suppress(ValueError, FileNotFoundError):
+            found["stability.sha256"] = durable.sha256(datasets.described(settings.hull)[0])[:16]
+    return found
+
+
+def _functional(ensemble: Ensemble, name: str) -> str:
+    """The functional of a predicted property, as the card of an ensemble names it."""
+    tasks = ensemble.facts.get("tasks", {})
+    data = tasks[name].get("data", {}) if name in tasks else ensemble.facts.get("data", {})
+    return str(data.get("functional", UNSAID))
+
+
+def _agreed(said: dict[str, str], stated: str | None) -> str:
+    """The one functional that everybody names."""
+    named = {who: text for who, text in said.items() if text != UNSAID}
+    silent = [who.rpartition(" ")[0] for who in said if who not in named]
+    if silent and stated is None:
+        raise _refused(f"functional: {' and '.join(silent)} does not name one; say it here")
+    if stated is not None:
+        named["stability.functional says"] = stated
+    (first, functional), *others = named.items()
+    for who, text in others:
+        if text != functional:
+            raise _refused(f"{first} {functional!r}, {who} {text!r}: such energies are not comparable")
+    return functional
+
+
+def _of_formulas(name: str) -> bool:
+    """Whether a table holds formulas without structures."""
+    path, _ = datasets.described(name)
+    return not {"lattice", "lattice_vectors"} & set(table.schema(path).names)
+
+
+def _reported(ledger: Ledger, column: str, functional: str) -> Phases:
+    """The crystals of the snapshot with a reported formation energy."""
+    parts, seen = [], set[str]()
+    for record in ledger.all("chunks"):
+        for chunk in record.detail["chunks"]:
+            content = ledger.read(record, chunk["path"])
+            seen |= {*content.column_names}
+            if column not in content.column_names or table.kind_of(content.schema.field(column).type) != "number":
+                continue
+            _check_functionals(content, column, functional)
+            crystals, _ = table.from_table(content, "snapshot")
+            parts.append(Phases.of(crystals.ids, crystals.composition(), crystals.columns[column].astype(np.float64)))
+    if not parts:
+        hint = nearest.hint(column, sorted(seen), "they report")
+        raise _refused(f"hull: no source reports numbers in a column {column!r}; {hint}")
+    return Phases.joined(parts)
+
+
+def _check_functionals(content: pa.Table, column: str, functional: str) -> None:
+    name = f"{column}_functional"
+    if name not in content.column_names:
+        return
+    for found in pc.unique(content[name]).to_pylist():
+        if found and found != functional:
+            text = f"the campaign reports {column} by {found!r}, stability.functional says {functional!r}"
+            raise _refused(f"{text}: such energies are not comparable")
+
+
+def _refused(what: str) -> Failure:
+    return Failure(Exit.CONFIG, f"stability: {what}")
