@@ -21,7 +21,7 @@ from assay.models.potentials.potential import Potential
 from assay.screening.campaign import reference
 from assay.screening.folder.stamp import CONTENT, FORMAT
 from assay.screening.pulling.source import named
-from assay.screening.settings.config import Campaign
+from assay.screening.settings.config import Campaign, Filters
 from assay.sources import identity, symmetry
 
 MOST_FILES = 2_000
@@ -43,7 +43,7 @@ def take(
         "assay": version(),
         "torch": torch.__version__,
         "chunk_size": str(campaign.chunk_size),
-        "filters": campaign.filters.model_dump_json(),
+        "filters": _filters(campaign.filters),
         "licences": ",".join(sorted(campaign.licences)),
         "identity": _identity(campaign),
         "models": ",".join(ensemble.name for ensemble in ensembles),
@@ -109,6 +109,12 @@ def _described(folder: Path) -> str:
     for member in json.loads(content)["members"]:
         digest.update((folder / member / "model.json").read_bytes())
     return digest.hexdigest()
+
+
+def _filters(filters: Filters) -> str:
+    """A filter that is younger than a folder changes nothing where it is unset."""
+    unset = {"ordered"} if filters.ordered is None else set()
+    return filters.model_dump_json(exclude=unset)
 
 
 def _identity(campaign: Campaign) -> str:

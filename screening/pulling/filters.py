@@ -34,6 +34,8 @@ def keep(crystals: Crystals, filters: Filters) -> NDArray[np.bool_]:
     mask &= _elements(crystals, filters)
     if filters.nsites:
         mask &= _inside(crystals.nsites.astype(np.float64), filters.nsites)
+    if filters.ordered is not None:
+        mask &= crystals.is_ordered == filters.ordered
     for name, limits in filters.reported.items():
         mask &= _inside(_reported(crystals, name), limits)
     return mask

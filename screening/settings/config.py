@@ -72,6 +72,9 @@ class Filters(Section):
     elements: Elements = Elements()
     nsites: Range | None = None
     """Sites in the cell."""
+    ordered: bool | None = None
+    """true: only crystals of whole atoms, as a force field needs them; false: only those with a
+    site that is shared or partly empty; unset: both."""
     reported: dict[str, Range] = {}
     """Reported property -> range, for example energy_above_hull: {max: 0.1} in eV/atom."""
 

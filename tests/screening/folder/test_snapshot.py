@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from assay.screening.campaign import fingerprint
 from assay.screening.folder import balance, snapshot
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.journal import Journal
@@ -20,7 +21,7 @@ from assay.screening.pulling.steps import Portion, ShardEnd, Sharding, SourceEnd
 from assay.screening.settings import yamlfile
 from assay.screening.settings.config import Campaign, Filters
 from assay.screening.settings.exits import Exit, Failure
-from assay.sources import table
+from assay.sources import prototypes, table
 from assay.sources.crystals import Crystals
 from assay.sources.databases.paging import Shard
 from assay.sources.quarantine import Quarantined, Reason, Stage
@@ -203,6 +204,16 @@ def test_a_broken_balance_is_an_error() -> None:
 def test_filters(rule: dict[str, Any], kept: list[int]) -> None:
     mask = filters.keep(cubic(list(range(8))), yamlfile.validate(Filters, rule, "here"))
     assert np.flatnonzero(mask).tolist() == kept
+
+
+def test_crystals_with_shared_sites_can_be_left_out_and_old_folders_stay() -> None:
+    crystals = prototypes.generate(12)
+    assert 0 < crystals.is_ordered.sum() < 12
+    for wanted in (True, False):
+        assert (filters.keep(crystals, Filters(ordered=wanted)) == (crystals.is_ordered == wanted)).all()
+    assert filters.keep(crystals, Filters()).all()
+    assert "ordered" not in fingerprint._filters(Filters())
+    assert fingerprint._filters(Filters(ordered=True)) != fingerprint._filters(Filters(ordered=False))
 
 
 def test_a_missing_value_passes_no_range() -> None:
