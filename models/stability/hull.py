@@ -62,7 +62,7 @@ class Phases:
         energy = np.asarray(energy, np.float64)[rows]
         return cls(chosen, energy, ptr, numbers, shares, held, len(sound), int((~sound).sum()))
 
-    def less(self, refused: int) -> Phases:
+    def with_refused(self, refused: int) -> Phases:
         """The same phases, where so many others were refused before."""
         return replace(self, given=self.given + refused, refused=self.refused + refused)
 

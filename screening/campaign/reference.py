@@ -61,7 +61,7 @@ class Reference:
                 found.target,
                 found.dropped,
             )
-        return Phases.of(ids, amounts, energy).less(sum(dropped.values()))
+        return Phases.of(ids, amounts, energy).with_refused(sum(dropped.values()))
 
 
 def find(settings: config.Stability, ensemble: Ensemble, energy: Target) -> Reference:

@@ -57,7 +57,7 @@ def test_the_summary_is_what_the_file_says(finished: Path) -> None:
     found = Results(finished).summary
     stored = json.loads((finished / "summary.json").read_text())
     assert found.campaign == stored["campaign"] == "small"
-    assert vars(found.balance) == stored["balance"]
+    assert found.balance.counts() == stored["balance"]
     assert [source.received for source in found.sources] == [36, 36]
     assert found.identity is not None
     assert found.quarantine == {"malformed": 1}
