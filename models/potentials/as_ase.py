@@ -25,7 +25,7 @@ PROPERTIES = ("energy", "free_energy", "forces", "stress")
 _VOIGT = [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]
 
 
-def calculator(name: str = "chgnet") -> Calculator:
+def calculator(name: str = "potential") -> Calculator:
     """Make a calculator of ASE of a potential.
 
     It has energy, free energy (the same), forces and stress of ordered crystals that are periodic
@@ -33,7 +33,7 @@ def calculator(name: str = "chgnet") -> Calculator:
     gives a number that is not finite, a RuntimeError.
 
     Args:
-        name: `chgnet`, `sevennet`, or `ase:MODULE:CLASS`.
+        name: as `assay.models.potentials.potential.load` takes it.
 
     Raises:
         ValueError: for an unknown potential.

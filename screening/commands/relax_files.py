@@ -41,9 +41,9 @@ def relax(
     model: Annotated[
         str,
         typer.Option(
-            "--model", "-m", help="Force field: chgnet, sevennet, or ase:MODULE:CLASS for a calculator of ASE."
+            "--model", "-m", help="Force field: potential (bundled), chgnet, sevennet, nequix:FILE, ase:MODULE:CLASS."
         ),
-    ] = "chgnet",
+    ] = "potential",
     output: Annotated[Path | None, output_option("Parquet file for the relaxed crystals.")] = None,
     fmax: Annotated[float, typer.Option(help="Longest force that may remain, in eV/Å.")] = _DEFAULT.fmax,
     smax: Annotated[float, typer.Option(help="Largest stress that may remain, in GPa.")] = _DEFAULT.smax,

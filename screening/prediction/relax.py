@@ -54,7 +54,7 @@ class Relaxations:
         return columns.to_table(self.crystals, self.potential, self.scale)
 
 
-def relax(what: Crystals | Item | Iterable[Item], model: str = "chgnet", **settings: Any) -> Relaxations:
+def relax(what: Crystals | Item | Iterable[Item], model: str = "potential", **settings: Any) -> Relaxations:
     """Relax atoms and cells of ordered crystals.
 
     Args:
