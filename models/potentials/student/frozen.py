@@ -52,7 +52,7 @@ class Frozen:
         self._layers = [_Layer(layer, _table(wide, layer), self._room) for layer in wide.layers]
         self._readout = _Perceptron(wide.readout, self._room)
         self._scale, self._shift = float(wide.scale), wide.shift.numpy()
-        self._radii, self._screening = wide.radii.numpy(), np.array(SCREENING)
+        self._radii, self._screening = wide.radii.numpy(), np.array(SCREENING) * (COULOMB, 1)
 
     def evaluate(self, crystals: Crystals) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Evaluate n ordered crystals with S sites.
@@ -70,7 +70,8 @@ class Frozen:
         while first < len(crystals):
             last = max(first + 1, int(np.searchsorted(pointer, pointer[first] + ATOMS, "right")) - 1)
             sites = slice(pointer[first], pointer[last])
-            self._some(crystals, first, last, energy[first:last], forces[sites], stress[first:last])
+            with np.errstate(over="ignore"):
+                self._some(crystals, first, last, energy[first:last], forces[sites], stress[first:last])
             first = last
         stress = (stress + stress.transpose(0, 2, 1)) / 2
         return energy, forces, stress / crystals.volume[:, None, None]
@@ -97,7 +98,7 @@ class Frozen:
             layer.back(pairs, states)
         kernels.collect(
             *(pointer - low, pairs.begin, pairs.other, pairs.vector, pairs.distance, pairs.slope),
-            *(numbers.astype(np.float64), self._radii[numbers], COULOMB, self._screening, energy, forces, stress),
+            *(numbers.astype(np.float64), self._radii[numbers], self._screening, energy, forces, stress),
         )
 
 
@@ -106,14 +107,17 @@ class _Room:
 
     def __init__(self, kind: Any) -> None:
         self.kind = kind
-        self._held: dict[str, Rows] = {}
+        self._held: dict[str, tuple[Rows, Rows]] = {}
+        """Name -> a flat array, and what was made of it last."""
 
     def __call__(self, name: str, *shape: int, kind: Any = None) -> Rows:
         """An array with any content, which lives until the next one of this name is wanted."""
-        size = math.prod(shape)
-        if name not in self._held or len(self._held[name]) < size:
-            self._held[name] = np.empty(size, kind or self.kind)
-        return self._held[name][:size].reshape(shape)
+        if name not in self._held or self._held[name][1].shape != shape:
+            size = math.prod(shape)
+            whole = self._held[name][0] if name in self._held else np.empty(0, kind or self.kind)
+            whole = whole if len(whole) >= size else np.empty(size, whole.dtype)
+            self._held[name] = whole, whole[:size].reshape(shape)
+        return self._held[name][1]
 
     def array(self, values: torch.Tensor) -> Rows:
         """Numbers of a network in this float type."""
@@ -152,8 +156,7 @@ class _Perceptron:
         np.matmul(x, first, out=h)
         h += bias
         np.negative(h, out=e)
-        with np.errstate(over="ignore"):
-            np.exp(e, out=e)
+        np.exp(e, out=e)
         kernels.silu(h, e, self._own("slope", *h.shape))
         np.matmul(h, second, out=out)
         out += shift

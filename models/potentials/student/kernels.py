@@ -275,9 +275,7 @@ def _six(row, f):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def collect(  # type: ignore[no-untyped-def]
-    site_ptr, begin, other, vector, distance, slope, charge, radius, coulomb, screening, energy, forces, stress
-):
+def collect(site_ptr, begin, other, vector, distance, slope, charge, radius, screening, energy, forces, stress):  # type: ignore[no-untyped-def]
     """Add the repulsion of nuclei, and sum slopes of pairs.
 
     Args:
@@ -289,8 +287,7 @@ def collect(  # type: ignore[no-untyped-def]
         slope: (P, 3) eV/Å of the vectors, without the repulsion.
         charge: (S,) of nuclei.
         radius: (S,) Å, covalent.
-        coulomb: eV Å, the energy of two elementary charges 1 Å apart.
-        screening: (m, 2) weights, and decays in units of the screening length.
+        screening: (m, 2) weights in eV Å, and decays in units of the screening length.
         energy: (n,) eV, gains.
         forces: (S, 3) eV/Å, zeros; gains.
         stress: (n, 3, 3) eV, zeros; gains; not yet by volume, nor symmetric.
@@ -300,7 +297,7 @@ def collect(  # type: ignore[no-untyped-def]
             for p in range(begin[i], begin[i + 1]):
                 j, r, per_length = other[p], max(distance[p], 1e-6), 0.0
                 if r < radius[i] + radius[j]:
-                    value, per_length = _repulsion(r, charge[i], charge[j], radius[i] + radius[j], coulomb, screening)
+                    value, per_length = _repulsion(r, charge[i], charge[j], radius[i] + radius[j], screening)
                     energy[row] += value
                 for a in range(3):
                     s = slope[p, a] + vector[p, a] / r * per_length
@@ -311,7 +308,7 @@ def collect(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _repulsion(r, one, other, reach, coulomb, screening):  # type: ignore[no-untyped-def]
+def _repulsion(r, one, other, reach, screening):  # type: ignore[no-untyped-def]
     """Energy of two nuclei and its slope; see `assay.models.potentials.student.painn.repulsion`."""
     x, per_x = r / reach, (one**0.23 + other**0.23) / 0.46850
     ends, d_ends = 1 - x**6 * (28 - 48 * x + 21 * x * x), -168 * x**5 * (1 - x) ** 2 / reach
@@ -320,5 +317,5 @@ def _repulsion(r, one, other, reach, coulomb, screening):  # type: ignore[no-unt
         term = screening[k, 0] * math.exp(-screening[k, 1] * r * per_x)
         screened += term
         d_screened -= screening[k, 1] * per_x * term
-    force = coulomb * one * other / r
+    force = one * other / r
     return force * screened * ends, force * (d_screened * ends + screened * d_ends - screened * ends / r)
