@@ -1,0 +1,59 @@
+"""The command `assay check-potential`.
+
+Enters: the name of a potential. Leaves: a table on standard output, failures on standard error, and
+a JSON file if asked for.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from assay.models.potentials import check as checking, potential as potentials
+from assay.models.potentials.check import Settings
+from assay.screening.commands.arguments import output_option
+from assay.screening.commands.terminal import say
+from assay.screening.prediction import check_potential as checks, describe, inputs
+from assay.screening.settings.exits import Exit, Failure
+
+_DEFAULT = Settings()
+
+
+def check_potential(
+    name: Annotated[str, typer.Argument(help="Force field: chgnet, sevennet, or ase:MODULE:CLASS.")],
+    crystals: Annotated[
+        list[Path] | None, typer.Option("--crystals", help="File of crystals; repeatable. Unset: 24 hypothetical ones.")
+    ] = None,
+    output: Annotated[Path | None, output_option("JSON file with every value of every crystal.")] = None,
+    steps: Annotated[int, typer.Option(help="Steps of each of the three runs of dynamics.")] = _DEFAULT.steps,
+    timestep: Annotated[float, typer.Option(help="fs.")] = _DEFAULT.timestep,
+    atoms: Annotated[int, typer.Option(help="Cells with fewer atoms are repeated.")] = _DEFAULT.atoms,
+    seed: Annotated[int, typer.Option(help="Of velocities, noise, and hypothetical crystals.")] = _DEFAULT.seed,
+    max_bad: Annotated[float, typer.Option(min=0, max=1, help="Accepted fraction of failures in each check.")] = 0.05,
+) -> None:
+    """Check a force field: slopes, dynamics, pairs.
+
+    Forces and stress are compared with slopes of the energy, the energy is watched without a
+    thermostat, crystals are heated to 300 and 1000 K, squeezed and stretched, and atoms pushed
+    together.
+    """
+    if output is not None:
+        checks.check_output(output)
+    try:
+        settings = Settings(steps, timestep, atoms, seed)
+        potential = potentials.load(name)
+    except (ValueError, ImportError) as error:
+        raise Failure(Exit.USAGE, str(error)) from error
+    given, refused = inputs.crystals_of(crystals) if crystals else (checks.bundled(potential, seed), [])
+    for line in describe.refusals(refused, len(given), max_bad, done="read"):
+        say(line, err=True)
+    found = checking.check(given, potential, settings)
+    for line in checks.lines(found):
+        say(line)
+    if output is not None:
+        checks.write(found, potential, settings, output)
+    for line in checks.failures(found):
+        say(line, err=True)
+    checks.judge(found, potential.name, max_bad)
