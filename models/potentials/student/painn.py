@@ -70,8 +70,8 @@ class PaiNN(nn.Module):
         for layer in self.layers:
             s, v = layer(s, v, basis, vector / distance, ends)
         learned = self.readout(s)[:, 0].double() * self.scale + self.shift[numbers]
-        pair = repulsion(numbers, ends, distance[:, 0], self.radii)
-        energies: Tensor = learned.index_add(0, torch.from_numpy(ends[1]), pair.double() / 2)
+        pair = repulsion(numbers, ends, distance[:, 0].double(), self.radii)
+        energies: Tensor = learned.index_add(0, torch.from_numpy(ends[1]), pair / 2)
         return energies
 
     def basis(self, distance: Tensor) -> Tensor:
