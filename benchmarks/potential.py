@@ -1,10 +1,15 @@
-"""How fast are energies, forces and stresses, and how fast is a crystal relaxed, beside peers?
+"""How fast are energies, forces, stresses and relaxations, beside peers, and are cells right then?
 
 Enters: numbers of crystals. Leaves: tables and one JSON file. The crystals are hypothetical, with
 guessed cells that are strained by 3 % and whose atoms are displaced by 0.08 Å. CPU time of one
 thread in one process, without the time to load weights. Slow contestants get the first few of the
 crystals. All relax to forces of 0.05 eV/Å; ours bounds the stress too. `student` is one network of
 the bundled potential, `potential` the mean of all. Nequix takes part where it is installed.
+
+With `--known` another question is asked (it needs ASSAY_DATA): do guessed cells of known crystals
+come back? A known crystal is an entry of the Materials Project with the formula, the number of
+sites and the space group of an ordered prototype. The prototype's guessed cell is relaxed and its
+volume compared with that of DFT; ensembles predict from the guessed, the relaxed and DFT's cell.
 
     python benchmarks/potential.py --help
 """
@@ -14,6 +19,7 @@ from __future__ import annotations
 import argparse
 import resource
 import time
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +34,11 @@ if TYPE_CHECKING:
 DISPLACED, STRAINED = 0.08, 0.03
 """Å, deviation of each coordinate; deviation of each component of the strain."""
 FMAX, STEPS = 0.05, 300
+SYMPREC, CLOSE = 0.1, 0.03
+"""Å; share of the volume within which a crystal has come back."""
+DRAWN = 300_000
+"""Prototypes among which known crystals are looked for."""
+ENSEMBLES = {"formation-energy": "formation_energy", "band-gap": "band_gap"}
 ATOMS = (1, 2, 4, 8, 16, 32, 64, 200)
 """Repeats of a cell of copper."""
 
@@ -38,10 +49,16 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--few", type=int, default=24, help="crystals for slow contestants (default: 24)")
     parser.add_argument("--many", type=int, default=1000, help="crystals for quick ones (default: 1000)")
     parser.add_argument("--flat", type=int, default=0, help="also relax so many crystals, and show the memory")
+    parser.add_argument("--known", type=int, default=0, help="relax so many known crystals, and nothing else")
+    parser.add_argument("--models", nargs="+", default=["potential", "chgnet"], help="force fields for --known")
     parser.add_argument("--teacher", default="nequix:nequix-oam-1-pft", help="another potential to measure")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/potential.json", help="JSON file")
     options = parser.parse_args(words)
     settle()
+    if options.known:
+        found = come_back(options.known, options.models)
+        write({"machine": machine(), **found}, options.output.with_name("known.json"))
+        return
     from assay.models.potentials import potential as potentials
     from assay.models.potentials.student import student
 
@@ -219,6 +236,120 @@ def memory(student: Potential, n: int) -> list[dict[str, float]]:
     shown = [rows[k] for k in sorted({0, len(rows) // 4, len(rows) // 2, len(rows) - 1})]
     show("Memory", ["crystals", "peak, MiB"], [[f"{r['crystals']:,}", f"{r['peak_mib']:.0f}"] for r in shown])
     return rows
+
+
+def come_back(n: int, models: list[str]) -> dict[str, Any]:
+    """Volumes and predictions of known crystals whose cells were guessed."""
+    guessed, true, values = pairs(n)
+    say(f"{len(guessed)} known crystals")
+    volumes = {"as guessed": off(guessed.volume, true.volume, len(guessed))}
+    predicted = {}
+    for name in models:
+        for symmetry in ("free", "keep"):
+            index, end = relaxed(guessed, name, symmetry)
+            volumes[f"{name}, symmetry {symmetry}"] = off(end.volume, true.volume[index], len(guessed))
+            if symmetry == "free":
+                predicted[name] = predictions(guessed, true, values, index, end)
+    head = [
+        "cells",
+        "arrived",
+        f"within {CLOSE:.0%} of DFT's volume, %",
+        "median |difference|, %",
+        "median difference, %",
+    ]
+    show("Volumes", head, [[name, *(f"{value:.4g}" for value in one.values())] for name, one in volumes.items()])
+    for name, found in predicted.items():
+        lines = [[what, *(f"{value:.4f}" for value in errors.values())] for what, errors in found.items()]
+        show(f"MAE against DFT, {name}", ["", "guessed cell", "relaxed cell", "DFT's cell"], lines)
+    return {"crystals": len(guessed), "volumes": volumes, "predictions": predicted}
+
+
+def pairs(n: int) -> tuple[Crystals, Crystals, dict[str, Any]]:
+    """Guessed cells of known crystals, their true cells, and known values by ensemble."""
+    from assay.sources import datasets, prototypes
+    from assay.sources.elements import reduced_formulas
+
+    sets = {
+        name: datasets.load(dataset)
+        for name, dataset in zip(ENSEMBLES, ("mp-formation-energy", "mp-band-gap"), strict=True)
+    }
+    known = sets["formation-energy"]
+    small = np.flatnonzero(known.crystals.is_ordered & (known.crystals.nsites <= 12))
+    formulas = reduced_formulas(known.crystals.composition())
+    place = defaultdict(list)
+    for row in small:
+        place[formulas[row], int(known.crystals.nsites[row])].append(int(row))
+    made = prototypes.generate(DRAWN, 1)
+    made = made.select(np.flatnonzero(made.is_ordered))
+    groups: dict[int, int] = {}
+    mine, theirs = [], []
+    names = reduced_formulas(made.composition())
+    for k in range(len(made)):
+        rows = place.get((names[k], int(made.nsites[k])), [])
+        group = space_group(made, k) if rows else 0
+        for row in rows:
+            if row not in groups:
+                groups[row] = space_group(known.crystals, row)
+            if group and groups[row] == group:
+                mine.append(k)
+                theirs.append(row)
+                break
+        if len(mine) == n:
+            break
+    true = known.crystals.select(theirs)
+    values = {"formation-energy": known.target[theirs]}
+    gaps = dict(zip(sets["band-gap"].crystals.ids.tolist(), sets["band-gap"].target.tolist(), strict=True))
+    values["band-gap"] = np.array([gaps.get(name, np.nan) for name in true.ids.tolist()])
+    return made.select(mine), true, values
+
+
+def space_group(crystals: Crystals, row: int) -> int:
+    """Number of the space group; 0 where none is found."""
+    from assay.sources import symmetry
+
+    sites = slice(crystals.site_ptr[row], crystals.site_ptr[row + 1])
+    found = symmetry.dataset(
+        crystals.lattice[row].tolist(), crystals.frac[sites].tolist(), crystals.numbers[sites].tolist(), SYMPREC
+    )
+    return 0 if found is None else int(found.number)
+
+
+def relaxed(crystals: Crystals, name: str, symmetry: Any) -> tuple[Any, Crystals]:
+    """Rows that arrived, and where."""
+    from assay.models.potentials import potential, relax
+
+    found = relax.relax(crystals, potential.load(name), relax.Settings(symmetry=symmetry))
+    return found.index, found.crystals
+
+
+def off(volume: Any, true: Any, of: int) -> dict[str, float]:
+    """How many arrived, the share of all that came back, and differences of those that arrived."""
+    change = volume / true - 1
+    close = (abs(change) <= CLOSE).sum() / of
+    return {
+        "arrived": len(change),
+        "back": 100 * float(close),
+        "median_absolute": 100 * float(np.median(abs(change))),
+        "median": 100 * float(np.median(change)),
+    }
+
+
+def predictions(guessed: Crystals, true: Crystals, values: dict[str, Any], index: Any, ended: Crystals) -> Any:
+    """Mean absolute errors of bundled ensembles from three cells of crystals that arrived."""
+    from assay.models.ensemble import ensemble, zoo
+
+    found = {}
+    for name, target in ENSEMBLES.items():
+        loaded = ensemble.Ensemble.load(zoo.find(name))
+        truth = values[name][index]
+        known = np.isfinite(truth)
+        cells = {"guessed": guessed.select(index), "relaxed": ended, "true": true.select(index)}
+        errors = {}
+        for which, crystals in cells.items():
+            mean = loaded.predict(crystals.without_columns())[0].values[target].mean
+            errors[which] = float(abs(mean - truth)[known].mean())
+        found[target] = errors
+    return found
 
 
 def timed(run: Any, crystals: Crystals) -> float:
