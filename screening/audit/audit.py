@@ -143,20 +143,26 @@ def _fingerprint(findings: Findings, load: Load) -> None:
         findings.notes.append(f"{len(gone)} source files are not here and were not compared, such as {gone[0]}")
     before = {name: value for name, value in before.items() if name not in gone}
     now |= {name: value for name, value in content.items() if name in before or not gone}
-    if potential is None:
-        before.pop("relax.potential", None)
     if "stability.hull" in now and "stability.sha256" in before and "stability.sha256" not in now:
         now["stability.sha256"] = before["stability.sha256"]
         findings.notes.append(f"the table of the hull, {now['stability.hull']}, is not here and was not compared")
-    if absent:
-        before = {
-            key: value for key, value in before.items() if key in now or not key.startswith(("models.", "cascade."))
-        }
-        before["models"] = now["models"]
+    before = _comparable(before, now, absent=bool(absent), potential=potential is not None)
     findings.problems += [
         Failure(Exit.CONFIG, f"{path} does not fit what is here now: {change}; restore the old setting or weights")
         for change in stamp.changes(before, now)
     ]
+
+
+def _comparable(before: dict[str, str], now: dict[str, str], *, absent: bool, potential: bool) -> dict[str, str]:
+    """What a fingerprint said, without models and a force field that are not on this machine."""
+    if not potential:
+        before = {key: value for key, value in before.items() if key != "relax.potential"}
+    if absent:
+        kept = {
+            key: value for key, value in before.items() if key in now or not key.startswith(("models.", "cascade."))
+        }
+        before = kept | {"models": now["models"]}
+    return before
 
 
 def _potential(findings: Findings, campaign: Campaign) -> Potential | None:

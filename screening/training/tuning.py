@@ -200,8 +200,7 @@ def _tune(search: Search, output: Path, numbers: list[int], place: Place, worker
     """Run these trials; the error of the first that crashed."""
     for name in ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "TUNE_DISABLE_SIGINT_HANDLER"):
         os.environ.setdefault(name, "1")  # the files of the trials are the record; the command handles Ctrl-C
-    from ray import tune
-
+    tune = _ray_tune()
     trainable = tune.with_parameters(_trial, search=search, output=output, place=place)
     results = tune.Tuner(
         tune.with_resources(trainable, {"cpu": 1, "gpu": gpus}),
@@ -220,10 +219,14 @@ def _tune(search: Search, output: Path, numbers: list[int], place: Place, worker
 
 def _trial(config: dict[str, Any], search: Search, output: Path, place: Place) -> None:
     """One trial, in a process of Ray Tune."""
+    place.enter()
+    trials.learn(search, output, config["number"], _ray_tune().report)
+
+
+def _ray_tune() -> Any:
     from ray import tune
 
-    place.enter()
-    trials.learn(search, output, config["number"], tune.report)
+    return tune
 
 
 def scheduler(search: Search, output: Path) -> Any:
@@ -254,10 +257,9 @@ def scheduler(search: Search, output: Path) -> Any:
 
 def _noting(search: Search, output: Path) -> Any:
     """A callback that notes which trials were stopped, and keeps the tables up to date."""
-    from ray import tune
 
-    class Noting(tune.Callback):
-        def on_trial_complete(self, **happened: Any) -> None:  # type: ignore[override]  # Ray calls it by keyword
+    class Noting(_ray_tune().Callback):  # type: ignore[misc]
+        def on_trial_complete(self, **happened: Any) -> None:  # Ray calls it by keyword
             number = happened["trial"].config["number"]
             trials.end(output, number, "stopped")  # unless it has said itself how it ended
             found = trials.trial(search, output, number)

@@ -109,6 +109,9 @@ def divide(recipe: Distillation, output: Path) -> Divided:
     names, which = np.unique(sample.systems(labels.crystals), return_inverse=True)
     place = np.random.default_rng([recipe.seed, 3]).permutation(len(names))[which] / len(names)
     test, validation = place < recipe.test, place >= 1 - recipe.validation
+    if not (test.any() and validation.any() and (~test & ~validation).any()):
+        said = f"{len(names)} chemical systems of labelled crystals are too few to learn, watch and test"
+        raise ValueError(f"{said}; raise count or sites of crystals, or the shares test and validation")
     train, checked, tested = (labels.select(np.flatnonzero(rows)) for rows in (~test & ~validation, validation, test))
     given = min(parts * label.PART, len(crystals))
     return Divided(train, checked, tested, given - len(labels.crystals))
@@ -155,6 +158,8 @@ def _crystals(recipe: Distillation) -> Crystals:
     if recipe.elements:
         elements &= {NUMBERS[symbol] for symbol in recipe.elements}
     drawn = [sample.draw(one, elements, recipe.seed) for one in recipe.crystals]
+    if not sum(map(len, drawn)):
+        raise ValueError("no ordered crystal of these elements and sizes is in the sources of the recipe")
     return sample.displaced(sample.together(drawn, recipe.seed), recipe.displacement, recipe.seed)
 
 

@@ -1,0 +1,57 @@
+"""`assay distil`: a potential from a recipe, its card, and recipes that cannot be."""
+
+import json
+
+from assay.screening.settings.exits import Exit
+
+RECIPE = """
+name: tiny
+teacher: "ase:ase.calculators.emt:EMT"
+elements: [Al, Cu, Ag, Au, Ni, Pd, Pt]
+crystals: [{dataset: prototypes, count: 300, sites: 8}]
+students: [{seed: 0, features: 8, layers: 2, radial: 4, cutoff: 3.5}, {seed: 1, features: 8, layers: 2, radial: 4, cutoff: 3.5}]
+test: 0.2
+validation: 0.1
+schedule: {epochs: 1, batch_size: 16}
+"""
+
+
+def test_a_recipe_becomes_a_potential_and_a_finished_one_is_not_made_again(assay, tmp_path):
+    recipe, output = tmp_path / "tiny.yaml", tmp_path / "tiny"
+    recipe.write_text(RECIPE)
+    done = assay("distil", recipe, "--output", output)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(output / "README.md")]
+    told = json.loads((output / "potential.json").read_text())
+    assert told["command"] == f"assay distil {recipe} --output {output}"
+    assert len(told["networks"]) == 2
+    card = (output / "README.md").read_text()
+    assert f"| student 1 | {told['alone'][1]['energy']:.1f} |" in card
+    again = assay("distil", recipe, "--output", output)
+    assert again.returncode == Exit.CONFIG
+    assert "add --resume to go on with it" in again.stderr
+    before = (output / "student-0.safetensors").read_bytes()
+    assert assay("distil", recipe, "--output", output, "--resume").returncode == 0
+    assert (output / "student-0.safetensors").read_bytes() == before
+
+
+def test_recipes_that_cannot_be_end_in_one_line(assay, tmp_path):
+    for wrong, said in (
+        ("sites: 8", "sites: 0"),
+        ("layers: 2", "layer: 2"),
+        ("seed: 1", "seed: 1.5"),
+    ):
+        recipe = tmp_path / "wrong.yaml"
+        recipe.write_text(RECIPE.replace(wrong, said))
+        done = assay("distil", recipe, "--output", tmp_path / "never")
+        assert done.returncode == Exit.CONFIG, done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert not (tmp_path / "never").exists()
+    (tmp_path / "few.yaml").write_text(RECIPE.replace("sites: 8", "sites: 1"))
+    done = assay("distil", tmp_path / "few.yaml", "--output", tmp_path / "few")
+    assert done.returncode == Exit.CONFIG
+    assert "no ordered crystal of these elements and sizes" in done.stderr
+    (tmp_path / "other.yaml").write_text(RECIPE.replace("ase:ase.calculators.emt:EMT", "nothing"))
+    done = assay("distil", tmp_path / "other.yaml", "--output", tmp_path / "other")
+    assert done.returncode == Exit.CONFIG
+    assert "potential 'nothing' is not known" in done.stderr
