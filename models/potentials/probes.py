@@ -34,7 +34,7 @@ DIRECTIONS = 2
 """In which slopes are taken: each moves every atom, or every component of the strain, at random."""
 VOLUMES = np.linspace(0.94, 1.06, 7)
 """Of an equation of state, as shares of the first volume."""
-DISTANCES = np.linspace(0.5, 1.2, 11)
+DISTANCES = np.linspace(0.5, 1.2, 15)
 """Of two atoms, as shares of the sum of their covalent radii."""
 BOX = 20.0
 """Å, edge of the cube that holds a pair."""

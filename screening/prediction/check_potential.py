@@ -77,7 +77,9 @@ def lines(found: Checked) -> Iterator[str]:
     yield f"{'check':<18}{'median':>10}{'largest':>10}{'limit':>8}{'failed':>10}  unit and meaning"
     for one in (*found.checks, found.pairs):
         sizes = one.value[np.isfinite(one.value)]
-        ends = [digits.alone(v) for v in (np.median(sizes), sizes[abs(sizes).argmax()])] if len(sizes) else ["", ""]
+        ends = (
+            [digits.alone(v) for v in (np.median(abs(sizes)), sizes[abs(sizes).argmax()])] if len(sizes) else [""] * 2
+        )
         limit = "" if one.limit is None else f"{one.limit:g}"
         failed = f"{len(one.failed)} of {one.asked}"
         meaning = f"{one.unit}, {one.meaning}" if one.unit else one.meaning
