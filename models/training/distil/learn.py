@@ -98,7 +98,7 @@ class _Run:
                 optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.schedule.clip)
-            if torch.isfinite(norm):
+            if torch.isfinite(norm) and loss < self.schedule.largest_loss:
                 for optimizer in self.optimizers:
                     optimizer.step()
             self.average.update(self.network.state_dict())

@@ -38,17 +38,20 @@ class Schedule:
     epochs: int = 50
     batch_size: int = 64
     """Crystals in a step."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     """Peak, of all that is no matrix."""
-    matrix_rate: float = 1e-2
+    matrix_rate: float = 3e-3
     """Peak, of the matrices."""
     weight_decay: float = 1e-4
     warmup: float = 0.02
     """Share of the steps in which the rates rise; they fall as a cosine afterwards."""
     ema: float = 0.999
     """Of the weights that are kept."""
-    clip: float = 10.0
+    clip: float = 1.0
     """Largest norm of a gradient."""
+    largest_loss: float = 20.0
+    """A step with a larger loss is not taken: Muon's steps are of one size, and one crystal that is
+    predicted absurdly must not turn the weights."""
     energy: float = 2.0
     """Weight of the error of the energy per atom, in eV."""
     force: float = 1.0
@@ -57,7 +60,7 @@ class Schedule:
     """Weight of the error of a component of the stress, in eV/Å^3."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate", "matrix_rate", "clip"):
+        for name in ("epochs", "batch_size", "learning_rate", "matrix_rate", "clip", "largest_loss"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"schedule.{name} is {getattr(self, name)}, expected above 0")
         for name in ("warmup", "ema"):
