@@ -43,8 +43,8 @@ class Nequix:
             OSError: when the file cannot be read.
         """
         self.name = name
-        self.version = f"nequix {metadata.version('nequix')}, {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
         self._network, config = _network(path)
+        self.version = f"nequix {metadata.version('nequix')}, {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
         numbers = [int(number) for number in config["atomic_numbers"]]
         self.elements = frozenset(numbers)
         self._cutoff = float(config["cutoff"])

@@ -152,7 +152,7 @@ def test_a_resolved_config_loads_as_itself(n: int, formulas: list[str], top: int
     assert yamlfile.validate(Campaign, yaml.safe_load(config.dump(campaign)), "there") == campaign
 
 
-OTHERS = ("cluster", "train", "study", "tune")  # Ray's, and those that tests/test_configs.py loads
+OTHERS = ("train", "study", "tune", "distil")  # those that tests/test_configs.py loads
 SHIPPED = sorted(path for path in (ROOT / "configs").glob("*.yaml") if path.stem.partition("-")[0] not in OTHERS)
 
 

@@ -26,7 +26,7 @@ RECIPE = Distillation(
     displacement=sample.Displacement(rattle=0.1),
     test=0.15,
     validation=0.1,
-    schedule=Schedule(epochs=10, batch_size=4, ema=0.9),
+    schedule=Schedule(epochs=10, batch_size=4, ema=0.9, learning_rate=2e-3, matrix_rate=1e-2),
 )
 
 
