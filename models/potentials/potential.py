@@ -58,14 +58,24 @@ class Evaluation:
 class Potential(Protocol):
     """A force field."""
 
-    name: str
-    """As `load` takes it."""
-    scale: Scale
-    version: str
-    """What computes it: packages with their versions, or a digest. Another version, other
-    numbers."""
-    elements: frozenset[int]
-    """Atomic numbers that it has learned; it is never asked about others."""
+    @property
+    def name(self) -> str:
+        """As `load` takes it."""
+
+    @property
+    def scale(self) -> Scale:
+        """Of its energies."""
+
+    @property
+    def elements(self) -> frozenset[int]:
+        """Atomic numbers that it has learned; it is never asked about others."""
+
+    @property
+    def version(self) -> str:
+        """What computes it: packages with their versions, or a digest.
+
+        Another version, other numbers.
+        """
 
     def evaluate(self, crystals: Crystals) -> Evaluation:
         """Evaluate ordered, right-handed crystals of its elements; one that fails has NaN."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from assay.models.potentials.potential import GPA, Potential, known
+from assay.models.potentials.probes import equation_of_state
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,3 +61,19 @@ def beside_dft(potential: Potential, crystals: Crystals, energy: NDArray[np.floa
         "force": float(abs(found.forces).mean() * 1e3),
         "stress": float(abs(found.stress).mean() * GPA),
     }
+
+
+def bulk_moduli(potential: Potential, crystals: Crystals, modulus: NDArray[np.float64]) -> dict[str, float]:
+    """Bulk moduli by an equation of state, beside those of DFT, `modulus` (n,) GPa.
+
+    A crystal whose energy has not one minimum between 0.94 and 1.06 of its volume has no modulus.
+
+    Returns:
+        `rows` with a modulus, and `without`; mean and median absolute error of the `rows`, in GPa.
+    """
+    rows, _ = known(potential, crystals)
+    found = equation_of_state(crystals.select(rows), potential)
+    sound = (found.minima == 1) & np.isfinite(found.modulus)
+    off = abs(found.modulus - modulus[rows])[sound]
+    middle = {"modulus": float(off.mean()), "modulus_median": float(np.median(off))} if len(off) else {}
+    return {"rows": int(sound.sum()), "without": len(crystals) - int(sound.sum()), **middle}

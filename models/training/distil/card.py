@@ -42,7 +42,29 @@ def text(name: str, facts: Mapping[str, Any], scale: Scale, elements: frozenset[
             f"{test['energy_spread']:.1f} times the disagreement of the students for energies, and",
             f"{test['force_spread']:.1f} times for forces (root mean squares).",
             "",
+            *_dft(facts["dft"]),
             f"It knows {len(elements)} elements: {symbols}.",
             "",
         ]
     )
+
+
+def _dft(errors: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """A table of errors against DFT, of which neither students nor this card chose anything."""
+    lines: list[str] = []
+    columns = {"energy": "energy (meV/atom)", "force": "force (meV/Å)", "stress": "stress (GPa)"}
+    columns |= {"modulus": "bulk modulus (GPa)", "modulus_median": "its median"}
+    shown = [key for key in columns if all(key in one for one in errors.values())]
+    if not shown:
+        return lines
+    first = next(iter(errors.values()))
+    lines = [f"| against DFT | {' | '.join(columns[key] for key in shown)} |", "|---" * (len(shown) + 1) + "|"]
+    lines += [f"| {name} | {' | '.join(f'{one[key]:.1f}' for key in shown)} |" for name, one in errors.items()]
+    if "energy" in shown:
+        lines += ["", f"The energies are those of {first['rows']:.0f} crystals that DFT relaxed, where its forces and"]
+        lines += ["stresses are zero."]
+    if "modulus" in shown:
+        told = ", ".join(f"{one['moduli_rows']:.0f} with {name}" for name, one in errors.items())
+        lines += ["", f"Bulk moduli are those of equations of state in fixed forms ({told}; the others have no minimum"]
+        lines += ["between 0.94 and 1.06 of DFT's volume)."]
+    return [*lines, ""]

@@ -133,11 +133,31 @@ def _write(recipe: Distillation, output: Path, command: str) -> students.Student
         "left_out": split.left_out,
         "test": assess.beside_teacher(draft, split.test),
         "alone": [assess.beside_teacher(students.alone(draft, k), split.test) for k in range(len(networks))],
+        "dft": _beside_dft(recipe, {"students": draft, recipe.teacher: potentials.load(recipe.teacher)}),
     }
     students.write(networks, elements, scale, facts, output)
     with whole(output / "README.md") as file:
         file.write(card.text(recipe.name, facts, scale, elements).encode())
     return students.load(str(output))
+
+
+def _beside_dft(recipe: Distillation, compared: dict[str, potentials.Potential]) -> dict[str, dict[str, float]]:
+    """Errors of some potentials against DFT, by name."""
+    errors: dict[str, dict[str, float]] = {name: {} for name in compared}
+    if recipe.energies:
+        relaxed = sample.known(recipe.energies)
+        for name, one in compared.items():
+            errors[name] |= assess.beside_dft(one, relaxed.crystals, relaxed.target)
+    if recipe.moduli:
+        stiff = sample.known(recipe.moduli)
+        drawn = np.random.default_rng([recipe.seed, 4]).permutation(len(stiff.target))[: recipe.moduli_count]
+        stiff = stiff.select(np.sort(drawn))
+        for name, one in compared.items():
+            found = assess.bulk_moduli(one, stiff.crystals, stiff.target)
+            errors[name] |= {
+                f"moduli_{key}" if key in {"rows", "without"} else key: value for key, value in found.items()
+            }
+    return errors
 
 
 def _network(recipe: Distillation, output: Path, k: int) -> PaiNN:

@@ -95,6 +95,14 @@ class Distillation:
     largest_force: float = 25.0
     """eV/Å; a crystal on which the teacher finds a larger one is left out."""
     schedule: Schedule = field(default_factory=Schedule)
+    energies: str = ""
+    """`FILE.parquet#COLUMN`, a path below the data folder or any other: crystals that DFT relaxed,
+    and their energies in eV per cell on the teacher's scale. The card compares with them; nothing
+    learns from them."""
+    moduli: str = ""
+    """Likewise, with bulk moduli in GPa."""
+    moduli_count: int = 200
+    """Crystals whose bulk moduli are compared, drawn at random."""
 
     def __post_init__(self) -> None:
         if len(self.students) < 2:

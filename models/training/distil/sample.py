@@ -8,6 +8,8 @@ module does not know energies.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,9 @@ from assay.models.potentials.potential import right_handed
 from assay.sources import prototypes
 from assay.sources.crystals import Crystals, concat, text_array, wrap
 from assay.sources.elements import SYMBOLS
+
+if TYPE_CHECKING:
+    from assay.sources.datasets import Dataset
 
 _SPARE = 20
 """Prototypes made for each that is kept: some are too large, and half are disordered."""
@@ -69,15 +74,33 @@ def draw(drawn: Drawn, elements: frozenset[int], seed: int) -> Crystals:
         symbols = [SYMBOLS[z] for z in sorted(elements)]
         found = prototypes.generate(min(_SPARE * drawn.count, prototypes.count(None, symbols)), seed, None, symbols)
     else:
-        from assay.sources import datasets  # which needs pyarrow
-
-        found = datasets.load(drawn.dataset).crystals
+        found = _datasets().load(drawn.dataset).crystals
     strange = found.composition() > 0
     strange[:, sorted(elements)] = False
     fits = found.is_ordered & (found.nsites <= drawn.sites) & ~strange.any(axis=1)
     rows = np.random.default_rng([seed, 1]).permutation(np.flatnonzero(fits))[: drawn.count]
     some = found.select(rows).without_columns()
     return replace(some, ids=text_array([f"{drawn.dataset}/{name}" for name in some.ids]))
+
+
+def known(name: str) -> Dataset:
+    """A set of known values, whose file lies below the data folder or anywhere else.
+
+    Raises:
+        FileNotFoundError: when it is not there.
+        ValueError: when it has no such column.
+    """
+    sets = _datasets()
+    file, _, column = name.partition("#")
+    path = Path(file) if Path(file).is_file() else sets.folder() / file
+    found: Dataset = sets.load(f"{path}#{column}")
+    return found
+
+
+def _datasets() -> Any:
+    from assay.sources import datasets  # which needs pyarrow
+
+    return datasets
 
 
 def displaced(crystals: Crystals, how: Displacement, seed: int) -> Crystals:

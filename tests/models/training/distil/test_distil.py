@@ -47,8 +47,12 @@ def alloys():
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
     path = tmp_path_factory.mktemp("alloys") / "alloys.parquet"
-    table.write(table.to_table(alloys().with_columns(known=np.zeros(len(alloys())))), path)
-    return replace(RECIPE, crystals=(replace(RECIPE.crystals[0], dataset=f"{path}#known"), RECIPE.crystals[1]))
+    crystals = alloys()
+    energy = potential.load(RECIPE.teacher).evaluate(crystals).energy
+    table.write(table.to_table(crystals.with_columns(known=np.zeros(len(crystals)), energy=energy)), path)
+    drawn = replace(RECIPE.crystals[0], dataset=f"{path}#known"), RECIPE.crystals[1]
+    compared = {"energies": f"{path}#energy", "moduli": f"{path}#known", "moduli_count": 5}
+    return replace(RECIPE, crystals=drawn, **compared)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +69,16 @@ def test_the_students_have_learned_and_say_how_well(recipe, made):
     assert facts["test"]["energy"] < np.mean([one["energy"] for one in facts["alone"]]) + 1e-9
     assert f"| mean of the students | {facts['test']['energy']:.1f} |" in (output / "README.md").read_text()
     assert str(found.scale) == "ase.calculators.emt:EMT, that of the calculator"
+
+
+def test_the_card_compares_students_and_teacher_with_energies_and_moduli(recipe, made):
+    found, card = made[1].facts["dft"], (made[0] / "README.md").read_text()
+    teacher, students = found[recipe.teacher], found["students"]
+    assert teacher["energy"] == pytest.approx(0, abs=1e-6)
+    assert students["energy"] > 1
+    assert teacher["moduli_rows"] + teacher["moduli_without"] == 5
+    assert 30 < teacher["modulus"] < 250  # GPa: the known ones are set to 0
+    assert f"| {recipe.teacher} | 0.0 |" in card
 
 
 def test_no_chemical_system_is_both_learned_and_tested(recipe, made):
