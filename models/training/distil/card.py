@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from assay.sources.elements import SYMBOLS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from assay.models.potentials.potential import Scale
 
@@ -43,6 +43,7 @@ def text(name: str, facts: Mapping[str, Any], scale: Scale, elements: frozenset[
             f"{test['force_spread']:.1f} times for forces (root mean squares).",
             "",
             *_dft(facts["dft"]),
+            *_checks(facts["checks"]),
             f"It knows {len(elements)} elements: {symbols}.",
             "",
         ]
@@ -67,4 +68,15 @@ def _dft(errors: Mapping[str, Mapping[str, float]]) -> list[str]:
         told = ", ".join(f"{one['moduli_rows']:.0f} with {name}" for name, one in errors.items())
         lines += ["", f"Bulk moduli are those of equations of state in fixed forms ({told}; the others have no minimum"]
         lines += ["between 0.94 and 1.06 of DFT's volume)."]
+    return [*lines, ""]
+
+
+def _checks(checks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A table of what `assay check-potential` looks at."""
+    lines = ["| check (`assay check-potential`), test crystals | failed | median | largest |", "|---|---|---|---|"]
+    for one in checks:
+        size = [
+            f"{one[key]:.3g} {one['unit']}".strip() if one[key] is not None else "-" for key in ("median", "largest")
+        ]
+        lines.append(f"| {one['name']}: {one['meaning']} | {one['failed']} of {one['asked']} | {' | '.join(size)} |")
     return [*lines, ""]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save
 
-from assay.models.potentials import potential as potentials
+from assay.models.potentials import check, potential as potentials
 from assay.models.potentials.student import student as students
 from assay.models.potentials.student.painn import PaiNN
 from assay.models.training import members
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from assay.sources.crystals import Crystals
 
 _LABELS = "labels"
+CHECKED, STEPS = 24, 200
+"""Test crystals on which the card checks the students, and steps of each run of dynamics."""
 _LEAST = 10
 """Training crystals that must hold an element before a student is asked about it."""
 
@@ -125,7 +127,7 @@ def _write(recipe: Distillation, output: Path, command: str) -> students.Student
     elements = frozenset(int(z) for z in np.flatnonzero(seen >= _LEAST))
     scale = split.train.scale
     draft = students.Student("", scale, elements, tuple(networks), {})
-    facts = {
+    facts: dict[str, Any] = {
         "teacher": recipe.teacher,
         "recipe": asdict(recipe),
         "command": command,
@@ -134,11 +136,24 @@ def _write(recipe: Distillation, output: Path, command: str) -> students.Student
         "test": assess.beside_teacher(draft, split.test),
         "alone": [assess.beside_teacher(students.alone(draft, k), split.test) for k in range(len(networks))],
         "dft": _beside_dft(recipe, {"students": draft, recipe.teacher: potentials.load(recipe.teacher)}),
+        "checks": _checks(draft, split.test.crystals[:CHECKED]),
     }
     students.write(networks, elements, scale, facts, output)
     with whole(output / "README.md") as file:
         file.write(card.text(recipe.name, facts, scale, elements).encode())
     return students.load(str(output))
+
+
+def _checks(draft: students.Student, crystals: Crystals) -> list[dict[str, Any]]:
+    """What `assay check-potential` would find: how many failed, the median, the largest."""
+    seen = check.check(crystals, draft, check.Settings(steps=STEPS))
+    found = []
+    for one in (*seen.checks, seen.pairs):
+        size = abs(one.value[np.isfinite(one.value)])
+        middle = (float(np.median(size)), float(size.max())) if len(size) else (None, None)
+        counted = {"asked": one.asked, "failed": len(one.failed), "median": middle[0], "largest": middle[1]}
+        found.append({"name": one.name, "unit": one.unit, "meaning": one.meaning, **counted})
+    return found
 
 
 def _beside_dft(recipe: Distillation, compared: dict[str, potentials.Potential]) -> dict[str, dict[str, float]]:

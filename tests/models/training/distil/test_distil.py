@@ -79,6 +79,7 @@ def test_the_card_compares_students_and_teacher_with_energies_and_moduli(recipe,
     assert teacher["moduli_rows"] + teacher["moduli_without"] == 5
     assert 30 < teacher["modulus"] < 250  # GPa: the known ones are set to 0
     assert f"| {recipe.teacher} | 0.0 |" in card
+    assert "| nve_drift: " in card
 
 
 def test_no_chemical_system_is_both_learned_and_tested(recipe, made):
