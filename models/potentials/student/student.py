@@ -122,7 +122,12 @@ def write(
     told = {"format": _FORMAT, "functional": scale.functional, "reference": scale.reference}
     told |= {"elements": [SYMBOLS[z] for z in sorted(elements)], "networks": entries, **facts}
     with whole(folder / _DESCRIPTION) as file:
-        file.write((json.dumps(told, indent=1, allow_nan=False) + "\n").encode())
+        file.write((json.dumps(told | {"sha256": _seal(told)}, indent=1, allow_nan=False) + "\n").encode())
+
+
+def _seal(told: Mapping[str, Any]) -> str:
+    """Digest of a description."""
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def _described(content: bytes, path: Path) -> dict[str, Any]:
@@ -133,6 +138,9 @@ def _described(content: bytes, path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or found.get("format") != _FORMAT:
         got = found.get("format") if isinstance(found, dict) else type(found).__name__
         raise ValueError(f"{path}: format is {got!r}, expected {_FORMAT}")
+    seal = found.pop("sha256", None)
+    if seal != _seal(found):
+        raise ValueError(f"{path} is damaged or was edited: its digest is not the recorded one")
     return found
 
 

@@ -153,8 +153,13 @@ def test_a_changed_file_is_refused(made, tmp_path):
     (tmp_path / "student-1.safetensors").write_bytes(weights)
     with pytest.raises(ValueError, match="student-1.safetensors is damaged or replaced"):
         student.load(str(tmp_path))
-    told = json.loads((made[0] / "potential.json").read_text())
+    text = (made[0] / "potential.json").read_text()
+    (tmp_path / "potential.json").write_text(text.replace('"Cu"', '"Co"', 1))
+    with pytest.raises(ValueError, match=r"potential.json is damaged or was edited"):
+        student.load(str(tmp_path))
+    told = json.loads(text)
     told["networks"][0]["sizes"]["features"] = 10**6
+    told["sha256"] = student._seal({key: value for key, value in told.items() if key != "sha256"})
     (tmp_path / "potential.json").write_text(json.dumps(told))
     with pytest.raises(ValueError, match="features is 1000000, expected above 0, at most 1024"):
         student.load(str(tmp_path))
