@@ -5,6 +5,7 @@ Enters: the facts that `assay.models.training.distil.fit` collected. Leaves: Mar
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from assay.sources.elements import SYMBOLS
@@ -24,54 +25,61 @@ def text(name: str, facts: Mapping[str, Any], scale: Scale, elements: frozenset[
     spec = recipe["students"][0]
     places = ", ".join(f"{one['count']:,} of {one['dataset']}" for one in recipe["crystals"])
     symbols = ", ".join(SYMBOLS[z] for z in sorted(elements))
-    return "\n".join(
-        [
-            f"# {name}: {len(facts['alone'])} students of {facts['teacher']}",
-            "",
-            f"PaiNN of {spec['features']} features, {spec['layers']} layers, cutoff {spec['cutoff']:g} Å. The students",
-            f"learned energies, forces and stresses of {rows['train']:,} displaced crystals (at most {places},",
-            f"labelled in a random order); {rows['test']:,} crystals of other chemical systems test them.",
-            f"Energies: {scale}. Made by `{facts['command']}`.",
-            "",
-            "| against the teacher, unseen chemical systems | energy (meV/atom) | force (meV/Å) | stress (GPa) |",
-            "|---|---|---|---|",
-            _ROW.format(name="mean of the students", **test),
-            *each,
-            "",
-            "All errors are mean absolute ones, of a component for force and stress. The error of the mean is",
-            f"{test['energy_spread']:.1f} times the disagreement of the students for energies, and",
-            f"{test['force_spread']:.1f} times for forces (root mean squares).",
-            "",
-            *_dft(facts["dft"]),
-            *_checks(facts["checks"]),
-            f"It knows {len(elements)} elements: {symbols}.",
-            "",
-        ]
+    told = (
+        f"PaiNN of {spec['features']} features, {spec['layers']} layers, cutoff {spec['cutoff']:g} Å. The students "
+        f"learned energies, forces and stresses of {rows['train']:,} displaced crystals (at most {places}, labelled in a random "
+        f"order); {rows['test']:,} crystals of other chemical systems test them. Energies: {scale}. Made by "
+        f"`{facts['command']}`."
     )
+    spread = (
+        "All errors are mean absolute ones, of a component for force and stress. The error of the mean is "
+        f"{test['energy_spread']:.1f} times the disagreement of the students for energies, and "
+        f"{test['force_spread']:.1f} times for forces (root mean squares)."
+    )
+    blocks = [
+        f"# {name}: {len(facts['alone'])} students of {facts['teacher']}",
+        _wrapped(told),
+        "\n".join(
+            [
+                "| against the teacher, unseen chemical systems | energy (meV/atom) | force (meV/Å) | stress (GPa) |",
+                "|---|---|---|---|",
+                _ROW.format(name="mean of the students", **test),
+                *each,
+            ]
+        ),
+        _wrapped(spread),
+        *_dft(facts["dft"]),
+        _checks(facts["checks"]),
+        _wrapped(f"It knows {len(elements)} elements: {symbols}."),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def _dft(errors: Mapping[str, Mapping[str, float]]) -> list[str]:
     """A table of errors against DFT, of which neither students nor this card chose anything."""
-    lines: list[str] = []
     columns = {"energy": "energy (meV/atom)", "force": "force (meV/Å)", "stress": "stress (GPa)"}
     columns |= {"modulus": "bulk modulus (GPa)", "modulus_median": "its median"}
     shown = [key for key in columns if all(key in one for one in errors.values())]
     if not shown:
-        return lines
-    first = next(iter(errors.values()))
+        return []
     lines = [f"| against DFT | {' | '.join(columns[key] for key in shown)} |", "|---" * (len(shown) + 1) + "|"]
     lines += [f"| {name} | {' | '.join(f'{one[key]:.1f}' for key in shown)} |" for name, one in errors.items()]
+    blocks, first = ["\n".join(lines)], next(iter(errors.values()))
     if "energy" in shown:
-        lines += ["", f"The energies are those of {first['rows']:.0f} crystals that DFT relaxed, where its forces and"]
-        lines += ["stresses are zero."]
+        said = f"The energies are those of {first['rows']:.0f} crystals that DFT relaxed"
+        blocks.append(_wrapped(f"{said}, where its forces and stresses are zero."))
     if "modulus" in shown:
         told = ", ".join(f"{one['moduli_rows']:.0f} with {name}" for name, one in errors.items())
-        lines += ["", f"Bulk moduli are those of equations of state in fixed forms ({told}; the others have no minimum"]
-        lines += ["between 0.94 and 1.06 of DFT's volume)."]
-    return [*lines, ""]
+        said = f"Bulk moduli are those of equations of state in fixed forms ({told}; the others have no minimum"
+        blocks.append(_wrapped(f"{said} between 0.94 and 1.06 of DFT's volume)."))
+    return blocks
 
 
-def _checks(checks: Sequence[Mapping[str, Any]]) -> list[str]:
+def _checks(checks: Sequence[Mapping[str, Any]]) -> str:
     """A table of what `assay check-potential` looks at."""
     lines = ["| check (`assay check-potential`), test crystals | failed | median | largest |", "|---|---|---|---|"]
     for one in checks:
@@ -79,4 +87,4 @@ def _checks(checks: Sequence[Mapping[str, Any]]) -> list[str]:
             f"{one[key]:.3g} {one['unit']}".strip() if one[key] is not None else "-" for key in ("median", "largest")
         ]
         lines.append(f"| {one['name']}: {one['meaning']} | {one['failed']} of {one['asked']} | {' | '.join(size)} |")
-    return [*lines, ""]
+    return "\n".join(lines)
