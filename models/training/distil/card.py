@@ -27,8 +27,8 @@ def text(name: str, facts: Mapping[str, Any], scale: Scale, elements: frozenset[
     symbols = ", ".join(SYMBOLS[z] for z in sorted(elements))
     told = (
         f"PaiNN of {spec['features']} features, {spec['layers']} layers, cutoff {spec['cutoff']:g} Å. The students "
-        f"learned energies, forces and stresses of {rows['train']:,} displaced crystals (at most {places}, labelled in a random "
-        f"order); {rows['test']:,} crystals of other chemical systems test them. Energies: {scale}. Made by "
+        f"learned energies, forces and stresses of {rows['train']:,} displaced crystals (at most {places}, "
+        f"labelled in a random order); {rows['test']:,} crystals of other chemical systems test them. Energies: {scale}. Made by "
         f"`{facts['command']}`."
     )
     spread = (

@@ -9,7 +9,9 @@ name: tiny
 teacher: "ase:ase.calculators.emt:EMT"
 elements: [Al, Cu, Ag, Au, Ni, Pd, Pt]
 crystals: [{dataset: prototypes, count: 300, sites: 8}]
-students: [{seed: 0, features: 8, layers: 2, radial: 4, cutoff: 3.5}, {seed: 1, features: 8, layers: 2, radial: 4, cutoff: 3.5}]
+students:
+  - {seed: 0, features: 8, layers: 2, radial: 4, cutoff: 3.5}
+  - {seed: 1, features: 8, layers: 2, radial: 4, cutoff: 3.5}
 test: 0.2
 validation: 0.1
 schedule: {epochs: 1, batch_size: 16}
