@@ -28,8 +28,8 @@ def text(name: str, facts: Mapping[str, Any], scale: Scale, elements: frozenset[
     told = (
         f"PaiNN of {spec['features']} features, {spec['layers']} layers, cutoff {spec['cutoff']:g} Å. The students "
         f"learned energies, forces and stresses of {rows['train']:,} displaced crystals (at most {places}, "
-        f"labelled in a random order); {rows['test']:,} crystals of other chemical systems test them. Energies: {scale}. Made by "
-        f"`{facts['command']}`."
+        f"labelled in a random order); {rows['test']:,} crystals of other chemical systems test them. "
+        f"Energies: {scale}. Made by `{facts['command']}`."
     )
     spread = (
         "All errors are mean absolute ones, of a component for force and stress. The error of the mean is "
