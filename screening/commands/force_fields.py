@@ -73,7 +73,11 @@ def distil(
     workers: Annotated[int, typer.Option(min=1, help="Processes at once.")] = 1,
     on: Annotated[On, typer.Option(help="Where they work; ray: on a cluster, one CPU each.")] = On.LOCAL,
 ) -> None:
-    """Make a small, fast force field from a large one: label crystals, train students, measure."""
+    """Make a small, fast force field from a large one.
+
+    The large one, the teacher, labels displaced crystals; students learn from the labels, and are
+    measured on chemical systems that they never saw.
+    """
     content = yamlfile.override(yamlfile.read(bundled.distillation(recipe)), overrides or [])
     checked = yamlfile.validate(Distillation, content, recipe)
     if place.claim(output, "distil") and not resume:
