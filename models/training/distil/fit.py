@@ -6,6 +6,8 @@ module does not know how a student learns, nor the command line.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -18,9 +20,10 @@ from safetensors.torch import load_file, save
 from assay.models.potentials import check, potential as potentials
 from assay.models.potentials.student import student as students
 from assay.models.potentials.student.painn import PaiNN
-from assay.models.training import members
+from assay.models.training import fingerprints, members
 from assay.models.training.distil import assess, card, label, sample
 from assay.models.training.distil.learn import learn
+from assay.sources import durable
 from assay.sources.durable import whole
 from assay.sources.elements import NUMBERS
 
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from assay.sources.crystals import Crystals
 
 _LABELS = "labels"
+_ON_THE_CARD = {"name", "energies", "moduli", "moduli_count"}
+"""What of a recipe changes the card alone."""
 CHECKED, STEPS = 24, 200
 """Test crystals on which the card checks the students, and steps of each run of dynamics."""
 _LEAST = 10
@@ -55,9 +60,10 @@ def run(
     Raises:
         FileNotFoundError: when data are not there.
         ImportError: when the library of the teacher is not.
-        ValueError: for an unknown teacher or dataset.
+        ValueError: for an unknown teacher or dataset, or when `output` holds another run.
     """
     output.mkdir(parents=True, exist_ok=True)
+    _claim(recipe, output)
 
     def spread(function: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> None:
         pool(function, calls) if pool else members.side_by_side(function, calls, workers)
@@ -65,6 +71,20 @@ def run(
     spread(label_share, [(recipe, output, k, workers) for k in range(workers)])
     spread(learn_one, [(recipe, output, k) for k in range(len(recipe.students))])
     return _write(recipe, output, command)
+
+
+def _claim(recipe: Distillation, output: Path) -> None:
+    """Refuse a folder of another recipe, of other crystals or of another teacher."""
+    crystals = _crystals(recipe)
+    told = {name: value for name, value in asdict(recipe).items() if name not in _ON_THE_CARD}
+    digest = hashlib.sha256(json.dumps([told, potentials.load(recipe.teacher).version]).encode())
+    for array in (crystals.lattice, crystals.frac, crystals.numbers):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    wanted, path = digest.hexdigest()[:16], output / "fingerprint"
+    if path.exists():
+        fingerprints.same_run(path.read_text(encoding="utf-8").strip(), wanted, output)
+    else:
+        durable.write(path, f"{wanted}\n")
 
 
 def label_share(recipe: Distillation, output: Path, k: int, of: int) -> None:

@@ -99,7 +99,9 @@ def _read(path: Path) -> Labels:
     """The labels of one part."""
     content = path.read_bytes()
     header(content, path)  # refuses a file that is cut
-    metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
+    if _TOLD not in metadata:
+        raise ValueError(f"{path} holds no labels: assay distil did not write it")
     told: dict[str, Any] = json.loads(metadata[_TOLD])
     arrays = load(content)
     sites = np.arange(len(arrays["numbers"]) + 1)

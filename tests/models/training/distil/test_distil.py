@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -101,6 +102,21 @@ def test_a_run_that_was_stopped_ends_in_the_same_bytes(recipe, made, tmp_path, m
     fit.run(recipe, tmp_path, workers=2, command="a test")
     for name in ("student-0.safetensors", "student-1.safetensors", "potential.json", "labels/part-00000.safetensors"):
         assert (tmp_path / name).read_bytes() == (made[0] / name).read_bytes(), name
+
+
+def test_another_recipe_does_not_go_on_in_the_folder(recipe, made, tmp_path):
+    folder = shutil.copytree(made[0], tmp_path / "copy")
+    for changed in ({"seed": 1}, {"schedule": replace(recipe.schedule, epochs=11)}, {"elements": METALS[1:]}):
+        with pytest.raises(ValueError, match="another recipe or other data"):
+            fit.run(replace(recipe, **changed), folder)
+    fit.run(replace(recipe, moduli_count=3), folder, command="a test")  # changes the card alone
+    assert (folder / "student-0.safetensors").read_bytes() == (made[0] / "student-0.safetensors").read_bytes()
+
+
+def test_a_file_without_labels_is_refused(tmp_path):
+    safetensors.numpy.save_file({"energy": np.zeros(1)}, label.part_path(tmp_path, 0))
+    with pytest.raises(ValueError, match="holds no labels"):
+        label.read(tmp_path, [0])
 
 
 def test_what_the_teacher_cannot_say_is_counted_and_not_learned(tmp_path):
