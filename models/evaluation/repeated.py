@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.models.ensemble import calibration, summary
-from assay.models.ensemble.distribution import quantiles
+from assay.models.ensemble.distribution import draws, quantiles
 from assay.models.ensemble.stored import ErrorBars
 from assay.models.ensemble.summary import PropertyPrediction
 from assay.models.evaluation import assessment, retrieval
@@ -24,6 +24,8 @@ TOP = 100
 """Rows with the highest predictions whose bias is reported."""
 LENGTHS = (50, 100)
 """Of the ranked lists whose precision is reported."""
+SHARES = (0.01, 0.05, *(k / 10 for k in range(1, 10)), 0.95, 0.99)
+"""Quantiles from which a campaign reads the probability of lying above a threshold."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,10 @@ def predictions(found: OutOfFold, truth: Truth, level: float) -> PropertyPredict
             here[repeat] = folds == fold
             others = np.zeros_like(here)
             others[repeat] = folds != fold
-            fitted, draws = _fitted(found, truth, level, others), None
+            fitted, drawn = _fitted(found, truth, level, others), None
             if found.draws is not None:
-                draws = found.draws[here].astype(np.float64)
-            bars = summary.error_bars(fitted, truth.property, found.mean[here], found.spread[here], draws)
+                drawn = found.draws[here].astype(np.float64)
+            bars = summary.error_bars(fitted, truth.property, found.mean[here], found.spread[here], drawn)
             std[here], lo[here], hi[here] = bars
     return PropertyPrediction(
         mean=found.mean.reshape(-1),
@@ -155,9 +157,38 @@ def ranked(truth: Truth, predicted: NDArray[np.float64], threshold: float | None
         if np.any(zero := value == 0):
             one["zero_bias"] = float(np.average(mean[zero], weights=weight[zero]))
         if threshold is not None:
-            lists = retrieval.at(value, mean, threshold, LENGTHS, weight)["lists"]
-            one |= {f"precision_{k['k']}": k["precision"] for k in lists}
-            one |= {f"enrichment_{k['k']}": k["daf"] for k in lists}
-            one["average_precision"] = retrieval.average_precision(value, mean, threshold, weight)
+            one |= _listed(truth, mean, threshold)
         each.append(one)
+    return _means(each)
+
+
+def by_probability(truth: Truth, found: OutOfFold, threshold: float) -> dict[str, float]:
+    """Ranked lists in the order of the probability of lying above the threshold, as in a campaign.
+
+    Equal probabilities go by the predicted value. Means over the repeats; the names are those of
+    `ranked`.
+
+    Raises:
+        ValueError: when there are no draws.
+    """
+    if found.draws is None:
+        raise ValueError("a probability of lying above a threshold needs draws")
+    each = []
+    for drawn, mean in zip(found.draws, found.mean, strict=True):
+        wide = drawn.astype(np.float64)
+        values = np.stack([draws.quantile(wide, share) for share in SHARES], axis=1)
+        place = np.empty(len(mean))
+        place[np.lexsort((mean, draws.above(values, SHARES, threshold)))] = np.arange(len(mean))
+        each.append(_listed(truth, place, threshold))
+    return _means(each)
+
+
+def _listed(truth: Truth, score: NDArray[np.float64], threshold: float) -> dict[str, float]:
+    """What lists in the order of a score (n,) hold, the highest first."""
+    lists = retrieval.at(truth.value, score, threshold, LENGTHS, truth.weight)["lists"]
+    one = {f"precision_{k['k']}": k["precision"] for k in lists} | {f"enrichment_{k['k']}": k["daf"] for k in lists}
+    return one | {"average_precision": retrieval.average_precision(truth.value, score, threshold, truth.weight)}
+
+
+def _means(each: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([one[name] for one in each])) for name in each[0]}

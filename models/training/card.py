@@ -142,7 +142,8 @@ def _scores(facts: dict[str, Any], name: str) -> str:
         table = _repeated(scores, unit)
     else:
         title = _heading(facts, name, f"Measured on the {kind} test split")
-    return f"{title}\n\n" + "\n".join(table) + f"\n\n{_verdict(task)} {_weights(task)}\n"
+    lists = _lists(scores, unit) if scores and "by_probability" in scores else ""
+    return f"{title}\n\n" + "\n".join(table) + f"\n\n{lists}{_verdict(task)} {_weights(task)}\n"
 
 
 def _repeated(scores: dict[str, Any], unit: str) -> list[str]:
@@ -168,6 +169,17 @@ def _repeated(scores: dict[str, Any], unit: str) -> list[str]:
         label = f"**{name}**" if name == OURS else f"{name}, composition only"
         table.append(f"| {label} | {' | '.join(cells)} |")
     return table
+
+
+def _lists(scores: dict[str, Any], unit: str) -> str:
+    """The lists that a screening for values above the threshold makes."""
+    columns = "precision_50", "precision_100", "enrichment_100", "average_precision"
+    head = f"ranked by the probability of lying above {scores['threshold']:g} {unit}"
+    table = [f"| {head} | precision@50 | precision@100 | enrichment@100 | average precision |", "|---|---|---|---|---|"]
+    for name, one in scores["by_probability"].items():
+        label = f"**{name}**" if name == OURS else f"{name}, composition only"
+        table.append(f"| {label} | {' | '.join(f'{one[key]:.3g}' for key in columns)} |")
+    return "\n".join(table) + "\n\n"
 
 
 def _parts(task: dict[str, Any]) -> str:

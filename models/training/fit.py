@@ -22,7 +22,7 @@ from assay.models.ensemble.novelty import Learned, Reference
 from assay.models.ensemble.stored import ErrorBars
 from assay.models.ensemble.summary import PropertyPrediction
 from assay.models.evaluation import baselines, metrics, repeated
-from assay.models.evaluation.assessment import Truth
+from assay.models.evaluation.assessment import OURS, Truth
 from assay.models.networks import registry
 from assay.models.training import card, crossval, formulas, members, prepare
 from assay.models.training.prepare import Prepared
@@ -103,12 +103,16 @@ def _cross_validated(recipe: Recipe, prepared: Prepared, output: Path, workers: 
     truth = Truth(prepared.target[rows, 0], prepared.weight[rows], prepared.keys[recipe.split.by][rows], task.property)
     found = crossval.predict(recipe, output / CROSS_VALIDATION, workers)
     others = {
-        name: crossval.predict(rival, output / CROSS_VALIDATION / rival.name, workers).mean
+        name: crossval.predict(rival, output / CROSS_VALIDATION / rival.name, workers)
         for name, rival in crossval.rivals(recipe).items()
     }
     families = prepared.keys["family"][rows] if "family" in prepared.keys else None
     threshold = None if recipe.cross_validation is None else recipe.cross_validation.threshold
-    scores = repeated.measure(found, truth, others, recipe.level, families, threshold)
+    means = {name: other.mean for name, other in others.items()}
+    scores = repeated.measure(found, truth, means, recipe.level, families, threshold)
+    if threshold is not None and found.draws is not None:
+        every = {OURS: found, **others}
+        scores["by_probability"] = {name: repeated.by_probability(truth, one, threshold) for name, one in every.items()}
     fitted = {task.property.name: repeated.calibrate(found, truth, recipe.level)}
     draft = replace(members.uncalibrated(recipe, output), calibration=fitted)
     facts = {

@@ -7,11 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from assay.models.ensemble.distribution import draws
 from assay.models.ensemble.distribution.decision import Decision
 from assay.models.evaluation import repeated
 from assay.models.evaluation.assessment import OURS, Truth
 from assay.models.evaluation.repeated import OutOfFold
 from assay.models.target import Property
+from assay.screening.folder.summary import Target
+from assay.screening.ranking.rules import Probability
+from assay.screening.settings.config import Rank
+from assay.screening.settings.names import QUANTILES
 
 N = 9000
 
@@ -83,3 +88,22 @@ def test_error_bars_of_all_rows_have_ranges_as_wide_as_those_of_one_repeat() -> 
     assert sum(fitted.n) == 2 * N
     assert min(fitted.n) >= 500
     assert len(fitted.n) > 4
+
+
+def test_lists_by_probability_are_those_of_a_campaign() -> None:
+    found, truth = example()
+    assert tuple(QUANTILES.values()) == repeated.SHARES
+    listed = repeated.by_probability(truth, found, 40.0)
+    assert found.draws is not None
+    rule = Probability(Rank(by="probability", threshold=40.0), Target("m", "tc", "K", distribution=True))
+    each = []
+    for drawn, mean in zip(found.draws.astype(float), found.mean, strict=True):
+        values = {part: draws.quantile(drawn, share) for part, share in QUANTILES.items()}
+        score = rule.score(values)
+        order = sorted(range(N), key=lambda row: (-score[row], -mean[row]))[:50]
+        each.append(np.average(truth.value[order] > 40, weights=truth.weight[order]))
+    assert listed["precision_50"] == pytest.approx(np.mean(each))
+    by_value = repeated.ranked(truth, found.mean, 40.0)["average_precision"]
+    assert listed["average_precision"] != by_value
+    with pytest.raises(ValueError, match="draws"):
+        repeated.by_probability(truth, replace(found, draws=None), 40.0)
