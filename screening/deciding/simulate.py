@@ -87,7 +87,7 @@ def verdict(found: Mapping[str, Any]) -> str:
     compared = found["compared"]
     if not compared:
         return "There is one strategy, so none wins."
-    best, told, tied = compared[0]["best"], [], []
+    best, told, tied = compared[0]["best"], list[str](), list[str]()
     for row in compared:
         text = f"{row['other']} by {row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
         (told if row["low"] > 0 else tied).append(text)
