@@ -10,6 +10,7 @@ import pytest
 from assay.models.ensemble.zoo import names
 from assay.models.training.distil.recipe import Distillation
 from assay.screening.campaign import plan
+from assay.screening.deciding import simulate
 from assay.screening.settings import bundled, config, yamlfile
 from assay.screening.settings.config import Campaign
 from assay.screening.training import design, recipes, search
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RECIPES, STUDIES, SEARCHES = (
     sorted((ROOT / "configs").glob(pattern)) for pattern in ("train-*.yaml", "studies/study-*.yaml", "tune-*.yaml")
 )
+SIMULATIONS = sorted((ROOT / "configs").glob("simulations/simulate-*.yaml"))
 DISTILLATIONS = sorted((ROOT / "configs").glob("distil-*.yaml"))
 CAMPAIGNS = sorted({*(ROOT / "configs").glob("*.yaml")} - {*RECIPES, *STUDIES, *SEARCHES, *DISTILLATIONS})
 
@@ -78,6 +80,12 @@ def test_every_cell_of_a_study_is_a_recipe(path: Path, tmp_path: Path) -> None:
     for row, column in cells:
         recipe = design.cell(wanted, content, row, column, tmp_path)
         assert [member.seed for member in recipe.members] == (wanted.rows[row].seeds or wanted.seeds)
+
+
+@pytest.mark.parametrize("path", SIMULATIONS, ids=stem)
+def test_a_simulation_loads_by_its_name(path: Path) -> None:
+    assert bundled.simulation(path.stem).samefile(path)
+    assert simulate.read(path.stem).dataset in DATASETS
 
 
 @pytest.mark.parametrize("path", SEARCHES, ids=stem)

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.models.ensemble import checkpoint, device as devices, inference, stored, validation
+from assay.featurize import quotient
+from assay.featurize.alternatives import united
+from assay.models.ensemble import checkpoint, device as devices, inference, novelty, stored, validation
 from assay.models.ensemble.stored import Trained
 from assay.models.ensemble.summary import EnsemblePrediction, summarise
+from assay.models.networks import kinds
 from assay.sources.elements import NUMBERS, SYMBOLS
 
 if TYPE_CHECKING:
@@ -79,6 +82,25 @@ class Ensemble(Trained):
         fitted = self.calibration, self.weights
         found = summarise(outputs, self.properties, *fitted, seeing, unseen, placing, self.decisions)
         return found, refused
+
+    def embed(self, crystals: Crystals) -> NDArray[np.float64]:
+        """(n, width) places of crystals in the embedding from which `ood_distance` is measured.
+
+        Distances between places are in the same unit: 1 is the distance that 95 % of the
+        calibration crystals keep from their nearest training crystals.
+
+        Raises:
+            ValueError: when the ensemble was made without an embedding, or a crystal cannot be
+                read.
+        """
+        if self.reference is None:
+            raise ValueError(f"ensemble {self.name} has no reference, so it does not say how far crystals lie apart")
+        member = self.members[self.reference.member]
+        seen = united(crystals) if self.structural else crystals
+        read = kinds.of(member.spec).inputs(seen, member.spec, quotient.TOLERANCE)
+        found = novelty.embed(member.network, read, np.arange(len(seen)))
+        scaled = (found - self.reference.mean) / self.reference.deviation
+        return scaled.numpy().astype(np.float64) / self.reference.limit
 
     def _unseen(self, crystals: Crystals) -> NDArray[np.bool_]:
         """(n,) whether a crystal holds an element that some member has not seen in training."""

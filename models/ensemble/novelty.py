@@ -82,7 +82,12 @@ class Reference:
 
     def distance(self, embedding: Tensor) -> NDArray[np.float64]:
         """(n,) the same, divided by the distance that 95 % of the calibration crystals keep."""
-        return self.apart(embedding) / max(self.quantiles[str(LIMIT)], SMALLEST)
+        return self.apart(embedding) / self.limit
+
+    @property
+    def limit(self) -> float:
+        """The distance that 95 % of the calibration crystals keep, in standard deviations."""
+        return max(self.quantiles[str(LIMIT)], SMALLEST)
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Write `reference.safetensors`; returns the section `novelty` of `ensemble.json`."""

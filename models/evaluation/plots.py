@@ -25,6 +25,7 @@ Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 _INK, _SOFT = "#1f4e79", "#8a8a8a"
 _COLOURS = (_INK, "#c0504d", "#4f8a4f", "#8064a2", "#b8860b")
+_MANY_COLOURS = (_SOFT, *_COLOURS, "#2f8f9d")
 _SIZE, _DPI = (5.0, 4.4), 150
 _MANY = 3_000
 
@@ -85,6 +86,19 @@ def enrichment(path: Path, curves: Mapping[str, Curve], prevalence: float, hit: 
         axes.plot([0, prevalence, 1], [0, 1, 1], color=_SOFT, linestyle="--", label="perfect order")
         axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, label="blind order")
         axes.set(xlim=(0, 1), ylim=(0, 1.02))
+        axes.legend(frameon=False, fontsize=8)
+
+
+def discovery(path: Path, curves: Mapping[str, tuple[NDArray[Any], ...]], hit: str) -> None:
+    """Hits found against measurements made, by strategy: mean (m,), and a band from low to high.
+
+    Each curve is positions, means, lower and upper ends, (m,) each.
+    """
+    with _axes(path, "measured since the start", f"hits found: {hit}") as axes:
+        for (name, (measured, mean, low, high)), colour in zip(curves.items(), _MANY_COLOURS):
+            axes.fill_between(measured, low, high, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(measured, mean, color=colour, label=name)
+        axes.set(xlim=(0, None), ylim=(0, None))
         axes.legend(frameon=False, fontsize=8)
 
 

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": (f"{_AT}.inspect_campaign:verify", "Read a campaign folder again; list damaged, lost or changed files."),
     "unlock": (f"{_AT}.inspect_campaign:unlock", "Remove the lock that a dead process left in a campaign folder."),
     "errors": (f"{_AT}.inspect_campaign:errors", "List the refused crystals of a campaign by cause, with remedies."),
+    "select": (f"{_AT}.deciding.select_batch:select", "Choose what to measure next from a finished campaign."),
     "predict": (f"{_AT}.predict_files:predict", "Predict the crystals in some files: mean ± std with its interval."),
     "explain": (f"{_AT}.explain_files:explain", "Show what each atom adds to a prediction: tables and pictures."),
     "relax": (f"{_AT}.relax_files:relax", "Relax crystals with a force field, atoms and cell together."),
@@ -40,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": (f"{_AT}.train_ensemble:train", "Train an ensemble by a recipe, calibrate it, and write its card."),
     "evaluate": (f"{_AT}.evaluate_ensemble:evaluate", "Measure an ensemble on known values, beside baselines."),
     "study": (f"{_AT}.study_recipes:study", "Learn one property in several ways on the same rows; write the table."),
+    "simulate": (f"{_AT}.deciding.simulate_campaign:simulate", "Replay known values as a sequential campaign."),
     "tune": (f"{_AT}.study_recipes:tune", "Search the sizes and rates of a recipe with Ray Tune."),
     "model": (f"{_AT}.import_models:app", "Import checkpoints from elsewhere."),
 }  # fmt: skip

@@ -71,20 +71,36 @@ def check(path: Path, inputs: Sequence[Path] = ()) -> None:
     crystals beside it. No other file is replaced or removed.
 
     Raises:
+        Failure: as `free` does.
+    """
+    _check_name(path)
+    for place, first in ((path, PREDICTED), (refused(path), REFUSED)):
+        if any(place.exists() and given.exists() and place.samefile(given) for given in inputs):
+            raise Failure(Exit.CONFIG, f"{place} is one of the files to predict; choose another --output")
+        free(place, first, "predict")
+
+
+def free(path: Path, first: list[str], command: str) -> None:
+    """Check that a table can be written to a path: nothing is there, or a table of this command.
+
+    `first` are the first columns of such a table.
+
+    Raises:
         Failure: USAGE, when the name ends in none of `FORMATS`, or is that of a folder; CONFIG,
             when another file is there.
     """
+    _check_name(path)
+    if (path.exists() or path.is_symlink()) and not _holds(path, first):
+        what = f"{path} is there and holds something else than a table of assay {command}"
+        raise Failure(Exit.CONFIG, f"{what}; choose another --output, or move it away")
+
+
+def _check_name(path: Path) -> None:
     if path.suffix.lower() not in FORMATS:
         ending = f"ends in {path.suffix!r}" if path.suffix else "has no ending"
         raise Failure(Exit.USAGE, f"--output {path} {ending}; known endings are {', '.join(FORMATS)}")
     if path.is_dir():
         raise Failure(Exit.USAGE, f"--output {path} is a folder, expected the name of a file")
-    for place, first in ((path, PREDICTED), (refused(path), REFUSED)):
-        if any(place.exists() and given.exists() and place.samefile(given) for given in inputs):
-            raise Failure(Exit.CONFIG, f"{place} is one of the files to predict; choose another --output")
-        if (place.exists() or place.is_symlink()) and not _holds(place, first):
-            what = f"{place} is there and holds something else than a table of assay predict"
-            raise Failure(Exit.CONFIG, f"{what}; choose another --output, or move it away")
 
 
 def refused(path: Path) -> Path:

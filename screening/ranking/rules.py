@@ -162,8 +162,7 @@ class Probability(Rule):
         return self._of_normal(values)
 
     def _of_normal(self, values: Mapping[str, Floats]) -> Floats:
-        implied = (values["hi"] - values["mean"]) / statistics.NormalDist().inv_cdf((1 + self.target.level) / 2)
-        sigma = values["std"] if self.target.calibrated else implied
+        sigma = deviation(values, self.target)
         margin = values["mean"] - self._threshold
         margin = -margin if self.settings.order == "ascending" else margin
         with np.errstate(divide="ignore", invalid="ignore"):  # a certain prediction, sigma 0, is above, below or at it
@@ -190,6 +189,18 @@ RULES: dict[str, type[Rule]] = {
     "probability": Probability,
 }
 """`rank.by` -> rule."""
+
+
+def deviation(values: Mapping[str, Floats], target: Target) -> Floats:
+    """(n,) standard deviations of the errors, from (n,) `mean`, `std` and `hi`.
+
+    That is `std` where it is calibrated, else the deviation that the upper half of the interval
+    implies.
+    """
+    if target.calibrated:
+        return values["std"]
+    width = statistics.NormalDist().inv_cdf((1 + target.level) / 2)
+    return np.asarray((values["hi"] - values["mean"]) / width, np.float64)
 
 
 def make(settings: Rank, target: Target) -> Rule:

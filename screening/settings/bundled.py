@@ -1,4 +1,4 @@
-"""The campaigns, recipes, studies and searches that come with the package, by name.
+"""The campaigns, recipes, studies, simulations and searches that come with the package, by name.
 
 Enters: the path of a YAML file, or the name of a bundled one. Leaves: the path of a file; a path
 that exists wins over a name. It reads no file.
@@ -36,6 +36,11 @@ def distillation(name: Path | str) -> Path:
 def study(name: Path | str) -> Path:
     """A study, for example `study-tc`."""
     return _find(name, "study", sorted(FOLDER.glob("studies/study-*.yaml")))
+
+
+def simulation(name: Path | str) -> Path:
+    """A rehearsal of a sequential campaign, for example `simulate-tc`."""
+    return _find(name, "simulation", sorted(FOLDER.glob("simulations/simulate-*.yaml")))
 
 
 def search(name: Path | str) -> Path:

@@ -1,0 +1,92 @@
+"""The command `assay select`.
+
+Enters: the folder of a finished campaign. Leaves: a table of the crystals to measure next, and on
+standard error the rule that chose them and how many were left out.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from assay.screening.commands.arguments import Folder, output_option
+from assay.screening.commands.terminal import say
+from assay.screening.deciding import batch
+from assay.screening.deciding.batch import Batch, Wish
+from assay.screening.folder.results import Results
+from assay.screening.prediction import output as written
+from assay.screening.settings.yamlfile import LARGEST_SEED
+
+
+class By(StrEnum):
+    """Acquisition functions (`assay.models.ensemble.distribution.acquisition`)."""
+
+    EI = "ei"
+    PI = "pi"
+    UCB = "ucb"
+    THOMPSON = "thompson"
+    STD = "std"
+    MEAN = "mean"
+
+
+SAID = {
+    By.EI: "expected improvement over {best}",
+    By.PI: "probability of improvement over {best}",
+    By.UCB: "predicted value and {kappa:g} standard deviations",
+    By.THOMPSON: "a draw from the predicted distribution",
+    By.STD: "standard deviation",
+    By.MEAN: "predicted value",
+}
+"""What each of them is, in words."""
+
+
+def select(
+    folder: Folder,
+    output: Annotated[Path, output_option("Table of the batch; its ending says .csv, .parquet, .json or .jsonl.")],
+    n: Annotated[int, typer.Option(min=1, help="Crystals of the batch.")] = 20,
+    by: Annotated[By, typer.Option(help="What makes a measurement useful.")] = By.EI,
+    best: Annotated[
+        float | None, typer.Option(help="Value that ei and pi improve on; unset: the best predicted one.")
+    ] = None,
+    kappa: Annotated[float, typer.Option(min=0, help="Standard deviations that ucb adds.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of thompson.")] = 0,
+    diverse: Annotated[bool, typer.Option("--diverse", help="No two crystals alike, see --apart.")] = False,
+    apart: Annotated[
+        float, typer.Option(min=0, help="With --diverse: least distance of two crystals, in the unit of ood_distance.")
+    ] = 0.5,
+    cost: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Utility per cost; a numeric column of candidates.parquet.")
+    ] = None,
+    known: Annotated[bool, typer.Option("--known", help="Also compositions that the ensemble learned from.")] = False,
+) -> None:
+    """Choose what to measure next from a finished campaign."""
+    written.free(output, batch.FIRST, "select")
+    results = Results(folder)
+    wish = Wish(n, by.value, best, kappa, seed, cost, apart if diverse else None, known)
+    found = batch.choose(results, wish)
+    written.write(found.rows, output)
+    say(output)
+    for line in _lines(results, wish, found):
+        say(line, err=True)
+
+
+def _lines(results: Results, wish: Wish, found: Batch) -> list[str]:
+    """The rule in words, and what was left out."""
+    target, rows = results.summary.target, found.rows
+    best = "" if found.best is None else f"{found.best:.4g} {target.unit}"
+    if found.best is not None and wish.best is None:
+        best += ", the best predicted value"
+    rule = SAID[By(wish.by)].format(best=best, kappa=wish.kappa) + (f" per {wish.cost}" if wish.cost else "")
+    wanted = "lowest" if results.summary.rank.order == "ascending" else "highest"
+    what = f"{rows.num_rows} of {found.candidates:,} candidates for the {wanted} {target.name} by {rule}"
+    lines = [what + (f", farther than {wish.apart:g} apart" if wish.apart is not None else "")]
+    lines += [f"left out: {count:,} {reason}" for reason, count in found.left_out.items()]
+    if rows.num_rows < min(wish.n, found.candidates):
+        lines.append(f"only {rows.num_rows} lie so far apart; for more, lower --apart")
+    useless = sum(value == 0 for value in rows["utility"].to_pylist())
+    if useless and wish.by != By.MEAN:
+        lines.append(f"{useless} of them promise nothing: their utility is 0, and the predicted value ordered them")
+    return lines
