@@ -154,7 +154,7 @@ def reliability(known: Dataset, most: int) -> list[dict[str, float]]:
 
 
 def beside_dft(known: Dataset) -> dict[str, dict[str, float]]:
-    """Errors of energies above the hull on WBM, whose DFT energies get the corrections of the hull."""
+    """Errors of energies above the hull on WBM; its DFT energies get the hull's corrections."""
     from assay.models.ensemble import zoo
     from assay.models.ensemble.ensemble import Ensemble
     from assay.models.potentials import potential as potentials, relax

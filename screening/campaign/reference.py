@@ -28,6 +28,7 @@ from assay.models.stability import corrections
 from assay.models.stability.hull import Hull, Phases
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.summary import Target
+from assay.screening.prediction import phases
 from assay.screening.ranking.stability import UNIT, Judge
 from assay.screening.settings import config, nearest
 from assay.screening.settings.exits import Exit, Failure
@@ -63,19 +64,7 @@ class Reference:
         column = self.settings.reported()
         if column is not None:
             return _reported(ledger, column, self.functional)
-        name = self.settings.hull
-        if _of_formulas(name):
-            rows = datasets.load_formulas(name)
-            ids, amounts, energy, dropped = rows.keys["formula"], rows.atoms, rows.target, rows.dropped
-        else:
-            found = datasets.load(name)
-            ids, amounts, energy, dropped = (
-                found.crystals.ids,
-                found.crystals.composition(),
-                found.target,
-                found.dropped,
-            )
-        return Phases.of(ids, amounts, energy).with_refused(sum(dropped.values()))
+        return phases.load(self.settings.hull)
 
 
 def find(settings: config.Stability, ensemble: Ensemble, energy: Target) -> Reference:
@@ -179,12 +168,6 @@ def _agreed(said: dict[str, str], stated: str | None) -> str:
         if text != functional:
             raise _refused(f"{first} {functional!r}, {who} {text!r}: such energies are not comparable")
     return functional
-
-
-def _of_formulas(name: str) -> bool:
-    """Whether a table holds formulas without structures."""
-    path, _ = datasets.described(name)
-    return not {"lattice", "lattice_vectors"} & set(table.schema(path).names)
 
 
 def _reported(ledger: Ledger, column: str, functional: str) -> Phases:
