@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -71,7 +72,9 @@ def ensembles(zoo: Path) -> list[Ensemble]:
 
 @pytest.fixture(scope="module")
 def planned(place: Path, ensembles: list[Ensemble]) -> Callable[..., Plan]:
-    def made(name: str, relaxed: dict[str, Any] | None = None, **settings: Any) -> Plan:
+    def made(
+        name: str, relaxed: dict[str, Any] | None = None, rest: dict[str, Any] | None = None, **settings: Any
+    ) -> Plan:
         section = {"hull": f"{place / 'hull.parquet'}#e", "energy": "potential", "error": ERROR}
         section |= {"references": str(place / "elements.parquet")} | settings
         keys = {
@@ -82,7 +85,7 @@ def planned(place: Path, ensembles: list[Ensemble]) -> Callable[..., Plan]:
             "relax": {"model": EMT, "fmax": 0.02} | (relaxed or {}),
             "stability": {key: value for key, value in section.items() if value is not None},
             "rank": {"property": "energy_above_hull", "order": "ascending"},
-        }
+        } | (rest or {})
         return small_campaign.make(write_config(place, Path(str(ensembles[0].folder)), **keys), ensembles)
 
     return made
@@ -139,6 +142,24 @@ def test_people_are_told_and_nothing_is_lost(done: Plan) -> None:
     found = audit.check(done.folder)
     assert not found.problems
     assert not found.litter
+
+
+def test_a_cascade_compares_what_its_last_tier_scored(planned: Callable[..., Plan], place: Path, done: Plan) -> None:
+    fast = small_campaign.some_members(place / "fast", done.ensembles[0].folder, (1, 0))
+    chain = {"tiers": [{"model": str(fast), "keep": 5}], "audit": 1}
+    asked = planned("cascade", rest={"cascade": chain, "rank": {"order": "descending"}})
+    assert small_campaign.run(asked).code is Exit.DONE
+    rows = Results(asked.folder).candidates()
+    names = ["relaxed_formation_energy_mean", "energy_above_hull_mean"]
+    whole = {row["id"]: row for row in Results(done.folder).predictions().to_pylist()}
+    above = {row["id"]: row[names[1]] for row in Results(done.folder).candidates().to_pylist()}
+    assert rows.num_rows == 12
+    for row in rows.to_pylist():
+        assert row[names[0]] == whole[row["id"]][names[0]]
+        expected = above.get(row["id"], np.nan) if row["tier"] == 1 else None
+        assert row[names[1]] == (None if expected is None else pytest.approx(expected, nan_ok=True))
+    assert sum(row["tier"] == 1 for row in rows.to_pylist()) == 6
+    assert not audit.check(asked.folder).problems
 
 
 def killed(campaign: Plan, owner: type, method: str, call: int) -> None:
@@ -235,6 +256,7 @@ def test_the_bundled_force_field_says_its_error_and_meets_the_materials_project(
         wbm, wbm.columns["energy"] / wbm.nsites, potential
     )
     assert [*ours] == [*FORMED]
+    assert pickle.loads(pickle.dumps(found.formation)) == found.formation  # for workers on Ray
     mean, std, low, high = ours.values()
     known = dft["relaxed_formation_energy_mean"][relaxed.index]
     inside = (low <= known) & (known <= high)
