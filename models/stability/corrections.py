@@ -71,10 +71,11 @@ def _corrections(matter: list[Any], energy: Floats, scale: str) -> Floats:
 
 
 def _correction(one: Any, total: float, scale: str) -> float:
-    from pymatgen.core.entries import ComputedEntry, ComputedStructureEntry
-
-    element = isinstance(one, str)
-    entry = ComputedEntry(f"{one}2", 2 * total) if element else ComputedStructureEntry(one, len(one) * total)
+    pymatgen = _pymatgen()
+    if isinstance(one, str):
+        entry = pymatgen.ComputedEntry(f"{one}2", 2 * total)
+    else:
+        entry = pymatgen.ComputedStructureEntry(one, len(one) * total)
     most_negative = max(entry.composition.elements, key=lambda symbol: symbol.X).symbol
     known = _schemes()[OF_2020].u_settings.get(most_negative, {})
     hubbards = {symbol: known[symbol] for symbol in entry.composition.as_dict() if symbol in known}
@@ -86,8 +87,12 @@ def _correction(one: Any, total: float, scale: str) -> float:
 @cache
 def _schemes() -> dict[str, Any]:
     """The corrections by scale, without the check of potentials that nobody names."""
-    from pymatgen.analysis.compatibility import MaterialsProject2020Compatibility, MaterialsProjectCompatibility
-
-    old: Any = MaterialsProjectCompatibility()
+    old = _pymatgen().MaterialsProjectCompatibility()
     old.corrections = old.corrections[1:]
-    return {OF_2018: old, OF_2020: MaterialsProject2020Compatibility(check_potcar=False)}
+    return {OF_2018: old, OF_2020: _pymatgen().MaterialsProject2020Compatibility(check_potcar=False)}
+
+
+def _pymatgen() -> Any:
+    from pymatgen.analysis import compatibility
+
+    return compatibility

@@ -69,7 +69,9 @@ def compare(paths: list[Path], reference: str, energy: str, functional: str | No
         raise Failure(Exit.CONFIG, str(error)) from None
     read = reader.read_many(given.texts)
     wrong = {row: str(error) for row, error in read.refused.items()}
-    wrong |= {row: f"{energy} is {values[row]}" for row in np.flatnonzero(~np.isfinite(values)) if row not in wrong}
+    wrong |= {
+        row: f"{energy} is {values[row]}" for row in np.flatnonzero(~np.isfinite(values)).tolist() if row not in wrong
+    }
     refused = [
         Quarantined(given.ids[row], given.origins[row], Stage.PULL, Reason.MALFORMED, wrong[row])
         for row in sorted(wrong)
@@ -118,7 +120,7 @@ def _numbers(path: Path, column: str) -> NDArray[np.float64]:
 def _functional(path: Path, column: str) -> str:
     """What a Parquet file says of a column; a CSV file says nothing."""
     metadata = table.schema(path).field(column).metadata if path.suffix.lower() == ".parquet" else None
-    return (metadata or {}).get(b"functional", UNSAID.encode()).decode()
+    return str((metadata or {}).get(b"functional", UNSAID.encode()).decode())
 
 
 def _agreed(said: dict[str, str], stated: str | None) -> str:
