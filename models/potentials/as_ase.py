@@ -30,7 +30,8 @@ def calculator(name: str = "potential") -> Calculator:
 
     It has energy, free energy (the same), forces and stress of ordered crystals that are periodic
     in three dimensions. Asked about others it raises a ValueError; where the potential fails, or
-    gives a number that is not finite, a RuntimeError.
+    gives a number that is not finite, a RuntimeError. A copy, also in another process, loads the
+    potential again by its name.
 
     Args:
         name: as `assay.models.potentials.potential.load` takes it.
@@ -40,7 +41,7 @@ def calculator(name: str = "potential") -> Calculator:
         ImportError: when the potential is not installed.
     """
     potential = potentials.load(name)
-    return convert.to_calculator(partial(measured, potential), PROPERTIES, potential.name)
+    return convert.to_calculator(partial(measured, potential), PROPERTIES, potential.name, partial(calculator, name))
 
 
 def measured(potential: Potential, atoms: Atoms) -> dict[str, Any]:

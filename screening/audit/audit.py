@@ -143,9 +143,11 @@ def _fingerprint(findings: Findings, load: Load) -> None:
         findings.notes.append(f"{len(gone)} source files are not here and were not compared, such as {gone[0]}")
     before = {name: value for name, value in before.items() if name not in gone}
     now |= {name: value for name, value in content.items() if name in before or not gone}
-    if "stability.hull" in now and "stability.sha256" in before and "stability.sha256" not in now:
-        now["stability.sha256"] = before["stability.sha256"]
-        findings.notes.append(f"the table of the hull, {now['stability.hull']}, is not here and was not compared")
+    tables = {"stability.sha256": f"the hull, {now.get('stability.hull')},", "stability.references": "the elements"}
+    for key, what in tables.items():
+        if "stability.hull" in now and key in before and key not in now:
+            now[key] = before[key]
+            findings.notes.append(f"the table of {what} is not here and was not compared")
     before = _comparable(before, now, absent=bool(absent), potential=potential is not None)
     findings.problems += [
         Failure(Exit.CONFIG, f"{path} does not fit what is here now: {change}; restore the old setting or weights")

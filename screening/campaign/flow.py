@@ -39,7 +39,8 @@ def scoring_stages(plan: Plan, ledger: Ledger, board: Board) -> list[Stage]:
         found.append(Identifying(campaign, ledger, board))
     found.append(Cutting(campaign, ledger))
     if campaign.relax is not None:
-        found.append(Relaxing(campaign.relax, ledger, board))
+        formation = plan.stability.formation if plan.stability else None
+        found.append(Relaxing(campaign.relax, formation, ledger, board))
     found.append(Scoring(campaign, ledger, board, 0))
     for tier in range(1, 1 + len(campaign.tiers())):
         found += [Selecting(campaign, ledger, plan.targets, tier), Scoring(campaign, ledger, board, tier)]

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from assay.models.potentials.columns import MEASURED
+from assay.models.potentials.columns import FORMED, MEASURED
 from assay.screening.folder import snapshot
 from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.naming import Taken
@@ -222,7 +222,7 @@ def _rows(ledger: Ledger, campaign: Campaign) -> pa.Table:
     """
     labels = _labels(ledger)
     place = {name: row for row, name in enumerate(labels["id"].to_pylist())}
-    ours = {*names.COLUMNS, *OWN, *(MEASURED if campaign.relax else ())}
+    ours = {*names.COLUMNS, *OWN, *(MEASURED | FORMED if campaign.relax else ())}
     tables, taken = [], Taken()
     for source, shard in snapshot.plan_order(ledger, campaign):
         content = snapshot.rows(ledger, source, shard, taken)

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from assay.models.potentials.columns import FORMED
 from assay.screening.campaign.plan import Plan
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.results import Scored
@@ -40,7 +41,8 @@ class Judged:
         self._places = {
             chunk["name"]: (record, chunk["path"]) for record in records for chunk in record.detail["chunks"]
         }
-        self.blank = self._of_none(worker.score(empty(), plan.ensembles).table)
+        none = empty().with_columns(**{name: np.empty(0) for name in self._judge.reads if name in FORMED})
+        self.blank = self._of_none(worker.score(none, plan.ensembles).table)
         """The part of no crystals, where nothing is reported."""
         self.schema: pa.Schema = self._of_none(self._scored.schema.empty_table()).schema if self else self.blank.schema
         """Its columns."""

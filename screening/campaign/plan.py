@@ -15,6 +15,7 @@ from typing import Any
 
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.potentials import potential as potentials
+from assay.models.potentials.columns import FORMATION
 from assay.models.potentials.potential import Potential
 from assay.screening.campaign import fingerprint, reference as references
 from assay.screening.campaign.reference import Reference
@@ -87,12 +88,12 @@ def make(campaign: Campaign) -> Plan:
     filters.check_formulas(campaign.filters)
     check_sources(campaign)
     ensembles = load_ensembles(campaign.models)
-    reference = find_reference(ensembles, campaign)
+    potential = load_potential(campaign)
+    reference = find_reference(ensembles, campaign, potential)
     target = find_target(ensembles, campaign.rank, reference)
     rules.make(campaign.rank, target)
     tiers = [load_ensembles([tier.model])[0] for tier in campaign.tiers()]
     _check_tiers(tiers, ensembles, target)
-    potential = load_potential(campaign)
     stamp = fingerprint.take(campaign, ensembles, tiers, potential)
     return Plan(campaign, campaign.folder(), ensembles, target, stamp, tiers, potential, reference)
 
@@ -149,15 +150,21 @@ def load_ensembles(folders: Sequence[str]) -> list[Ensemble]:
     return ensembles
 
 
-def find_reference(ensembles: Sequence[Ensemble], campaign: Campaign) -> Reference | None:
-    """The reference phases of the hull, checked against the ensemble whose energies they meet."""
+def find_reference(
+    ensembles: Sequence[Ensemble], campaign: Campaign, potential: Potential | None = None
+) -> Reference | None:
+    """The reference phases of the hull, checked against the energies that they meet."""
     settings = campaign.stability
     if settings is None:
         return None
     owners = {item.name: ensemble for ensemble in ensembles for item in ensemble.properties}
-    if ABOVE_HULL in owners:
-        what = f"ensemble {owners[ABOVE_HULL].name} predicts {ABOVE_HULL} itself; leave the section out, or this model"
-        raise Failure(Exit.CONFIG, f"stability: {what}")
+    for taken in (ABOVE_HULL, FORMATION):
+        if taken in owners:
+            what = f"ensemble {owners[taken].name} predicts {taken} itself; leave the section out, or this model"
+            raise Failure(Exit.CONFIG, f"stability: {what}")
+    if settings.energy == "potential":
+        assert potential is not None  # the config has a section relax
+        return references.of_potential(settings, potential)
     chosen = _known("stability.property", settings.property, list(owners))
     return references.find(settings, owners[chosen], as_target(owners[chosen], chosen))
 

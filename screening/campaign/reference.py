@@ -1,30 +1,43 @@
 """The hull of a campaign: its reference phases, and whether their energies may be compared.
 
-Enters: the `stability` section of a config and the ensembles, later the ledger. Leaves: a
-`Reference`, checked before anything is pulled, and the judge of scored rows that follows from it.
+Enters: the `stability` section of a config, the ensembles or the potential, later the ledger.
+Leaves: a `Reference`, checked before anything is pulled, and the judge of scored rows that follows
+from it.
 An energy is never compared with one of another functional, set of corrections or reference: who
-names them is the table of the phases, the ensemble and the config, and all that do must agree.
+names them is the table of the phases, the ensemble and the config, and all that do must agree. The
+totals of a potential get the corrections that the phases have, where they are known.
 """
 
 from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from assay.models.ensemble.ensemble import Ensemble
+from assay.models.potentials import formation as forming
+from assay.models.potentials.columns import FORMATION
+from assay.models.potentials.formation import Formation
+from assay.models.potentials.potential import Potential
+from assay.models.stability import corrections
 from assay.models.stability.hull import Hull, Phases
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.summary import Target
+from assay.screening.prediction import phases
 from assay.screening.ranking.stability import UNIT, Judge
 from assay.screening.settings import config, nearest
 from assay.screening.settings.exits import Exit, Failure
 from assay.sources import datasets, durable, table
+from assay.sources.elements import NUMBERS
 
 UNSAID = "unknown"
+_OF_ELEMENTS = "potentials/mp_element_references.parquet"
+"""Energies of the elements among the data packs, totals of PBE(+U)."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +46,11 @@ class Reference:
 
     settings: config.Stability
     energy: Target
-    """The predicted formation energy that is compared with them."""
+    """The formation energy that is compared with them."""
     functional: str
     """That of all energies."""
+    formation: Formation | None = None
+    """What makes it of the energies of a potential; None where an ensemble predicts it."""
 
     def judge(self, ledger: Ledger) -> Judge:
         """Read the phases, and make the judge of scored rows.
@@ -49,19 +64,7 @@ class Reference:
         column = self.settings.reported()
         if column is not None:
             return _reported(ledger, column, self.functional)
-        name = self.settings.hull
-        if _of_formulas(name):
-            rows = datasets.load_formulas(name)
-            ids, amounts, energy, dropped = rows.keys["formula"], rows.atoms, rows.target, rows.dropped
-        else:
-            found = datasets.load(name)
-            ids, amounts, energy, dropped = (
-                found.crystals.ids,
-                found.crystals.composition(),
-                found.target,
-                found.dropped,
-            )
-        return Phases.of(ids, amounts, energy).with_refused(sum(dropped.values()))
+        return phases.load(self.settings.hull)
 
 
 def find(settings: config.Stability, ensemble: Ensemble, energy: Target) -> Reference:
@@ -73,16 +76,60 @@ def find(settings: config.Stability, ensemble: Ensemble, energy: Target) -> Refe
     """
     if energy.unit != UNIT:
         raise _refused(f"property: {energy.name} is predicted in {energy.unit!r}, a hull needs {UNIT}")
-    said = {f"ensemble {energy.model} predicts": _functional(ensemble, energy.name)}
-    if settings.reported() is None:
-        try:
-            _, spec = datasets.described(settings.hull)
-        except (ValueError, FileNotFoundError) as error:
-            raise _refused(f"hull: {error}") from None
-        if spec.unit not in (UNIT, UNSAID) or not spec.target:
-            raise _refused(f"hull: {settings.hull} holds values in {spec.unit!r}, expected {UNIT}")
-        said[f"hull {settings.hull} holds"] = spec.functional
+    said = {f"ensemble {energy.model} predicts": _functional(ensemble, energy.name), **_said(settings)}
     return Reference(settings, energy, _agreed(said, settings.functional))
+
+
+def of_potential(settings: config.Stability, potential: Potential) -> Reference:
+    """Check a `stability` section that takes the energies of the potential which relaxes.
+
+    Raises:
+        Failure: CONFIG, as `find` does, and when the energies of the potential cannot be had on the
+            scale of the hull, or nobody says how far they err.
+    """
+    functional, scale = _agreed(_said(settings), settings.functional), str(potential.scale)
+    if not corrections.convertible(scale, functional):
+        text = f"{potential.name} gives {scale!r}, the hull holds {functional!r}"
+        raise _refused(f"{text}: such energies are not comparable")
+    error = forming.on_card(potential) if settings.error is None else forming.stated(settings.error)
+    if error is None:
+        raise _refused(f"error: {potential.name} does not say how far its energies err; say it here, in {UNIT}")
+    references = corrections.of_elements(_of_elements(settings, scale), functional)
+    energy = Target(potential.name, FORMATION, UNIT, error.level, calibrated=True)
+    return Reference(settings, energy, functional, Formation(functional, references, error))
+
+
+def _said(settings: config.Stability) -> dict[str, str]:
+    """Who names the functional of the hull, and which; nobody does for reported numbers."""
+    if settings.reported() is not None:
+        return {}
+    try:
+        _, spec = datasets.described(settings.hull)
+    except (ValueError, FileNotFoundError) as error:
+        raise _refused(f"hull: {error}") from None
+    if spec.unit not in (UNIT, UNSAID) or not spec.target:
+        raise _refused(f"hull: {settings.hull} holds values in {spec.unit!r}, expected {UNIT}")
+    return {f"hull {settings.hull} holds": spec.functional}
+
+
+def _of_elements(settings: config.Stability, scale: str) -> dict[str, float]:
+    """The energy of each element, eV/atom: totals on the scale of a potential."""
+    if settings.references is None and not corrections.convertible(scale, corrections.TOTALS):
+        raise _refused(f"references: name a table with the energies of the elements on the scale {scale!r}")
+    try:
+        path = _references(settings)
+        content = table.read(path, ["element", "energy_per_atom"])
+    except (ValueError, OSError) as error:
+        raise _refused(f"references: {error}") from None
+    found = dict(zip(content["element"].to_pylist(), content["energy_per_atom"].to_pylist(), strict=True))
+    for symbol, energy in found.items():
+        if symbol not in NUMBERS or not isinstance(energy, float) or not np.isfinite(energy):
+            raise _refused(f"references: {path} says {energy!r} of {symbol!r}, expected eV/atom of an element")
+    return found
+
+
+def _references(settings: config.Stability) -> Path:
+    return datasets.folder() / _OF_ELEMENTS if settings.references is None else Path(settings.references)
 
 
 def stamp(settings: config.Stability | None) -> dict[str, str]:
@@ -93,6 +140,11 @@ def stamp(settings: config.Stability | None) -> dict[str, str]:
     if settings.reported() is None:
         with contextlib.suppress(ValueError, FileNotFoundError):
             found["stability.sha256"] = durable.sha256(datasets.described(settings.hull)[0])[:16]
+    if settings.energy == "potential":  # these energies stand in the parts
+        found["stability.energy"] = f"potential, {settings.functional}, {settings.error}"
+        found["stability.corrections"] = f"pymatgen {metadata.version('pymatgen')}"
+        with contextlib.suppress(OSError):
+            found["stability.references"] = durable.sha256(_references(settings))[:16]
     return found
 
 
@@ -116,12 +168,6 @@ def _agreed(said: dict[str, str], stated: str | None) -> str:
         if text != functional:
             raise _refused(f"{first} {functional!r}, {who} {text!r}: such energies are not comparable")
     return functional
-
-
-def _of_formulas(name: str) -> bool:
-    """Whether a table holds formulas without structures."""
-    path, _ = datasets.described(name)
-    return not {"lattice", "lattice_vectors"} & set(table.schema(path).names)
 
 
 def _reported(ledger: Ledger, column: str, functional: str) -> Phases:

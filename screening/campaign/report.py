@@ -244,5 +244,7 @@ def _by_reason(bad: Sequence[Quarantined]) -> list[tuple[str, list[Quarantined]]
 
 def _other_properties(summary: Summary) -> list[Property]:
     every = [item for model in summary.models for item in model.properties]
-    every += [Property(ABOVE_HULL, stability.UNIT)] if summary.stability else []
+    if summary.stability:
+        extra = {summary.stability.settings.compared(), ABOVE_HULL} - {item.name for item in every}
+        every += [Property(name, stability.UNIT) for name in sorted(extra)]
     return [item for item in every if item.name != summary.target.name]

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from assay.models.potentials.columns import FORMED
 from assay.screening.campaign.judged import Judged
 from assay.screening.campaign.plan import Plan
 from assay.screening.folder import results, snapshot
@@ -122,7 +123,7 @@ class Tiers:
         return [name for name in dict.fromkeys((*every, *read)) if name in ranking]
 
     def _predictions(self, tier: int) -> list[str]:
-        return [name for name in self._blank[tier].column_names if name not in DESCRIBED]
+        return [name for name in self._blank[tier].column_names if name not in {*DESCRIBED, *FORMED}]
 
     def summary(self, models: list[Model]) -> Cascade:
         """The cascade in numbers; `models` are its cheap ensembles."""

@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": (f"{_AT}.predict_files:predict", "Predict the crystals in some files: mean ± std with its interval."),
     "explain": (f"{_AT}.explain_files:explain", "Show what each atom adds to a prediction: tables and pictures."),
     "relax": (f"{_AT}.relax_files:relax", "Relax crystals with a force field, atoms and cell together."),
+    "hull": (f"{_AT}.tables.above_hull:hull", "Say how far formulas lie above a convex hull, by known energies."),
     "check-potential": (f"{_AT}.force_fields:check_potential", "Check a force field: slopes, dynamics, pairs."),
     "render": (f"{_AT}.render_files:render", "Draw crystals as the vision networks see them: one PNG per view."),
     "distil": (f"{_AT}.force_fields:distil", "Make a small, fast force field from a large one."),

@@ -24,7 +24,7 @@ class Target:
     """The predicted property that ranks."""
 
     model: str
-    """Name of the ensemble."""
+    """Name of the ensemble, or of the force field."""
     name: str
     unit: str
     level: float = 0.9
@@ -178,7 +178,7 @@ class Stability:
     functional: str
     """Functional, corrections and element references of all energies."""
     model: str
-    """Name of the ensemble that predicts the formation energy."""
+    """Name of the ensemble or the force field that gives the formation energy."""
     phases: int
     """Reference phases that were given."""
     refused: int
@@ -227,7 +227,7 @@ class Summary:
     def predicted(self) -> str:
         """The predicted property that the ranking rests on."""
         derived = self.stability is not None and self.target.name == names.ABOVE_HULL
-        return self.stability.settings.property if self.stability and derived else self.target.name
+        return self.stability.settings.compared() if self.stability and derived else self.target.name
 
     @property
     def last_tier(self) -> int:

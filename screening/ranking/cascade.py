@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from assay.models.potentials.columns import FORMED
 from assay.screening.folder import results, snapshot
 from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.snapshot import Chunk
@@ -28,8 +29,9 @@ from assay.sources.crystals import WARNINGS, text_array
 
 AUDIT = "audit"
 """Column of the last tier's chunks: True for crystals drawn at random from those set aside."""
-CARRIED = ("source", "origin", WARNINGS)
-"""Columns that go on beside the structure; the parts of tier 0 hold all other reported columns."""
+CARRIED = ("source", "origin", WARNINGS, *FORMED)
+"""Columns that go on beside the structure, formation energies of relaxed crystals among them; the
+parts of tier 0 hold all other reported columns."""
 EMPTY: NDArray[Any] = text_array([])
 
 

@@ -23,7 +23,7 @@ from assay.models.ensemble.distribution import draws
 from assay.screening.folder.summary import Target
 from assay.screening.settings.config import Rank
 from assay.screening.settings.exits import Exit, Failure
-from assay.screening.settings.names import QUANTILES
+from assay.screening.settings.names import ABOVE_HULL, QUANTILES
 
 Floats = NDArray[np.float64]
 PARTS = ("mean", "std", "lo", "hi")
@@ -87,7 +87,7 @@ class Mean(Rule):
     @property
     def subject(self) -> str:
         """The score in words."""
-        return f"mean {self.target.name} of the ensemble"
+        return f"mean {self.target.name}" + ("" if self.target.name == ABOVE_HULL else " of the ensemble")
 
 
 class Lower(Rule):

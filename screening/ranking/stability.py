@@ -1,6 +1,6 @@
 """How far scored crystals lie above the convex hull of known phases, with what error.
 
-Enters: scored rows with a predicted formation energy, their compositions, and a hull. Leaves: the
+Enters: scored rows with a formation energy, their compositions, and a hull. Leaves: the
 rows with the columns `energy_above_hull_...`, `p_stable` and `competing_phases`. The error is that
 of the predicted energy, shifted with it: the phases of the hull count as exact. This module does
 not know campaigns, nor where the phases of the hull come from.
@@ -32,7 +32,7 @@ class Judge:
 
     hull: Hull
     energy: Target
-    """The predicted formation energy."""
+    """The formation energy, predicted by an ensemble or from a force field."""
     threshold: float
     """eV/atom above the hull."""
 
@@ -48,7 +48,7 @@ class Judge:
     @property
     def fields(self) -> list[pa.Field]:
         """The columns that are added, with unit and meaning."""
-        meaning = "of the predicted formation energy less the energy of the hull at this composition"
+        meaning = f"of {self.energy.name} by {self.energy.model} less the energy of the hull at this composition"
         bound = f"at most {self.threshold:g} {UNIT} above the hull"
         return [
             *(_field(f"{NAME}_{part}", pa.float64(), UNIT, f"{MEANINGS[part]} {meaning}") for part in self._parts),
@@ -97,7 +97,8 @@ def lines(found: Stability, unstable: int) -> list[str]:
     where = "reported by the sources of this campaign" if settings.reported() else f"of {settings.hull}"
     refused = f", {found.refused:,} of which have no energy or are no sound crystal" if found.refused else ""
     hull = f"The hull is that of {found.phases:,} phases {where}{refused}."
-    scale = f"Their energies and those that {found.model} predicts are {found.functional}."
+    gives = "gives the relaxed crystals" if settings.energy == "potential" else "predicts"
+    scale = f"Their energies and those that {found.model} {gives} are {found.functional}."
     near = (
         f"{found.near:,} of {found.judged:,} crystals lie at most {settings.threshold:g} {UNIT} above the hull, or "
         "below it, by the predicted value."

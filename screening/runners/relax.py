@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from assay.models.potentials import columns, relax as relaxing
+from assay.models.potentials.formation import Formation
 from assay.models.potentials.relax import Settings
 from assay.screening.runners.score import Chunked
 from assay.screening.runners.work import Entry, Models
@@ -26,6 +27,8 @@ class Relax(Chunked):
     stage, done = Stage.RELAX, "relaxed"
     settings: Settings
     """When a crystal has arrived."""
+    formation: Formation | None = None
+    """What makes formation energies of their energies; None where no hull asks for them."""
 
     @property
     def name(self) -> str:
@@ -37,7 +40,9 @@ class Relax(Chunked):
         potential = models.potential()
         crystals, unread = tables.from_table(table, "chunk")
         found = relaxing.relax(crystals, potential, self.settings)
-        content = columns.to_table(columns.measured(found), potential.name, potential.scale)
+        energy, made = found.energy / found.crystals.nsites, self.formation
+        formed, functional = (made.columns(found.crystals, energy, potential), made.functional) if made else ({}, "")
+        content = columns.to_table(columns.measured(found, formed), potential.name, potential.scale, functional)
         odd = [replace(row, origin="", stage=Stage.RELAX) for row in tables.from_table(content, "relaxed")[1]]
         lost = {row.id for row in odd}
         sound = [name not in lost for name in found.crystals.ids.tolist()]

@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from assay.featurize.standard import SYMPREC, Standard
+from assay.models.potentials.columns import FORMATION
 from assay.screening.settings import yamlfile
 from assay.screening.settings.section import Count, Section, Slug, Text
 from assay.screening.settings.sources import AnySource, SourceSection
@@ -119,6 +120,14 @@ class Stability(Section):
     say; it must be that of the ensemble."""
     property: Text = "formation_energy"
     """Predicted property that is compared with the hull."""
+    energy: Literal["predicted", "potential"] = "predicted"
+    """What is compared with the hull: the `property` that an ensemble predicts, or the energy of
+    the relaxed crystal by the `potential` of the section `relax`."""
+    references: Text | None = None
+    """For `potential`: FILE.parquet with columns `element` and `energy_per_atom`, totals on the
+    scale of the potential; unset: those of PBE(+U) among the data packs."""
+    error: Annotated[float, Field(gt=0)] | None = None
+    """For `potential`: standard deviation of the error of its energies; unset: as its card says."""
     threshold: float = 0.05
     """`p_stable` is the probability of lying at most so far above the hull."""
     max: float | None = None
@@ -130,12 +139,18 @@ class Stability(Section):
         place, mark, column = self.hull.partition("#")
         return column if mark and place == "campaign" else None
 
+    def compared(self) -> str:
+        """The property whose columns are compared with the hull."""
+        return FORMATION if self.energy == "potential" else self.property
+
     @model_validator(mode="after")
     def _check(self) -> Stability:
         if self.reported() == "" or self.hull == "campaign":
             raise ValueError("hull: campaign needs the name of a reported number: campaign#formation_energy_per_atom")
         if self.reported() and self.functional is None:
             raise ValueError("functional: name that of the reported energies; a hull of the campaign's own needs it")
+        if self.energy == "predicted" and (self.references or self.error):
+            raise ValueError("references and error are for energy: potential; an ensemble knows its own")
         return self
 
 
@@ -279,9 +294,11 @@ class Campaign(Section):
         return {"chunk_size": RELAXED, **content} if relaxes else content
 
     @model_validator(mode="after")
-    def _check_compile(self) -> Campaign:
+    def _check(self) -> Campaign:
         if self.compile and self.device == "cpu":
             raise ValueError("compile: true needs device: cuda")
+        if self.stability and self.stability.energy == "potential" and self.relax is None:
+            raise ValueError("stability.energy: potential needs a section relax, whose energies it takes")
         return self
 
     @field_validator("output")

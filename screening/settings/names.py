@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from assay.models.potentials.columns import FORMED
 from assay.sources.crystals import WARNINGS, set_aside
 
 QUANTILES: Mapping[str, float] = {f"q{k:02d}": k / 100 for k in (1, 5, *range(10, 100, 10), 95, 99)}
@@ -65,12 +66,15 @@ class _Own:
     """The names that Assay gives to columns, as a set without end."""
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and (name in COLUMNS or _PATTERN.fullmatch(name) is not None)
+        if not isinstance(name, str) or name in FORMED:
+            return False
+        return name in COLUMNS or _PATTERN.fullmatch(name) is not None
 
 
 OWN = _Own()
-"""Every name that a column of Assay can have: `COLUMNS`, `<property>_<part>`,
-`<property>_member_<k>`, `<property>_<compared>` and `tier_<k>_score`."""
+"""Every name that a column of scored crystals can have: `COLUMNS`, `<property>_<part>`,
+`<property>_member_<k>`, `<property>_<compared>` and `tier_<k>_score`; not those of relaxed ones,
+which stand in the chunk already."""
 
 
 def reported(name: str) -> str:

@@ -144,13 +144,17 @@ def to_ase(crystals: Crystals) -> list[Atoms]:
     return found
 
 
-def to_calculator(measured: Callable[[Atoms], dict[str, Any]], properties: Sequence[str], name: str) -> Calculator:
+def to_calculator(
+    measured: Callable[[Atoms], dict[str, Any]], properties: Sequence[str], name: str, again: Callable[[], Calculator]
+) -> Calculator:
     """Make a calculator of ASE that asks a function for its results.
 
     Args:
         measured: Gives the value of each property of some atoms.
         properties: Names of ASE, for example `energy`.
         name: Of the calculator, for databases of ASE.
+        again: Makes it anew; copies and other processes call this, so it must be picklable. The
+            atoms and results of the moment go with a copy.
     """
     with one_at_a_time():
         from ase.calculators.calculator import Calculator, all_changes
@@ -171,6 +175,9 @@ def to_calculator(measured: Callable[[Atoms], dict[str, Any]], properties: Seque
 
         def _get_name(self) -> str:
             return name
+
+        def __reduce__(self) -> tuple[Any, ...]:
+            return again, (), self.__dict__
 
     return Measured()  # type: ignore[no-untyped-call]
 

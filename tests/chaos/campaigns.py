@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import yaml
 
 from assay.sources import prototypes as hypothetical, table
 from assay.sources.crystals import Crystals
 from tests.chaos.preloaded import Forked, Preloaded
 from tests.chaos.processes import ROOT, Tree
-from tests.metals import EMT, metals
+from tests.metals import EMT, SYMBOLS, metals
 from tests.screening.small_campaign import some_members
 from tests.servers import materials_project, reference_server
 
@@ -276,11 +277,20 @@ def cascade(place: Path, both: Scenario) -> Scenario:
 
 
 def relaxed(place: Path) -> Scenario:
-    """96 strained metals in 12 chunks, which a force field relaxes before they are scored."""
+    """96 strained metals in 12 chunks: a force field relaxes them, and its energies are compared with a hull.
+
+    EMT counts energies from the metals at rest.
+    """
     path = place / "metals.parquet"
     table.write(table.to_table(metals(96)), path)
     source = {"kind": "files", "paths": [str(path)], "name": "metals"}
-    return Scenario("relaxed", write_config(place / "relaxed.yaml", [source], relax={"model": EMT}, chunk_size=8))
+    elements, hull = place / "elements.parquet", place / "hull.parquet"
+    table.write(pa.table({"element": SYMBOLS, "energy_per_atom": np.zeros(len(SYMBOLS))}), elements)
+    table.write(pa.table({"formula": [*SYMBOLS, "AuCu3"], "e": [*np.zeros(len(SYMBOLS)), -0.05]}), hull)
+    section = {"hull": f"{hull}#e", "functional": "ase.calculators.emt:EMT, that of the calculator"}
+    section |= {"energy": "potential", "references": str(elements)}
+    keys: dict[str, Any] = {"relax": {"model": EMT}, "stability": {**section, "error": 0.03}, "chunk_size": 8}
+    return Scenario("relaxed", write_config(place / "relaxed.yaml", [source], **keys))
 
 
 def small(place: Path) -> Scenario:

@@ -56,10 +56,10 @@ def make(path: Path, ensembles: list[Ensemble] | None = None) -> Plan:
     settings = config.load(path)
     if ensembles is None:
         return plan.make(settings)
-    hull = plan.find_reference(ensembles, settings)
+    potential = plan.load_potential(settings)
+    hull = plan.find_reference(ensembles, settings, potential)
     target = plan.find_target(ensembles, settings.rank, hull)
     tiers = [plan.load_ensembles([tier.model])[0] for tier in settings.tiers()]
-    potential = plan.load_potential(settings)
     stamp = fingerprint.take(settings, ensembles, tiers, potential)
     return Plan(settings, settings.folder(), ensembles, target, stamp, tiers, potential, hull)
 

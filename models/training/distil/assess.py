@@ -6,12 +6,15 @@ Leaves: numbers. This module does not know training or files.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from assay.models.ensemble import calibration
 from assay.models.potentials.potential import GPA, Potential, known
 from assay.models.potentials.probes import equation_of_state
+from assay.models.potentials.relax import relax
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
     from assay.models.potentials.student.student import Student
     from assay.models.training.distil.label import Labels
     from assay.sources.crystals import Crystals
+
+
+LEVEL = 0.9
+"""Coverage of the interval of an energy."""
 
 
 def beside_teacher(student: Student, labels: Labels) -> dict[str, float]:
@@ -61,6 +68,23 @@ def beside_dft(potential: Potential, crystals: Crystals, energy: NDArray[np.floa
         "force": float(abs(found.forces).mean() * 1e3),
         "stress": float(abs(found.stress).mean() * GPA),
     }
+
+
+def energy_error(student: Student, crystals: Crystals, energy: NDArray[np.float64]) -> dict[str, float] | None:
+    """The error of the energy of a relaxed crystal, eV/atom, by how far the students disagree.
+
+    The students relax crystals that DFT relaxed, with energies (n,) in eV per cell on their scale,
+    so that an energy which they lower too far counts as an error.
+
+    Returns:
+        The fields of an `assay.models.ensemble.calibration.Calibration`; None if too few relaxed.
+    """
+    found = relax(crystals, student)
+    if not calibration.suffices(len(found.index), LEVEL):
+        return None
+    atoms = found.crystals.nsites
+    spread, _ = student.disagreement(found.crystals)
+    return asdict(calibration.fit(energy[found.index] / atoms, found.energy / atoms, spread, LEVEL))
 
 
 def bulk_moduli(potential: Potential, crystals: Crystals, modulus: NDArray[np.float64]) -> dict[str, float]:

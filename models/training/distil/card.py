@@ -49,6 +49,7 @@ def text(name: str, facts: Mapping[str, Any], scale: Scale, elements: frozenset[
         ),
         _wrapped(spread),
         *_dft(facts["dft"]),
+        *_error(facts.get("calibration")),
         _checks(facts["checks"]),
         _wrapped(f"It knows {len(elements)} elements: {symbols}."),
     ]
@@ -77,6 +78,19 @@ def _dft(errors: Mapping[str, Mapping[str, float]]) -> list[str]:
         said = f"Bulk moduli are those of equations of state in fixed forms ({told}; the others have no minimum"
         blocks.append(_wrapped(f"{said} between 0.94 and 1.06 of DFT's volume)."))
     return blocks
+
+
+def _error(found: Mapping[str, float] | None) -> list[str]:
+    """How far energies of crystals err that the students relaxed."""
+    if found is None:
+        return []
+    floor = f"disagreement of the students + {found['floor'] * 1e3:.1f} meV/atom"
+    said = (
+        f"Where the students relax these crystals themselves, the error of the energy has a standard deviation of "
+        f"{found['scale']:.2f} x ({floor}), and for {found['level']:.0%} of them it is below "
+        f"{found['quantile']:.2f} x the same sum ({found['n']} crystals)."
+    )
+    return [_wrapped(said)]
 
 
 def _checks(checks: Sequence[Mapping[str, Any]]) -> str:

@@ -158,6 +158,7 @@ def _write(recipe: Distillation, output: Path, command: str) -> students.Student
         "dft": _beside_dft(recipe, {"students": draft, recipe.teacher: potentials.load(recipe.teacher)}),
         "checks": _checks(draft, split.test.crystals[:CHECKED]),
     }
+    facts |= _energy_error(recipe, draft)
     students.write(networks, elements, scale, facts, output)
     with whole(output / "README.md") as file:
         file.write(card.text(recipe.name, facts, scale, elements).encode())
@@ -193,6 +194,13 @@ def _beside_dft(recipe: Distillation, compared: dict[str, potentials.Potential])
                 f"moduli_{key}" if key in {"rows", "without"} else key: value for key, value in found.items()
             }
     return errors
+
+
+def _energy_error(recipe: Distillation, draft: students.Student) -> dict[str, Any]:
+    """How far energies of relaxed crystals err, where DFT has energies of some; else nothing."""
+    relaxed = sample.known(recipe.energies) if recipe.energies else None
+    found = assess.energy_error(draft, relaxed.crystals, relaxed.target) if relaxed else None
+    return {} if found is None else {"calibration": found}
 
 
 def _network(recipe: Distillation, output: Path, k: int) -> PaiNN:

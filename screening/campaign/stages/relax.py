@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from assay.models.potentials.formation import Formation
 from assay.screening.campaign.stages.chunks import ByChunk
 from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.runners.relax import Relax
@@ -13,8 +14,8 @@ from assay.screening.settings.progress import Board
 class Relaxing(ByChunk):
     """Relaxes the chunks of the snapshot as they are cut."""
 
-    def __init__(self, how: How, ledger: Ledger, board: Board) -> None:
-        super().__init__(ledger, board, Relax(how.settings()), "relaxed")
+    def __init__(self, how: How, formation: Formation | None, ledger: Ledger, board: Board) -> None:
+        super().__init__(ledger, board, Relax(how.settings(), formation), "relaxed")
 
     def _chosen(self) -> list[Record]:
         return self._ledger.all("chunks")

@@ -1,6 +1,8 @@
 """`assay.calculator`: any potential drives ASE, and refuses what it cannot know."""
 
 import copy
+import multiprocessing
+import pickle
 
 import numpy as np
 import pytest
@@ -156,6 +158,30 @@ def test_nan_is_an_error(odd):
 
     with pytest.raises(RuntimeError, match="silent: energy, forces or stress are not finite"):
         as_ase.measured(Silent(), bulk("Cu"))
+
+
+def measured(atoms):
+    return atoms.get_potential_energy(), atoms.get_forces()
+
+
+def test_a_copy_is_the_calculator_in_this_process_and_in_another():
+    atoms, moved = alloy(), alloy()
+    moved.rattle(0.05, seed=2)
+    moved.calc = calculator = assay.calculator()
+    expected = measured(moved)
+    atoms.calc = calculator
+    measured(atoms)
+    sent = pickle.loads(pickle.dumps(calculator))
+    assert sent.results["energy"] == atoms.get_potential_energy()
+    assert sent.atoms == atoms
+    for made in (sent, copy.deepcopy(calculator)):
+        moved.calc = made
+        assert measured(moved)[0] == expected[0]
+    assert calculator.results["energy"] == atoms.get_potential_energy()  # which a copy leaves alone
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        (found,) = pool.map(measured, [moved])
+    assert found[0] == pytest.approx(expected[0], abs=1e-9)
+    assert found[1] == pytest.approx(expected[1], abs=1e-9)
 
 
 def test_an_unknown_potential_is_refused():

@@ -81,6 +81,10 @@ def test_the_card_compares_students_and_teacher_with_energies_and_moduli(recipe,
     assert 30 < teacher["modulus"] < 250  # GPa: the known ones are set to 0
     assert f"| {recipe.teacher} | 0.0 |" in card
     assert "| nve_drift: " in card
+    error = made[1].facts["calibration"]
+    assert error["n"] == students["rows"]
+    assert error["scale"] * error["floor"] > 1e-3  # eV/atom
+    assert f"{error['scale']:.2f} x (disagreement" in card.replace("\n", " ")
 
 
 def test_no_chemical_system_is_both_learned_and_tested(recipe, made):
