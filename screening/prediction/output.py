@@ -24,6 +24,9 @@ from assay.sources.durable import whole
 def _csv(content: pa.Table) -> bytes:
     """CSV is read by people and by terminals: characters that are not seen are escaped in it."""
     for place, column in enumerate(content.schema):
+        if pa.types.is_nested(column.type):  # CSV has no lists
+            texts = [text if text is None else json.dumps(text) for text in content.column(place).to_pylist()]
+            content = content.set_column(place, column.name, pa.array(texts, pa.string()))
         if pa.types.is_string(column.type):
             texts = [text if text is None else escaped(text) for text in content.column(place).to_pylist()]
             content = content.set_column(place, column, pa.array(texts, column.type))
@@ -82,7 +85,7 @@ def check(path: Path, inputs: Sequence[Path] = ()) -> None:
     for place, first in ((path, PREDICTED), (refused(path), REFUSED)):
         if any(place.exists() and given.exists() and place.samefile(given) for given in inputs):
             raise Failure(Exit.CONFIG, f"{place} is one of the files to predict; choose another --output")
-        if (place.exists() or place.is_symlink()) and not _holds(place, first):
+        if (place.exists() or place.is_symlink()) and not holds(place, first):
             what = f"{place} is there and holds something else than a table of assay predict"
             raise Failure(Exit.CONFIG, f"{what}; choose another --output, or move it away")
 
@@ -92,7 +95,7 @@ def refused(path: Path) -> Path:
     return path.with_suffix(f".quarantine{path.suffix}")
 
 
-def _holds(path: Path, first: list[str]) -> bool:
+def holds(path: Path, first: list[str]) -> bool:
     """Whether a file is empty, or a table in one of `FORMATS` that begins with these columns."""
     if not path.is_file():  # a device or a pipe is not opened
         return False
