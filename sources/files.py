@@ -1,8 +1,9 @@
 """Reads crystals from files, from folders of files, and from archives of files.
 
-Enters: paths of files of the kinds in `assay.sources.storage.kinds`, or of folders. Leaves:
-`Crystals`, and a quarantine record for each crystal or file that could not be read, and for each
-file of a known kind without crystals. What a folder holds beside is counted in the log.
+Enters: paths of files of the kinds in `assay.sources.storage.kinds`, or of folders, or patterns
+(`runs/*/CONTCAR`), or the stream of a text. Leaves: `Crystals`, and a quarantine record for each
+crystal or file that could not be read, and for each file of a known kind without crystals. What a
+folder holds beside is counted in the log.
 
 The id of a crystal from a structure file is `file/<name>`; in a folder or an archive, `<name>` is
 the path below it. The second and later crystals of one file end in `#2`, `#3` and so on. Crystals
@@ -12,6 +13,7 @@ module does not know servers.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from collections import Counter
@@ -35,7 +37,7 @@ from assay.sources.formats.trajectories import add_trajectory
 from assay.sources.formats.xyz import add_xyz
 from assay.sources.quarantine import Quarantined, Reason
 from assay.sources.sift import MAX_SITES
-from assay.sources.storage import archives, folders, footer
+from assay.sources.storage import archives, contents, folders, footer
 from assay.sources.storage.kinds import HIDDEN, KNOWN, Kind, counted_as, is_hidden, kind_of
 from assay.sources.storage.opening import lines, read_text, regular, sort_of, through, unpacked
 
@@ -126,7 +128,7 @@ def _has_rows(item: Item, begin: Begin | None) -> bool:
 def read_many(
     paths: Iterable[Path | str], max_sites: int = MAX_SITES, kinds: Kinds | None = None, begin: Begin | None = None
 ) -> tuple[Crystals, list[Quarantined]]:
-    """Read all crystals of several files and folders, in order, each file once.
+    """Read all crystals of several files, folders and patterns, in order, each file once.
 
     The result has each column that any of the files has. `kinds` notes what each file calls a
     number or a text; a column of both kinds is a text.
@@ -148,6 +150,29 @@ def read_many(
     level = logging.WARNING if reading.ignored.keys() - {HIDDEN} else logging.INFO
     log.log(level, "%s: %d %s read; ignored: %s", names, reading.taken, "file" if reading.taken == 1 else "files", told)
     return crystals, refused
+
+
+def read_stream(
+    stream: BinaryIO, name: str = "stdin", origin: str = "standard input", max_sites: int = MAX_SITES
+) -> tuple[Crystals, list[Quarantined]]:
+    """Read all crystals of a text, whose kind is found by its content.
+
+    Raises:
+        ValueError: when it is of no kind that is told apart so, too large, or without structures.
+    """
+    most = limits.most("json")
+    content = stream.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"{origin} has more than {most:,} bytes; put it into a file, whose name says its kind")
+    kind = contents.kind_of(content)
+    if kind is None:
+        begin = f"it begins with {content.split(maxsplit=1)[0][:40]!r}" if content.strip() else "it is empty"
+        raise ValueError(f"{origin} is of no known kind: {begin}; known are {', '.join(contents.TOLD_APART)}")
+    reading = _Reading(max_sites, None, None)
+    reading.add_stream(kind, io.BytesIO(content), name, origin)
+    if not reading.taken:
+        raise ValueError(f"{origin} is {kind} without structures")
+    return reading.finish()
 
 
 def check(path: Path) -> None:
@@ -172,8 +197,8 @@ def _items(paths: list[Path]) -> tuple[list[Item], Counter[str]]:
     first: dict[str, Item] = {}
     ignored: Counter[str] = Counter()
     for path in paths:
-        if path.is_dir():
-            listing = folders.walk(path)
+        if path.is_dir() or folders.is_pattern(path):
+            listing = folders.walk(path) if path.is_dir() else folders.matching(path)
             ignored += listing.ignored
             inside = [Item(file, label) for file, label in listing.files]
             inside += [Item(file, label, lost=why) for file, label, why in listing.lost]
@@ -244,6 +269,13 @@ class _Reading:
             self._lose(item.label, origin, error)
         if item.named and self.taken == before:
             raise ValueError(f"{item.path} holds no structures; ignored: {folders.summary(self.ignored)}")
+
+    def add_stream(self, kind: Kind, stream: BinaryIO, label: str, origin: str) -> None:
+        """Read a text that is no file; what fails is a record."""
+        try:
+            self._stream(kind, stream, label, origin)
+        except UNFORESEEN as error:
+            self._lose(label, origin, error)
 
     def finish(self) -> tuple[Crystals, list[Quarantined]]:
         """Return all crystals in order, and the records."""

@@ -1,13 +1,14 @@
 """The command `assay predict`.
 
-Enters: files of crystals, or formulas, and ensembles. Leaves: one line per crystal or formula on
-standard output, and a Parquet, CSV or JSON file if asked for.
+Enters: crystals in files or from standard input, or formulas, and ensembles. Leaves: one line per
+crystal or formula on standard output, and a Parquet, CSV or JSON file if asked for.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import typer
 
@@ -18,6 +19,8 @@ from assay.screening.prediction.predict import Predictions
 from assay.screening.settings.exits import Exit, Failure
 from assay.sources import table
 
+STDIN = Path("-")
+"""The argument that stands for standard input."""
 Output = Annotated[
     Path | None,
     output_option("File for the predictions; its ending says .parquet, .csv, .json or .jsonl."),
@@ -27,7 +30,9 @@ Standardize = Annotated[
 ]
 Given = Annotated[
     list[Path] | None,
-    typer.Argument(help="Crystals, as other commands read them; with --formulas, tables in CSV or Parquet."),
+    typer.Argument(
+        help="Files, folders, archives or patterns of crystals, - for standard input; with --formulas, tables."
+    ),
 ]
 Formula = Annotated[
     list[str] | None, typer.Option("--formula", metavar="FORMULA", help="Predict a formula, no crystal; repeatable.")
@@ -48,6 +53,8 @@ def predict(
 ) -> None:
     """Predict the crystals in some files: mean ± std with its interval.
 
+    Of standard input the content shows the format: CIF, POSCAR, extended XYZ or JSON.
+
     A crystal that is disordered, or unlike the training crystals, is marked. With several --model
     the table holds the columns of each. Models that read the composition alone also predict
     formulas: those of --formula, and a column of tables with --formulas.
@@ -61,13 +68,21 @@ def predict(
         found = of_formulas.predict(of_formulas.joined(listed, paths, formulas), ensembles)
         say(f"{len(found)} formulas predicted, all without structures", err=True)
     else:
-        found = inputs.predict_with(paths, ensembles, standardize.value if standardize else None)
+        stdin = _stdin() if STDIN in paths else None
+        named = [path for path in paths if path != STDIN]
+        found = inputs.predict_paths(named, ensembles, standardize.value if standardize else None, stdin)
     for line in describe.lines(found, ensembles, most=None if output is None else 20):
         say(line)
     if output is not None:
         _write(found, output)
     for line in describe.refusals(found.refused, len(found), max_bad, found.noun):
         say(line, err=True)
+
+
+def _stdin() -> BinaryIO:
+    if sys.stdin is None:
+        raise Failure(Exit.USAGE, "standard input is closed, and - asks for it")
+    return sys.stdin.buffer
 
 
 def _check(paths: list[Path], listed: list[str], column: str | None, standardize: Cell | None) -> None:
@@ -84,6 +99,8 @@ def _check(paths: list[Path], listed: list[str], column: str | None, standardize
             Exit.USAGE,
             f"--formula and {paths[0]}: crystals and formulas are predicted apart; for a table add --formulas",
         )
+    if STDIN in paths and column is not None:
+        raise Failure(Exit.USAGE, "--formulas reads tables from files; - is for crystals")
     if standardize is not None and (listed or column is not None):
         raise Failure(Exit.USAGE, "--standardize is for crystals; formulas have no cell")
 

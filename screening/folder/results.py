@@ -97,6 +97,18 @@ class Results:
         """Every ranked crystal, best first."""
         return table.read(self._whole("candidates.parquet"), columns)
 
+    def best(self, most: int = SHOWN) -> pa.Table:
+        """The first `most` rows of the ranking, with every column; memory holds no others."""
+        path = self._whole("candidates.parquet")
+        schema = table.schema(path)
+        found = [schema.empty_table()]
+        for portion in portions(path, schema.names):
+            found.append(portion.slice(0, most))
+            most -= len(found[-1])
+            if most <= 0:
+                break
+        return pa.concat_tables(found)
+
     def unrankable(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Crystals whose prediction is not a finite number, by id."""
         return table.read(self._whole("unrankable.parquet"), columns)

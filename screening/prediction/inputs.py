@@ -9,14 +9,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias
 
 from assay.featurize.standard import Standard
 from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.prediction import formulas, predict as prediction
 from assay.screening.prediction.predict import Predictions
 from assay.sources import files
-from assay.sources.assemble import Assembler
+from assay.sources.assemble import Assembler, join
 from assay.sources.crystals import Crystals
 from assay.sources.formats import convert
 from assay.sources.quarantine import Quarantined
@@ -113,6 +113,26 @@ def predict_with(
         Failure: when two ensembles would fill the same columns.
     """
     crystals, refused = crystals_of(what)
+    return prediction.predict(crystals, ensembles, refused, Standard(standardize) if standardize else None)
+
+
+def predict_paths(
+    paths: Sequence[Path],
+    ensembles: Sequence[Ensemble],
+    standardize: Literal["primitive", "conventional"] | None = None,
+    stdin: BinaryIO | None = None,
+) -> Predictions:
+    """Predict the crystals of files, folders and patterns, then those of a stream.
+
+    Raises:
+        FileNotFoundError: when a path is not there, or a pattern names nothing.
+        ValueError: when the stream is of no kind that its content shows.
+        Failure: when two ensembles would fill the same columns.
+    """
+    crystals, refused = files.read_many(paths)
+    if stdin is not None:
+        more, bad = files.read_stream(stdin)
+        crystals, refused = join([crystals, more]), [*refused, *bad]
     return prediction.predict(crystals, ensembles, refused, Standard(standardize) if standardize else None)
 
 

@@ -24,6 +24,9 @@ from assay.sources.durable import whole
 def _csv(content: pa.Table) -> bytes:
     """CSV is read by people and by terminals: characters that are not seen are escaped in it."""
     for place, column in enumerate(content.schema):
+        if pa.types.is_nested(column.type):  # CSV has no lists
+            texts = [text if text is None else json.dumps(text) for text in content.column(place).to_pylist()]
+            content = content.set_column(place, column.name, pa.array(texts, pa.string()))
         if pa.types.is_string(column.type):
             texts = [text if text is None else escaped(text) for text in content.column(place).to_pylist()]
             content = content.set_column(place, column, pa.array(texts, column.type))
@@ -90,7 +93,7 @@ def free(path: Path, first: list[str], command: str) -> None:
             when another file is there.
     """
     _check_name(path)
-    if (path.exists() or path.is_symlink()) and not _holds(path, first):
+    if (path.exists() or path.is_symlink()) and not holds(path, first):
         what = f"{path} is there and holds something else than a table of assay {command}"
         raise Failure(Exit.CONFIG, f"{what}; choose another --output, or move it away")
 
@@ -108,7 +111,7 @@ def refused(path: Path) -> Path:
     return path.with_suffix(f".quarantine{path.suffix}")
 
 
-def _holds(path: Path, first: list[str]) -> bool:
+def holds(path: Path, first: list[str]) -> bool:
     """Whether a file is empty, or a table in one of `FORMATS` that begins with these columns."""
     if not path.is_file():  # a device or a pipe is not opened
         return False

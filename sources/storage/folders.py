@@ -1,14 +1,17 @@
-"""Finds the files of a folder, and says what becomes of all the others.
+"""Finds the files of a folder or of a pattern, and says what becomes of all the others.
 
-Enters: a folder. Leaves: the files of known kinds in the order of their paths, a reason for each
-that cannot be opened, and the number of all others by their endings. This module opens no file.
+Enters: a folder, or a pattern with `*`, `?`, `[...]` or `**`. Leaves: the files of known kinds in
+the order of their paths, a reason for each that cannot be opened, and the number of all others by
+their endings. This module opens no file.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 from assay.sources.storage.kinds import HIDDEN, counted_as, is_hidden, kind_of
@@ -60,9 +63,42 @@ def walk(root: Path) -> Listing:
     return listing
 
 
-def _sorted_out(entry: os.DirEntry[str], root: Path, listing: Listing) -> Path | None:
+def is_pattern(path: Path) -> bool:
+    """Tell whether a path is no file or folder, but a pattern that may name some."""
+    return glob.has_magic(str(path)) and not path.exists()
+
+
+def matching(pattern: Path) -> Listing:
+    """List the files that a pattern names, and those of the folders that it names.
+
+    `**` stands for any folders, also none. The path of a file begins below the last folder before
+    the first wildcard.
+
+    Raises:
+        FileNotFoundError: when it names nothing.
+    """
+    fixed = [*takewhile(lambda part: not glob.has_magic(part), pattern.parts)]
+    root, found = Path(*fixed), sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207 (Path.glob needs a root)
+    if not found:
+        raise FileNotFoundError(f"no file or folder matches {pattern}")
+    listing = Listing()
+    walked: list[Path] = []
+    for path in map(Path, found):
+        if any(path.is_relative_to(folder) for folder in walked):
+            continue
+        folder = _sorted_out(path, root, listing)
+        if folder is not None:
+            walked.append(folder)
+            inner = walk(folder)
+            listing.files += [(file, _below(file, root)) for file, _ in inner.files]
+            listing.lost += [(file, _below(file, root), why) for file, _, why in inner.lost]
+            listing.ignored += inner.ignored
+    return listing
+
+
+def _sorted_out(entry: os.DirEntry[str] | Path, root: Path, listing: Listing) -> Path | None:
     """Put an entry in its place; return it where it is a folder to list."""
-    path = Path(entry.path)
+    path = Path(entry)
     if is_hidden(entry.name):
         listing.ignored[HIDDEN] += 1
         return None

@@ -1,4 +1,0 @@
-"""The commands that decide what to measure next, one module each.
-
-Enters: the command line. Leaves: an exit code.
-"""

@@ -1,0 +1,4 @@
+"""Writes crystals for other programs.
+
+Enters: `Crystals`, and facts about each. Leaves: the texts of files.
+"""
