@@ -46,7 +46,8 @@ class Reason(StrEnum):
     """Forces or stress were still too large after the last step of a relaxation, or no symmetry was
     found that it could keep."""
     EXPLODED = "exploded"
-    """The cell grew beyond every bound while it was relaxed, or a force was not finite."""
+    """The cell grew beyond every bound while it was relaxed, or a force was not finite, or was too
+    long for a label that is learned."""
     COLLAPSED = "collapsed"
     """The cell or a distance between atoms shrank beyond every bound while it was relaxed."""
 

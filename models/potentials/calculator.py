@@ -8,6 +8,7 @@ a crystal fails for it alone. This module does not know files.
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,7 @@ def load(detail: str) -> AseCalculator:
     return AseCalculator(f"ase:{detail}", made, Scale(detail, "that of the calculator"), every, version_of(module))
 
 
+@cache
 def version_of(module: str) -> str:
     """The packages that hold a module and ASE, with their versions.
 

@@ -36,6 +36,7 @@ def text(name: str, facts: Mapping[str, Any], scale: Scale, elements: frozenset[
         f"{test['energy_spread']:.1f} times the disagreement of the students for energies, and "
         f"{test['force_spread']:.1f} times for forces (root mean squares)."
     )
+    refused = f"{facts['left_out']:,} crystals without a label to learn from stand in `quarantine.parquet`."
     blocks = [
         f"# {name}: {len(facts['alone'])} students of {facts['teacher']}",
         _wrapped(told),
@@ -48,12 +49,25 @@ def text(name: str, facts: Mapping[str, Any], scale: Scale, elements: frozenset[
             ]
         ),
         _wrapped(spread),
+        *_rounds(facts["rounds"]),
+        _wrapped(refused),
         *_dft(facts["dft"]),
         *_error(facts.get("calibration")),
         _checks(facts["checks"]),
         _wrapped(f"It knows {len(elements)} elements: {symbols}."),
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def _rounds(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A table of the rounds, where there are several."""
+    if len(rounds) == 1:
+        return []
+    head = "round | labels learned | in quarantine | energy (meV/atom) | force (meV/Å) | stress (GPa)"
+    row = "| {k} | {learned:,} | {left_out:,} | {energy:.1f} | {force:.1f} | {stress:.2f} |"
+    lines = [f"| {head} |", "|---" * 6 + "|", *(row.format(k=k, **one) for k, one in enumerate(rounds, 1))]
+    told = "The labels of a later round are those on which the students of the round before disagreed most. "
+    return ["\n".join(lines), _wrapped(f"{told}The errors are those of the mean on the same test crystals.")]
 
 
 def _wrapped(text: str) -> str:

@@ -1,7 +1,7 @@
 """From a distillation recipe to a folder of students with its card.
 
-Enters: a `Distillation`. Leaves: labels, trained students, `potential.json`, `README.md`. This
-module does not know how a student learns, nor the command line.
+Enters: a `Distillation`. Leaves: labels, trained students, `quarantine.parquet`, `potential.json`,
+`README.md`. This module does not know how a student learns, nor the command line.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,29 +19,24 @@ from safetensors.torch import load_file, save
 
 from assay.models.potentials import check, potential as potentials
 from assay.models.potentials.student import student as students
-from assay.models.potentials.student.painn import PaiNN
 from assay.models.training import fingerprints, members
-from assay.models.training.distil import assess, card, label, sample
+from assay.models.training.distil import assess, card, label, rounds, sample
 from assay.models.training.distil.learn import learn
+from assay.models.training.distil.split import divide, place
 from assay.sources import durable
 from assay.sources.durable import whole
-from assay.sources.elements import NUMBERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from assay.models.training.distil.label import Labels
     from assay.models.training.distil.recipe import Distillation
     from assay.sources.crystals import Crystals
 
-_LABELS = "labels"
 _ON_THE_CARD = {"name", "energies", "moduli", "moduli_count"}
 """What of a recipe changes the card alone."""
 CHECKED, STEPS = 24, 200
 """Test crystals on which the card checks the students, and steps of each run of dynamics."""
-_LEAST = 10
-"""Training crystals that must hold an element before a student is asked about it."""
 
 
 def run(
@@ -54,114 +49,128 @@ def run(
 ) -> students.Student:
     """Label, train every student, measure on unseen chemical systems, and write the folder.
 
-    Finished parts, epochs and students are kept, and a run that was stopped goes on. `workers`
-    processes work at once, one thread each, or a `pool` decides where; no number depends on it.
+    Finished parts, epochs, students and rounds are kept, and a run that was stopped goes on.
+    `workers` processes work at once, one thread each, or a `pool` decides where; no number depends
+    on it.
 
     Raises:
         FileNotFoundError: when data are not there.
         ImportError: when the library of the teacher is not.
         ValueError: for an unknown teacher or dataset, or when `output` holds another run.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    _claim(recipe, output)
 
     def spread(function: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> None:
         pool(function, calls) if pool else members.side_by_side(function, calls, workers)
 
-    spread(label_share, [(recipe, output, k, workers) for k in range(workers)])
-    spread(learn_one, [(recipe, output, k) for k in range(len(recipe.students))])
+    for turn in range(len(recipe.rounds) + 1):
+        _claim(recipe, output, turn)
+        shares = [(recipe, output, turn, k, workers) for k in range(workers)]
+        if turn:
+            spread(propose_share, shares)
+            rounds.choose(recipe, output, turn)
+        spread(label_share, shares)
+        _quarantine(recipe, output, turn)
+        spread(learn_one, [(recipe, output, turn, k) for k in range(len(recipe.students))])
     return _write(recipe, output, command)
 
 
-def _claim(recipe: Distillation, output: Path) -> None:
-    """Refuse a folder of another recipe, of other crystals or of another teacher."""
-    crystals = _crystals(recipe)
-    told = {name: value for name, value in asdict(recipe).items() if name not in _ON_THE_CARD}
-    digest = hashlib.sha256(json.dumps([told, potentials.load(recipe.teacher).version]).encode())
+def _claim(recipe: Distillation, output: Path, turn: int) -> None:
+    """Refuse a folder of another recipe, of other crystals or of another teacher.
+
+    Each round has a fingerprint, so that a recipe can get one more round.
+    """
+    if turn:
+        crystals = rounds.candidates(recipe, output, turn)
+        before = (output / place(turn - 1, "fingerprint")).read_text(encoding="utf-8")
+        told: Any = [asdict(recipe.rounds[turn - 1]), before]
+    else:
+        crystals = rounds.first(recipe)
+        first = {name: value for name, value in asdict(recipe).items() if name not in _ON_THE_CARD | {"rounds"}}
+        if not recipe.displacement.frames:
+            del first["displacement"]["frames"]  # runs from before there were any go on
+        told = [first, potentials.load(recipe.teacher).version]
+    digest = hashlib.sha256(json.dumps(told).encode())
     for array in (crystals.lattice, crystals.frac, crystals.numbers):
         digest.update(np.ascontiguousarray(array).tobytes())
-    wanted, path = digest.hexdigest()[:16], output / "fingerprint"
+    wanted, path = digest.hexdigest()[:16], output / place(turn, "fingerprint")
     if path.exists():
-        fingerprints.same_run(path.read_text(encoding="utf-8").strip(), wanted, output)
+        fingerprints.same_run(path.read_text(encoding="utf-8").strip(), wanted, path.parent)
     else:
         durable.write(path, f"{wanted}\n")
 
 
-def label_share(recipe: Distillation, output: Path, k: int, of: int) -> None:
-    """Label every `of`-th part, beginning with number `k`."""
+def propose_share(recipe: Distillation, output: Path, turn: int, k: int, of: int) -> None:
+    """Let the students of the round before label every `of`-th part of the candidates."""
     torch.set_num_threads(1)
-    crystals = _crystals(recipe)
-    wanted = range(k, _parts(recipe, crystals), of)
-    label.label(crystals, potentials.load(recipe.teacher), output / _LABELS, wanted)
+    crystals, before = rounds.candidates(recipe, output, turn), rounds.ensemble(recipe, output, turn - 1)
+    moved = rounds.on_the_way(recipe, turn, {"teacher": potentials.load(recipe.teacher), "students": before})
+    label.label(crystals, before, output / place(turn, "candidates"), range(k, label.parts_of(crystals), of), moved)
 
 
-def learn_one(recipe: Distillation, output: Path, k: int) -> None:
-    """Train student `k`, unless it is there."""
+def label_share(recipe: Distillation, output: Path, turn: int, k: int, of: int) -> None:
+    """Label every `of`-th part of a round, beginning with number `k`."""
+    torch.set_num_threads(1)
+    teacher, folder = potentials.load(recipe.teacher), output / place(turn, "labels")
+    if turn:
+        crystals = rounds.chosen(recipe, output, turn)
+        label.label(crystals, teacher, folder, range(k, label.parts_of(crystals), of))
+    else:
+        crystals = rounds.first(recipe)
+        wanted = range(k, min(label.parts_of(crystals), recipe.parts or len(crystals)), of)
+        label.label(crystals, teacher, folder, wanted, rounds.on_the_way(recipe, 0, {"teacher": teacher}))
+
+
+def _quarantine(recipe: Distillation, output: Path, turn: int) -> None:
+    """Write a record of each crystal up to a round of which no label is learned."""
+    from assay.sources import table  # which needs pyarrow
+
+    refused = [label.read(output, place(k, "labels"), recipe.largest_force)[1] for k in range(turn + 1)]
+    table.write(table.quarantine_table(chain.from_iterable(refused)), output / "quarantine.parquet")
+
+
+def learn_one(recipe: Distillation, output: Path, turn: int, k: int) -> None:
+    """Train student `k` in a round, unless it is there."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)
-    path = _weights(output, k)
+    path = rounds.weights(output, turn, k)
     if path.exists():
         return
-    split = divide(recipe, output)
-    made = learn(split.train, split.validation, recipe.students[k], recipe.schedule, path.parent)
+    split, schedule, begun = divide(recipe, output, turn), recipe.schedule, None
+    if turn:
+        this = recipe.rounds[turn - 1]
+        schedule = this.schedule or schedule
+        begun = load_file(rounds.weights(output, turn - 1, k)) if this.students == "further" else None
+    made = learn(split.train, split.validation, recipe.students[k], schedule, path.parent, begun)
     with whole(path) as file:
         file.write(save({name: tensor.contiguous() for name, tensor in made.state_dict().items()}))
 
 
-@dataclass(frozen=True)
-class Divided:
-    """The labels, by what they are for; no chemical system is in two of them."""
-
-    train: Labels
-    validation: Labels
-    test: Labels
-    left_out: int
-    """Crystals with a larger force than `Distillation.largest_force`, or without a label."""
-
-
-def divide(recipe: Distillation, output: Path) -> Divided:
-    """Read the labels, and divide them by chemical system."""
-    crystals = _crystals(recipe)
-    parts = _parts(recipe, crystals)
-    every = label.read(output / _LABELS, range(parts))
-    if not len(every.crystals):
-        raise ValueError(f"{recipe.teacher} could label none of {parts * label.PART} crystals; see {output / _LABELS}")
-    longest = np.maximum.reduceat(np.linalg.norm(every.forces, axis=1), every.crystals.site_ptr[:-1])
-    labels = every.select(np.flatnonzero(longest <= recipe.largest_force))
-    names, which = np.unique(sample.systems(labels.crystals), return_inverse=True)
-    place = np.random.default_rng([recipe.seed, 3]).permutation(len(names))[which] / len(names)
-    test, validation = place < recipe.test, place >= 1 - recipe.validation
-    if not (test.any() and validation.any() and (~test & ~validation).any()):
-        said = f"{len(names)} chemical systems of labelled crystals are too few to learn, watch and test"
-        raise ValueError(f"{said}; raise count or sites of crystals, or the shares test and validation")
-    train, checked, tested = (labels.select(np.flatnonzero(rows)) for rows in (~test & ~validation, validation, test))
-    given = min(parts * label.PART, len(crystals))
-    return Divided(train, checked, tested, given - len(labels.crystals))
-
-
 def _write(recipe: Distillation, output: Path, command: str) -> students.Student:
     """Measure the students, and write their description and card."""
-    split = divide(recipe, output)
-    networks = [_network(recipe, output, k) for k in range(len(recipe.students))]
-    seen = (split.train.crystals.composition() > 0).sum(axis=0)
-    elements = frozenset(int(z) for z in np.flatnonzero(seen >= _LEAST))
-    scale = split.train.scale
-    draft = students.Student("", scale, elements, tuple(networks), {})
+    last = len(recipe.rounds)
+    split = divide(recipe, output, last)
+    draft = rounds.ensemble(recipe, output, last, split)
+    every = [*(rounds.ensemble(recipe, output, turn) for turn in range(last)), draft]
+    errors = [assess.beside_teacher(one, split.test) for one in every]
     facts: dict[str, Any] = {
         "teacher": recipe.teacher,
         "recipe": asdict(recipe),
         "command": command,
         "rows": {name: len(getattr(split, name).crystals) for name in ("train", "validation", "test")},
-        "left_out": split.left_out,
-        "test": assess.beside_teacher(draft, split.test),
-        "alone": [assess.beside_teacher(students.alone(draft, k), split.test) for k in range(len(networks))],
+        "left_out": sum(map(len, split.refused)),
+        "rounds": [
+            {"learned": learned, "left_out": len(refused), **found}
+            for learned, refused, found in zip(split.learned, split.refused, errors, strict=True)
+        ],
+        "test": errors[-1],
+        "alone": [assess.beside_teacher(students.alone(draft, k), split.test) for k in range(len(recipe.students))],
         "dft": _beside_dft(recipe, {"students": draft, recipe.teacher: potentials.load(recipe.teacher)}),
         "checks": _checks(draft, split.test.crystals[:CHECKED]),
     }
     facts |= _energy_error(recipe, draft)
-    students.write(networks, elements, scale, facts, output)
+    students.write(draft.networks, draft.elements, draft.scale, facts, output)
     with whole(output / "README.md") as file:
-        file.write(card.text(recipe.name, facts, scale, elements).encode())
+        file.write(card.text(recipe.name, facts, draft.scale, draft.elements).encode())
     return students.load(str(output))
 
 
@@ -201,31 +210,3 @@ def _energy_error(recipe: Distillation, draft: students.Student) -> dict[str, An
     relaxed = sample.known(recipe.energies) if recipe.energies else None
     found = assess.energy_error(draft, relaxed.crystals, relaxed.target) if relaxed else None
     return {} if found is None else {"calibration": found}
-
-
-def _network(recipe: Distillation, output: Path, k: int) -> PaiNN:
-    spec = recipe.students[k]
-    network = PaiNN(spec.features, spec.layers, spec.radial, spec.cutoff)
-    network.load_state_dict(load_file(_weights(output, k)))
-    return network.eval()
-
-
-def _weights(output: Path, k: int) -> Path:
-    return output / "training" / f"student-{k}" / "weights.safetensors"
-
-
-@cache
-def _crystals(recipe: Distillation) -> Crystals:
-    """All crystals of a recipe, displaced, in the order in which they are labelled."""
-    elements = potentials.load(recipe.teacher).elements
-    if recipe.elements:
-        elements &= {NUMBERS[symbol] for symbol in recipe.elements}
-    drawn = [sample.draw(one, elements, recipe.seed) for one in recipe.crystals]
-    if not sum(map(len, drawn)):
-        raise ValueError("no ordered crystal of these elements and sizes is in the sources of the recipe")
-    return sample.displaced(sample.together(drawn, recipe.seed), recipe.displacement, recipe.seed)
-
-
-def _parts(recipe: Distillation, crystals: Crystals) -> int:
-    every = -(-len(crystals) // label.PART)
-    return every if recipe.parts is None else min(recipe.parts, every)

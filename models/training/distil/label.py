@@ -1,8 +1,9 @@
 """Energies, forces and stresses of a teacher, in parts of fixed size that are kept on disk.
 
-Enters: `Crystals` and a `Potential`. Leaves: a folder of safetensors files, one per part, and
-`Labels` read back from it. A part that is there is not made again, so labelling can stop at any
-time, and several processes can share the parts. This module does not know how crystals were chosen.
+Enters: `Crystals` and a `Potential`. Leaves: a folder of safetensors files, one per part; `Labels`
+and records of refused crystals, read back from it. A part that is there is not made again, so
+labelling can stop at any time, and several processes can share the parts. This module does not know
+how crystals were chosen.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from assay.models.networks.tensors import header
-from assay.models.potentials.potential import Potential, Scale, known
+from assay.models.potentials.potential import Potential, Scale
 from assay.sources.crystals import Crystals, concat, gather_ranges, text_array
 from assay.sources.durable import whole
+from assay.sources.quarantine import Quarantined, Reason, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -59,43 +61,73 @@ def part_path(folder: Path, part: int) -> Path:
     return folder / f"part-{part:05}.safetensors"
 
 
-def label(crystals: Crystals, teacher: Potential, folder: Path, parts: Iterable[int]) -> None:
-    """Label some parts of the crystals; what the teacher cannot say stands in the part as NaN."""
+def label(
+    crystals: Crystals,
+    teacher: Potential,
+    folder: Path,
+    parts: Iterable[int],
+    moved: Callable[[Crystals], Crystals] = lambda some: some,
+) -> None:
+    """Label some parts of crystals that are ordered, right-handed and of the teacher's elements.
+
+    The crystals of a part are `moved` first. What the teacher cannot say stands there as NaN, with
+    the teacher's message.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for part in parts:
         path = part_path(folder, part)
         if not path.exists():
-            some = crystals.select(np.arange(part * PART, min((part + 1) * PART, len(crystals))))
-            rows, _ = known(teacher, some)
-            some = some.select(rows)
+            some = moved(crystals.select(np.arange(part * PART, min((part + 1) * PART, len(crystals)))))
             found = teacher.evaluate(some)
             arrays = {name: getattr(some, name) for name in _CRYSTALS}
             arrays |= {name: getattr(found, name) for name in ("energy", "forces", "stress")}
             told = {"teacher": teacher.name, "version": teacher.version, **asdict(teacher.scale)}
-            told = {_TOLD: json.dumps({**told, "ids": some.ids.tolist()})}
-            content = save({name: np.ascontiguousarray(values) for name, values in arrays.items()}, told)
+            told |= {"ids": some.ids.tolist()} | ({"failed": dict(found.failed)} if found.failed else {})
+            content = save(
+                {name: np.ascontiguousarray(values) for name, values in arrays.items()}, {_TOLD: json.dumps(told)}
+            )
             with whole(path) as file:
                 file.write(content)
 
 
-def read(folder: Path, parts: Iterable[int]) -> Labels:
-    """The labels of some parts, without the crystals of which the teacher could not say anything.
+def parts_of(crystals: Crystals) -> int:
+    """How many parts they make."""
+    return -(-len(crystals) // PART)
+
+
+def read(output: Path, where: str, largest: float) -> tuple[Labels, list[Quarantined]]:
+    """The labels in the folder `where` below `output`, and a record of each crystal without one.
+
+    A force longer than `largest` (eV/Å) makes a label useless. The origin in a record is the file
+    that holds the crystal, from `output` on.
 
     Raises:
-        FileNotFoundError: when a part is missing.
+        FileNotFoundError: when there are none.
         ValueError: when a part is damaged, or parts have energies on unlike scales.
     """
-    found = [_read(part_path(folder, part)) for part in parts]
-    scales = {labels.scale for labels in found}
+    paths = sorted((output / where).glob("part-*.safetensors"))
+    if not paths:
+        raise FileNotFoundError(f"{output / where} holds no labels")
+    labels, refused = zip(*(_read(path, f"{where}/{path.name}", largest) for path in paths), strict=True)
+    return joined(labels), [record for records in refused for record in records]
+
+
+def joined(labels: Sequence[Labels]) -> Labels:
+    """Labels one behind the other.
+
+    Raises:
+        ValueError: when their energies are on unlike scales.
+    """
+    scales = {one.scale for one in labels}
     if len(scales) != 1:
-        raise ValueError(f"{folder} has energies on {len(scales)} scales, expected one: {', '.join(map(str, scales))}")
+        raise ValueError(f"labels have energies on {len(scales)} scales, expected one: {', '.join(map(str, scales))}")
     energy, forces, stress = (
-        np.concatenate([getattr(labels, name) for labels in found]) for name in ("energy", "forces", "stress")
+        np.concatenate([getattr(one, name) for one in labels]) for name in ("energy", "forces", "stress")
     )
-    return Labels(concat([labels.crystals for labels in found]), energy, forces, stress, scales.pop())
+    return Labels(concat([one.crystals for one in labels]), energy, forces, stress, scales.pop())
 
 
-def _read(path: Path) -> Labels:
+def _read(path: Path, origin: str, largest: float) -> tuple[Labels, list[Quarantined]]:
     """The labels of one part."""
     content = path.read_bytes()
     header(content, path)  # refuses a file that is cut
@@ -110,4 +142,19 @@ def _read(path: Path) -> Labels:
     crystals = Crystals(text_array(told["ids"]), lattice, site_ptr, frac, sites, numbers, occupancy)
     scale = Scale(told["functional"], told["reference"])
     every = Labels(crystals, arrays["energy"], arrays["forces"], arrays["stress"], scale)
-    return every.select(np.flatnonzero(np.isfinite(every.energy) & np.isfinite(every.stress).all(axis=(1, 2))))
+    longest = np.maximum.reduceat(np.linalg.norm(every.forces, axis=1), site_ptr[:-1])
+    longest[~(np.isfinite(every.energy) & np.isfinite(every.stress).all(axis=(1, 2)))] = np.nan
+    fits = longest <= largest
+    refused = [
+        Quarantined(str(crystals.ids[row]), origin, Stage.PREDICT, *_why(row, told.get("failed", {}), longest, largest))
+        for row in np.flatnonzero(~fits).tolist()
+    ]
+    return every.select(np.flatnonzero(fits)), refused
+
+
+def _why(row: int, failed: Mapping[str, str], longest: NDArray[np.float64], largest: float) -> tuple[Reason, str]:
+    if str(row) in failed:
+        return Reason.PREDICTION_FAILED, failed[str(row)]
+    if np.isnan(longest[row]):
+        return Reason.EXPLODED, "energy, forces or stress are not finite"
+    return Reason.EXPLODED, f"a force is {longest[row]:.3g} eV/Å long, expected at most {largest:g} (largest_force)"

@@ -23,6 +23,7 @@ from assay.models.training.optimise import MovingAverage, Muon
 from assay.sources.durable import whole
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -34,14 +35,27 @@ _STATE = "state.pt"
 _log = logging.getLogger(__name__)
 
 
-def learn(labels: Labels, watched: Labels, spec: StudentSpec, schedule: Schedule, folder: Path | None) -> PaiNN:
+def learn(
+    labels: Labels,
+    watched: Labels,
+    spec: StudentSpec,
+    schedule: Schedule,
+    folder: Path | None,
+    begun: Mapping[str, Tensor] | None = None,
+) -> PaiNN:
     """Train a student, and log its errors on the crystals that are watched.
 
-    With a `folder` the state is kept there, and taken up from there.
+    With a `folder` the state is kept there, and taken up from there. The student goes on from the
+    weights `begun`, if there are any.
     """
     torch.manual_seed(spec.seed)
     sizes = {name: getattr(spec, name) for name in ("features", "layers", "radial", "cutoff")}
-    run = _Run(PaiNN(**sizes), labels, spec, schedule)
+    network = PaiNN(**sizes)
+    if begun is None:
+        _level(network, labels)
+    else:
+        network.load_state_dict(begun)
+    run = _Run(network, labels, spec, schedule)
     if folder is not None:
         run.restore(folder)
     while run.epoch < schedule.epochs:
@@ -74,7 +88,6 @@ class _Run:
 
     def __init__(self, network: PaiNN, labels: Labels, spec: StudentSpec, schedule: Schedule) -> None:
         self.network, self.labels, self.spec, self.schedule = network, labels, spec, schedule
-        _level(network, labels)
         matrices = [p for name, p in network.named_parameters() if p.ndim == 2 and not name.startswith("embed")]
         chosen = {id(p) for p in matrices}
         rest = [p for p in network.parameters() if id(p) not in chosen]

@@ -7,6 +7,7 @@ weights.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from assay.models.training.distil.sample import Displacement, Drawn
 from assay.sources.elements import NUMBERS
@@ -69,6 +70,27 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Round:
+    """More labels, where the students of before disagree most, from which they learn again."""
+
+    candidates: int
+    """Most crystals about which the students are asked, drawn anew from the same places."""
+    labels: int
+    """Of these, how many the teacher labels."""
+    students: Literal["further", "anew"] = "further"
+    """Whether they go on from their weights, or begin again, with the labels of all rounds. Those
+    that go on begin without an energy for atoms of an element that is new in this round."""
+    displacement: Displacement | None = None
+    """Of the candidates; unset: that of the recipe."""
+    schedule: Schedule | None = None
+    """How the students learn in this round; unset: that of the recipe."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.labels <= self.candidates:
+            raise ValueError(f"rounds.labels is {self.labels}, expected 1 to rounds.candidates, {self.candidates}")
+
+
+@dataclass(frozen=True)
 class Distillation:
     """From a teacher to a folder of students."""
 
@@ -95,6 +117,8 @@ class Distillation:
     largest_force: float = 25.0
     """eV/Å; a crystal on which the teacher finds a larger one is left out."""
     schedule: Schedule = field(default_factory=Schedule)
+    rounds: tuple[Round, ...] = ()
+    """What comes after the first labels have been learned."""
     energies: str = ""
     """`FILE.parquet#COLUMN`, a path below the data folder or any other: crystals that DFT relaxed,
     and their energies in eV per cell on the teacher's scale. The card compares with them; nothing
@@ -112,3 +136,9 @@ class Distillation:
                 raise ValueError(f"elements: {symbol!r} is not an element symbol (H to Og)")
         if not 0 < self.test < 0.5 or not 0 < self.validation < 0.5:
             raise ValueError(f"test is {self.test}, validation {self.validation}, expected 0 to 0.5")
+        if self.parts is not None and self.parts < 1:
+            raise ValueError(f"parts is {self.parts}, expected at least 1")
+        if any(one.driver == "students" for one in self.displacement.frames):
+            raise ValueError(
+                "displacement.frames: driver is 'students', and the first round has none; name the teacher"
+            )

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.models.potentials.potential import right_handed
+from assay.models.training.distil.frames import Frames
 from assay.sources import prototypes
 from assay.sources.crystals import Crystals, concat, text_array, wrap
 from assay.sources.elements import SYMBOLS
@@ -56,11 +57,15 @@ class Displacement:
     """Standard deviation of each component of the strain."""
     volume: float = 0.06
     """Largest linear expansion or compression."""
+    frames: tuple[Frames, ...] = ()
+    """What moves some of the displaced crystals on, along a relaxation or hot."""
 
     def __post_init__(self) -> None:
         for name in ("rattle", "strain", "volume"):
             if not 0 <= getattr(self, name) < 0.5:
                 raise ValueError(f"displacement.{name} is {getattr(self, name)}, expected 0 to 0.5")
+        if (total := sum(one.share for one in self.frames)) > 1 + 1e-9:
+            raise ValueError(f"displacement.frames have shares of {total:g} in all, expected at most 1")
 
 
 def draw(drawn: Drawn, elements: frozenset[int], seed: int) -> Crystals:

@@ -12,10 +12,11 @@ from ase.build import bulk
 
 from assay.models.potentials import potential, relax
 from assay.models.potentials.student import student
-from assay.models.training.distil import fit, label, learn, sample
+from assay.models.training.distil import fit, label, learn, sample, split
 from assay.models.training.distil.recipe import Distillation, Schedule, StudentSpec
 from assay.sources import prototypes, table
 from assay.sources.formats import convert
+from assay.sources.quarantine import Reason
 
 METALS = ("Al", "Cu", "Ag", "Au", "Ni", "Pd", "Pt")
 RECIPE = Distillation(
@@ -64,9 +65,9 @@ def made(recipe, tmp_path_factory):
 
 def test_the_students_have_learned_and_say_how_well(recipe, made):
     output, found = made
-    split, facts = fit.divide(recipe, output), found.facts
-    assert facts["test"]["energy"] < abs(split.test.energy / split.test.crystals.nsites).mean() * 1e3
-    assert facts["test"]["force"] < abs(split.test.forces).mean() * 1e3 / 2
+    test, facts = split.divide(recipe, output).test, found.facts
+    assert facts["test"]["energy"] < abs(test.energy / test.crystals.nsites).mean() * 1e3
+    assert facts["test"]["force"] < abs(test.forces).mean() * 1e3 / 2
     assert facts["test"]["energy"] < np.mean([one["energy"] for one in facts["alone"]]) + 1e-9
     assert f"| mean of the students | {facts['test']['energy']:.1f} |" in (output / "README.md").read_text()
     assert str(found.scale) == "ase.calculators.emt:EMT, that of the calculator"
@@ -88,8 +89,8 @@ def test_the_card_compares_students_and_teacher_with_energies_and_moduli(recipe,
 
 
 def test_no_chemical_system_is_both_learned_and_tested(recipe, made):
-    split = fit.divide(recipe, made[0])
-    parts = [set(sample.systems(rows.crystals)) for rows in (split.train, split.validation, split.test)]
+    found = split.divide(recipe, made[0])
+    parts = [set(sample.systems(rows.crystals)) for rows in (found.train, found.validation, found.test)]
     assert all(parts)
     assert not parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2]
 
@@ -120,19 +121,21 @@ def test_another_recipe_does_not_go_on_in_the_folder(recipe, made, tmp_path):
 def test_a_file_without_labels_is_refused(tmp_path):
     safetensors.numpy.save_file({"energy": np.zeros(1)}, label.part_path(tmp_path, 0))
     with pytest.raises(ValueError, match="holds no labels"):
-        label.read(tmp_path, [0])
+        label.read(tmp_path, "", 25.0)
 
 
-def test_what_the_teacher_cannot_say_is_counted_and_not_learned(tmp_path):
+def test_what_the_teacher_cannot_say_is_recorded_and_not_learned(tmp_path):
     crystals = alloys()
     crystals.numbers[crystals.numbers == 28] = 26  # EMT refuses iron
-    label.label(crystals, potential.load(RECIPE.teacher), tmp_path, [0])
-    kept = label.read(tmp_path, [0])
+    label.label(crystals, potential.load(RECIPE.teacher), tmp_path / "labels", [0])
+    kept, refused = label.read(tmp_path, "labels", 25.0)
     iron = crystals.composition()[:, 26] > 0
     assert iron.any()
     assert set(kept.crystals.ids) == set(crystals.ids[~iron])
-    stored = safetensors.numpy.load_file(label.part_path(tmp_path, 0))
-    assert np.isnan(stored["energy"]).sum() == iron.sum()
+    assert [record.id for record in refused] == crystals.ids[iron].tolist()
+    assert {record.reason for record in refused} == {Reason.PREDICTION_FAILED}
+    assert {record.origin for record in refused} == {"labels/part-00000.safetensors"}
+    assert all("NotImplementedError: No EMT-potential for Fe" in record.message for record in refused)
     found = potential.load(RECIPE.teacher).evaluate(kept.crystals)
     assert kept.energy == pytest.approx(found.energy)
     assert kept.forces == pytest.approx(found.forces)

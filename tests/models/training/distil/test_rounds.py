@@ -1,0 +1,261 @@
+"""A second and a third round of EMT's students: chosen, labelled, learned, killed, gone on with."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from ase.build import bulk
+from safetensors.torch import load_file
+
+from assay.models.potentials import potential
+from assay.models.training.distil import fit, label, rounds, sample, split
+from assay.models.training.distil.frames import Frames, moved
+from assay.models.training.distil.recipe import Distillation, Round, Schedule, StudentSpec
+from assay.sources import table
+from assay.sources.formats import convert
+from assay.sources.quarantine import Reason
+
+METALS = ("Al", "Cu", "Ag", "Au", "Ni", "Pd", "Pt")
+EMT = "ase:ase.calculators.emt:EMT"
+STILL = Schedule(epochs=1, batch_size=32, learning_rate=1e-9, matrix_rate=1e-9)
+DRIVEN = sample.Displacement(
+    frames=(Frames("relaxation", 0.4, "students", 4), Frames("dynamics", 0.3, "students", 6, temperature=900))
+)
+RECIPE = Distillation(
+    name="rounds",
+    teacher=EMT,
+    crystals=(sample.Drawn("ALLOYS", 100, 6),),
+    elements=METALS,
+    students=(StudentSpec(0, 8, 2, 4, 4.0), StudentSpec(1, 8, 2, 4, 4.0)),
+    displacement=sample.Displacement(frames=(Frames("relaxation", 0.3, steps=4),)),
+    test=0.2,
+    validation=0.1,
+    largest_force=8.0,
+    schedule=Schedule(epochs=3, batch_size=16, ema=0.9),
+    rounds=(
+        Round(candidates=50, labels=20, displacement=DRIVEN, schedule=STILL),
+        Round(candidates=30, labels=8, students="anew"),
+    ),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """Several parts of few crystals, and a card without checks, which take long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(label, "PART", 30)
+        patch.setattr(fit, "_checks", lambda *_: [])
+        yield
+
+
+def alloys(n):
+    """Four atoms each, of one to four metals, on the lattice of fcc copper or a wider one."""
+    random, made = np.random.default_rng(0), []
+    for _ in range(n):
+        atoms = bulk("Cu", "fcc", a=random.uniform(3.8, 4.1), cubic=True)
+        atoms.symbols[:] = random.choice(METALS, 4)
+        made.append(atoms)
+    return convert.from_ase(made, [f"alloy-{k}" for k in range(n)])
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    path = tmp_path_factory.mktemp("alloys") / "alloys.parquet"
+    table.write(table.to_table(alloys(300).with_columns(known=np.zeros(300))), path)
+    return drawn_from(path)
+
+
+def drawn_from(path):
+    return replace(RECIPE, crystals=(replace(RECIPE.crystals[0], dataset=f"{path}#known"),))
+
+
+@pytest.fixture(scope="module")
+def made(recipe, tmp_path_factory):
+    """One round, and then two more in the same folder."""
+    output = tmp_path_factory.mktemp("made")
+    fit.run(replace(recipe, rounds=()), output, command="a test")
+    kept = (output / "training/student-0/weights.safetensors").read_bytes()
+    found = fit.run(recipe, output, command="a test")
+    assert (output / "training/student-0/weights.safetensors").read_bytes() == kept
+    return output, found.facts
+
+
+def content(folder):
+    """The files that say something, not the states of optimisers."""
+    every = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and path.suffix != ".pt")
+    return {str(path): (folder / path).read_bytes() for path in every}
+
+
+def test_the_teacher_labels_what_the_students_disagree_on_most(recipe, made):
+    output, _ = made
+    asked, _ = label.read(output, "round-2/candidates", recipe.largest_force)
+    _, shaky = rounds.ensemble(recipe, output, 0).disagreement(asked.crystals)
+    spread = dict(zip(asked.crystals.ids, np.maximum.reduceat(shaky, asked.crystals.site_ptr[:-1]), strict=True))
+    chosen = rounds.chosen(recipe, output, 1)
+    assert len(chosen) == 20
+    assert min(spread[name] for name in chosen.ids) >= sorted(spread.values())[-20]
+    labels, refused = label.read(output, "round-2/labels", np.inf)
+    wanted = potential.load(EMT).evaluate(chosen)
+    assert not refused
+    assert (labels.forces == wanted.forces).all()
+    assert (labels.energy == wanted.energy).all()
+
+
+def test_later_rounds_draw_other_crystals_and_never_a_held_out_system(recipe, made):
+    output, facts = made
+    first, last = split.divide(recipe, output), split.divide(recipe, output, 2)
+    held = {*sample.systems(first.validation.crystals), *sample.systems(first.test.crystals)}
+    assert (last.test.energy == first.test.energy).all()
+    assert held & set(sample.systems(rounds._drawn(recipe, rounds._seed(recipe, 1))))
+    for turn, candidates in ((1, 50), (2, 30)):
+        drawn = rounds.candidates(recipe, output, turn)
+        assert 0 < len(drawn) <= candidates
+        assert not held & set(sample.systems(drawn))
+        assert not np.isin(drawn.lattice, rounds.first(recipe).lattice).all(axis=(1, 2)).any()
+    assert last.learned[0] == len(first.train.crystals) == facts["rows"]["train"] - sum(last.learned[1:])
+    assert not held & set(sample.systems(last.train.crystals))
+
+
+def test_students_go_on_from_their_weights_or_begin_again(made):
+    one, two, three = (load_file(rounds.weights(made[0], turn, 0)) for turn in range(3))
+    for name, before in one.items():
+        assert torch.allclose(two[name], before, atol=1e-6), name  # the second round hardly learns
+    assert not torch.allclose(three["layers.0.mix.weight"], one["layers.0.mix.weight"], atol=1e-3)
+    assert not torch.equal(three["shift"], one["shift"])  # fitted to the labels of all rounds
+
+
+def test_each_crystal_is_learned_or_tests_or_is_in_quarantine(recipe, made):
+    output, facts = made
+    found = table.quarantine_rows(table.read(output / "quarantine.parquet"))
+    kept = split.divide(recipe, output, 2)
+    by_round = Counter(record.origin.rpartition("/")[0] for record in found)
+    assert set(by_round) <= {"labels", "round-2/labels", "round-3/labels"}
+    labelled = facts["rounds"][0]["learned"] + len(kept.validation.crystals) + len(kept.test.crystals)
+    assert labelled + by_round["labels"] == len(rounds.first(recipe))
+    assert facts["rounds"][1]["learned"] + by_round["round-2/labels"] == 20
+    assert facts["rounds"][2]["learned"] + by_round["round-3/labels"] == 8
+    assert by_round["labels"] > 0
+    assert {record.reason for record in found} == {Reason.EXPLODED}
+    assert all("expected at most 8 (largest_force)" in record.message for record in found)
+    for record in found:
+        assert record.id in label._read(output / record.origin, "", np.inf)[0].crystals.ids
+    assert facts["left_out"] == len(found)
+
+
+def test_the_card_counts_the_labels_of_each_round(made):
+    output, facts = made
+    card = (output / "README.md").read_text()
+    for k, one in enumerate(facts["rounds"], 1):
+        assert f"| {k} | {one['learned']} | {one['left_out']} | {one['energy']:.1f} | {one['force']:.1f} |" in card
+    assert facts["test"]["force"] == facts["rounds"][2]["force"] != facts["rounds"][0]["force"]
+    assert f"{facts['left_out']} crystals without a label to learn from" in card
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import test_rounds
+from assay.models.training.distil import fit, label, learn
+label.PART, fit._checks, save = 30, lambda *_: [], learn._Run.save
+
+def kill(run, folder):
+    if "round-3" in str(folder) and run.epoch == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(run, folder)
+
+learn._Run.save = kill
+fit.run(test_rounds.drawn_from(sys.argv[2]), Path(sys.argv[3]), command="a test")
+"""
+
+
+def test_rounds_that_were_stopped_or_killed_end_in_the_same_bytes(recipe, made, tmp_path, monkeypatch, request):
+    output, evaluate = tmp_path / "killed", rounds.Student.evaluate
+
+    def stop(student, crystals):  # as the first candidates of the second part are asked about
+        if (output / "round-2/candidates/part-00000.safetensors").exists():
+            raise KeyboardInterrupt
+        return evaluate(student, crystals)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rounds.Student, "evaluate", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit.run(recipe, output, command="a test")
+    assert not (output / "round-2/chosen.json").exists()
+    path = recipe.crystals[0].dataset.removesuffix("#known")
+    killed = subprocess.run([sys.executable, "-c", KILLED, request.path.parent, path, output], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert (output / "round-3/training/student-0/state.pt").exists()
+    assert not (output / "round-3/training/student-0/weights.safetensors").exists()
+    fit.run(recipe, output, workers=1, command="a test")
+    assert content(output) == content(made[0])
+
+
+def test_another_round_is_refused_and_one_more_is_not(recipe, made, tmp_path):
+    folder = shutil.copytree(made[0], tmp_path / "copy")
+    one, other = recipe.rounds
+    with pytest.raises(ValueError, match=r"round-2 holds a training run of another recipe"):
+        fit.run(replace(recipe, rounds=(replace(one, labels=19), other)), folder)
+    fit.run(replace(recipe, rounds=(*recipe.rounds, Round(20, 5, schedule=STILL))), folder)
+    assert (folder / "round-4/chosen.json").exists()
+
+
+def test_a_student_learns_where_no_teacher_can_be_loaded(recipe, made, tmp_path, monkeypatch):
+    folder = shutil.copytree(made[0], tmp_path / "copy")
+    path = rounds.weights(folder, 0, 1)
+    before = path.read_bytes()
+    shutil.rmtree(path.parent)
+    rounds.first.cache_clear()
+    monkeypatch.setattr(potential, "KINDS", {})
+    fit.learn_one(recipe, folder, 0, 1)
+    assert path.read_bytes() == before
+
+
+def test_frames_lie_on_paths_and_depend_on_their_crystal_alone():
+    crystals = sample.displaced(alloys(50), sample.Displacement(), 3)
+    teacher = {"teacher": potential.load(EMT)}
+    relaxing, hot = Frames("relaxation", 0.5, steps=6), Frames("dynamics", 0.3, steps=6)
+    found = moved(crystals, (relaxing, hot), teacher, 1)
+    assert (found.ids == crystals.ids).all()
+    same_cell = (found.lattice == crystals.lattice).all(axis=(1, 2))
+    shift = abs(found.frac - crystals.frac)
+    still = same_cell & (np.maximum.reduceat(shift.max(axis=1), crystals.site_ptr[:-1]) == 0)
+    assert 15 < (~same_cell).sum() < 35  # half of them relax
+    assert 6 < (same_cell & ~still).sum() < 24
+    before, after = (teacher["teacher"].evaluate(some).energy for some in (crystals, found))
+    assert (after < before)[~same_cell].mean() > 0.9
+    assert moved(crystals[10:30], (relaxing, hot), teacher, 1) == found[10:30]
+    other = moved(crystals, (relaxing, hot), teacher, 2)
+    assert (other.lattice != found.lattice).any()
+
+
+def test_a_crystal_that_the_driver_does_not_know_stays(recipe, made):
+    crystals, students = alloys(20), {"students": rounds.ensemble(recipe, made[0], 0)}
+    crystals.numbers[:4] = 26
+    found = moved(crystals, (Frames("dynamics", 1.0, "students"),), students, 1)
+    assert found[:1] == crystals[:1]
+    assert (found.frac[4:] != crystals.frac[4:]).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Round(candidates=5, labels=6), r"rounds\.labels is 6, expected 1 to rounds\.candidates, 5"),
+        (lambda: Round(candidates=5, labels=0), r"rounds\.labels is 0"),
+        (lambda: Frames("dynamics", 1.5), r"frames\.share is 1\.5"),
+        (lambda: Frames("dynamics", 0.5, steps=1), r"frames\.steps is 1, expected at least 2"),
+        (lambda: Frames("dynamics", 0.5, temperature=0), r"frames\.temperature is 0"),
+        (lambda: sample.Displacement(frames=(Frames("dynamics", 0.6),) * 2), r"shares of 1\.2 in all"),
+        (lambda: replace(RECIPE, displacement=DRIVEN), "the first round has none"),
+        (lambda: replace(RECIPE, parts=0), "parts is 0, expected at least 1"),
+    ],
+)
+def test_rounds_and_frames_that_cannot_be_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
