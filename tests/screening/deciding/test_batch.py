@@ -55,10 +55,11 @@ def gaps(places: np.ndarray) -> np.ndarray:
     return np.linalg.norm(places[:, None] - places[None], axis=2)[np.triu_indices(len(places), 1)]
 
 
-def test_places_lie_as_far_from_training_as_ood_distance_says(doped: Results, energies: Results) -> None:
-    for results in (doped, energies):
+def test_places_lie_as_far_from_training_as_ood_distance_says(
+    doped: Results, energies: Results, tc: Ensemble, model: Path
+) -> None:
+    for results, ensemble in ((doped, tc), (energies, predict.load(model))):
         candidates = results.candidates(["id", "ood_distance"])[:8]
-        ensemble = batch._ensemble(results)
         assert ensemble.reference is not None
         places = ensemble.embed(results.crystals(candidates["id"]))
         known = ensemble.reference.points.numpy().astype(np.float64) / ensemble.reference.limit
