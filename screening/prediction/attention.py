@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from assay.featurize.pictures import raster
 from assay.models.ensemble import explain
@@ -26,8 +27,6 @@ RAMP = np.array([[20, 0, 60], [120, 20, 110], [220, 60, 60], [255, 160, 20], [25
 
 def write(member: Checkpoint, inputs: PictureInputs, output: Path, stem: str) -> list[Path]:
     """Write two pictures of every view: attention in the last block and over all (rollout)."""
-    from PIL import Image
-
     looked = explain.attention(member.network, inputs.batch(np.zeros(1, np.int64), member.network).pixels)
     views = raster.images(inputs.scenes, inputs.spec)
     paths = []
@@ -46,8 +45,6 @@ def overlay(picture: NDArray[np.float32], heat: NDArray[np.float32]) -> NDArray[
     green and blue; of any other number the mean is grey. The largest attention is opaque, none is
     clear.
     """
-    from PIL import Image
-
     colours = picture if len(picture) == 3 else np.repeat(picture.mean(axis=0, keepdims=True), 3, axis=0)
     times = -(-SMALLEST // picture.shape[1])
     ground = 255 * colours.repeat(times, axis=1).repeat(times, axis=2).transpose(1, 2, 0)

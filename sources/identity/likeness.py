@@ -116,8 +116,7 @@ def bounds() -> tuple[float, ...]:
 def _primitive(dataset: MoyoDataset, basis: NDArray[np.float64]) -> Structure:
     """The symmetrised primitive cell in another basis, sites in the order of their kinds."""
     with one_at_a_time():
-        from pymatgen.core.lattice import Lattice
-        from pymatgen.core.structure import Structure
+        from pymatgen.core import Lattice, Structure
 
     primitive = dataset.prim_std_cell
     order = np.argsort(primitive.numbers, kind="stable")
