@@ -56,7 +56,10 @@ def whole_atoms(crystal: Crystals, name: str) -> Structure:
 def cif(crystal: Crystals, facts: Facts) -> str:
     """All sites of the cell, in P1; each element of a shared site is a line with its occupancy."""
     (structure,) = convert.to_pymatgen(crystal.without_columns())
-    return f"# {comment(facts)}\n{CifWriter(structure, significant_figures=DIGITS)}"
+    writer = CifWriter(structure, significant_figures=DIGITS)
+    for block in writer.cif_file.data.values():
+        block.data["_cell_formula_units_Z"] = "1"  # pymatgen's formula counts the whole cell already
+    return f"# {comment(facts)}\n{writer}"
 
 
 def poscar(crystal: Crystals, facts: Facts) -> str:

@@ -41,8 +41,8 @@ def make(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
 
 @pytest.fixture(scope="module")
 def mixed(make: Callable[..., Path], disordered: Crystals, crystals: Crystals) -> Path:
-    """A campaign over 40 real crystals, with the best of them ordered and disordered."""
-    return make(concat([disordered[::8].without_columns(), crystals[::20].without_columns()]))
+    """A campaign over 40 real crystals, ordered and disordered, and a metal in a left-handed cell."""
+    return make(concat([disordered[::8].without_columns(), crystals[::20].without_columns(), metals(1)]))
 
 
 def export(*arguments: str | Path) -> Result:
@@ -83,6 +83,16 @@ def test_the_exported_crystals_are_those_that_were_scored(mixed: Path, tmp_path:
         known = Results(mixed).candidates()
         assert np.allclose(found.table["tc_mean"], known["tc_mean"], atol=1e-3), format
         assert found.refused == []
+
+
+def test_left_handed_cells_are_turned(mixed: Path) -> None:
+    results = Results(mixed)
+    found = best.find(results, 1000).crystals
+    delivered = results.crystals(found.ids)
+    left = np.linalg.det(delivered.lattice) < 0
+    assert left.sum() == 1
+    assert (np.linalg.det(found.lattice) > 0).all()
+    assert np.array_equal(found.lattice[left], -delivered.lattice[left])
 
 
 def test_poscar_leaves_out_what_it_cannot_hold_and_says_why(mixed: Path, tmp_path: Path) -> None:

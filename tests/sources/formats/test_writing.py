@@ -128,6 +128,25 @@ def test_a_poscar_is_the_same_crystal_for_every_reader(real: Crystals) -> None:
             assert_same(crystal, found.lattice[0], atoms(found))
 
 
+def test_equal_elements_of_a_poscar_stand_together() -> None:
+    places = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0, 0, 0.5]]
+    salt = Crystals(["salt"], 5.6 * np.eye(3)[None], [0, 4], places, range(5), [11, 17, 11, 17], np.ones(4))
+    text = structures.poscar(salt, FACTS)
+    assert text.split("\n")[5:7] == ["Na Cl", "2 2"]
+    found = convert.from_pymatgen([Poscar.from_str(text).structure], ["a"])
+    assert_same(salt, found.lattice[0], atoms(found))
+
+
+def test_the_formula_of_a_cif_counts_the_cell_once() -> None:
+    """pymatgen writes O8 beside four formula units, which is 32 atoms."""
+    places = np.random.default_rng(0).random((8, 3))
+    oxygen = Crystals(["o"], 9.0 * np.eye(3)[None], [0, 8], places, range(9), [8] * 8, np.ones(8))
+    block = gemmi.cif.read_string(structures.cif(oxygen, FACTS)).sole_block()
+    units = int(block.find_value("_cell_formula_units_Z"))
+    assert (block.find_value("_chemical_formula_sum"), units) == ("O8", 1)
+    assert_same(oxygen, *by_assay(structures.cif(oxygen, FACTS)), turned=True)
+
+
 def test_extended_xyz_and_json_are_the_same_crystal(real: Crystals) -> None:
     for crystal in each(right_handed(real)):
         text = structures.extended_xyz(crystal, FACTS)
@@ -222,6 +241,16 @@ def test_optimade_lines_are_valid_and_the_same_crystals(real: Crystals) -> None:
         assert_same(
             right_handed(before) if left else before, right_handed(after).lattice[0], atoms(right_handed(after))
         )
+
+
+def test_the_reference_server_of_optimade_takes_the_file(real: Crystals, tmp_path: Path) -> None:
+    utils = pytest.importorskip("optimade.utils")
+    (tmp_path / "best.jsonl").write_text("\n".join(lines_of(real)))
+    taken: list[dict] = []
+    collection = type("Collection", (), {"insert": staticmethod(taken.extend)})
+    utils.insert_from_jsonl(tmp_path / "best.jsonl", {"structures": collection})
+    assert [row["id"] for row in taken] == real.ids.tolist()
+    assert [row["_assay_tc_mean"] for row in taken] == list(range(len(real)))
 
 
 def test_optimade_formulas_of_doped_crystals_are_whole_numbers() -> None:
