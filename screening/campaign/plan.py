@@ -19,7 +19,7 @@ from assay.models.potentials.potential import Potential
 from assay.screening.campaign import fingerprint, reference as references
 from assay.screening.campaign.reference import Reference
 from assay.screening.folder import inventory
-from assay.screening.folder.summary import Target
+from assay.screening.folder.summary import Bound, Target
 from assay.screening.prediction import predict
 from assay.screening.pulling import columns, filters
 from assay.screening.pulling.source import named
@@ -76,6 +76,11 @@ class Plan:
         return [*(as_target(tier, self.target.name) for tier in self.tiers), self.target]
 
     @property
+    def bounds(self) -> list[Bound]:
+        """The filters on predictions."""
+        return find_bounds(self.ensembles, self.campaign, self.stability)
+
+    @property
     def units(self) -> dict[str, str]:
         """Predicted property -> unit."""
         return {item.name: item.unit for ensemble in self.ensembles for item in ensemble.properties}
@@ -90,6 +95,7 @@ def make(campaign: Campaign) -> Plan:
     reference = find_reference(ensembles, campaign)
     target = find_target(ensembles, campaign.rank, reference)
     rules.make(campaign.rank, target)
+    find_bounds(ensembles, campaign, reference)
     tiers = [load_ensembles([tier.model])[0] for tier in campaign.tiers()]
     _check_tiers(tiers, ensembles, target)
     potential = load_potential(campaign)
@@ -176,6 +182,21 @@ def find_target(ensembles: Sequence[Ensemble], rule: Rank, reference: Reference 
     items = {item.name: item for item in ensemble.properties}
     chosen = _known("rank.property", rule.property or next(iter(items)), list(items))
     return as_target(ensemble, chosen)
+
+
+def find_bounds(ensembles: Sequence[Ensemble], campaign: Campaign, reference: Reference | None = None) -> list[Bound]:
+    """The filters on predictions, in the order of the config.
+
+    Raises:
+        Failure: CONFIG, when no model predicts one of the properties, with the nearest known name.
+    """
+    known = {item.name: as_target(ensemble, item.name) for ensemble in ensembles for item in ensemble.properties}
+    if reference is not None:
+        known[ABOVE_HULL] = stability.as_target(reference.energy)
+    return [
+        Bound(known[_known("filters.predicted", name, list(known))], **limits.model_dump())
+        for name, limits in campaign.filters.predicted.items()
+    ]
 
 
 def as_target(ensemble: Ensemble, name: str) -> Target:
