@@ -128,7 +128,8 @@ def _compare(results: Results, counted: Balance, scored: Rows) -> Iterator[tuple
                 listed.take(portion)
     yield from ranking.defects()
     if not listed.same(scored):
-        yield "candidates.parquet", "and unrankable.parquet do not hold every scored crystal once, as it was scored"
+        others = " and ".join(name for name in outputs if name not in ("candidates.parquet", "quarantine.parquet"))
+        yield "candidates.parquet", f"and {others} do not hold every scored crystal once, as it was scored"
     balanced = (counted.ranked, counted.unrankable, counted.quarantined, counted.excluded)
     for name, found, said in zip(outputs, rows.values(), balanced):
         if found != said:

@@ -193,6 +193,9 @@ def find_bounds(ensembles: Sequence[Ensemble], campaign: Campaign, reference: Re
     known = {item.name: as_target(ensemble, item.name) for ensemble in ensembles for item in ensemble.properties}
     if reference is not None:
         known[ABOVE_HULL] = stability.as_target(reference.energy)
+    elif ABOVE_HULL in campaign.filters.predicted and ABOVE_HULL not in known:
+        what = f"no model predicts {ABOVE_HULL}; add a section stability, which computes it"
+        raise Failure(Exit.CONFIG, f"filters.predicted: {what}")
     return [
         Bound(known[_known("filters.predicted", name, list(known))], **limits.model_dump())
         for name, limits in campaign.filters.predicted.items()
