@@ -8,28 +8,29 @@ the rows at a time; models are not needed.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from assay.screening.audit import cascade
 from assay.screening.folder import naming
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.results import Results
-from assay.screening.folder.summary import Summary
-from assay.screening.ranking import rank, rules, stability
+from assay.screening.folder.summary import Excluded, Summary
+from assay.screening.ranking import bounds, rank, rules
 from assay.screening.ranking.rules import Rule
 from assay.screening.settings import config
+from assay.screening.settings.config import Predicted
 from assay.screening.settings.exits import Exit, Failure, explain
 from assay.sources import table
 
 OUTPUTS = ("candidates.parquet", "unrankable.parquet", "quarantine.parquet")
-UNSTABLE = "unstable.parquet"
-"""Written with `stability.max` alone."""
+EXCLUDED = "excluded.parquet"
+"""Written with filters on predictions alone."""
 
 
 class Rows:
@@ -116,20 +117,20 @@ def _readable(results: Results) -> bool:
 def _compare(results: Results, counted: Balance, scored: Rows) -> Iterator[tuple[str, str]]:
     """(file, defect), for files that are as they were written."""
     summary, listed = results.summary, Rows(scored.columns)
-    outputs = [*OUTPUTS, *(name for name in (UNSTABLE,) if name in summary.sha256)]
+    outputs = [*OUTPUTS, *(name for name in (EXCLUDED,) if name in summary.sha256)]
     ranking, rows = Ranking(summary), dict.fromkeys(outputs, 0)
     looked_at = {*listed.columns, *ranking.columns(table.schema(results.folder / "candidates.parquet"))}
-    for name, look in zip(outputs, (ranking.take, ranking.leave, None, ranking.set_aside)):
+    for name, look in zip(outputs, (ranking.take, ranking.leave, None, ranking.exclude)):
         for portion in results.portions(name, looked_at):
             rows[name] += portion.num_rows
             if look is not None:
                 look(portion)
                 listed.take(portion)
-    for what in ranking.defects():
-        yield "candidates.parquet", what
+    yield from ranking.defects()
     if not listed.same(scored):
-        yield "candidates.parquet", "and unrankable.parquet do not hold every scored crystal once, as it was scored"
-    balanced = (counted.ranked, counted.unrankable, counted.quarantined, counted.unstable)
+        others = " and ".join(name for name in outputs if name not in ("candidates.parquet", "quarantine.parquet"))
+        yield "candidates.parquet", f"and {others} do not hold every scored crystal once, as it was scored"
+    balanced = (counted.ranked, counted.unrankable, counted.quarantined, counted.excluded)
     for name, found, said in zip(outputs, rows.values(), balanced):
         if found != said:
             yield name, f"has {found:,} rows, by the balance there are {said:,}"
@@ -143,46 +144,65 @@ class Ranking:
     def __init__(self, summary: Summary) -> None:
         self._rules = [rules.make(summary.rank, target) for target in cascade.targets(summary)]
         self._last: pa.Table | None = None  # row of the candidates
-        self._found: dict[str, None] = {}
+        self._found: dict[tuple[str, str], None] = {}
         self._rankable = 0  # rows of unrankable.parquet with a finite score
-        self._most = summary.stability.settings.max if summary.stability else None
+        self._excluded, self._last_tier = summary.excluded or Excluded([], {}), summary.last_tier
+        self._reasons = Counter[str]()
 
     def columns(self, schema: pa.Schema) -> Iterator[str]:
         """Columns of candidates of a schema that are looked at."""
-        yield from ("rank", "id", "score", "tier", stability.MEAN)
+        yield from ("rank", "id", "score", "tier", bounds.REASON.name, *bounds.columns(self._excluded.bounds))
         for rule in self._rules:
             yield from rule.columns().values()
             yield from rank.measure(schema.empty_table(), rule).added
 
     def take(self, candidates: pa.Table) -> None:
         """Look at the next candidates, beside the last one before them."""
-        if not pc.all(stability.within(candidates, self._most), min_count=0).as_py():
-            self._found["ranks a crystal beyond stability.max"] = None
+        if self._reasons_of(candidates).null_count < len(candidates):
+            self._note("ranks a crystal that filters.predicted excludes")
         first = 1 if self._last is None else self._last["rank"][0].as_py() + 1
         if not np.array_equal(candidates["rank"].to_numpy(), np.arange(first, first + len(candidates))):
-            self._found["does not count its rows from 1"] = None
+            self._note("does not count its rows from 1")
         content = candidates if self._last is None else pa.concat_tables([self._last, candidates])
         self._last = content.slice(max(len(content) - 1, 0))
         for rows, rule in cascade.by_tier(content, self._rules):
-            self._found |= dict.fromkeys(_wrong(rows, rule))
+            for what in _wrong(rows, rule):
+                self._note(what)
         if cascade.misplaced(content):
-            self._found["does not rank what the last tier scored before what it did not"] = None
+            self._note("does not rank what the last tier scored before what it did not")
 
     def leave(self, unrankable: pa.Table) -> None:
         """Look at the next rows that could not be ranked."""
+        if self._reasons_of(unrankable).null_count < len(unrankable):
+            self._note("holds a crystal that filters.predicted excludes", "unrankable.parquet")
         for rows, rule in cascade.by_tier(unrankable, self._rules):
             self._rankable += int(np.isfinite(rank.measure(rows, rule).scores).sum())
 
-    def set_aside(self, unstable: pa.Table) -> None:
-        """Look at the next rows beyond `stability.max`."""
-        if pc.any(stability.within(unstable, self._most), min_count=0).as_py():
-            self._found["lacks a crystal of unstable.parquet that lies within stability.max"] = None
+    def exclude(self, excluded: pa.Table) -> None:
+        """Look at the next rows that filters on predictions excluded."""
+        found = self._reasons_of(excluded)
+        if found.null_count:
+            self._note("holds a crystal that passes filters.predicted", EXCLUDED)
+        if found.to_pylist() != excluded[bounds.REASON.name].to_pylist():
+            self._note("gives a reason that does not follow from the predictions", EXCLUDED)
+        self._reasons.update(bounds.count(found))
 
-    def defects(self) -> Iterator[str]:
-        """What is wrong with the candidates."""
+    def _reasons_of(self, rows: pa.Table) -> pa.Array:
+        return bounds.reasons(rows, self._excluded.bounds, self._last_tier)
+
+    def _note(self, what: str, name: str = "candidates.parquet") -> None:
+        self._found[name, what] = None
+
+    def defects(self) -> Iterator[tuple[str, str]]:
+        """(file, defect), once every row was looked at."""
         yield from self._found
         if self._rankable:
-            yield f"lacks {self._rankable} crystals of unrankable.parquet whose prediction is finite"
+            yield (
+                "candidates.parquet",
+                f"lacks {self._rankable} crystals of unrankable.parquet whose prediction is finite",
+            )
+        if self._reasons != self._excluded.reasons:
+            yield "summary.json", f"counts {self._excluded.reasons} in {EXCLUDED}, there are {dict(self._reasons)}"
 
 
 def _wrong(candidates: pa.Table, rule: Rule) -> Iterator[str]:
@@ -209,11 +229,16 @@ def _settings(results: Results) -> Iterator[str]:
             raise
         return  # listed with the fingerprint
     summary = results.summary
+    pairs: dict[str, tuple[object, object]]
     pairs = {"campaign": (campaign.name, summary.campaign), "max_bad": (campaign.max_bad, summary.max_bad)}
     before = summary.rank.model_dump(mode="json")
     if campaign.stability is not None and summary.stability is not None:
         was = summary.stability.settings.model_dump(mode="json")
         pairs |= {f"stability.{name}": (v, was[name]) for name, v in campaign.stability.model_dump(mode="json").items()}
+    limits = {name: limit.model_dump() for name, limit in campaign.filters.predicted.items()}
+    held = summary.excluded.bounds if summary.excluded else []
+    made = {bound.target.name: {key: vars(bound)[key] for key in Predicted.model_fields} for bound in held}
+    pairs["filters.predicted"] = limits, made
     pairs |= {f"rank.{name}": (value, before[name]) for name, value in campaign.rank.model_dump(mode="json").items()}
     for name, (now, then) in pairs.items():
         if now != then:

@@ -16,6 +16,7 @@ from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.lock import Verdict
 from assay.screening.folder.results import STALE, Results
 from assay.screening.folder.snapshot import Chunk
+from assay.screening.ranking import bounds
 from assay.screening.settings import config
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Failure, explain
@@ -27,7 +28,8 @@ def read(folder: Path) -> dict[str, Any]:
     Keys: folder, campaign, state (planned, pulling, scoring, ranked, incomplete, running or
     stopped), phase (the state without running and stopped), holder, records, sources, identity,
     relaxation (None where nothing is relaxed), chunks, tiers (chunks by tier of a cascade),
-    balance, outputs, suspects, notes.
+    balance, excluded (reason -> crystals that filters on predictions excluded; None
+    without such filters), outputs, suspects, notes.
 
     Raises:
         Failure: CONFIG, when it is no campaign folder; DISK, when the log is damaged.
@@ -55,6 +57,7 @@ def read(folder: Path) -> dict[str, Any]:
         "chunks": _progress(ledger, snapshot.chunks(ledger)),
         "tiers": _tiers(ledger, campaign),
         "balance": _balance(ledger, notes),
+        "excluded": _excluded(ledger),
         "outputs": outputs,
         "suspects": _suspects(folder),
         "notes": notes,
@@ -174,6 +177,12 @@ def _balance(ledger: Ledger, notes: list[str]) -> dict[str, int] | None:
         return None
 
 
+def _excluded(ledger: Ledger) -> dict[str, int] | None:
+    ranked = ledger.find("ranked", "all")
+    found = ranked.detail.get("excluded") if ranked else None
+    return None if found is None else dict(bounds.by_number(found))
+
+
 def _suspects(folder: Path) -> dict[str, int]:
     """Work that was begun several times and never finished: it may kill its process."""
     path = folder / "attempts.log"
@@ -199,6 +208,8 @@ def lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"{name:<11}{done}, {chunks['crystals_scored']:,} of {chunks['crystals']:,} crystals"
     if status["balance"] is not None:
         yield from _balance_lines(status["balance"], ranked=status["outputs"] != "none")
+    for reason, rows in (status["excluded"] or {}).items():
+        yield f"{'excluded':<11}{rows:,}: {reason}"
     yield f"{'outputs':<11}{status['outputs']}"
     for key, times in status["suspects"].items():
         yield f"{'suspect':<11}{key}: begun {times} times and never finished"
@@ -244,4 +255,5 @@ def _balance_lines(counted: dict[str, int], *, ranked: bool) -> Iterator[str]:
     yield f"{'rows':<11}{n['received']} = {n['unique']} + {n['duplicate']}"
     yield f"{'':<11}{n['unique']} = {n['scored']} + {n['quarantined']} + {n['filtered']} + {n['pending']}"
     if ranked:
-        yield f"{'':<11}{n['scored']} = {n['ranked']} + {n['unrankable']}"
+        excluded = f" + {n['excluded']}" if "excluded" in n else ""
+        yield f"{'':<11}{n['scored']} = {n['ranked']} + {n['unrankable']}{excluded}"

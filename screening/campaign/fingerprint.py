@@ -112,9 +112,12 @@ def _described(folder: Path) -> str:
 
 
 def _filters(filters: Filters) -> str:
-    """A filter that is younger than a folder changes nothing where it is unset."""
+    """The filters that decide what is scored.
+
+    One that is younger than a folder changes nothing where it is unset.
+    """
     unset = {"ordered"} if filters.ordered is None else set()
-    return filters.model_dump_json(exclude=unset)
+    return filters.model_dump_json(exclude=unset | {"predicted"})
 
 
 def _identity(campaign: Campaign) -> str:

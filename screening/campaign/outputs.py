@@ -1,9 +1,9 @@
 """The outputs of a campaign: candidates, unrankable and quarantined crystals, report, summary.
 
 Enters: a plan and the ledger of its folder. Leaves: `candidates.parquet`, `unrankable.parquet`,
-`quarantine.parquet`, with `stability.max` also `unstable.parquet`, `report.html` and, last,
-`summary.json`. All are functions of the ledger and
-the rank rule: they hold no dates and no machine names.
+`quarantine.parquet`, with filters on predictions also `excluded.parquet`, `report.html` and, last,
+`summary.json`. All are functions of the ledger, the rank rule and these filters: they hold no dates
+and no machine names.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from assay.screening.folder import balance, delivery, reorder, results, snapshot
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.results import Results
-from assay.screening.folder.summary import Cascade, Merged, Model, Property, Relaxation, Summary
-from assay.screening.ranking import rules, ties
+from assay.screening.folder.summary import Cascade, Excluded, Merged, Model, Property, Relaxation, Summary
+from assay.screening.ranking import bounds, rules, ties
 from assay.screening.ranking.rules import Rule
 from assay.screening.ranking.ties import Ties
 from assay.screening.settings import digits
@@ -44,13 +44,12 @@ if TYPE_CHECKING:
 
 def write(plan: Plan, ledger: Ledger) -> Summary:
     """Rank the parts, check the balance, and write the files."""
-    judged, settings = Judged(plan, ledger) if plan.stability else None, plan.campaign.stability
+    judged, limits = Judged(plan, ledger) if plan.stability else None, plan.bounds
     found = Tiers(plan, ledger, judged) if plan.tiers else None
-    most = settings.max if settings else None
-    rows = ranked.whole(found.rank(), most) if found else ranked.in_portions(plan, ledger, judged)
+    rows = ranked.whole(found.rank(), limits, len(plan.tiers)) if found else ranked.in_portions(plan, ledger, judged)
     bad = quarantined(ledger)
     counts = {"ranked": rows.ranked, "unrankable": rows.unrankable}
-    counts |= {} if most is None else {"unstable": rows.unstable}
+    counts |= {"excluded": rows.excluded} if limits else {}
     counted = balance.take(ledger, **counts)
     rule = rules.make(plan.campaign.rank, plan.target)
     best = Best(min(plan.campaign.rank.top, report.ROWS), rule)
@@ -59,12 +58,14 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
         "candidates": candidates,
         "unrankable": rows.others,
         "quarantine": [table.quarantine_table(bad)],
-        **({} if most is None else {"unstable": rows.aside}),
+        **({"excluded": rows.aside} if limits else {}),
     }
     files = {f"{name}.parquet": reorder.write(tables[name], plan.folder / f"{name}.parquet") for name in tables}
     cascade = found.summary([_model(tier) for tier in plan.tiers]) if found else None
     summary = summarise(plan, ledger, counted, bad, files, cascade)
-    summary = replace(summary, ties=best.ties.found(), stability=judged.summary() if judged is not None else None)
+    excluded = Excluded(limits, rows.reasons) if limits else None
+    beside = judged.summary() if judged is not None else None
+    summary = replace(summary, ties=best.ties.found(), stability=beside, excluded=excluded)
     means = partial(_column, plan.folder / "candidates.parquet", f"{plan.target.name}_mean")
     changes = partial(_volume_changes, ledger)
     page = report.render(summary, best.rows, bad, best.columns, means, changes)
@@ -73,9 +74,9 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
     named = {name: durable.sha256(plan.folder / name) for name in ("report.html", "summary.json")} | files
     before = ledger.find("ranked", "all")
     if before is None or before.files != named:
-        ledger.record("ranked", "all", named, counts)
-    if most is None:
-        (plan.folder / "unstable.parquet").unlink(missing_ok=True)  # of a ranking with a bound
+        ledger.record("ranked", "all", named, counts, {"excluded": rows.reasons} if limits else {})
+    if not limits:
+        (plan.folder / "excluded.parquet").unlink(missing_ok=True)  # of a ranking with filters
     return summary
 
 
@@ -168,6 +169,7 @@ def table_text(found: Results, most: int = results.SHOWN) -> list[str]:
         marks = "".join(f"  ({mark})" for mark in row.marks)
         lines.append(f"{row.rank:>4}  {escaped(row.formula):<24}{value:>20}  {interval:<20}  {escaped(row.id)}{marks}")
     lines += ties.sentences(found.summary.ties, found.summary.rank.by)
+    lines += bounds.lines(found.summary.excluded) if found.summary.excluded else []
     cascade = found.summary.cascade
     return lines if cascade is None else lines + tiers.lines(cascade, target.model)
 

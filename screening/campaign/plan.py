@@ -20,7 +20,7 @@ from assay.models.potentials.potential import Potential
 from assay.screening.campaign import fingerprint, reference as references
 from assay.screening.campaign.reference import Reference
 from assay.screening.folder import inventory
-from assay.screening.folder.summary import Target
+from assay.screening.folder.summary import Bound, Target
 from assay.screening.prediction import predict
 from assay.screening.pulling import columns, filters
 from assay.screening.pulling.source import named
@@ -77,6 +77,11 @@ class Plan:
         return [*(as_target(tier, self.target.name) for tier in self.tiers), self.target]
 
     @property
+    def bounds(self) -> list[Bound]:
+        """The filters on predictions."""
+        return find_bounds(self.ensembles, self.campaign, self.stability)
+
+    @property
     def units(self) -> dict[str, str]:
         """Predicted property -> unit."""
         return {item.name: item.unit for ensemble in self.ensembles for item in ensemble.properties}
@@ -92,6 +97,7 @@ def make(campaign: Campaign) -> Plan:
     reference = find_reference(ensembles, campaign, potential)
     target = find_target(ensembles, campaign.rank, reference)
     rules.make(campaign.rank, target)
+    find_bounds(ensembles, campaign, reference)
     tiers = [load_ensembles([tier.model])[0] for tier in campaign.tiers()]
     _check_tiers(tiers, ensembles, target)
     stamp = fingerprint.take(campaign, ensembles, tiers, potential)
@@ -183,6 +189,24 @@ def find_target(ensembles: Sequence[Ensemble], rule: Rank, reference: Reference 
     items = {item.name: item for item in ensemble.properties}
     chosen = _known("rank.property", rule.property or next(iter(items)), list(items))
     return as_target(ensemble, chosen)
+
+
+def find_bounds(ensembles: Sequence[Ensemble], campaign: Campaign, reference: Reference | None = None) -> list[Bound]:
+    """The filters on predictions, in the order of the config.
+
+    Raises:
+        Failure: CONFIG, when no model predicts one of the properties, with the nearest known name.
+    """
+    known = {item.name: as_target(ensemble, item.name) for ensemble in ensembles for item in ensemble.properties}
+    if reference is not None:
+        known[ABOVE_HULL] = stability.as_target(reference.energy)
+    elif ABOVE_HULL in campaign.filters.predicted and ABOVE_HULL not in known:
+        what = f"no model predicts {ABOVE_HULL}; add a section stability, which computes it"
+        raise Failure(Exit.CONFIG, f"filters.predicted: {what}")
+    return [
+        Bound(known[_known("filters.predicted", name, list(known))], **limits.model_dump())
+        for name, limits in campaign.filters.predicted.items()
+    ]
 
 
 def as_target(ensemble: Ensemble, name: str) -> Target:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from assay.screening.campaign import tiers
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.summary import Property, Summary
-from assay.screening.ranking import rules, stability, ties
+from assay.screening.ranking import bounds, rules, stability, ties
 from assay.screening.settings import digits
 from assay.screening.settings.names import ABOVE_HULL
 from assay.screening.settings.printable import escaped, shortened
@@ -84,6 +84,7 @@ def render(
         examples=EXAMPLES,
         others=_other_properties(summary),
         stability=_stability(summary),
+        excluded=bounds.lines(summary.excluded) if summary.excluded else [],
         cascade=[] if cascade is None else tiers.lines(cascade, target.model),
         covered=_covered(summary),
         ensembles=[*summary.models, *(cascade.models if cascade else [])],
@@ -91,7 +92,7 @@ def render(
 
 
 def _stability(summary: Summary) -> list[str]:
-    return stability.lines(summary.stability, summary.balance.unstable) if summary.stability else []
+    return stability.lines(summary.stability) if summary.stability else []
 
 
 def cut(summary: Summary) -> str:
@@ -206,9 +207,9 @@ def _funnel(balance: Balance) -> list[dict[str, Any]]:
         "pending",
         "scored",
         "unrankable",
-        "unstable",
+        "excluded",
     )
-    lost = {"duplicate", "filtered", "quarantined", "pending", "unrankable", "unstable"}
+    lost = {"duplicate", "filtered", "quarantined", "pending", "unrankable", "excluded"}
     found = balance.counts()
     counts = {name: found[name] for name in (*steps, "ranked") if name in found}
     return [{"name": name, "n": n, "share": 100 * n / total, "lost": name in lost} for name, n in counts.items()]

@@ -34,8 +34,8 @@ class Balance:
     ranked: int
     unrankable: int
     """Scored, but the prediction is not finite."""
-    unstable: int = 0
-    """Scored, but above `stability.max`, or without a hull to compare with."""
+    excluded: int = 0
+    """Scored, but excluded from the ranking by a filter on predictions."""
 
     def check(self) -> Balance:
         """The same balance, when it adds up.
@@ -47,7 +47,7 @@ class Balance:
             "received = unique + duplicate": self.received == self.unique + self.duplicate,
             "unique = scored + quarantined + filtered + pending": self.unique
             == self.scored + self.quarantined + self.filtered + self.pending,
-            "scored = ranked + unrankable + unstable": self.scored == self.ranked + self.unrankable + self.unstable,
+            "scored = ranked + unrankable + excluded": self.scored == self.ranked + self.unrankable + self.excluded,
         }
         broken = [rule for rule, holds in rules.items() if not holds]
         if broken:
@@ -59,15 +59,15 @@ class Balance:
         return self
 
     def counts(self) -> dict[str, int]:
-        """The counts by name; without `unstable` where no crystal is."""
-        return {name: count for name, count in asdict(self).items() if name != "unstable" or count}
+        """The counts by name; without `excluded` where no crystal is."""
+        return {name: count for name, count in asdict(self).items() if name != "excluded" or count}
 
     def bad_fraction(self) -> float:
         """Quarantined rows among the unique ones that no filter took out."""
         return self.quarantined / max(self.unique - self.filtered, 1)
 
 
-def take(ledger: Ledger, ranked: int | None = None, unrankable: int = 0, unstable: int = 0) -> Balance:
+def take(ledger: Ledger, ranked: int | None = None, unrankable: int = 0, excluded: int = 0) -> Balance:
     """Count a campaign as its ledger stands; before ranking, all scored rows count as ranked."""
     counts = dict.fromkeys(("received", "unique", "duplicate", "quarantined", "filtered", "scored", "pending"), 0)
     for source in [record.key for record in ledger.all("plan")]:
@@ -82,7 +82,7 @@ def take(ledger: Ledger, ranked: int | None = None, unrankable: int = 0, unstabl
             counts[name] += count
     scored = counts["scored"]
     ranked = scored if ranked is None else ranked
-    return Balance(**counts, ranked=ranked, unrankable=unrankable, unstable=unstable).check()
+    return Balance(**counts, ranked=ranked, unrankable=unrankable, excluded=excluded).check()
 
 
 def _shard(ledger: Ledger, source: str, shard: int) -> dict[str, int]:

@@ -20,7 +20,7 @@ from assay.sources import durable
 _SOURCE = r"snapshot/[^/]+/\d{6,}"
 _FILES = (
     r"(config\.resolved\.yaml|fingerprint\.json|attempts\.log|report\.html|summary\.json)",
-    r"(candidates|unrankable|quarantine|unstable)\.parquet",
+    r"(candidates|unrankable|quarantine|excluded)\.parquet",
     r"log/\d{8,}\.json",
     rf"{_SOURCE}-\d{{6,}}-[0-9a-f]{{12}}(\.quarantine)?\.parquet",
     rf"{_SOURCE}\.quarantine\.parquet",

@@ -113,11 +113,11 @@ class Results:
         """Crystals whose prediction is not a finite number, by id."""
         return table.read(self._whole("unrankable.parquet"), columns)
 
-    def unstable(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Crystals that lie beyond `stability.max` or have no hull, by id; none without a bound."""
-        if "unstable.parquet" not in self._ranked().files:
-            raise Failure(Exit.CONFIG, f"{self.folder} was ranked without stability.max, which sets crystals aside")
-        return table.read(self._whole("unstable.parquet"), columns)
+    def excluded(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Crystals that a filter on predictions excluded, by id, each with its `reason`."""
+        if "excluded.parquet" not in self._ranked().files:
+            raise Failure(Exit.CONFIG, f"{self.folder} was ranked without filters.predicted, which exclude crystals")
+        return table.read(self._whole("excluded.parquet"), columns)
 
     def quarantine(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Refused crystals by id, each with stage, reason, message and origin."""

@@ -38,6 +38,19 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Bound:
+    """A filter on a prediction: the range in which a ranked crystal lies."""
+
+    target: Target
+    """The predicted property."""
+    min: float | None
+    """In the unit of the property; None: no lower end."""
+    max: float | None
+    confidence: float | None
+    """Probability with which the value lies there; None: the predicted value does."""
+
+
+@dataclass(frozen=True)
 class Property:
     """One property that an ensemble predicts."""
 
@@ -192,6 +205,16 @@ class Stability:
 
 
 @dataclass(frozen=True)
+class Excluded:
+    """The scored crystals that filters on predictions excluded from the ranking."""
+
+    bounds: list[Bound]
+    """The filters, in the order of the config."""
+    reasons: dict[str, int]
+    """Reason -> crystals; each counts once, for the first filter that it does not pass."""
+
+
+@dataclass(frozen=True)
 class Summary:
     """A ranked campaign in numbers."""
 
@@ -222,6 +245,8 @@ class Summary:
     """None where crystals were scored as they were delivered; `summary.json` then lacks it."""
     stability: Stability | None = None
     """None without a `stability` section."""
+    excluded: Excluded | None = None
+    """None without filters on predictions; `summary.json` then lacks it."""
 
     @property
     def predicted(self) -> str:
@@ -237,11 +262,10 @@ class Summary:
     def text(self) -> str:
         """The summary as JSON; equal summaries give equal bytes."""
         fields = asdict(self) | {"rank": self.rank.model_dump(mode="json"), "balance": self.balance.counts()}
-        if self.relaxation is None:
-            del fields["relaxation"]
-        if self.stability is None:
-            del fields["stability"]
-        else:
+        for name in ("relaxation", "stability", "excluded"):
+            if fields[name] is None:
+                del fields[name]
+        if self.stability is not None:
             fields["stability"]["settings"] = self.stability.settings.model_dump(mode="json")
         return durable.canonical(fields)
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from assay.models.stability.hull import Hull
@@ -91,8 +90,8 @@ def as_target(energy: Target) -> Target:
     return replace(energy, name=NAME, unit=UNIT)
 
 
-def lines(found: Stability, unstable: int) -> list[str]:
-    """The crystals beside the hull in sentences; `unstable` of them were set aside."""
+def lines(found: Stability) -> list[str]:
+    """The crystals beside the hull in sentences."""
     settings = found.settings
     where = "reported by the sources of this campaign" if settings.reported() else f"of {settings.hull}"
     refused = f", {found.refused:,} of which have no energy or are no sound crystal" if found.refused else ""
@@ -107,21 +106,7 @@ def lines(found: Stability, unstable: int) -> list[str]:
     if found.unknown:
         what = "hold an element that no phase of the hull holds, so their energy above it is not a number (NaN)"
         sentences.append(f"{found.unknown:,} {what}.")
-    if settings.max is not None:
-        bound = f"lie more than {settings.max:g} {UNIT} above the hull or have none"
-        sentences.append(f"{unstable:,} {bound}: they are not ranked, and stand in unstable.parquet.")
     return sentences
-
-
-def within(rows: pa.Table, most: float | None) -> pa.Array:
-    """(n,) whether a judged row lies at most so far above the hull, in eV/atom; None: all do.
-
-    A row that has no hull does not. A row that was not judged, because a cheap tier of a cascade
-    set it aside, has null there and does.
-    """
-    if most is None:
-        return pa.array(np.ones(len(rows), bool))
-    return pc.fill_null(pc.less_equal(rows[MEAN], most), True)  # noqa: FBT003 (a value of Arrow)
 
 
 def _field(name: str, kind: pa.DataType, unit: str, meaning: str) -> pa.Field:

@@ -65,8 +65,20 @@ class Elements(Section):
         return self
 
 
+class Predicted(Range):
+    """A range of a predicted property, in its unit."""
+
+    confidence: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The probability with which the value must lie in the range, by its calibrated error, both
+    ends together; unset: the predicted value decides."""
+
+
 class Filters(Section):
-    """Which crystals are scored; the others are counted as filtered."""
+    """Which crystals are scored, and which of them are ranked.
+
+    `predicted` decides after scoring, and counts the others as excluded. All else decides before
+    it, and counts them as filtered.
+    """
 
     formula: list[str] = []
     """Compositions as formulas, elements in any order (MgB2, LaFeAsO); empty: no limit."""
@@ -78,6 +90,10 @@ class Filters(Section):
     site that is shared or partly empty; unset: both."""
     reported: dict[str, Range] = {}
     """Reported property -> range, for example energy_above_hull: {max: 0.1} in eV/atom."""
+    predicted: dict[str, Predicted] = {}
+    """Predicted property -> range, for example formation_energy: {max: 0.0, confidence: 0.9}: a
+    property of any of `models`, or with `stability` energy_above_hull. Crystals outside of it are
+    scored and not ranked."""
 
     @model_validator(mode="after")
     def _check(self) -> Filters:
@@ -130,9 +146,6 @@ class Stability(Section):
     """For `potential`: standard deviation of the error of its energies; unset: as its card says."""
     threshold: float = 0.05
     """`p_stable` is the probability of lying at most so far above the hull."""
-    max: float | None = None
-    """Crystals that lie farther above the hull are not ranked, nor are those without a hull; unset:
-    all are ranked."""
 
     def reported(self) -> str | None:
         """The column that this campaign's sources report; None for another table."""
@@ -142,6 +155,14 @@ class Stability(Section):
     def compared(self) -> str:
         """The property whose columns are compared with the hull."""
         return FORMATION if self.energy == "potential" else self.property
+
+    @model_validator(mode="before")
+    @classmethod
+    def _moved(cls, content: Any) -> Any:
+        if isinstance(content, dict) and "max" in content:
+            filters = f"{{energy_above_hull: {{max: {content['max']}}}}}"
+            raise ValueError(f"max is a filter on predictions now: write filters.predicted: {filters}")
+        return content
 
     @model_validator(mode="after")
     def _check(self) -> Stability:

@@ -48,6 +48,7 @@ COLUMNS: Mapping[str, str] = {
     "tier": "last tier of the cascade that the crystal reached",
     "audit": "whether it was drawn at random from those that were set aside",
     "score": "what ranks",
+    "reason": "filter on a prediction that the crystal does not pass, the first in the order of the config",
     "p_stable": "probability of lying near the convex hull or below it, by the error of the predicted energy",
     "competing_phases": "phases of the hull at this composition, with their parts of the atoms; null: none known",
     "ids": "ids of all rows that are this crystal",

@@ -33,7 +33,9 @@ from tests.metals import EMT, SYMBOLS, metals
 from tests.screening.small_campaign import some_members
 from tests.servers import materials_project, reference_server
 
-OUTPUTS = ("candidates.parquet", "unrankable.parquet", "quarantine.parquet", "summary.json", "report.html")
+TABLES = ("candidates.parquet", "unrankable.parquet", "excluded.parquet", "quarantine.parquet")
+OUTPUTS = (*TABLES, "summary.json", "report.html")
+FILTERS = {"predicted": {"formation_energy": {"max": -0.5, "confidence": 0.9}}}
 KINDS = ("page", "relaxed", "part")
 """Kinds of log records that are progress."""
 SERVED = "served"
@@ -260,7 +262,7 @@ def overlapping(place: Path, url: str, batch: Crystals) -> Scenario:
     place.mkdir(parents=True, exist_ok=True)
     table.write(table.to_table(replace(half, ids=ids)), place / "twins.parquet")
     sources = [served(url, 16), {"kind": "files", "paths": [str(place / "twins.parquet")], "name": "twins"}]
-    return Scenario("overlapping", write_config(place / "overlapping.yaml", sources, chunk_size=8))
+    return Scenario("overlapping", write_config(place / "overlapping.yaml", sources, chunk_size=8, filters=FILTERS))
 
 
 def ray(both: Scenario, tmp: Path) -> Scenario:
@@ -272,7 +274,7 @@ def cascade(place: Path, both: Scenario) -> Scenario:
     """The two sources of `overlapping`, for two networks first; the bundled model scores some of them."""
     tier = {"model": str(some_members(place / "fast", MODEL, (0, 1))), "keep": 0.25}
     sources = yaml.safe_load(both.config.read_text())["sources"]
-    keys: dict[str, Any] = {"cascade": {"tiers": [tier], "audit": 16}, "chunk_size": 8}
+    keys: dict[str, Any] = {"cascade": {"tiers": [tier], "audit": 16}, "chunk_size": 8, "filters": FILTERS}
     return Scenario("cascade", write_config(place / "cascade.yaml", sources, **keys))
 
 

@@ -63,6 +63,7 @@ def test_the_campaigns_have_enough_to_lose(stage: dict[str, Scenario], peace: Pe
     counted = json.loads((place / "overlapping-undisturbed" / "summary.json").read_text())["balance"]
     assert counted["received"] == 144
     assert counted["unique"] < counted["received"]
+    assert 0 < counted["excluded"] < counted["scored"]
 
 
 SLEEPER = "import time; time.sleep(600)"

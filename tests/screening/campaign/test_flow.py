@@ -35,8 +35,6 @@ from assay.sources.crystals import Crystals, concat
 from tests.screening.small_campaign import some_members
 from tests.servers import FaultServer, entries_from_crystals
 
-OUTPUTS = ("candidates.parquet", "unrankable.parquet", "quarantine.parquet", "summary.json", "report.html")
-
 
 @pytest.fixture(scope="module")
 def ensembles(model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Ensemble]:
@@ -73,8 +71,12 @@ def run(asked: Plan) -> drive.Outcome:
     return drive.run(asked, LocalRunner(Worker(lambda: asked.ensembles)), lambda: False)
 
 
+def outputs(folder: Path) -> list[Path]:
+    return [*sorted(folder.glob("*.parquet")), folder / "summary.json", folder / "report.html"]
+
+
 def digest(folder: Path) -> dict[str, str]:
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in OUTPUTS}
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in outputs(folder)}
 
 
 def kinds(folder: Path) -> list[str]:
@@ -101,8 +103,10 @@ def test_a_quick_source_does_not_keep_the_first_chunk_waiting(tmp_path: Path, en
 def test_a_campaign_goes_on_from_every_prefix_of_its_log(
     tmp_path: Path, ensembles: list[Ensemble], server: FaultServer
 ) -> None:
-    whole = planned(tmp_path / "whole", ensembles, [optimade(server.url)])
+    filters = {"predicted": {"formation_energy": {"max": -0.5, "confidence": 0.9}}}
+    whole = planned(tmp_path / "whole", ensembles, [optimade(server.url)], filters=filters)
     assert run(whole).code is Exit.DONE
+    assert 0 < Results(whole.folder).excluded().num_rows < Results(whole.folder).summary.balance.scored
     expected, records = digest(whole.folder), len(kinds(whole.folder))
     assert records > 18
     for kept in range(records):
@@ -110,8 +114,8 @@ def test_a_campaign_goes_on_from_every_prefix_of_its_log(
         shutil.copytree(whole.folder, folder)
         for path in sorted((folder / "log").glob("*.json"))[kept:]:
             path.unlink()
-        for name in OUTPUTS:
-            (folder / name).unlink()
+        for path in outputs(folder):
+            path.unlink()
         before = len(server.requests)
         assert run(replace(whole, folder=folder)).code is Exit.DONE
         assert digest(folder) == expected, f"after {kept} of {records} records"

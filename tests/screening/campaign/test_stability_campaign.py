@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -16,8 +18,8 @@ from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition, Element
 
 from assay.models.ensemble.ensemble import Ensemble
-from assay.screening.audit import audit
-from assay.screening.campaign import drive, plan
+from assay.screening.audit import audit, status
+from assay.screening.campaign import drive, outputs, plan
 from assay.screening.campaign.plan import Plan
 from assay.screening.folder.results import Results
 from assay.screening.settings import config
@@ -30,6 +32,7 @@ from tests.screening.small_campaign import run, write_config
 FUNCTIONAL = "PBE(+U), Materials Project corrections of 2018/19"
 COLUMN = "formation_energy_per_atom"
 MOST = 0.05
+NEAR = {"energy_above_hull": {"max": MOST}}
 
 
 def phases(real: Crystals) -> Crystals:
@@ -57,9 +60,12 @@ def place(real: Crystals, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def make(place: Path, model: Path, ensembles: list[Ensemble]) -> Callable[..., Plan]:
-    def made(output: str, hull: str | None = None, rank: dict[str, Any] | None = None, **settings: Any) -> Plan:
+    def made(
+        output: str, hull: str | None = None, rank: dict[str, Any] | None = None, predicted: Any = None, **settings: Any
+    ) -> Plan:
         section = {"hull": hull or f"{place / 'hull.parquet'}#e_form", **settings}
         keys = {"output": str(place / output), "rank": rank or {"order": "ascending"}}
+        keys["filters"] = {"predicted": predicted or {}}
         return small_campaign.make(write_config(place, model, stability=section, **keys), ensembles)
 
     return made
@@ -67,8 +73,8 @@ def make(place: Path, model: Path, ensembles: list[Ensemble]) -> Callable[..., P
 
 @pytest.fixture(scope="module")
 def bounded(make: Callable[..., Plan]) -> Plan:
-    """A finished campaign with a bound."""
-    planned = make("bounded", max=MOST)
+    """A finished campaign with a filter on the energy above the hull."""
+    planned = make("bounded", predicted=NEAR)
     run(planned)
     return planned
 
@@ -80,7 +86,7 @@ def test_every_crystal_has_the_energy_above_the_hull_that_pymatgen_finds(
     assert results.summary.stability is not None
     assert results.summary.stability.unknown > 0
     names = ["id", "formula", "formation_energy_mean", "energy_above_hull_mean", "competing_phases"]
-    found = pa.concat_tables([results.candidates(names), results.unstable(names)]).to_pylist()
+    found = pa.concat_tables([results.candidates(names), results.excluded(names)]).to_pylist()
     assert len(found) == small_campaign.SIZE - small_campaign.BAD
     rest = phases(real)
     known = {str(Element.from_Z(z)) for z in np.unique(rest.numbers)}
@@ -101,17 +107,31 @@ def test_every_crystal_has_the_energy_above_the_hull_that_pymatgen_finds(
         assert row["energy_above_hull_mean"] == pytest.approx(row["formation_energy_mean"] - hull, abs=1e-6)
 
 
-def test_the_bound_sets_aside_counts_and_loses_nothing(bounded: Plan) -> None:
+def test_the_filter_excludes_counts_by_reason_and_loses_nothing(bounded: Plan) -> None:
     results = Results(bounded.folder)
-    balance, aside = results.summary.balance, results.unstable()
+    balance, aside = results.summary.balance, results.excluded()
     above = results.candidates(["energy_above_hull_mean"])["energy_above_hull_mean"].to_numpy()
     far = aside["energy_above_hull_mean"].to_numpy()
     assert (above <= MOST).all()
     assert not (far <= MOST).any()
     assert (far > MOST).any()
-    assert balance.unstable == len(aside) > 0
+    assert balance.excluded == len(aside) > 0
+    assert aside["id"].to_pylist() == sorted(aside["id"].to_pylist())
+    assert aside.column_names == ["reason", *results.unrankable().column_names]
+    far_away, unknown = f"energy_above_hull above {MOST} eV/atom", "has no energy_above_hull"
+    assert aside["reason"].to_pylist() == [unknown if np.isnan(value) else far_away for value in far]
+    counted = {far_away: int((far > MOST).sum()), unknown: int(np.isnan(far).sum())}
+    assert min(counted.values()) > 0
+    assert results.summary.excluded is not None
+    assert results.summary.excluded.reasons == status.read(bounded.folder)["excluded"] == counted
+    shown = "\n".join(status.lines(status.read(bounded.folder)))
+    assert f" ranked + 0 unrankable + {len(aside)} excluded\n" in shown
+    assert f"excluded   {counted[far_away]}: {far_away}\n" in shown
+    (line,) = [text for text in outputs.table_text(results) if text.startswith("filters.predicted")]
+    assert f"First reason of each: {far_away} ({counted[far_away]}); {unknown} ({counted[unknown]})." in line
+    assert line in html.unescape((bounded.folder / "report.html").read_text())
     assert balance.ranked == len(above) > 0
-    assert balance.scored == balance.ranked + balance.unrankable + balance.unstable
+    assert balance.scored == balance.ranked + balance.unrankable + balance.excluded
     assert balance.bad_fraction() < 0.05
     assert results.candidates(["rank"])["rank"].to_pylist() == list(range(1, balance.ranked + 1))
     assert not audit.check(bounded.folder).problems
@@ -126,43 +146,98 @@ def test_summary_and_report_say_what_was_compared(bounded: Plan, real: Crystals)
     assert found.near == summary.balance.ranked  # the bound is the threshold, and no id ranks twice
     page = (bounded.folder / "report.html").read_text()
     assert "<h2>Stability</h2>" in page
-    assert f"{summary.balance.unstable} lie more than 0.05 eV/atom above the hull or have none" in page
     assert "competing phases" in page
 
 
-def test_the_bound_can_be_lifted_and_the_hull_ranks(bounded: Plan, make: Callable[..., Plan]) -> None:
+def test_the_filter_can_be_lifted_and_the_hull_ranks(bounded: Plan, make: Callable[..., Plan]) -> None:
     rank = {"property": "energy_above_hull", "order": "ascending"}
     drive.rerank(make("bounded", rank=rank))
     results = Results(bounded.folder)
     above = results.candidates(["energy_above_hull_mean"])["energy_above_hull_mean"].to_numpy()
     assert (np.diff(above) >= 0).all()
     assert (results.summary.target.name, results.summary.target.unit) == ("energy_above_hull", "eV/atom")
-    assert results.summary.balance.unstable == 0
+    assert results.summary.balance.excluded == 0
     assert results.summary.balance.unrankable == results.summary.stability.unknown > 0  # type: ignore[union-attr]
-    assert not (bounded.folder / "unstable.parquet").exists()
+    assert not (bounded.folder / "excluded.parquet").exists()
+    assert status.read(bounded.folder)["excluded"] is None
     assert not audit.check(bounded.folder).problems
-    with pytest.raises(Failure, match=r"stability\.max"):
-        results.unstable()
+    with pytest.raises(Failure, match=r"filters\.predicted"):
+        results.excluded()
     likely = {**rank, "by": "probability", "threshold": MOST}
     drive.rerank(make("bounded", rank=likely, threshold=MOST))
     chance = Results(bounded.folder).candidates(["score", "p_stable"])
     assert chance["score"].to_pylist() == chance["p_stable"].to_pylist()
-    drive.rerank(make("bounded", max=MOST))
+    sure = {"energy_above_hull": {"max": MOST, "confidence": 0.8}, "formation_energy": {"min": -3.0, "max": -0.2}}
+    drive.rerank(make("bounded", threshold=MOST, predicted=sure))
+    results = Results(bounded.folder)
+    passed, aside = results.candidates(), results.excluded()
+    assert (passed["p_stable"].to_numpy() >= 0.8).all()
+    assert 0 < len(passed) < (chance["p_stable"].to_numpy() >= 0.8).sum()  # the other filter takes some
+    energy = aside.filter(pc.greater_equal(aside["p_stable"], 0.8))
+    sides = ["formation_energy below -3 eV/atom" if low else "formation_energy above -0.2 eV/atom"
+             for low in (energy["formation_energy_mean"].to_numpy() < -3.0).tolist()]  # fmt: skip
+    assert energy["reason"].to_pylist() == sides
+    assert len({*sides}) == 2
+    text = f"energy_above_hull at most {MOST} eV/atom with a probability below 0.8"
+    assert {text, "has no energy_above_hull"} == {*aside["reason"].to_pylist()} - {*energy["reason"].to_pylist()}
+    assert not audit.check(bounded.folder).problems
+    drive.rerank(make("bounded", predicted=NEAR))
 
 
-def test_a_forged_bound_is_found(bounded: Plan) -> None:
-    path, results = bounded.folder / "candidates.parquet", Results(bounded.folder)
-    before, content = path.read_bytes(), results.candidates()
-    place = content.schema.get_field_index("energy_above_hull_mean")
-    forged = content.set_column(place, content.schema.field(place), pa.array(np.full(len(content), 1.0)))
+def test_a_filter_that_nothing_passes_leaves_no_candidate(bounded: Plan, make: Callable[..., Plan]) -> None:
+    drive.rerank(make("bounded", predicted={"formation_energy": {"max": -99.0}}))
+    results = Results(bounded.folder)
+    assert (len(results.candidates()), len(results.excluded())) == (0, results.summary.balance.scored)
+    assert results.summary.stability is not None
+    assert results.summary.stability.judged == results.summary.balance.scored
+    assert not audit.check(bounded.folder).problems
+    drive.rerank(make("bounded", predicted=NEAR))
+
+
+def test_a_filter_on_what_no_model_predicts_is_refused_with_the_nearest_name(
+    bounded: Plan, make: Callable[..., Plan], place: Path, model: Path, ensembles: list[Ensemble]
+) -> None:
+    with pytest.raises(Failure, match="filters.predicted: 'formation_enery' is not.*mean 'formation_energy'") as caught:
+        plan.find_bounds(ensembles, make("bounded", predicted={"formation_enery": {"max": 0.0}}).campaign)
+    assert caught.value.code is Exit.CONFIG
+    path = write_config(place, model, filters={"predicted": NEAR}, output=str(place / "plain"))
+    with pytest.raises(Failure, match="filters.predicted: no model predicts energy_above_hull; add .* stability"):
+        plan.make(config.load(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "value", "defect"),
+    [
+        ("candidates", "energy_above_hull_mean", 1.0, "candidates.parquet ranks a crystal that filters.predicted excl"),
+        ("excluded", "energy_above_hull_mean", 0.0, "excluded.parquet holds a crystal that passes filters.predicted"),
+        ("excluded", "energy_above_hull_mean", 0.2, "excluded.parquet gives a reason that does not follow from the"),
+        ("excluded", "energy_above_hull_mean", 0.2, "summary.json counts {'energy_above_hull above 0.05 eV/atom': "),
+        ("excluded", "reason", "too dull", "excluded.parquet gives a reason that does not follow from the predictions"),
+        ("excluded", "formation_energy_mean", 0.0, "do not hold every scored crystal once, as it was scored"),
+    ],
+)
+def test_a_forged_table_is_found(bounded: Plan, name: str, column: str, value: Any, defect: str) -> None:
+    path, results = bounded.folder / f"{name}.parquet", Results(bounded.folder)
+    before, content = path.read_bytes(), getattr(results, name)()
+    place = content.schema.get_field_index(column)
+    forged = content.set_column(place, content.schema.field(place), pa.array([value] * len(content)))
     ledger, record = results.ledger, results.ledger.find("ranked", "all")
     assert record is not None
     digest = table.write(forged, path)
-    ledger.record("ranked", "all", {**record.files, "candidates.parquet": digest}, record.counts)
+    ledger.record("ranked", "all", {**record.files, path.name: digest}, record.counts, record.detail)
     problems = audit.check(bounded.folder).problems
     path.write_bytes(before)
-    ledger.record("ranked", "all", record.files, record.counts)
-    assert any("beyond stability.max" in str(problem) for problem in problems)
+    ledger.record("ranked", "all", record.files, record.counts, record.detail)
+    assert any(defect in str(problem) for problem in problems), problems
+
+
+def test_another_filter_in_the_config_than_in_the_outputs_is_found(bounded: Plan) -> None:
+    path = bounded.folder / "config.resolved.yaml"
+    before = path.read_text()
+    path.write_text(before.replace(f"max: {MOST}", "max: 0.2"))
+    (problem,) = audit.check(bounded.folder).problems
+    path.write_text(before)
+    assert "says filters.predicted: {'energy_above_hull': {'min': None, 'max': 0.2" in str(problem)
 
 
 def test_the_campaigns_own_numbers_can_be_the_hull(make: Callable[..., Plan], real: Crystals) -> None:
@@ -255,7 +330,7 @@ def test_the_fingerprint_holds_the_table_of_the_hull(
     datasets.save(place / "hull.parquet", rest, "e_form", changed, unit="eV/atom", functional=FUNCTIONAL)
     try:
         with pytest.raises(Failure, match=r"stability\.sha256: was"):
-            drive.rerank(make("bounded", max=MOST))
+            drive.rerank(make("bounded", predicted=NEAR))
         (place / "hull.parquet").unlink()
         findings = audit.check(bounded.folder)
         assert not findings.problems
@@ -266,19 +341,27 @@ def test_the_fingerprint_holds_the_table_of_the_hull(
 
 def test_a_cascade_judges_what_its_last_tier_scored(place: Path, model: Path, tmp_path: Path, real: Crystals) -> None:
     full, fast = (small_campaign.some_members(tmp_path / f"m{k}", model, k) for k in ((0, 1), (2, 3)))
-    section = {"hull": f"{place / 'hull.parquet'}#e_form", "functional": FUNCTIONAL, "max": MOST}
+    section = {"hull": f"{place / 'hull.parquet'}#e_form", "functional": FUNCTIONAL}
     cascade = {"tiers": [{"model": str(fast), "keep": 20}], "audit": 4}
-    keys = {"stability": section, "cascade": cascade, "rank": {"order": "ascending"}, "output": str(place / "cascade")}
+    keys = {
+        "stability": section,
+        "filters": {"predicted": {"energy_above_hull": {"max": -1.0}}},
+        "cascade": cascade,
+        "rank": {"order": "ascending"},
+        "output": str(place / "cascade"),
+    }
     planned = small_campaign.make(write_config(place, full, **keys))
     run(planned)
     results = Results(planned.folder)
     found, balance = results.candidates(), results.summary.balance
     judged = found.filter(pa.array(found["tier"].to_numpy() == 1))
-    assert (judged["energy_above_hull_mean"].to_numpy() <= MOST).all()
+    assert (judged["energy_above_hull_mean"].to_numpy() <= -1.0).all()
     assert found.filter(pa.array(found["tier"].to_numpy() == 0))["energy_above_hull_mean"].null_count == len(
         found
     ) - len(judged)
-    assert len(judged) + balance.unstable == 24
+    assert len(judged) + balance.excluded == 24
+    assert balance.excluded > 0
+    assert {*results.excluded(["tier"])["tier"].to_pylist()} == {1}
     assert found["rank"].to_pylist() == list(range(1, balance.ranked + 1))
     assert not audit.check(planned.folder).problems
 
@@ -292,7 +375,7 @@ def test_a_campaign_without_the_section_is_as_it_was(place: Path, model: Path, e
         "balance campaign cascade complete fingerprint identity max_bad models quarantine rank sha256 sources target "
         "ties"
     )
-    assert "unstable" not in summary["balance"]
+    assert "excluded" not in summary["balance"]
     assert not any("stability" in name for name in planned.fingerprint)
     assert "stability" not in yaml.safe_load((folder / "config.resolved.yaml").read_text())
     assert not {"p_stable", "competing_phases", "energy_above_hull_mean"} & {*results.candidates().column_names}

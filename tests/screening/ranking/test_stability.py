@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -64,9 +63,3 @@ def test_a_predictive_distribution_is_shifted_and_gives_the_probability() -> Non
 def test_only_columns_that_are_asked_for_are_added() -> None:
     found = Judge(HULL, ENERGY, 0.05).judged(rows(), WANTED, ["id", stability.MEAN])
     assert [name for name in found.column_names if name not in rows().column_names] == [stability.MEAN]
-
-
-def test_a_bound_keeps_what_lies_within_it_and_what_was_not_judged() -> None:
-    content = pa.table({stability.MEAN: pa.array([0.1, 0.1000001, -1.0, math.nan, None], pa.float64())})
-    assert stability.within(content, 0.1).to_pylist() == [True, False, True, False, True]
-    assert stability.within(content, None).to_pylist() == [True] * 5

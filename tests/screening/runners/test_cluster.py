@@ -98,16 +98,16 @@ def run(path: Path, folder: Path, runner: Runner) -> drive.Outcome:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    names = ("candidates", "unrankable", "quarantine")
-    return {name: hashlib.sha256((folder / f"{name}.parquet").read_bytes()).hexdigest() for name in names}
+    return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.parquet")}
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_any_number_of_workers_and_any_order_give_the_bytes_of_one_process(
     ray_cluster: Any, write_config: Callable[..., Path], model: Path, tmp_path: Path, workers: int
 ) -> None:
-    path = write_config(PROTOTYPES, chunk_size=20)
-    run(path, tmp_path / "local", LocalRunner(real_work(model)()))
+    filters = {"predicted": {"formation_energy": {"max": -0.5, "confidence": 0.9}}}
+    path = write_config(PROTOTYPES, chunk_size=20, filters=filters)
+    assert run(path, tmp_path / "local", LocalRunner(real_work(model)())).balance.excluded > 0
     runner = Watched(ClusterRunner(real_work(model), Ray(workers=workers, min_workers=workers)), seed=workers)
     assert run(path, tmp_path / "ray", runner).code is Exit.DONE
     assert digests(tmp_path / "ray") == digests(tmp_path / "local")

@@ -50,6 +50,15 @@ def load(tmp_path: Path, *overrides: str, text: str | None = None) -> Campaign:
         ("filters.reported.warnings={min: 0}", "filters: reported.warnings: this column holds text"),
         ("filters.elements={include: [O], exclude: [O]}", "filters.elements: include 'O' contradicts exclude"),
         ("filters.elements={include: [O], only: [Cu]}", "filters.elements: include 'O' contradicts only"),
+        (
+            "filters.predicted={e: {max: 0, confidence: 1}}",
+            "filters.predicted.e.confidence: Input should be less than 1",
+        ),
+        ("filters.predicted={e: {confidence: 0.9}}", "filters.predicted.e: needs min, max or both"),
+        (
+            "stability={hull: mp-formation-energy, max: 0.1}",
+            "stability: max is a filter on predictions now: write filters.predicted: {energy_above_hull: {max: 0.1}}",
+        ),
         ("ray={workers: 1, min_workers: 2}", "ray: min_workers 2 must not be above workers 1"),
         ("ray.threads=1000000000", "ray.threads: Input should be less than or equal to 1024"),
         ("models=['']", "models.0: String should have at least 1 character"),
