@@ -154,7 +154,7 @@ def test_the_card_counts_the_labels_of_each_round(made):
     for k, one in enumerate(facts["rounds"], 1):
         assert f"| {k} | {one['learned']} | {one['left_out']} | {one['energy']:.1f} | {one['force']:.1f} |" in card
     assert facts["test"]["force"] == facts["rounds"][2]["force"] != facts["rounds"][0]["force"]
-    assert f"{facts['left_out']} crystals without a label to learn from" in card
+    assert f"Crystals without a label to learn from, in `quarantine.parquet`: {facts['left_out']}." in card
 
 
 KILLED = """
