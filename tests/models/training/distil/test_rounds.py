@@ -14,7 +14,7 @@ import torch
 from ase.build import bulk
 from safetensors.torch import load_file
 
-from assay.models.potentials import potential
+from assay.models.potentials import dynamics, potential
 from assay.models.training.distil import fit, label, rounds, sample, split
 from assay.models.training.distil.frames import Frames, moved
 from assay.models.training.distil.recipe import Distillation, Round, Schedule, StudentSpec
@@ -221,6 +221,14 @@ def test_frames_lie_on_paths_and_depend_on_their_crystal_alone():
     assert 6 < (same_cell & ~still).sum() < 24
     before, after = (teacher["teacher"].evaluate(some).energy for some in (crystals, found))
     assert (after < before)[~same_cell].mean() > 0.9
+    rows, steps = np.flatnonzero(same_cell & ~still), set()
+    start = dynamics.thermal(crystals.select(rows), 600, 1)
+    for step in range(1, 6):
+        end = dynamics.run(start, teacher["teacher"], step, 1.0, 600, thermostat=True, seed=1).end.crystals
+        places = abs(end.frac - found.select(rows).frac).max(axis=1).reshape(-1, 4).max(axis=1)
+        steps |= {(row, step) for row in rows[places == 0].tolist()}
+    assert {row for row, _ in steps} == set(rows.tolist())
+    assert len({step for _, step in steps}) > 2  # each path ends where its crystal drew
     assert moved(crystals[10:30], (relaxing, hot), teacher, 1) == found[10:30]
     other = moved(crystals, (relaxing, hot), teacher, 2)
     assert (other.lattice != found.lattice).any()
