@@ -75,8 +75,8 @@ def distil(
 ) -> None:
     """Make a small, fast force field from a large one.
 
-    The large one, the teacher, labels displaced crystals; students learn from the labels, and are
-    measured on chemical systems that they never saw.
+    The large one, the teacher, labels displaced crystals; students learn from the labels, if the
+    recipe says so in several rounds, and are measured on chemical systems that they never saw.
     """
     content = yamlfile.override(yamlfile.read(bundled.distillation(recipe)), overrides or [])
     checked = yamlfile.validate(Distillation, content, recipe)

@@ -25,9 +25,11 @@ def text(name: str, facts: Mapping[str, Any], scale: Scale, elements: frozenset[
     spec = recipe["students"][0]
     places = ", ".join(f"{one['count']:,} of {one['dataset']}" for one in recipe["crystals"])
     symbols = ", ".join(SYMBOLS[z] for z in sorted(elements))
+    moved = [recipe["displacement"], *filter(None, (one["displacement"] for one in recipe["rounds"]))]
+    framed = ", some of them moved on along a relaxation or hot" if any(one["frames"] for one in moved) else ""
     told = (
         f"PaiNN of {spec['features']} features, {spec['layers']} layers, cutoff {spec['cutoff']:g} Å. The students "
-        f"learned energies, forces and stresses of {rows['train']:,} displaced crystals (at most {places}, "
+        f"learned energies, forces and stresses of {rows['train']:,} displaced crystals{framed} (at most {places}, "
         f"labelled in a random order); {rows['test']:,} crystals of other chemical systems test them. "
         f"Energies: {scale}. Made by `{facts['command']}`."
     )
@@ -36,7 +38,7 @@ def text(name: str, facts: Mapping[str, Any], scale: Scale, elements: frozenset[
         f"{test['energy_spread']:.1f} times the disagreement of the students for energies, and "
         f"{test['force_spread']:.1f} times for forces (root mean squares)."
     )
-    refused = f"{facts['left_out']:,} crystals without a label to learn from stand in `quarantine.parquet`."
+    refused = f"Crystals without a label to learn from, in `quarantine.parquet`: {facts['left_out']:,}."
     blocks = [
         f"# {name}: {len(facts['alone'])} students of {facts['teacher']}",
         _wrapped(told),

@@ -1,4 +1,4 @@
-"""`assay distil`: a potential from a recipe, its card, and recipes that cannot be."""
+"""`assay distil`: a potential from a recipe of two rounds, its card, and recipes that cannot be."""
 
 import json
 
@@ -15,6 +15,11 @@ students:
 test: 0.2
 validation: 0.1
 schedule: {epochs: 1, batch_size: 16}
+displacement: {frames: [{path: dynamics, share: 0.3, steps: 5}]}
+rounds:
+  - candidates: 12
+    labels: 6
+    displacement: {frames: [{path: relaxation, share: 0.5, driver: students}]}
 """
 
 
@@ -29,6 +34,8 @@ def test_a_recipe_becomes_a_potential_and_a_finished_one_is_not_made_again(assay
     assert len(told["networks"]) == 2
     card = (output / "README.md").read_text()
     assert f"| student 1 | {told['alone'][1]['energy']:.1f} |" in card
+    assert f"| 2 | {told['rounds'][1]['learned']} | " in card
+    assert (output / "quarantine.parquet").exists()
     again = assay("distil", recipe, "--output", output)
     assert again.returncode == Exit.CONFIG
     assert "add --resume to go on with it" in again.stderr
@@ -42,6 +49,9 @@ def test_recipes_that_cannot_be_end_in_one_line(assay, tmp_path):
         ("sites: 8", "sites: 0"),
         ("layers: 2", "layer: 2"),
         ("seed: 1", "seed: 1.5"),
+        ("labels: 6", "labels: 13"),
+        ("driver: students", "driver: pupils"),
+        ("path: dynamics, share: 0.3", "path: dynamics, share: 0.3, driver: students"),
     ):
         recipe = tmp_path / "wrong.yaml"
         recipe.write_text(RECIPE.replace(wrong, said))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 from ase.build import bulk
 from safetensors.torch import load_file
 
-from assay.models.potentials import potential
+from assay.models.potentials import dynamics, potential
 from assay.models.training.distil import fit, label, rounds, sample, split
 from assay.models.training.distil.frames import Frames, moved
 from assay.models.training.distil.recipe import Distillation, Round, Schedule, StudentSpec
@@ -30,7 +31,7 @@ DRIVEN = sample.Displacement(
 RECIPE = Distillation(
     name="rounds",
     teacher=EMT,
-    crystals=(sample.Drawn("ALLOYS", 100, 6),),
+    crystals=(sample.Drawn("alloys.parquet#known", 100, 6),),
     elements=METALS,
     students=(StudentSpec(0, 8, 2, 4, 4.0), StudentSpec(1, 8, 2, 4, 4.0)),
     displacement=sample.Displacement(frames=(Frames("relaxation", 0.3, steps=4),)),
@@ -46,9 +47,11 @@ RECIPE = Distillation(
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small():
-    """Several parts of few crystals, and a card without checks, which take long."""
+def small(tmp_path_factory):
+    """Alloys by a name that random numbers can depend on, small parts, a card without checks."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("alloys"))
+        table.write(table.to_table(alloys(300).with_columns(known=np.zeros(300))), Path("alloys.parquet"))
         patch.setattr(label, "PART", 30)
         patch.setattr(fit, "_checks", lambda *_: [])
         yield
@@ -65,23 +68,12 @@ def alloys(n):
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory):
-    path = tmp_path_factory.mktemp("alloys") / "alloys.parquet"
-    table.write(table.to_table(alloys(300).with_columns(known=np.zeros(300))), path)
-    return drawn_from(path)
-
-
-def drawn_from(path):
-    return replace(RECIPE, crystals=(replace(RECIPE.crystals[0], dataset=f"{path}#known"),))
-
-
-@pytest.fixture(scope="module")
-def made(recipe, tmp_path_factory):
+def made(tmp_path_factory):
     """One round, and then two more in the same folder."""
     output = tmp_path_factory.mktemp("made")
-    fit.run(replace(recipe, rounds=()), output, command="a test")
+    fit.run(replace(RECIPE, rounds=()), output, command="a test")
     kept = (output / "training/student-0/weights.safetensors").read_bytes()
-    found = fit.run(recipe, output, command="a test")
+    found = fit.run(RECIPE, output, command="a test")
     assert (output / "training/student-0/weights.safetensors").read_bytes() == kept
     return output, found.facts
 
@@ -92,12 +84,12 @@ def content(folder):
     return {str(path): (folder / path).read_bytes() for path in every}
 
 
-def test_the_teacher_labels_what_the_students_disagree_on_most(recipe, made):
+def test_the_teacher_labels_what_the_students_disagree_on_most(made):
     output, _ = made
-    asked, _ = label.read(output, "round-2/candidates", recipe.largest_force)
-    _, shaky = rounds.ensemble(recipe, output, 0).disagreement(asked.crystals)
+    asked, _ = label.read(output, "round-2/candidates", RECIPE.largest_force)
+    _, shaky = rounds.ensemble(RECIPE, output, 0).disagreement(asked.crystals)
     spread = dict(zip(asked.crystals.ids, np.maximum.reduceat(shaky, asked.crystals.site_ptr[:-1]), strict=True))
-    chosen = rounds.chosen(recipe, output, 1)
+    chosen = rounds.chosen(RECIPE, output, 1)
     assert len(chosen) == 20
     assert min(spread[name] for name in chosen.ids) >= sorted(spread.values())[-20]
     labels, refused = label.read(output, "round-2/labels", np.inf)
@@ -107,17 +99,17 @@ def test_the_teacher_labels_what_the_students_disagree_on_most(recipe, made):
     assert (labels.energy == wanted.energy).all()
 
 
-def test_later_rounds_draw_other_crystals_and_never_a_held_out_system(recipe, made):
+def test_later_rounds_draw_other_crystals_and_never_a_held_out_system(made):
     output, facts = made
-    first, last = split.divide(recipe, output), split.divide(recipe, output, 2)
+    first, last = split.divide(RECIPE, output), split.divide(RECIPE, output, 2)
     held = {*sample.systems(first.validation.crystals), *sample.systems(first.test.crystals)}
     assert (last.test.energy == first.test.energy).all()
-    assert held & set(sample.systems(rounds._drawn(recipe, rounds._seed(recipe, 1))))
+    assert held & set(sample.systems(rounds._drawn(RECIPE, rounds._seed(RECIPE, 1))))
     for turn, candidates in ((1, 50), (2, 30)):
-        drawn = rounds.candidates(recipe, output, turn)
+        drawn = rounds.candidates(RECIPE, output, turn)
         assert 0 < len(drawn) <= candidates
         assert not held & set(sample.systems(drawn))
-        assert not np.isin(drawn.lattice, rounds.first(recipe).lattice).all(axis=(1, 2)).any()
+        assert not np.isin(drawn.lattice, rounds.first(RECIPE).lattice).all(axis=(1, 2)).any()
     assert last.learned[0] == len(first.train.crystals) == facts["rows"]["train"] - sum(last.learned[1:])
     assert not held & set(sample.systems(last.train.crystals))
 
@@ -130,14 +122,14 @@ def test_students_go_on_from_their_weights_or_begin_again(made):
     assert not torch.equal(three["shift"], one["shift"])  # fitted to the labels of all rounds
 
 
-def test_each_crystal_is_learned_or_tests_or_is_in_quarantine(recipe, made):
+def test_each_crystal_is_learned_or_tests_or_is_in_quarantine(made):
     output, facts = made
     found = table.quarantine_rows(table.read(output / "quarantine.parquet"))
-    kept = split.divide(recipe, output, 2)
+    kept = split.divide(RECIPE, output, 2)
     by_round = Counter(record.origin.rpartition("/")[0] for record in found)
     assert set(by_round) <= {"labels", "round-2/labels", "round-3/labels"}
     labelled = facts["rounds"][0]["learned"] + len(kept.validation.crystals) + len(kept.test.crystals)
-    assert labelled + by_round["labels"] == len(rounds.first(recipe))
+    assert labelled + by_round["labels"] == len(rounds.first(RECIPE))
     assert facts["rounds"][1]["learned"] + by_round["round-2/labels"] == 20
     assert facts["rounds"][2]["learned"] + by_round["round-3/labels"] == 8
     assert by_round["labels"] > 0
@@ -154,7 +146,7 @@ def test_the_card_counts_the_labels_of_each_round(made):
     for k, one in enumerate(facts["rounds"], 1):
         assert f"| {k} | {one['learned']} | {one['left_out']} | {one['energy']:.1f} | {one['force']:.1f} |" in card
     assert facts["test"]["force"] == facts["rounds"][2]["force"] != facts["rounds"][0]["force"]
-    assert f"{facts['left_out']} crystals without a label to learn from" in card
+    assert f"Crystals without a label to learn from, in `quarantine.parquet`: {facts['left_out']}." in card
 
 
 KILLED = """
@@ -171,11 +163,11 @@ def kill(run, folder):
     save(run, folder)
 
 learn._Run.save = kill
-fit.run(test_rounds.drawn_from(sys.argv[2]), Path(sys.argv[3]), command="a test")
+fit.run(test_rounds.RECIPE, Path(sys.argv[2]), command="a test")
 """
 
 
-def test_rounds_that_were_stopped_or_killed_end_in_the_same_bytes(recipe, made, tmp_path, monkeypatch, request):
+def test_rounds_that_were_stopped_or_killed_end_in_the_same_bytes(made, tmp_path, monkeypatch, request):
     output, evaluate = tmp_path / "killed", rounds.Student.evaluate
 
     def stop(student, crystals):  # as the first candidates of the second part are asked about
@@ -186,34 +178,33 @@ def test_rounds_that_were_stopped_or_killed_end_in_the_same_bytes(recipe, made, 
     with monkeypatch.context() as patch:
         patch.setattr(rounds.Student, "evaluate", stop)
         with pytest.raises(KeyboardInterrupt):
-            fit.run(recipe, output, command="a test")
+            fit.run(RECIPE, output, command="a test")
     assert not (output / "round-2/chosen.json").exists()
-    path = recipe.crystals[0].dataset.removesuffix("#known")
-    killed = subprocess.run([sys.executable, "-c", KILLED, request.path.parent, path, output], check=False)
+    killed = subprocess.run([sys.executable, "-c", KILLED, request.path.parent, output], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert (output / "round-3/training/student-0/state.pt").exists()
     assert not (output / "round-3/training/student-0/weights.safetensors").exists()
-    fit.run(recipe, output, workers=1, command="a test")
+    fit.run(RECIPE, output, workers=1, command="a test")
     assert content(output) == content(made[0])
 
 
-def test_another_round_is_refused_and_one_more_is_not(recipe, made, tmp_path):
+def test_another_round_is_refused_and_one_more_is_not(made, tmp_path):
     folder = shutil.copytree(made[0], tmp_path / "copy")
-    one, other = recipe.rounds
+    one, other = RECIPE.rounds
     with pytest.raises(ValueError, match=r"round-2 holds a training run of another recipe"):
-        fit.run(replace(recipe, rounds=(replace(one, labels=19), other)), folder)
-    fit.run(replace(recipe, rounds=(*recipe.rounds, Round(20, 5, schedule=STILL))), folder)
+        fit.run(replace(RECIPE, rounds=(replace(one, labels=19), other)), folder)
+    fit.run(replace(RECIPE, rounds=(*RECIPE.rounds, Round(20, 5, schedule=STILL))), folder)
     assert (folder / "round-4/chosen.json").exists()
 
 
-def test_a_student_learns_where_no_teacher_can_be_loaded(recipe, made, tmp_path, monkeypatch):
+def test_a_student_learns_where_no_teacher_can_be_loaded(made, tmp_path, monkeypatch):
     folder = shutil.copytree(made[0], tmp_path / "copy")
     path = rounds.weights(folder, 0, 1)
     before = path.read_bytes()
     shutil.rmtree(path.parent)
     rounds.first.cache_clear()
     monkeypatch.setattr(potential, "KINDS", {})
-    fit.learn_one(recipe, folder, 0, 1)
+    fit.learn_one(RECIPE, folder, 0, 1)
     assert path.read_bytes() == before
 
 
@@ -230,13 +221,21 @@ def test_frames_lie_on_paths_and_depend_on_their_crystal_alone():
     assert 6 < (same_cell & ~still).sum() < 24
     before, after = (teacher["teacher"].evaluate(some).energy for some in (crystals, found))
     assert (after < before)[~same_cell].mean() > 0.9
+    rows, steps = np.flatnonzero(same_cell & ~still), set()
+    start = dynamics.thermal(crystals.select(rows), 600, 1)
+    for step in range(1, 6):
+        end = dynamics.run(start, teacher["teacher"], step, 1.0, 600, thermostat=True, seed=1).end.crystals
+        places = abs(end.frac - found.select(rows).frac).max(axis=1).reshape(-1, 4).max(axis=1)
+        steps |= {(row, step) for row in rows[places == 0].tolist()}
+    assert {row for row, _ in steps} == set(rows.tolist())
+    assert len({step for _, step in steps}) > 2  # each path ends where its crystal drew
     assert moved(crystals[10:30], (relaxing, hot), teacher, 1) == found[10:30]
     other = moved(crystals, (relaxing, hot), teacher, 2)
     assert (other.lattice != found.lattice).any()
 
 
-def test_a_crystal_that_the_driver_does_not_know_stays(recipe, made):
-    crystals, students = alloys(20), {"students": rounds.ensemble(recipe, made[0], 0)}
+def test_a_crystal_that_the_driver_does_not_know_stays(made):
+    crystals, students = alloys(20), {"students": rounds.ensemble(RECIPE, made[0], 0)}
     crystals.numbers[:4] = 26
     found = moved(crystals, (Frames("dynamics", 1.0, "students"),), students, 1)
     assert found[:1] == crystals[:1]
