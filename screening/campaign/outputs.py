@@ -29,8 +29,8 @@ from assay.screening.folder.balance import Balance
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Cascade, Merged, Model, Property, Relaxation, Summary
-from assay.screening.ranking import rules, ties
-from assay.screening.ranking.rules import Rule
+from assay.screening.ranking import ties
+from assay.screening.ranking.standing import Standing
 from assay.screening.ranking.ties import Ties
 from assay.screening.settings import digits
 from assay.screening.settings.printable import escaped
@@ -47,13 +47,15 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
     judged, settings = Judged(plan, ledger) if plan.stability else None, plan.campaign.stability
     found = Tiers(plan, ledger, judged) if plan.tiers else None
     most = settings.max if settings else None
-    rows = ranked.whole(found.rank(), most) if found else ranked.in_portions(plan, ledger, judged)
+    if found:
+        rows = ranked.whole(found.rank(), Standing(plan.rule, plan.campaign.rank.top), len(plan.tiers), most)
+    else:
+        rows = ranked.in_portions(plan, ledger, judged)
     bad = quarantined(ledger)
     counts = {"ranked": rows.ranked, "unrankable": rows.unrankable}
     counts |= {} if most is None else {"unstable": rows.unstable}
     counted = balance.take(ledger, **counts)
-    rule = rules.make(plan.campaign.rank, plan.target)
-    best = Best(min(plan.campaign.rank.top, report.ROWS), rule)
+    best = Best(min(plan.campaign.rank.top, report.ROWS), rows.standing)
     candidates = map(best.seen, identify.fan_out(rows.candidates, ledger))
     tables: dict[str, Iterable[pa.Table]] = {
         "candidates": candidates,
@@ -64,7 +66,14 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
     files = {f"{name}.parquet": reorder.write(tables[name], plan.folder / f"{name}.parquet") for name in tables}
     cascade = found.summary([_model(tier) for tier in plan.tiers]) if found else None
     summary = summarise(plan, ledger, counted, bad, files, cascade)
-    summary = replace(summary, ties=best.ties.found(), stability=judged.summary() if judged is not None else None)
+    summary = replace(
+        summary,
+        ties=best.ties.found(),
+        stability=judged.summary() if judged is not None else None,
+        objectives=[*plan.objectives],
+        certainty=rows.standing.certainty(),
+        fronts=rows.standing.fronts(),
+    )
     means = partial(_column, plan.folder / "candidates.parquet", f"{plan.target.name}_mean")
     changes = partial(_volume_changes, ledger)
     page = report.render(summary, best.rows, bad, best.columns, means, changes)
@@ -82,20 +91,22 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
 class Best:
     """What the report needs of the candidates while they pass by."""
 
-    def __init__(self, most: int, rule: Rule) -> None:
+    def __init__(self, most: int, standing: Standing) -> None:
         """`most` rows are kept."""
-        self._most = most
+        self._most, self._standing = most, standing
         self.columns: list[str] = []
         """Names of all columns."""
         self.rows: list[dict[str, Any]] = []
         """The best rows."""
-        self.ties = Ties(rule, most)
+        self.ties = Ties(standing.rule, most)
 
     def seen(self, portion: pa.Table) -> pa.Table:
         """Take a portion of the candidates, best first, and give it back."""
         self.columns = portion.column_names
         self.rows += portion.slice(0, self._most - len(self.rows)).to_pylist()
-        self.ties.take(portion)
+        self._standing.see(portion)
+        if not self._standing.rule.whole:
+            self.ties.take(portion)
         return portion
 
 

@@ -10,7 +10,6 @@ from assay.screening.campaign.plan import Plan
 from assay.screening.folder import snapshot
 from assay.screening.folder.ledger import Ledger
 from assay.screening.pulling.source import Source, named
-from assay.screening.ranking import rules
 from assay.screening.settings.exits import one_line
 
 
@@ -66,5 +65,5 @@ def _scoring(plan: Plan, ledger: Ledger) -> list[str]:
     lines.append(f"score with {names}: {known} (chunk_size {size})")
     if plan.stability is not None:
         lines.append(f"stability: {plan.stability.energy.name} beside the hull of {plan.stability.settings.hull}")
-    lines.append(f"rank by {rules.make(plan.campaign.rank, plan.target).sentence()}")
+    lines.append(f"rank by {plan.rule.sentence()}")
     return lines

@@ -21,9 +21,9 @@ from assay.screening.campaign.plan import Plan
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.reorder import Order
 from assay.screening.folder.results import Scored
-from assay.screening.ranking import rank, rules, stability
+from assay.screening.ranking import rank, stability
 from assay.screening.ranking.rank import Ranked
-from assay.screening.ranking.rules import Rule
+from assay.screening.ranking.standing import Standing
 from assay.screening.runners import worker
 from assay.sources.crystals import empty
 
@@ -41,10 +41,15 @@ class Rows:
     """Portions of the rows that cannot be ranked, by id; at least one."""
     aside: Iterable[pa.Table]
     """Portions of the rows that lie too far above the hull or have none, by id; at least one."""
+    standing: Standing
+    """How sure the order is; it learns the ranks from the candidates that pass by."""
 
 
-def whole(found: Ranked, most: float | None = None) -> Rows:
-    """A ranking that is in memory; rows more than `most` eV/atom above the hull are set aside."""
+def whole(found: Ranked, standing: Standing, tier: int, most: float | None = None) -> Rows:
+    """A ranking that is in memory, of which `tier` is the last one.
+
+    Rows more than `most` eV/atom above the hull are set aside.
+    """
     if most is None:
         tables = found.candidates, found.unrankable, found.unrankable.slice(0, 0)
     else:
@@ -55,37 +60,44 @@ def whole(found: Ranked, most: float | None = None) -> Rows:
         ]
         ranked = rank.numbered(found.candidates.filter(near[0]).drop_columns(["rank"]), 1)
         tables = ranked, found.unrankable.filter(near[1]), pa.concat_tables(far).sort_by("id")
-    return Rows(*(content.num_rows for content in tables), *([content] for content in tables))
+    tables = standing.complete(tables[0], tier), *tables[1:]
+    return Rows(*(content.num_rows for content in tables), *([content] for content in tables), standing)
 
 
 def in_portions(plan: Plan, ledger: Ledger, judged: Judged | None) -> Rows:
     """The ranking of a campaign without a cascade."""
-    scored, rule = judged or Scored(ledger, 0), rules.make(plan.campaign.rank, plan.target)
+    scored, rule = judged or Scored(ledger, 0), plan.rule
+    standing = Standing(rule, plan.campaign.rank.top)
     bound = plan.campaign.stability.max if plan.campaign.stability else None
     if not scored:
         nothing = worker.score(empty(), plan.ensembles).table if judged is None else judged.blank
-        return whole(rank.rank(nothing, rule, plan.units))
+        return whole(rank.rank(nothing, rule, plan.units), standing, 0)
     rank.measure(scored.schema.empty_table(), rule)  # it names every column, should one be lacking
     best, left, aside = Order(rank.keys(rule)), Order([("id", "ascending")]), Order([("id", "ascending")])
-    reads = [*rule.columns().values(), *([] if bound is None else [stability.MEAN])]
-    for content in scored.tables(["id", *dict.fromkeys(reads)]):
-        for order, rows in zip((best, left, aside), _parted(content, rule, bound), strict=True):
-            order.learn(rows)
+    reads = [*standing.columns(), *([] if bound is None else [stability.MEAN])]
+    for content in scored.tables([*dict.fromkeys(reads)]):
+        near, far = _cut(content, bound)
+        aside.learn(far)
+        _learn(standing.learn(near), best, left)
+    _learn(standing.settle(), best, left)
     names = "candidates", "unrankable", "unstable"
     portions = [
-        _sorted(order, _parts(plan, scored, rule, bound, place), ledger.folder / f"{name}.parquet")
+        _sorted(order, _parts(plan, scored, standing, bound, place), ledger.folder / f"{name}.parquet")
         for place, (name, order) in enumerate(zip(names, (best, left, aside), strict=True))
     ]
-    return Rows(best.rows, left.rows, aside.rows, _numbered(portions[0]), *portions[1:])
+    return Rows(best.rows, left.rows, aside.rows, _numbered(portions[0]), *portions[1:], standing)
 
 
-def _parted(content: pa.Table, rule: Rule, bound: float | None) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """The rows that are ranked, with their scores; those that cannot be; those set aside."""
+def _learn(parted: Iterable[tuple[pa.Table, pa.Table]], best: Order, left: Order) -> None:
+    for ranked, others in parted:
+        best.learn(ranked)
+        left.learn(others)
+
+
+def _cut(content: pa.Table, bound: float | None) -> tuple[pa.Table, pa.Table]:
+    """The rows that may be ranked, and those set aside."""
     near = stability.within(content, bound)
-    kept, aside = content.filter(near), content.filter(pc.invert(near))
-    measured = rank.with_scores(kept, rule)
-    finite = pc.is_finite(measured["score"])
-    return measured.filter(finite), kept.filter(pc.invert(finite)), aside
+    return content.filter(near), content.filter(pc.invert(near))
 
 
 def _numbered(portions: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -95,10 +107,16 @@ def _numbered(portions: Iterable[pa.Table]) -> Iterator[pa.Table]:
         first += portion.num_rows
 
 
-def _parts(plan: Plan, scored: Scored | Judged, rule: Rule, bound: float | None, place: int) -> Iterator[pa.Table]:
+def _parts(
+    plan: Plan, scored: Scored | Judged, standing: Standing, bound: float | None, place: int
+) -> Iterator[pa.Table]:
     """The rows of one output, part by part; first none, which tells the columns."""
-    for content in itertools.chain([scored.schema.empty_table()], scored.tables()):
-        yield _parted(rank.with_units(content, plan.units), rule, bound)[place]
+    tables = itertools.chain([scored.schema.empty_table()], scored.tables())
+    cuts = (_cut(rank.with_units(content, plan.units), bound) for content in tables)
+    if place == 2:
+        yield from (far for _, far in cuts)
+    else:
+        yield from (parted[place] for parted in standing.parts(near for near, _ in cuts))
 
 
 def _sorted(order: Order, tables: Iterator[pa.Table], path: Path) -> Iterator[pa.Table]:

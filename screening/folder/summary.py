@@ -35,6 +35,8 @@ class Target:
     distribution: bool = False
     """True when quantiles of its predictive distribution are predicted too
     (`assay.models.ensemble.distribution`)."""
+    derived_from: str = ""
+    """The predicted property that it follows from, and errs with; "" where it is predicted."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,47 @@ class Tie:
 
 
 @dataclass(frozen=True)
+class Swap:
+    """Two crystals on either side of the last of the best k, of which one may take the other's place."""
+
+    above: str
+    """Id of the one that is among them."""
+    below: str
+    """Id of the one that is not."""
+    ranks: tuple[int, int]
+    formulas: tuple[str, str]
+    share: float
+    """Share of the draws in which the second is among the best k, and the first is not."""
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """How sure the order is, with each true value drawn by the calibrated error of its prediction."""
+
+    k: int
+    draws: int
+    stay: float
+    """Expected number of the first k rows that are among the best k."""
+    swaps: list[Swap]
+    """The pairs that change places most often, those first."""
+
+
+@dataclass(frozen=True)
+class Fronts:
+    """The candidates of several objectives, by domination."""
+
+    count: int
+    """Fronts in all."""
+    first: int
+    """Crystals on the first of them."""
+    expected: float
+    """Crystals on the first front of true values that a draw gives, on average."""
+    draws: int
+    reference: list[float]
+    """Reference point of the hypervolume, by objective, in its unit."""
+
+
+@dataclass(frozen=True)
 class Relaxation:
     """The crystals that were relaxed before they were scored."""
 
@@ -222,6 +265,13 @@ class Summary:
     """None where crystals were scored as they were delivered; `summary.json` then lacks it."""
     stability: Stability | None = None
     """None without a `stability` section."""
+    objectives: list[Target] = field(default_factory=list)
+    """What each of several objectives judges, in the order of the config; a column that is taken as
+    exact has no model. `summary.json` lacks it where one property ranks."""
+    certainty: Certainty | None = None
+    """None where several objectives rank; `summary.json` then lacks it."""
+    fronts: Fronts | None = None
+    """None where no fronts rank; `summary.json` then lacks it."""
 
     @property
     def predicted(self) -> str:
@@ -237,8 +287,9 @@ class Summary:
     def text(self) -> str:
         """The summary as JSON; equal summaries give equal bytes."""
         fields = asdict(self) | {"rank": self.rank.model_dump(mode="json"), "balance": self.balance.counts()}
-        if self.relaxation is None:
-            del fields["relaxation"]
+        for name in ("relaxation", "objectives", "certainty", "fronts"):
+            if not fields[name]:
+                del fields[name]
         if self.stability is None:
             del fields["stability"]
         else:

@@ -57,11 +57,12 @@ def make(path: Path, ensembles: list[Ensemble] | None = None) -> Plan:
     if ensembles is None:
         return plan.make(settings)
     hull = plan.find_reference(ensembles, settings)
-    target = plan.find_target(ensembles, settings.rank, hull)
+    judged = plan.find_objectives(ensembles, settings, hull)
+    target = plan.find_target(ensembles, settings.rank, hull, judged)
     tiers = [plan.load_ensembles([tier.model])[0] for tier in settings.tiers()]
     potential = plan.load_potential(settings)
     stamp = fingerprint.take(settings, ensembles, tiers, potential)
-    return Plan(settings, settings.folder(), ensembles, target, stamp, tiers, potential, hull)
+    return Plan(settings, settings.folder(), ensembles, target, stamp, tiers, potential, hull, judged)
 
 
 def some_members(folder: Path, model: Path, members: Sequence[int]) -> Path:

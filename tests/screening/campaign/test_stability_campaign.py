@@ -289,7 +289,7 @@ def test_a_campaign_without_the_section_is_as_it_was(place: Path, model: Path, e
     folder, results = planned.folder, Results(planned.folder)
     summary = json.loads((folder / "summary.json").read_text())
     assert " ".join(summary) == (
-        "balance campaign cascade complete fingerprint identity max_bad models quarantine rank sha256 sources target "
+        "balance campaign cascade certainty complete fingerprint identity max_bad models quarantine rank sha256 sources target "
         "ties"
     )
     assert "unstable" not in summary["balance"]

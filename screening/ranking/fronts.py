@@ -1,0 +1,80 @@
+"""Fronts of crystals that no other one dominates, and the hypervolume that each adds to its front.
+
+Enters: points (n, m), one column per objective, two or more, higher is better. Leaves: numbers per point. This
+is the door of moocore. One point with a NaN would push every complete one off its fronts, so all
+numbers must be finite: incomplete rows are set aside before. This module does not know what an
+objective is.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+BEYOND = 0.1
+"""The reference point lies so far beyond the worst value of each objective, in parts of its range."""
+
+
+def fronts(points: Floats) -> NDArray[np.int64]:
+    """(n,) the front of each point, from 1: those that no point of it or of a later one dominates.
+
+    A point dominates another that is nowhere better and somewhere worse. Equal points share a
+    front.
+
+    >>> fronts(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.0]])).tolist()
+    [1, 1, 2, 1]
+    """
+    import moocore
+
+    return np.asarray(moocore.pareto_rank(-_finite(points)), np.int64) + 1 if len(points) else np.empty(0, np.int64)
+
+
+def first(points: Floats) -> NDArray[np.bool_]:
+    """(n,) whether no other point dominates this one.
+
+    >>> first(np.array([[1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])).tolist()
+    [True, False, True]
+    """
+    import moocore
+
+    return np.asarray(moocore.is_nondominated(_finite(points), maximise=True, keep_weakly=True), bool)
+
+
+def reference(points: Floats) -> Floats:
+    """(m,) the reference point: the worst values, moved a tenth of the range farther.
+
+    >>> reference(np.array([[1.0, 0.0], [0.0, 20.0]])).tolist()
+    [-0.1, -2.0]
+    """
+    worst, span = points.min(axis=0), np.ptp(points, axis=0)
+    return np.asarray(worst - BEYOND * np.where(span > 0, span, 1.0))
+
+
+def contributions(points: Floats, front: NDArray[np.int64]) -> Floats:
+    """(n,) the part of the hypervolume of its front that a point adds alone.
+
+    The hypervolume is that between front and reference point, where the range of each objective
+    counts 1. Each of two equal points adds nothing.
+
+    >>> contributions(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([1, 1])).round(3).tolist()
+    [0.1, 0.1]
+    """
+    import moocore
+
+    if not len(points):
+        return np.empty(0)
+    low, span = points.min(axis=0), np.ptp(points, axis=0)
+    scaled = (low - points) / np.where(span > 0, span, 1.0)  # from 0, the worst, to -1
+    order = np.argsort(front, kind="stable")
+    scaled, borders = scaled[order], np.flatnonzero(np.diff(front[order])) + 1
+    beyond, found = np.full(points.shape[1], BEYOND), np.empty(len(points))
+    for start, end in zip([0, *borders], [*borders, len(points)]):
+        found[order[start:end]] = moocore.hv_contributions(scaled[start:end], ref=beyond)
+    return found
+
+
+def _finite(points: Floats) -> Floats:
+    if not np.isfinite(points).all():
+        raise ValueError("a point has a coordinate that is not finite; set such rows aside first")
+    return np.ascontiguousarray(points, np.float64)
