@@ -21,7 +21,8 @@ from assay.screening.folder import naming
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Summary
-from assay.screening.ranking import rank, rules, several, stability, topk
+from assay.screening.ranking import rank, rules, several, stability
+from assay.screening.ranking.compared import topk
 from assay.screening.ranking.rules import Rule
 from assay.screening.ranking.standing import Standing
 from assay.screening.settings import config

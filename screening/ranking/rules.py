@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from assay.models.ensemble.distribution import draws
 from assay.screening.folder.summary import Target
-from assay.screening.ranking.draws import Floats, Law, deviation
+from assay.screening.ranking.compared.draws import Floats, Law, deviation
 from assay.screening.settings.config import Rank
 from assay.screening.settings.exits import Exit, Failure
 from assay.screening.settings.names import QUANTILES

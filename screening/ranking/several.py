@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from assay.screening.folder.summary import Target
-from assay.screening.ranking import fronts, pfront, rules
-from assay.screening.ranking.draws import Floats, Law
+from assay.screening.folder.summary import Summary, Target
+from assay.screening.ranking import rules
+from assay.screening.ranking.compared import fronts, pfront
+from assay.screening.ranking.compared.draws import Floats, Law
 from assay.screening.ranking.rules import Rule
 from assay.screening.settings import nearest
 from assay.screening.settings.config import Objective, Rank
@@ -293,6 +294,11 @@ def make(settings: Rank, target: Target, judged: Sequence[Target] = ()) -> Rule:
     except ValueError as error:
         raise Failure(Exit.CONFIG, f"rank.by: {settings.by} {error}") from None
     return rule
+
+
+def of(summary: Summary) -> Rule:
+    """The rule of a ranked campaign."""
+    return make(summary.rank, summary.target, summary.objectives)
 
 
 def _rule(number: int, objective: Objective, target: Target) -> Rule | None:

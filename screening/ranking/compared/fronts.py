@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.screening.ranking.compared import kernels
+
 Floats = NDArray[np.float64]
 BEYOND = 0.1
 """The reference point lies so far beyond the worst value of each objective, in parts of its range."""
@@ -20,14 +22,19 @@ def fronts(points: Floats) -> NDArray[np.int64]:
     """(n,) the front of each point, from 1: those that no point of it or of a later one dominates.
 
     A point dominates another that is nowhere better and somewhere worse. Equal points share a
-    front.
+    front. Up to three objectives take n log n steps; moocore, a front at a time, does more of them.
 
     >>> fronts(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.0]])).tolist()
     [1, 1, 2, 1]
     """
-    import moocore
+    points, found = _finite(points), np.ones(len(points), np.int64)
+    if points.shape[1] > 3:
+        import moocore
 
-    return np.asarray(moocore.pareto_rank(-_finite(points)), np.int64) + 1 if len(points) else np.empty(0, np.int64)
+        return np.asarray(moocore.pareto_rank(-points), np.int64) + 1 if len(points) else found
+    points = np.pad(points, ((0, 0), (0, 3 - points.shape[1])))
+    kernels.layers(points, np.lexsort(-points.T[::-1]), found)
+    return found
 
 
 def first(points: Floats) -> NDArray[np.bool_]:

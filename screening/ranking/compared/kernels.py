@@ -150,3 +150,70 @@ def outdone(points, front, strictly, out):  # type: ignore[no-untyped-def]
             if better and not worse:
                 out[row] = True
                 break
+
+
+@njit(cache=True, nogil=True)
+def _behind(second, third, start, size, y, z):  # type: ignore[no-untyped-def]
+    """Whether a point (y, z) lies under the stairs of a front, and how many steps lie before it.
+
+    Steps stand by `second`, the highest first; `third` then rises.
+    """
+    low, high = 0, size
+    while low < high:
+        middle = (low + high) // 2
+        if second[start + middle] >= y:
+            low = middle + 1
+        else:
+            high = middle
+    return low > 0 and third[start + low - 1] >= z, low
+
+
+@njit(cache=True, nogil=True)
+def layers(points, order, front):  # type: ignore[no-untyped-def]
+    """Write to `front` (n,) the front of each of some points (n, 3), from 1; higher is better.
+
+    `order` has the points by the first, second and third coordinate, the highest first: so a point
+    is dominated by earlier ones alone. A point that some point of a front dominates is dominated by
+    all fronts before it: its own is found by halving. Of each front the stairs are kept, which are
+    its points that no other one of it exceeds in the second and third coordinate.
+    """
+    n = len(order)
+    start, size, room = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
+    second, third, used, count = np.empty(4 * n + 16), np.empty(4 * n + 16), 0, 0
+    for turn in range(n):
+        row = order[turn]
+        y, z = points[row, 1], points[row, 2]
+        if turn and (points[row] == points[order[turn - 1]]).all():
+            front[row] = front[order[turn - 1]]
+            continue
+        low, high = 0, count
+        while low < high:
+            middle = (low + high) // 2
+            if _behind(second, third, start[middle], size[middle], y, z)[0]:
+                low = middle + 1
+            else:
+                high = middle
+        front[row] = low + 1
+        count = max(count, low + 1)
+        at = _behind(second, third, start[low], size[low], y, z)[1]
+        while at > 0 and second[start[low] + at - 1] == y:
+            at -= 1
+        last = at
+        while last < size[low] and third[start[low] + last] <= z:
+            last += 1
+        if last == at and size[low] == room[low]:
+            room[low] = max(1, 2 * room[low])
+            if used + room[low] > len(second):
+                second, third = np.append(second, np.empty(len(second))), np.append(third, np.empty(len(third)))
+            for step in range(size[low]):
+                second[used + step], third[used + step] = second[start[low] + step], third[start[low] + step]
+            start[low], used = used, used + room[low]
+        begin, shift = start[low], 1 - (last - at)
+        if shift > 0:
+            for step in range(begin + size[low] - 1, begin + last - 1, -1):
+                second[step + 1], third[step + 1] = second[step], third[step]
+        elif shift < 0:
+            for step in range(begin + last, begin + size[low]):
+                second[step + shift], third[step + shift] = second[step], third[step]
+        second[begin + at], third[begin + at] = y, z
+        size[low] += shift

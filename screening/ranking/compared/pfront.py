@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from assay.screening.ranking import draws, fronts, kernels
-from assay.screening.ranking.draws import Floats, Keys, Law, Strata
+from assay.screening.ranking.compared import draws, fronts, kernels
+from assay.screening.ranking.compared.draws import Floats, Keys, Law, Strata
 
 BITS = 9
 DRAWS = 2**BITS

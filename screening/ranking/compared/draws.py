@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from assay.screening.folder.summary import Target
-from assay.screening.ranking import kernels
+from assay.screening.ranking.compared import kernels
 from assay.screening.settings.names import QUANTILES
 
 Floats = NDArray[np.float64]

@@ -18,8 +18,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from assay.screening.folder.summary import Certainty, Swap
-from assay.screening.ranking import draws, kernels
-from assay.screening.ranking.draws import Floats, Keys, Law
+from assay.screening.ranking.compared import draws, kernels
+from assay.screening.ranking.compared.draws import Floats, Keys, Law
 
 COLUMN = "p_top_k"
 BITS = 12
@@ -117,18 +117,15 @@ class TopK:
     def certainty(self) -> Certainty:
         """How sure the order is, once all rows of the ranking were seen."""
         rows = [self._seen[key] for key in self._keys.tolist()]
-        above = np.array([row["rank"] <= self.k for row in rows], bool)
-        ours, theirs = np.flatnonzero(above), np.flatnonzero(~above)
+        ranks = np.array([row["rank"] for row in rows], np.int64)
+        ours, theirs = np.flatnonzero(ranks <= self.k), np.flatnonzero(ranks > self.k)
         counts = (~self._inside[ours]).astype(np.float32) @ self._inside[theirs].T.astype(np.float32)
-        pairs = np.argwhere(counts > 0)
-        found = [
-            (int(counts[a, b]), rows[ours[a]], rows[theirs[b]])
-            for a, b in pairs[np.argsort(-counts[tuple(pairs.T)], kind="stable")][: SHOWN + len(rows)]
-        ]
-        found.sort(key=lambda pair: (-pair[0], pair[1]["rank"], pair[2]["rank"]))
+        left, right = np.nonzero(counts)
+        order = np.lexsort((ranks[theirs[right]], ranks[ours[left]], -counts[left, right]))[:SHOWN]
+        pairs = [(rows[ours[left[k]]], rows[theirs[right[k]]], counts[left[k], right[k]]) for k in order]
         swaps = [
-            Swap(a["id"], b["id"], (a["rank"], b["rank"]), (a["formula"], b["formula"]), count / DRAWS)
-            for count, a, b in found[:SHOWN]
+            Swap(a["id"], b["id"], (a["rank"], b["rank"]), (a["formula"], b["formula"]), float(count) / DRAWS)
+            for a, b, count in pairs
         ]
         return Certainty(min(self.k, self.rows), DRAWS, self._stay, swaps)
 
