@@ -143,9 +143,7 @@ class Ranking:
     """The order of the candidates, made again; portions of one table pass by."""
 
     def __init__(self, summary: Summary) -> None:
-        self._rules = [
-            several.make(summary.rank, target, summary.objectives) for target in cascade.targets(summary)
-        ]
+        self._rules = [several.make(summary.rank, target, summary.objectives) for target in cascade.targets(summary)]
         self._standing = Standing(self._rules[-1], summary.rank.top)
         self._whole: list[pa.Table] = []  # what a rule of several objectives reads, and what it found
         self._chances: list[NDArray[np.float64]] = []
@@ -208,7 +206,9 @@ class Ranking:
         yield from self._found
         if self._whole:
             yield from _wrong(pa.concat_tables(self._whole), self._standing.rule)
-        elif self._chances and not np.array_equal(self._standing.chances(), np.concatenate(self._chances), equal_nan=True):
+        elif self._chances and not np.array_equal(
+            self._standing.chances(), np.concatenate(self._chances), equal_nan=True
+        ):
             yield f"has a column {topk.COLUMN} that does not follow from its predictions"
         if self._rankable:
             yield f"lacks {self._rankable} crystals of unrankable.parquet whose prediction is finite"
@@ -243,8 +243,8 @@ def _settings(results: Results) -> Iterator[str]:
     if campaign.stability is not None and summary.stability is not None:
         was = summary.stability.settings.model_dump(mode="json")
         pairs |= {f"stability.{name}": (v, was[name]) for name, v in campaign.stability.model_dump(mode="json").items()}
-    now = campaign.rank.model_dump(mode="json")
-    pairs |= {f"rank.{name}": (now.get(name), before.get(name)) for name in {**before, **now}}
+    here = campaign.rank.model_dump(mode="json")
+    pairs |= {f"rank.{name}": (here.get(name), before.get(name)) for name in {**before, **here}}
     for name, (now, then) in pairs.items():
         if now != then:
             yield f"says {name}: {now}, the outputs were made with {then}"

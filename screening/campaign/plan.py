@@ -174,7 +174,7 @@ def find_reference(ensembles: Sequence[Ensemble], campaign: Campaign) -> Referen
 def find_objectives(
     ensembles: Sequence[Ensemble], campaign: Campaign, reference: Reference | None
 ) -> tuple[Target, ...]:
-    """What each of several objectives judges: a predicted property, or a column that counts as exact."""
+    """What each objective judges: a predicted property, or a column that counts as exact."""
     owners = {item.name: ensemble for ensemble in ensembles for item in ensemble.properties}
     found: list[Target] = []
     for number, name in enumerate(objective.property for objective in campaign.rank.objectives):
@@ -191,7 +191,9 @@ def find_objectives(
         raise Failure(Exit.CONFIG, "rank.objectives: a cascade cuts by one property; leave the section cascade out")
     if found and not any(target.model for target in found):
         what = f"none of {', '.join(target.name for target in found)} is predicted, and one must be"
-        raise Failure(Exit.CONFIG, f"rank.objectives: {what}; {nearest.hint(found[0].name, owners, 'the models predict')}")
+        raise Failure(
+            Exit.CONFIG, f"rank.objectives: {what}; {nearest.hint(found[0].name, owners, 'the models predict')}"
+        )
     return tuple(found)
 
 

@@ -60,8 +60,8 @@ def whole(found: Ranked, standing: Standing, tier: int, most: float | None = Non
         ]
         ranked = rank.numbered(found.candidates.filter(near[0]).drop_columns(["rank"]), 1)
         tables = ranked, found.unrankable.filter(near[1]), pa.concat_tables(far).sort_by("id")
-    tables = standing.complete(tables[0], tier), *tables[1:]
-    return Rows(*(content.num_rows for content in tables), *([content] for content in tables), standing)
+    best, left, aside = standing.complete(tables[0], tier), *tables[1:]
+    return Rows(len(best), len(left), len(aside), [best], [left], [aside], standing)
 
 
 def in_portions(plan: Plan, ledger: Ledger, judged: Judged | None) -> Rows:
@@ -85,7 +85,7 @@ def in_portions(plan: Plan, ledger: Ledger, judged: Judged | None) -> Rows:
         _sorted(order, _parts(plan, scored, standing, bound, place), ledger.folder / f"{name}.parquet")
         for place, (name, order) in enumerate(zip(names, (best, left, aside), strict=True))
     ]
-    return Rows(best.rows, left.rows, aside.rows, _numbered(portions[0]), *portions[1:], standing)
+    return Rows(best.rows, left.rows, aside.rows, _numbered(portions[0]), portions[1], portions[2], standing)
 
 
 def _learn(parted: Iterable[tuple[pa.Table, pa.Table]], best: Order, left: Order) -> None:

@@ -158,7 +158,7 @@ class Tie:
 
 @dataclass(frozen=True)
 class Swap:
-    """Two crystals on either side of the last of the best k, of which one may take the other's place."""
+    """A crystal among the best k rows and one behind them, which may take its place."""
 
     above: str
     """Id of the one that is among them."""
@@ -172,7 +172,7 @@ class Swap:
 
 @dataclass(frozen=True)
 class Certainty:
-    """How sure the order is, with each true value drawn by the calibrated error of its prediction."""
+    """How sure the order is, with true values drawn by the calibrated errors."""
 
     k: int
     draws: int

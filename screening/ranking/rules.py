@@ -43,7 +43,7 @@ class Rule(ABC):
     ranks; any other name is a column of the scored crystals."""
     whole: ClassVar[bool] = False
     """Whether the score of a row depends on the other rows, which are then given all at once."""
-    then: ClassVar[tuple[tuple[str, str], ...]] | None = None
+    then: ClassVar[tuple[tuple[str, str], ...] | None] = None
     """Columns, with their direction, that order rows of equal score; None: the mean. Smaller `std`
     and `id` follow."""
 

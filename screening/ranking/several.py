@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -52,7 +52,7 @@ class Goal:
         return self.rule.columns() | self.law.columns()
 
     def judged(self, values: Mapping[str, Floats]) -> Floats:
-        """(n,) judged numbers: the score of the rule, in the unit of the property unless `by` says."""
+        """(n,) what is judged: the score of the rule."""
         return self.rule.score(values) if self.rule else values["mean"]
 
     def good(self, judged: Floats) -> Floats:
@@ -131,7 +131,7 @@ class Several(Rule):
         return np.stack([goal.judged(self.of(values, k)) for k, goal in enumerate(self.goals)], axis=1)
 
     def points(self, values: Mapping[str, Floats]) -> tuple[Floats, NDArray[np.bool_]]:
-        """(n, m) how good each row is in each objective, higher is better; (n,) whether all is known."""
+        """(n, m) how good each row is, higher is better; (n,) whether all of it is known."""
         judged = self.judged(values)
         whole = np.isfinite(judged).all(axis=1) & np.isfinite(values["mean"]) & np.isfinite(values["std"])
         return np.stack([goal.good(judged[:, k]) for k, goal in enumerate(self.goals)], axis=1), whole
@@ -308,8 +308,8 @@ def _rule(number: int, objective: Objective, target: Target) -> Rule | None:
         if objective.by != "mean":
             raise Failure(Exit.CONFIG, f"{where}.by: {objective.property} has no error, and no {objective.by}")
         return None
-    order = "ascending" if objective.order == "ascending" else "descending"
-    one = Rank(by=objective.by, threshold=objective.threshold, order=order)
+    lowest: Literal["ascending", "descending"] = "ascending" if objective.order == "ascending" else "descending"
+    one = Rank(by=objective.by, threshold=objective.threshold, order=lowest)
     try:
         return rules.make(one, target)
     except Failure as failure:

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from assay.screening.folder.summary import Certainty, Fronts
 from assay.screening.ranking import rank
 from assay.screening.ranking.compared import pfront, topk
+from assay.screening.ranking.compared.topk import TopK
 from assay.screening.ranking.rank import Measured
 from assay.screening.ranking.rules import Rule
 from assay.screening.ranking.several import Pareto
-from assay.screening.ranking.compared.topk import TopK
 from assay.screening.settings import digits
 
 Parted = tuple[pa.Table, pa.Table]
@@ -129,23 +129,25 @@ class Standing:
 def sentences(certainty: Certainty | None, fronts: Fronts | None, rule: Rule) -> list[str]:
     """How sure the order is, in words."""
     if certainty is not None:
+        of = f"the true best {certainty.k:,}"
         return [
-            f"Of the best {certainty.k:,} rows about {certainty.stay:.1f} are expected to be among the true best "
-            f"{certainty.k:,}: in each of {certainty.draws:,} draws every true {rule.target.name} was drawn by the "
-            "calibrated error of its prediction, crystal by crystal."
+            f"Of the first {certainty.k:,} rows about {certainty.stay:.1f} are expected to be among {of}. In each of "
+            f"{certainty.draws:,} draws every true {rule.target.name} was drawn by the calibrated error of its "
+            "prediction, each crystal by itself."
         ]
     if fronts is None or not isinstance(rule, Pareto):
         return []
     ends = zip(rule.goals, fronts.reference)
-    where = ", ".join(f"{goal.target.name} {digits.alone(end)} {goal.target.unit}".rstrip() for goal, end in ends)
+    point = ", ".join(f"{goal.target.name} {digits.alone(end)} {goal.target.unit}".rstrip() for goal, end in ends)
+    first = f"{fronts.first:,} crystals are on the first of {fronts.count:,} fronts: no other crystal is at least as "
+    drawn = f"In each of {fronts.draws:,} draws every true value was drawn by the calibrated error of its prediction. "
+    often = f"On average {fronts.expected:.1f} crystals were on the first front; p_front says how often each was. "
+    exact = "Numbers that no model predicts with an error, p_stable among them, stayed as they are."
+    volume = f"The hypervolume lies between a front and the reference point ({point}), which is a tenth of the range "
     return [
-        f"{fronts.first:,} crystals are on the first of {fronts.count:,} fronts: no other crystal is at least as good "
-        "in every objective and better in one.",
-        f"In each of {fronts.draws:,} draws every true value was drawn by the calibrated error of its prediction; "
-        f"{fronts.expected:.1f} crystals were on the first front, on average, and p_front says how often each was. "
-        "Numbers that no model predicts with an error, p_stable among them, stayed as they are.",
-        f"The hypervolume is that between a front and the reference point ({where}), a tenth of the range beyond the "
-        "worst ranked values.",
+        first + "good in every objective and better in one.",
+        drawn + often + exact,
+        volume + "worse than the worst ranked values.",
     ]
 
 

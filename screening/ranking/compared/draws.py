@@ -86,7 +86,7 @@ class Law:
         return {part: f"{self.target.name}_{part}" for part in self.parts}
 
     def numbers(self, values: Mapping[str, Floats]) -> Floats:
-        """(n, m) numbers of each law, from (n,) arrays named as `parts`; not finite: no error known."""
+        """(n, m) numbers of each law, from (n,) arrays by part; not finite: no error known."""
         sign = -1.0 if self.lowest_first else 1.0
         if not self.target.distribution:
             return np.stack([sign * values["mean"], deviation(values, self.target)], axis=1)
@@ -113,7 +113,7 @@ class Strata:
     left: NDArray[np.int64]
     """(2**bits,) the quantile to the left."""
     weight: Floats
-    """(2**bits,) part of the way to the next quantile; of a normal law, deviations from the mean."""
+    """(2**bits,) part of the way to the next quantile; of a normal law, deviations to add."""
     normal: bool
     bits: int
 

@@ -1,9 +1,9 @@
 """Fronts of crystals that no other one dominates, and the hypervolume that each adds to its front.
 
-Enters: points (n, m), one column per objective, two or more, higher is better. Leaves: numbers per point. This
-is the door of moocore. One point with a NaN would push every complete one off its fronts, so all
-numbers must be finite: incomplete rows are set aside before. This module does not know what an
-objective is.
+Enters: points (n, m), one column per objective, at least two, higher is better. Leaves: numbers per
+point. This is the door of moocore. One point with a NaN would push every complete one off its
+fronts, so all numbers must be finite: incomplete rows are set aside before. This module does not
+know what an objective is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from assay.screening.ranking.compared import kernels
 
 Floats = NDArray[np.float64]
 BEYOND = 0.1
-"""The reference point lies so far beyond the worst value of each objective, in parts of its range."""
+"""The reference point lies so far beyond the worst values, in parts of their ranges."""
 
 
 def fronts(points: Floats) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Compiled loops of the draws: keys of ids, shuffled strata, the best rows of each draw, domination.
+"""Compiled loops: keys of ids, shuffled strata, the best rows of each draw, domination.
 
 Enters: arrays. Leaves: arrays. Nothing is random: a draw is a function of the key of a row and of
 its number, in whole numbers alone. This module does not know columns, properties or rules.
@@ -108,9 +108,12 @@ def best(numbers, keys, order, left, weight, normal, bits, first, values, rows):
     farther than to the lowest of all thresholds, which only rise: what is left out cannot count.
 
     Args:
-        numbers, keys: of the rows; at least k.
+        numbers: (n, m) see `value`.
+        keys: (n,) see `hashed`.
         order: (n,) rows, those that can be best first; a good order saves time.
-        left, weight, normal: see `value`, one entry per stratum, 2**bits of them.
+        left: (2**bits,) see `value`.
+        weight: (2**bits,) see `value`.
+        normal: see `value`.
         bits: logarithm of the number of draws.
         first: number of the first draw that is looked at.
         values: (draws, k) room.

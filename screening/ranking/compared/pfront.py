@@ -54,7 +54,9 @@ class Movable:
     @property
     def known(self) -> NDArray[np.bool_]:
         """(n,) whether the error of a row is known."""
-        return np.ones(len(self.fixed), bool) if self.fixed is not None else np.isfinite(self.numbers).all(axis=1)
+        if self.fixed is not None:
+            return np.ones(len(self.fixed), bool)
+        return np.asarray(np.isfinite(self.numbers).all(axis=1), bool)
 
     def at(self, rows: NDArray[np.int64]) -> Movable:
         """Some rows."""
@@ -112,7 +114,7 @@ def chances(objectives: Sequence[Movable], points: Floats, order: NDArray[np.int
 
 
 def _drawn(objectives: Sequence[Movable], draw: int) -> Floats:
-    return np.stack([each.drawn(draw) for each in objectives], axis=1)
+    return np.asarray(np.stack([each.drawn(draw) for each in objectives], axis=1))
 
 
 def _front(points: Floats) -> tuple[Floats, NDArray[np.int64]]:

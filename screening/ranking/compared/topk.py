@@ -75,7 +75,7 @@ class TopK:
         return numbers[stays], keys[stays], places[stays]
 
     def chances(self) -> Floats:
-        """(rows,) probabilities in the order in which the rows came; NaN where no error is known."""
+        """(rows,) probabilities in the order of the rows; NaN where no error is known."""
         chances = np.zeros(self.rows)
         chances[np.concatenate([np.empty(0, np.int64), *self._unknown])] = np.nan
         numbers, keys, places = self._possible()

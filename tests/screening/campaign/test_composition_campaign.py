@@ -95,7 +95,9 @@ def again_by_fronts(place: Path, blind: Path, folder: Path) -> dict[str, str]:
     return found
 
 
-def test_a_stopped_campaign_of_several_objectives_goes_on_to_the_same_bytes(place: Path, blind: Path, done: Path) -> None:
+def test_a_stopped_campaign_of_several_objectives_goes_on_to_the_same_bytes(
+    place: Path, blind: Path, done: Path
+) -> None:
     path = write_config(place, blind, output=str(place / "stopped"), rank=BY_FRONTS, symmetrise=0.01)
     asked = iter(range(1_000))
     with pytest.raises(Failure, match="stopped"):

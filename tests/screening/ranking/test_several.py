@@ -59,7 +59,8 @@ def test_the_order_agrees_with_brute_force_on_5000_crystals_with_ties() -> None:
     content = rows(5_000, steps=12)
     shuffled = content.take(pa.array(np.random.default_rng(1).permutation(5_000)))
     ranked = rank.rank(shuffled, rule(THREE), {}).candidates
-    points = np.stack([content["tc_lo"].to_numpy(), -content["formation_energy_mean"].to_numpy(), content["p_stable"].to_numpy()], axis=1)  # fmt: skip
+    columns = (content[name].to_numpy() for name in ("tc_lo", "formation_energy_mean", "p_stable"))
+    points = np.stack([*columns], axis=1) * [1, -1, 1]
     wanted = peeled(points)
     assert len(np.unique(points, axis=0)) < 2_500
     assert wanted.max() > 10
@@ -102,7 +103,9 @@ def test_a_crystal_without_an_objective_pushes_nobody_off_and_says_what_it_lacks
     tc = content["tc_lo"].to_numpy().copy()
     tc[:2] = [1e9, np.inf]
     at = content.schema.get_field_index
-    gaps = content.set_column(at("p_stable"), "p_stable", pa.array(stable)).set_column(at("tc_lo"), "tc_lo", pa.array(tc))
+    gaps = content.set_column(at("p_stable"), "p_stable", pa.array(stable)).set_column(
+        at("tc_lo"), "tc_lo", pa.array(tc)
+    )
     ranked = rank.rank(gaps, rule(THREE), {})
     assert ranked.unrankable["lacks"].to_pylist() == ["p_stable", "tc, p_stable", "p_stable"]
     alone = rank.rank(content.slice(3), rule(THREE), {}).candidates
@@ -141,7 +144,9 @@ def test_two_objectives_of_one_model_err_together() -> None:
     ]})  # fmt: skip
     n = 40
     energy, std = np.linspace(-2, 0, n), np.full(n, 0.3)
-    columns = {f"{name}_{part}": energy for name in ("formation_energy", "energy_above_hull") for part in ("mean", "hi")}
+    columns = {
+        f"{name}_{part}": energy for name in ("formation_energy", "energy_above_hull") for part in ("mean", "hi")
+    }
     columns |= {f"{name}_std": std for name in ("formation_energy", "energy_above_hull")}
     content = pa.table({"id": [f"x/{k}" for k in range(n)], **columns})
     found = rank.rank(content, several.make(settings, ENERGY, [ENERGY, above]), {}).candidates
@@ -161,7 +166,10 @@ def test_a_range_is_enough_or_is_the_goal() -> None:
     assert rank.rank(content, inside, {}).candidates["id"].to_pylist() == ["c", "b", "a"]
     assert "tc of the ensemble from 4 to 20 K" in inside.sentence()
     weighed = rule(
-        [{"property": "tc", "range": {"min": 0.0, "max": 50.0}, "weight": 3.0}, {"property": "p_stable", "range": {"min": 0.0, "max": 1.0}}],
+        [
+            {"property": "tc", "range": {"min": 0.0, "max": 50.0}, "weight": 3.0},
+            {"property": "p_stable", "range": {"min": 0.0, "max": 1.0}},
+        ],
         by="desirability",
     )  # fmt: skip
     ranked = rank.rank(content, weighed, {}).candidates

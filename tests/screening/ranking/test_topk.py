@@ -1,4 +1,4 @@
-"""How sure an order is: shares of many independent draws, whatever the order of the rows; proofs that leave rows out."""
+"""How sure an order is: as in independent draws, whatever the order of the rows, and what is left out by proof."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def names(n: int) -> pa.Array:
     return pa.array([f"prototypes/{k:06d}" for k in range(n)])
 
 
-def chances(law: Law, k: int, columns: dict[str, NDArray[np.float64]], ids: pa.Array | None = None) -> NDArray[np.float64]:
+def chances(
+    law: Law, k: int, columns: dict[str, NDArray[np.float64]], ids: pa.Array | None = None
+) -> NDArray[np.float64]:
     found = TopK(law, k)
     found.learn(names(len(next(iter(columns.values())))) if ids is None else ids, columns)
     return found.chances()
@@ -120,7 +122,8 @@ def test_the_pairs_that_change_places_are_those_of_a_count_of_all() -> None:
     chance = found.chances()
     order = np.argsort(-columns["mean"])
     ranked = pa.table({
-        "rank": np.arange(1, n + 1), "id": names(n).take(pa.array(order)), "formula": ["X"] * n, "p_top_k": chance[order],
+        "rank": np.arange(1, n + 1), "id": names(n).take(pa.array(order)), "formula": ["X"] * n,
+        "p_top_k": chance[order],
     })  # fmt: skip
     for start in range(0, n, 7):
         found.see(ranked.slice(start, 7))
@@ -132,7 +135,7 @@ def test_the_pairs_that_change_places_are_those_of_a_count_of_all() -> None:
         drawn[draw, row] = kernels.value(numbers, row, stratum, *strata.arguments)
     assert np.isfinite(drawn).all()
     inside = np.zeros((DRAWS, n), bool)
-    np.put_along_axis(inside, np.argsort(-drawn, axis=1)[:, :k], True, axis=1)
+    np.put_along_axis(inside, np.argsort(-drawn, axis=1)[:, :k], values=True, axis=1)
     shares = {(a, b): (~inside[:, a] & inside[:, b]).mean() for a in order[:k] for b in order[k:]}
     (a, b), most = max(shares.items(), key=lambda pair: pair[1])
     assert said.swaps[0].share == most
