@@ -23,6 +23,7 @@ from assay.models.ensemble.checkpoint import finite
 from assay.screening.campaign import identify, ranked, report, tiers
 from assay.screening.campaign.judged import Judged
 from assay.screening.campaign.plan import Plan
+from assay.screening.campaign.ranked import Rows
 from assay.screening.campaign.tiers import Tiers
 from assay.screening.folder import balance, delivery, reorder, results, snapshot
 from assay.screening.folder.balance import Balance
@@ -47,10 +48,7 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
     judged, settings = Judged(plan, ledger) if plan.stability else None, plan.campaign.stability
     found = Tiers(plan, ledger, judged) if plan.tiers else None
     most = settings.max if settings else None
-    if found:
-        rows = ranked.whole(found.rank(), Standing(plan.rule, plan.campaign.rank.top), len(plan.tiers), most)
-    else:
-        rows = ranked.in_portions(plan, ledger, judged)
+    rows = _whole(plan, found, most) if found else ranked.in_portions(plan, ledger, judged)
     bad = quarantined(ledger)
     counts = {"ranked": rows.ranked, "unrankable": rows.unrankable}
     counts |= {} if most is None else {"unstable": rows.unstable}
@@ -67,12 +65,9 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
     cascade = found.summary([_model(tier) for tier in plan.tiers]) if found else None
     summary = summarise(plan, ledger, counted, bad, files, cascade)
     summary = replace(
-        summary,
-        ties=best.ties.found(),
-        stability=judged.summary() if judged is not None else None,
+        best.summarised(summary),
         objectives=[*plan.objectives],
-        certainty=rows.standing.certainty(),
-        fronts=rows.standing.fronts(),
+        stability=judged.summary() if judged is not None else None,
     )
     means = partial(_column, plan.folder / "candidates.parquet", f"{plan.target.name}_mean")
     changes = partial(_volume_changes, ledger)
@@ -86,6 +81,10 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
     if most is None:
         (plan.folder / "unstable.parquet").unlink(missing_ok=True)  # of a ranking with a bound
     return summary
+
+
+def _whole(plan: Plan, found: Tiers, most: float | None) -> Rows:
+    return ranked.whole(found.rank(), Standing(plan.rule, plan.campaign.rank.top), len(plan.tiers), most)
 
 
 class Best:
@@ -108,6 +107,12 @@ class Best:
         if not self._standing.rule.whole:
             self.ties.take(portion)
         return portion
+
+    def summarised(self, summary: Summary) -> Summary:
+        """A summary with what was learnt of the order, once all candidates were seen."""
+        standing = self._standing
+        certainty, fronts = standing.certainty(), standing.fronts()
+        return replace(summary, ties=self.ties.found(), certainty=certainty, fronts=fronts)
 
 
 def _column(path: Path, name: str) -> Iterator[NDArray[np.float64]]:

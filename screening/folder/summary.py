@@ -167,7 +167,7 @@ class Swap:
     ranks: tuple[int, int]
     formulas: tuple[str, str]
     share: float
-    """Share of the draws in which the second is among the best k, and the first is not."""
+    """Share of the trials in which the second is among the best k, and the first is not."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,8 @@ class Certainty:
     """How sure the order is, with true values drawn by the calibrated errors."""
 
     k: int
-    draws: int
+    trials: int
+    """True values that were drawn of each crystal."""
     stay: float
     """Expected number of the first k rows that are among the best k."""
     swaps: list[Swap]
@@ -191,8 +192,8 @@ class Fronts:
     first: int
     """Crystals on the first of them."""
     expected: float
-    """Crystals on the first front of true values that a draw gives, on average."""
-    draws: int
+    """Crystals on the first front of the true values of a trial, on average."""
+    trials: int
     reference: list[float]
     """Reference point of the hypervolume, by objective, in its unit."""
 

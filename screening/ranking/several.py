@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -109,7 +109,7 @@ class Several(Rule):
     goals: tuple[Goal, ...] = field(default=())
 
     whole = True
-    then = ()
+    then: ClassVar[tuple[tuple[str, str], ...] | None] = ()
 
     def check(self) -> None:
         """Refuse weights that nothing reads."""

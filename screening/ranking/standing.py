@@ -129,18 +129,19 @@ class Standing:
 def sentences(certainty: Certainty | None, fronts: Fronts | None, rule: Rule) -> list[str]:
     """How sure the order is, in words."""
     if certainty is not None:
-        of = f"the true best {certainty.k:,}"
-        return [
-            f"Of the first {certainty.k:,} rows about {certainty.stay:.1f} are expected to be among {of}. In each of "
-            f"{certainty.draws:,} draws every true {rule.target.name} was drawn by the calibrated error of its "
-            "prediction, each crystal by itself."
-        ]
+        stay = f"Of the first {certainty.k:,} rows about {certainty.stay:.1f} are expected to be among the true best "
+        drawn = (
+            f"{certainty.k:,}. In each of {certainty.trials:,} trials every true {rule.target.name} was drawn by the "
+        )
+        return [stay + drawn + "calibrated error of its prediction, each crystal by itself."]
     if fronts is None or not isinstance(rule, Pareto):
         return []
     ends = zip(rule.goals, fronts.reference)
     point = ", ".join(f"{goal.target.name} {digits.alone(end)} {goal.target.unit}".rstrip() for goal, end in ends)
     first = f"{fronts.first:,} crystals are on the first of {fronts.count:,} fronts: no other crystal is at least as "
-    drawn = f"In each of {fronts.draws:,} draws every true value was drawn by the calibrated error of its prediction. "
+    drawn = (
+        f"In each of {fronts.trials:,} trials every true value was drawn by the calibrated error of its prediction. "
+    )
     often = f"On average {fronts.expected:.1f} crystals were on the first front; p_front says how often each was. "
     exact = "Numbers that no model predicts with an error, p_stable among them, stayed as they are."
     volume = f"The hypervolume lies between a front and the reference point ({point}), which is a tenth of the range "

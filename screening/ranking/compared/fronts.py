@@ -8,6 +8,8 @@ know what an objective is.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,9 +31,7 @@ def fronts(points: Floats) -> NDArray[np.int64]:
     """
     points, found = _finite(points), np.ones(len(points), np.int64)
     if points.shape[1] > 3:
-        import moocore
-
-        return np.asarray(moocore.pareto_rank(-points), np.int64) + 1 if len(points) else found
+        return np.asarray(_library().pareto_rank(-points), np.int64) + 1 if len(points) else found
     points = np.pad(points, ((0, 0), (0, 3 - points.shape[1])))
     kernels.layers(points, np.lexsort(-points.T[::-1]), found)
     return found
@@ -43,9 +43,7 @@ def first(points: Floats) -> NDArray[np.bool_]:
     >>> first(np.array([[1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])).tolist()
     [True, False, True]
     """
-    import moocore
-
-    return np.asarray(moocore.is_nondominated(_finite(points), maximise=True, keep_weakly=True), bool)
+    return np.asarray(_library().is_nondominated(_finite(points), maximise=True, keep_weakly=True), bool)
 
 
 def reference(points: Floats) -> Floats:
@@ -67,18 +65,23 @@ def contributions(points: Floats, front: NDArray[np.int64]) -> Floats:
     >>> contributions(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([1, 1])).round(3).tolist()
     [0.1, 0.1]
     """
-    import moocore
-
     if not len(points):
         return np.empty(0)
+    library = _library()
     low, span = points.min(axis=0), np.ptp(points, axis=0)
     scaled = (low - points) / np.where(span > 0, span, 1.0)  # from 0, the worst, to -1
     order = np.argsort(front, kind="stable")
     scaled, borders = scaled[order], np.flatnonzero(np.diff(front[order])) + 1
     beyond, found = np.full(points.shape[1], BEYOND), np.empty(len(points))
     for start, end in zip([0, *borders], [*borders, len(points)]):
-        found[order[start:end]] = moocore.hv_contributions(scaled[start:end], ref=beyond)
+        found[order[start:end]] = library.hv_contributions(scaled[start:end], ref=beyond)
     return found
+
+
+def _library() -> Any:
+    import moocore
+
+    return moocore
 
 
 def _finite(points: Floats) -> Floats:

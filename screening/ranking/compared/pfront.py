@@ -114,7 +114,7 @@ def chances(objectives: Sequence[Movable], points: Floats, order: NDArray[np.int
 
 
 def _drawn(objectives: Sequence[Movable], draw: int) -> Floats:
-    return np.asarray(np.stack([each.drawn(draw) for each in objectives], axis=1))
+    return np.asarray(np.stack([each.drawn(draw) for each in objectives], axis=1), np.float64)
 
 
 def _front(points: Floats) -> tuple[Floats, NDArray[np.int64]]:
@@ -123,7 +123,7 @@ def _front(points: Floats) -> tuple[Floats, NDArray[np.int64]]:
     span = np.ptp(points, axis=0)
     strength = (points[rows] / np.where(span > 0, span, 1.0)).sum(axis=1)
     rows = rows[np.argsort(-strength, kind="stable")]
-    return points[rows], rows
+    return np.asarray(points[rows]), rows
 
 
 def _hopeless(objectives: Sequence[Movable], points: Floats, ahead: Sequence[Floats]) -> NDArray[np.bool_]:
