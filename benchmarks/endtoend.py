@@ -143,7 +143,7 @@ def scored(n: int) -> Any:
 
 
 def _rank(content: Any, rule: Any) -> None:
-    """Everything between the scored rows and their order, as a campaign does it, in its portions."""
+    """Everything between scored rows and their order, in the portions of a campaign."""
     from assay.screening.ranking import rank
     from assay.screening.ranking.standing import Standing
 

@@ -30,8 +30,8 @@ from assay.screening.folder.balance import Balance
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Cascade, Merged, Model, Property, Relaxation, Summary
-from assay.screening.ranking import ties
-from assay.screening.ranking.standing import Standing
+from assay.screening.ranking import several, ties
+from assay.screening.ranking.standing import Standing, sentences
 from assay.screening.ranking.ties import Ties
 from assay.screening.settings import digits
 from assay.screening.settings.printable import escaped
@@ -184,6 +184,8 @@ def table_text(found: Results, most: int = results.SHOWN) -> list[str]:
         marks = "".join(f"  ({mark})" for mark in row.marks)
         lines.append(f"{row.rank:>4}  {escaped(row.formula):<24}{value:>20}  {interval:<20}  {escaped(row.id)}{marks}")
     lines += ties.sentences(found.summary.ties, found.summary.rank.by)
+    if found.summary.fronts is not None:
+        lines += sentences(None, found.summary.fronts, several.of(found.summary))
     cascade = found.summary.cascade
     return lines if cascade is None else lines + tiers.lines(cascade, target.model)
 

@@ -110,7 +110,7 @@ def chances(objectives: Sequence[Movable], points: Floats, order: NDArray[np.int
         stays = fronts.first(np.concatenate([front, others[left]]))
         found[strong[rows[stays[: len(rows)]]]] += 1
         found[rest[left[stays[len(rows) :]]]] += 1
-    return found / DRAWS
+    return np.asarray(found / DRAWS, np.float64)
 
 
 def _drawn(objectives: Sequence[Movable], draw: int) -> Floats:

@@ -99,12 +99,12 @@ def test_a_stopped_campaign_of_several_objectives_goes_on_to_the_same_bytes(
     place: Path, blind: Path, done: Path
 ) -> None:
     path = write_config(place, blind, output=str(place / "stopped"), rank=BY_FRONTS, symmetrise=0.01)
-    ledger = Ledger(place / "stopped")
+    folder = place / "stopped"
     with pytest.raises(Failure, match="stopped"):
-        small_campaign.run(small_campaign.make(path), lambda: len(Ledger(ledger.folder).all("part")) > 1)
-    assert 0 < len(Ledger(ledger.folder).all("part")) < len(Ledger(done).all("part"))
+        small_campaign.run(small_campaign.make(path), lambda: len(Ledger(folder).all("part")) > 1)
+    assert 0 < len(Ledger(folder).all("part")) < len(Ledger(done).all("part"))
     assert small_campaign.run(small_campaign.make(path)).code is Exit.DONE
-    assert digests(place / "stopped")["candidates.parquet"] == again_by_fronts(place, blind, done)["candidates.parquet"]
+    assert digests(folder)["candidates.parquet"] == again_by_fronts(place, blind, done)["candidates.parquet"]
 
 
 def test_it_is_the_first_tier_of_a_cascade(place: Path, blind: Path, model: Path) -> None:
