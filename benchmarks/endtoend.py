@@ -7,6 +7,12 @@ one campaign runs in this process with a worker that does nothing, and every cal
 is timed: reading, committing, and the rest, which is orchestration.
 
     python benchmarks/endtoend.py --help
+
+With `--ranking` only the ranking of so many scored rows is measured: the order and `p_top_k` of one
+property, the fronts and `p_front` of three objectives, and the fronts of fewer rows beside pymoo
+and moocore.
+
+    python benchmarks/endtoend.py --ranking 1000000 --output runs/ranking.json
 """
 
 from __future__ import annotations
@@ -24,7 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from measuring.stopwatch import arguments, machine, say, settle, show, versions, write
+from measuring.stopwatch import arguments, machine, race, row, say, settle, show, timings, versions, write
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,6 +39,9 @@ def main(words: list[str] | None = None) -> None:
     """Measure, print and write."""
     options = _options(words)
     settle()
+    if options.ranking:
+        write({"machine": machine(), "versions": versions("moocore", "pymoo"), **ranking(options)}, options.output)
+        return
     report: dict[str, Any] = {"machine": machine(), "versions": versions("ray")}
     with tempfile.TemporaryDirectory() as scratch:
         crystals = Path(scratch) / "crystals.parquet"
@@ -77,10 +86,89 @@ CAMPAIGNS: dict[str, dict[str, Any]] = {
 def _options(words: list[str] | None) -> argparse.Namespace:
     parser = arguments(__doc__, "endtoend.json")
     parser.add_argument("--crystals", type=int, default=20_000, help="crystals of a campaign (default: 20000)")
+    parser.add_argument("--ranking", type=int, default=0, help="rank so many scored rows, and nothing else")
+    parser.add_argument("--beside", type=int, default=20_000, help="rows of the fronts beside pymoo (default: 20000)")
     options = parser.parse_args(words)
     if options.repeat < 1 or options.crystals < 1024:
         parser.error(f"needs --repeat >= 1, --crystals >= 1024, got {vars(options)}")
     return options
+
+
+def ranking(options: argparse.Namespace) -> dict[str, Any]:
+    """CPU seconds and memory of each ranking, and the fronts beside other libraries."""
+    import numpy as np
+
+    from assay.screening.folder.summary import Target
+    from assay.screening.ranking import several
+    from assay.screening.ranking.compared import fronts
+    from assay.screening.settings.config import Rank
+
+    tc, energy = (Target(name, name, unit, calibrated=True) for name, unit in (("tc", "K"), ("energy", "eV/atom")))
+    three = [{"property": "tc", "by": "lower"}, {"property": "energy", "order": "ascending"}, {"property": "p_stable"}]
+    goals = Rank.model_validate({"objectives": three})
+    rules = {
+        "one property, p_top_k": several.make(Rank(by="lower"), tc),
+        "three objectives, fronts, p_front": several.make(goals, tc, [tc, energy, Target("", "p_stable", "")]),
+    }
+    found: dict[str, Any] = {"rows": options.ranking, "ranking": {}}
+    for name, rule in rules.items():
+        _rank(scored(1_000), rule)
+        content = scored(options.ranking)
+        seconds = min(
+            next(timings(lambda rule=rule, content=content: _rank(content, rule))) for _ in range(options.repeat)
+        )
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        found["ranking"][name] = {"cpu_s": seconds, "peak_gib": peak}
+    table = [[name, f"{one['cpu_s']:.2f}", f"{one['peak_gib']:.2f}"] for name, one in found["ranking"].items()]
+    show(f"{options.ranking:,} scored rows", ["", "CPU s", "peak of the process, GiB"], table)
+    some = scored(options.beside)
+    points = np.stack([some[name].to_numpy() for name in ("tc_lo", "energy_mean", "p_stable")], axis=1) * [1, -1, 1]
+    rates = race(_judges(points, fronts.fronts(points)), options.beside, options.repeat)
+    show(f"all fronts of {options.beside:,} rows", ["", "µs/row", "rows/s"], [row(*one) for one in rates.items()])
+    return {**found, "beside": {"rows": options.beside, **rates}}
+
+
+def scored(n: int) -> Any:
+    """Predictions like those of a campaign: errors grow with the value, stability with energy."""
+    import numpy as np
+    import pyarrow as pa
+
+    rng = np.random.default_rng(0)
+    mean, energy = rng.gamma(1.0, 6.0, n), rng.normal(-0.5, 0.8, n)
+    std, error = 1 + 0.2 * mean * rng.uniform(0.5, 1.5, n), rng.uniform(0.02, 0.1, n)
+    stable = 1 / (1 + np.exp((energy + 0.5 + 0.3 * rng.normal(size=n)) / 0.05))
+    columns = {"tc_mean": mean, "tc_std": std, "tc_lo": np.maximum(mean - 1.6 * std, 0), "tc_hi": mean + 1.6 * std}
+    columns |= {"energy_mean": energy, "energy_std": error, "energy_hi": energy + 1.6 * error, "p_stable": stable}
+    return pa.table({"id": [f"prototypes/{k:07d}" for k in range(n)], **columns})
+
+
+def _rank(content: Any, rule: Any) -> None:
+    """Everything between scored rows and their order, in the portions of a campaign."""
+    from assay.screening.ranking import rank
+    from assay.screening.ranking.standing import Standing
+
+    standing, parts = Standing(rule, 50), [content.slice(start, 512) for start in range(0, len(content), 512)]
+    learnt = [parted for part in parts for parted in standing.learn(part)] + list(standing.settle())
+    ordered = [ranked.sort_by(rank.keys(rule)) for ranked, _ in learnt]
+    assert sum(map(len, ordered)) == len(content)
+    assert sum(len(ranked) for ranked, _ in standing.parts(iter(parts))) == len(content)
+
+
+def _judges(points: Any, wanted: Any) -> dict[str, Callable[[], Any]]:
+    """Ways to sort points into fronts, which agree."""
+    import moocore
+    from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
+
+    from assay.screening.ranking.compared import fronts
+
+    judges = {
+        "assay": lambda: fronts.fronts(points),
+        "moocore pareto_rank": lambda: moocore.pareto_rank(-points) + 1,
+        "pymoo NonDominatedSorting": lambda: NonDominatedSorting().do(-points, return_rank=True)[1] + 1,
+    }
+    for name, judge in judges.items():
+        assert (judge() == wanted).all(), f"{name} finds other fronts"
+    return judges
 
 
 def real_crystals(data: Path, n: int, path: Path) -> int:

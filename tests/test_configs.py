@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 
 from assay.models.ensemble.zoo import names
 from assay.models.training.distil.recipe import Distillation
 from assay.screening.campaign import plan
 from assay.screening.deciding import simulate
 from assay.screening.settings import bundled, config, yamlfile
-from assay.screening.settings.config import Campaign
+from assay.screening.settings.config import Campaign, Rank
 from assay.screening.training import design, recipes, search
 from assay.sources.datasets import DATASETS
 
@@ -45,6 +46,18 @@ def test_a_campaign_loads_and_can_be_planned(path: Path, zoo: Path) -> None:
     planned = plan.make(campaign)
     assert planned.fingerprint
     assert planned.target
+
+
+def test_the_objectives_in_a_comment_can_be_planned(zoo: Path) -> None:
+    if not os.environ.get("ASSAY_DATA"):
+        pytest.skip("the phases of its hull are a data pack")
+    path = ROOT / "configs/superconductors-relaxed.yaml"
+    lines = path.read_text().split("# rank:\n")[1].splitlines()
+    rank = yaml.safe_load("\n".join(line.removeprefix("#") for line in lines if line.startswith("#  ")))
+    assert rank["objectives"], "in docs/cascade.md too"
+    assert "- {property: tc, by: lower}" in (ROOT / "docs/cascade.md").read_text()
+    planned = plan.make(config.load(path).model_copy(update={"rank": Rank.model_validate(rank)}))
+    assert planned.rule.sentence().startswith("fronts of high lower end of the calibrated 90% interval of tc, low mean")
 
 
 @pytest.mark.parametrize("path", CAMPAIGNS, ids=stem)

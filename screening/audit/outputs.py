@@ -21,8 +21,10 @@ from assay.screening.folder import naming
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Excluded, Summary
-from assay.screening.ranking import bounds, rank, rules
+from assay.screening.ranking import bounds, rank, rules, several
+from assay.screening.ranking.compared import topk
 from assay.screening.ranking.rules import Rule
+from assay.screening.ranking.standing import Standing
 from assay.screening.settings import config
 from assay.screening.settings.config import Predicted
 from assay.screening.settings.exits import Exit, Failure, explain
@@ -142,7 +144,11 @@ class Ranking:
     """The order of the candidates, made again; portions of one table pass by."""
 
     def __init__(self, summary: Summary) -> None:
-        self._rules = [rules.make(summary.rank, target) for target in cascade.targets(summary)]
+        self._rules = [several.make(summary.rank, target, summary.objectives) for target in cascade.targets(summary)]
+        self._standing = Standing(self._rules[-1], summary.rank.top)
+        self._whole: list[pa.Table] = []  # what a rule of several objectives reads, and what it found
+        self._chances: list[NDArray[np.float64]] = []
+        self._added: list[str] = []
         self._last: pa.Table | None = None  # row of the candidates
         self._found: dict[tuple[str, str], None] = {}
         self._rankable = 0  # rows of unrankable.parquet with a finite score
@@ -151,10 +157,13 @@ class Ranking:
 
     def columns(self, schema: pa.Schema) -> Iterator[str]:
         """Columns of candidates of a schema that are looked at."""
-        yield from ("rank", "id", "score", "tier", bounds.REASON.name, *bounds.columns(self._excluded.bounds))
+        yield from ("rank", "id", "score", "tier", bounds.REASON.name, topk.COLUMN)
+        yield from bounds.columns(self._excluded.bounds)
+        yield from self._standing.columns()
         for rule in self._rules:
             yield from rule.columns().values()
-            yield from rank.measure(schema.empty_table(), rule).added
+            self._added = [*rank.measure(schema.empty_table(), rule).added]
+            yield from self._added
 
     def take(self, candidates: pa.Table) -> None:
         """Look at the next candidates, beside the last one before them."""
@@ -165,17 +174,41 @@ class Ranking:
             self._note("does not count its rows from 1")
         content = candidates if self._last is None else pa.concat_tables([self._last, candidates])
         self._last = content.slice(max(len(content) - 1, 0))
-        for rows, rule in cascade.by_tier(content, self._rules):
-            for what in _wrong(rows, rule):
-                self._note(what)
+        self._compare(candidates)
+        if not self._standing.rule.whole:
+            for rows, rule in cascade.by_tier(content, self._rules):
+                for what in _wrong(rows, rule):
+                    self._note(what)
         if cascade.misplaced(content):
             self._note("does not rank what the last tier scored before what it did not")
+
+    def _compare(self, candidates: pa.Table) -> None:
+        """Keep of the next candidates what says how they stand beside all others."""
+        if self._standing.rule.whole:
+            names = dict.fromkeys((*self._standing.columns(), "score", *self._added))
+            self._whole.append(candidates.select([*names]))
+            return
+        last = candidates if len(self._rules) == 1 else next(cascade.by_tier(candidates, self._rules))[0]
+        self._standing.take(last)
+        self._chances.append(np.asarray(last[topk.COLUMN].to_numpy(), np.float64))
+
+    def _compared(self) -> Iterator[str]:
+        """Defects of the columns that compare all candidates."""
+        if self._whole:
+            yield from _wrong(pa.concat_tables(self._whole), self._standing.rule)
+        elif self._chances and not np.array_equal(
+            self._standing.chances(), np.concatenate(self._chances), equal_nan=True
+        ):
+            yield f"has a column {topk.COLUMN} that does not follow from its predictions"
 
     def leave(self, unrankable: pa.Table) -> None:
         """Look at the next rows that could not be ranked."""
         if self._reasons_of(unrankable).null_count < len(unrankable):
             self._note("holds a crystal that filters.predicted excludes", "unrankable.parquet")
         for rows, rule in cascade.by_tier(unrankable, self._rules):
+            if rule.whole:
+                self._rankable += sum(not text for text in rule.lacks(rank.read(rows, rule)) or [])
+                continue
             self._rankable += int(np.isfinite(rank.measure(rows, rule).scores).sum())
 
     def exclude(self, excluded: pa.Table) -> None:
@@ -195,12 +228,11 @@ class Ranking:
 
     def defects(self) -> Iterator[tuple[str, str]]:
         """(file, defect), once every row was looked at."""
-        yield from self._found
+        for what in self._compared():
+            self._note(what)
         if self._rankable:
-            yield (
-                "candidates.parquet",
-                f"lacks {self._rankable} crystals of unrankable.parquet whose prediction is finite",
-            )
+            self._note(f"lacks {self._rankable} crystals of unrankable.parquet whose prediction is finite")
+        yield from self._found
         if self._reasons != self._excluded.reasons:
             yield "summary.json", f"counts {self._excluded.reasons} in {EXCLUDED}, there are {dict(self._reasons)}"
 
@@ -217,7 +249,7 @@ def _wrong(candidates: pa.Table, rule: Rule) -> Iterator[str]:
         if not np.array_equal(candidates[name].to_numpy(), column, equal_nan=True):
             yield f"has a column {name} that does not follow from its predictions (by {rule.settings.by})"
     if not np.array_equal(rank.best_first(replace(found, scores=said), rule), np.arange(len(said))):
-        yield "is not in the order of score, mean, std and id"
+        yield f"is not in the order of {', '.join(name for name, _ in rank.keys(rule))}"
 
 
 def _settings(results: Results) -> Iterator[str]:
@@ -239,7 +271,8 @@ def _settings(results: Results) -> Iterator[str]:
     held = summary.excluded.bounds if summary.excluded else []
     made = {bound.target.name: {key: vars(bound)[key] for key in Predicted.model_fields} for bound in held}
     pairs["filters.predicted"] = limits, made
-    pairs |= {f"rank.{name}": (value, before[name]) for name, value in campaign.rank.model_dump(mode="json").items()}
+    here = campaign.rank.model_dump(mode="json")
+    pairs |= {f"rank.{name}": (here.get(name), before.get(name)) for name in {**before, **here}}
     for name, (now, then) in pairs.items():
         if now != then:
             yield f"says {name}: {now}, the outputs were made with {then}"

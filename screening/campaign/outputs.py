@@ -23,14 +23,15 @@ from assay.models.ensemble.checkpoint import finite
 from assay.screening.campaign import identify, ranked, report, tiers
 from assay.screening.campaign.judged import Judged
 from assay.screening.campaign.plan import Plan
+from assay.screening.campaign.ranked import Rows
 from assay.screening.campaign.tiers import Tiers
 from assay.screening.folder import balance, delivery, reorder, results, snapshot
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Cascade, Excluded, Merged, Model, Property, Relaxation, Summary
-from assay.screening.ranking import bounds, rules, ties
-from assay.screening.ranking.rules import Rule
+from assay.screening.ranking import bounds, several, ties
+from assay.screening.ranking.standing import Standing, sentences
 from assay.screening.ranking.ties import Ties
 from assay.screening.settings import digits
 from assay.screening.settings.printable import escaped
@@ -46,13 +47,12 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
     """Rank the parts, check the balance, and write the files."""
     judged, limits = Judged(plan, ledger) if plan.stability else None, plan.bounds
     found = Tiers(plan, ledger, judged) if plan.tiers else None
-    rows = ranked.whole(found.rank(), limits, len(plan.tiers)) if found else ranked.in_portions(plan, ledger, judged)
+    rows = _whole(plan, found) if found else ranked.in_portions(plan, ledger, judged)
     bad = quarantined(ledger)
     counts = {"ranked": rows.ranked, "unrankable": rows.unrankable}
     counts |= {"excluded": rows.excluded} if limits else {}
     counted = balance.take(ledger, **counts)
-    rule = rules.make(plan.campaign.rank, plan.target)
-    best = Best(min(plan.campaign.rank.top, report.ROWS), rule)
+    best = Best(min(plan.campaign.rank.top, report.ROWS), rows.standing)
     candidates = map(best.seen, identify.fan_out(rows.candidates, ledger))
     tables: dict[str, Iterable[pa.Table]] = {
         "candidates": candidates,
@@ -63,9 +63,12 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
     files = {f"{name}.parquet": reorder.write(tables[name], plan.folder / f"{name}.parquet") for name in tables}
     cascade = found.summary([_model(tier) for tier in plan.tiers]) if found else None
     summary = summarise(plan, ledger, counted, bad, files, cascade)
-    excluded = Excluded(limits, rows.reasons) if limits else None
-    beside = judged.summary() if judged is not None else None
-    summary = replace(summary, ties=best.ties.found(), stability=beside, excluded=excluded)
+    summary = replace(
+        best.summarised(summary),
+        objectives=[*plan.objectives],
+        stability=judged.summary() if judged is not None else None,
+        excluded=Excluded(limits, rows.reasons) if limits else None,
+    )
     means = partial(_column, plan.folder / "candidates.parquet", f"{plan.target.name}_mean")
     changes = partial(_volume_changes, ledger)
     page = report.render(summary, best.rows, bad, best.columns, means, changes)
@@ -80,24 +83,36 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
     return summary
 
 
+def _whole(plan: Plan, found: Tiers) -> Rows:
+    return ranked.whole(found.rank(), Standing(plan.rule, plan.campaign.rank.top), len(plan.tiers), plan.bounds)
+
+
 class Best:
     """What the report needs of the candidates while they pass by."""
 
-    def __init__(self, most: int, rule: Rule) -> None:
+    def __init__(self, most: int, standing: Standing) -> None:
         """`most` rows are kept."""
-        self._most = most
+        self._most, self._standing = most, standing
         self.columns: list[str] = []
         """Names of all columns."""
         self.rows: list[dict[str, Any]] = []
         """The best rows."""
-        self.ties = Ties(rule, most)
+        self.ties = Ties(standing.rule, most)
 
     def seen(self, portion: pa.Table) -> pa.Table:
         """Take a portion of the candidates, best first, and give it back."""
         self.columns = portion.column_names
         self.rows += portion.slice(0, self._most - len(self.rows)).to_pylist()
-        self.ties.take(portion)
+        self._standing.see(portion)
+        if not self._standing.rule.whole:
+            self.ties.take(portion)
         return portion
+
+    def summarised(self, summary: Summary) -> Summary:
+        """A summary with what was learnt of the order, once all candidates were seen."""
+        standing = self._standing
+        certainty, fronts = standing.certainty(), standing.fronts()
+        return replace(summary, ties=self.ties.found(), certainty=certainty, fronts=fronts)
 
 
 def _column(path: Path, name: str) -> Iterator[NDArray[np.float64]]:
@@ -170,6 +185,8 @@ def table_text(found: Results, most: int = results.SHOWN) -> list[str]:
         lines.append(f"{row.rank:>4}  {escaped(row.formula):<24}{value:>20}  {interval:<20}  {escaped(row.id)}{marks}")
     lines += ties.sentences(found.summary.ties, found.summary.rank.by)
     lines += bounds.lines(found.summary.excluded) if found.summary.excluded else []
+    if found.summary.fronts is not None:
+        lines += sentences(None, found.summary.fronts, several.of(found.summary))
     cascade = found.summary.cascade
     return lines if cascade is None else lines + tiers.lines(cascade, target.model)
 

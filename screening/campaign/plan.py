@@ -24,7 +24,8 @@ from assay.screening.folder.summary import Bound, Target
 from assay.screening.prediction import predict
 from assay.screening.pulling import columns, filters
 from assay.screening.pulling.source import named
-from assay.screening.ranking import rules, stability
+from assay.screening.ranking import several, stability
+from assay.screening.ranking.rules import Rule
 from assay.screening.runners.worker import Worker, load
 from assay.screening.settings import nearest
 from assay.screening.settings.config import Campaign, Rank
@@ -51,6 +52,13 @@ class Plan:
     """The force field that relaxes; None where crystals are scored as they were delivered."""
     stability: Reference | None = None
     """The reference phases of the hull; None without a `stability` section."""
+    objectives: tuple[Target, ...] = ()
+    """What each of several objectives judges."""
+
+    @property
+    def rule(self) -> Rule:
+        """How the last tier ranks."""
+        return several.make(self.campaign.rank, self.target, self.objectives)
 
     @property
     def models(self) -> list[str]:
@@ -95,13 +103,14 @@ def make(campaign: Campaign) -> Plan:
     ensembles = load_ensembles(campaign.models)
     potential = load_potential(campaign)
     reference = find_reference(ensembles, campaign, potential)
-    target = find_target(ensembles, campaign.rank, reference)
-    rules.make(campaign.rank, target)
+    judged = find_objectives(ensembles, campaign, reference)
+    target = find_target(ensembles, campaign.rank, reference, judged)
+    several.make(campaign.rank, target, judged)
     find_bounds(ensembles, campaign, reference)
     tiers = [load_ensembles([tier.model])[0] for tier in campaign.tiers()]
     _check_tiers(tiers, ensembles, target)
     stamp = fingerprint.take(campaign, ensembles, tiers, potential)
-    return Plan(campaign, campaign.folder(), ensembles, target, stamp, tiers, potential, reference)
+    return Plan(campaign, campaign.folder(), ensembles, target, stamp, tiers, potential, reference, judged)
 
 
 def load_potential(campaign: Campaign) -> Potential | None:
@@ -175,8 +184,38 @@ def find_reference(
     return references.find(settings, owners[chosen], as_target(owners[chosen], chosen))
 
 
-def find_target(ensembles: Sequence[Ensemble], rule: Rank, reference: Reference | None = None) -> Target:
-    """The ensemble and property that rank."""
+def find_objectives(
+    ensembles: Sequence[Ensemble], campaign: Campaign, reference: Reference | None
+) -> tuple[Target, ...]:
+    """What each objective judges: a predicted property, or a column that counts as exact."""
+    owners = {item.name: ensemble for ensemble in ensembles for item in ensemble.properties}
+    found: list[Target] = []
+    for number, name in enumerate(objective.property for objective in campaign.rank.objectives):
+        key = f"rank.objectives.{number}.property"
+        if name in owners:
+            found.append(as_target(owners[name], name))
+        elif name == ABOVE_HULL and reference is not None:
+            found.append(stability.as_target(reference.energy))
+        elif name in (ABOVE_HULL, "p_stable") and reference is None:
+            raise Failure(Exit.CONFIG, f"{key}: {name} needs the section stability, whose hull it comes from")
+        else:
+            found.append(Target("", name, ""))
+    if found and campaign.cascade is not None:
+        raise Failure(Exit.CONFIG, "rank.objectives: a cascade cuts by one property; leave the section cascade out")
+    if found and not any(target.model for target in found):
+        what = f"none of {', '.join(target.name for target in found)} is predicted, and one must be"
+        raise Failure(
+            Exit.CONFIG, f"rank.objectives: {what}; {nearest.hint(found[0].name, owners, 'the models predict')}"
+        )
+    return tuple(found)
+
+
+def find_target(
+    ensembles: Sequence[Ensemble], rule: Rank, reference: Reference | None = None, judged: Sequence[Target] = ()
+) -> Target:
+    """The ensemble and property that rank; of several objectives the first that is predicted."""
+    if judged:
+        return next(target for target in judged if target.model)
     if reference is not None and rule.property == ABOVE_HULL:
         return stability.as_target(reference.energy)
     ensemble = ensembles[0]

@@ -10,7 +10,7 @@ from assay.screening.campaign.plan import Plan
 from assay.screening.folder import snapshot
 from assay.screening.folder.ledger import Ledger
 from assay.screening.pulling.source import Source, named
-from assay.screening.ranking import bounds, rules
+from assay.screening.ranking import bounds
 from assay.screening.settings.exits import one_line
 
 
@@ -67,5 +67,5 @@ def _scoring(plan: Plan, ledger: Ledger) -> list[str]:
     if plan.stability is not None:
         lines.append(f"stability: {plan.stability.energy.name} beside the hull of {plan.stability.settings.hull}")
     lines += [f"keep {bounds.sentence(bound)}, others are excluded from the ranking" for bound in plan.bounds]
-    lines.append(f"rank by {rules.make(plan.campaign.rank, plan.target).sentence()}")
+    lines.append(f"rank by {plan.rule.sentence()}")
     return lines

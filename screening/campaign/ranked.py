@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from assay.screening.campaign.judged import Judged
 from assay.screening.campaign.plan import Plan
@@ -23,9 +22,9 @@ from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.reorder import Order
 from assay.screening.folder.results import Scored
 from assay.screening.folder.summary import Bound
-from assay.screening.ranking import bounds, rank, rules
+from assay.screening.ranking import bounds, rank
 from assay.screening.ranking.rank import Ranked
-from assay.screening.ranking.rules import Rule
+from assay.screening.ranking.standing import Standing
 from assay.screening.runners import worker
 from assay.sources.crystals import empty
 
@@ -45,47 +44,48 @@ class Rows:
     """Portions of the rows that cannot be ranked, by id; at least one."""
     aside: Iterable[pa.Table]
     """Portions of the rows that a filter on predictions excluded, by id; at least one."""
+    standing: Standing
+    """How sure the order is; it learns the ranks from the candidates that pass by."""
 
 
-def whole(found: Ranked, limits: Sequence[Bound] = (), last_tier: int = 0) -> Rows:
-    """A ranking that is in memory, less the rows of the last tier that do not keep the bounds."""
-    names = [bounds.REASON.name, *found.unrankable.column_names]
-    near, far = zip(*(bounds.split(rows, limits, last_tier) for rows in (found.candidates, found.unrankable)))
-    ranked = rank.numbered(near[0].drop_columns(["rank"]), 1)
-    aside = pa.concat_tables(rows.select(names) for rows in far).sort_by("id")
-    tables = ranked, near[1], aside
-    counts = (content.num_rows for content in tables)
-    return Rows(bounds.count(aside["reason"]), *counts, *([content] for content in tables))
+def whole(found: Ranked, standing: Standing, tier: int, limits: Sequence[Bound] = ()) -> Rows:
+    """A ranking in memory, less the rows of its last tier, `tier`, that do not keep the bounds."""
+    shared = [name for name in found.unrankable.column_names if name in found.candidates.column_names]
+    near, far = zip(*(bounds.split(rows, limits, tier) for rows in (found.candidates, found.unrankable)))
+    best = standing.complete(rank.numbered(near[0].drop_columns(["rank"]), 1), tier)
+    aside = pa.concat_tables(rows.select([bounds.REASON.name, *shared]) for rows in far).sort_by("id")
+    counts = len(best), len(near[1]), len(aside)
+    return Rows(bounds.count(aside["reason"]), *counts, [best], [near[1]], [aside], standing)
 
 
 def in_portions(plan: Plan, ledger: Ledger, judged: Judged | None) -> Rows:
     """The ranking of a campaign without a cascade."""
-    scored, rule, limits = judged or Scored(ledger, 0), rules.make(plan.campaign.rank, plan.target), plan.bounds
+    scored, rule, limits = judged or Scored(ledger, 0), plan.rule, plan.bounds
+    standing = Standing(rule, plan.campaign.rank.top)
     if not scored:
         nothing = worker.score(empty(), plan.ensembles).table if judged is None else judged.blank
-        return whole(rank.rank(nothing, rule, plan.units), limits)
+        return whole(rank.rank(nothing, rule, plan.units), standing, 0, limits)
     rank.measure(scored.schema.empty_table(), rule)  # it names every column, should one be lacking
     best, left, aside = Order(rank.keys(rule)), Order([("id", "ascending")]), Order([("id", "ascending")])
     reasons = Counter[str]()
-    for content in scored.tables(["id", *dict.fromkeys([*rule.columns().values(), *bounds.columns(limits)])]):
-        parted = _parted(content, rule, limits)
-        reasons.update(bounds.count(parted[2]["reason"]))
-        for order, rows in zip((best, left, aside), parted, strict=True):
-            order.learn(rows)
+    for content in scored.tables([*dict.fromkeys([*standing.columns(), *bounds.columns(limits)])]):
+        kept, excluded = bounds.split(content, limits)
+        reasons.update(bounds.count(excluded["reason"]))
+        aside.learn(excluded)
+        _learn(standing.learn(kept), best, left)
+    _learn(standing.settle(), best, left)
     names = "candidates", "unrankable", "excluded"
     portions = [
-        _sorted(order, _parts(plan, scored, rule, limits, place), ledger.folder / f"{name}.parquet")
+        _sorted(order, _parts(plan, scored, standing, limits, place), ledger.folder / f"{name}.parquet")
         for place, (name, order) in enumerate(zip(names, (best, left, aside), strict=True))
     ]
-    return Rows(dict(reasons), best.rows, left.rows, aside.rows, _numbered(portions[0]), *portions[1:])
+    return Rows(dict(reasons), best.rows, left.rows, aside.rows, _numbered(portions[0]), *portions[1:], standing)
 
 
-def _parted(content: pa.Table, rule: Rule, limits: Sequence[Bound]) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """The rows that are ranked, with their scores; those that cannot be; those excluded."""
-    kept, excluded = bounds.split(content, limits)
-    measured = rank.with_scores(kept, rule)
-    finite = pc.is_finite(measured["score"])
-    return measured.filter(finite), kept.filter(pc.invert(finite)), excluded
+def _learn(parted: Iterable[tuple[pa.Table, pa.Table]], best: Order, left: Order) -> None:
+    for ranked, others in parted:
+        best.learn(ranked)
+        left.learn(others)
 
 
 def _numbered(portions: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -95,10 +95,16 @@ def _numbered(portions: Iterable[pa.Table]) -> Iterator[pa.Table]:
         first += portion.num_rows
 
 
-def _parts(plan: Plan, scored: Scored | Judged, rule: Rule, limits: Sequence[Bound], place: int) -> Iterator[pa.Table]:
+def _parts(
+    plan: Plan, scored: Scored | Judged, standing: Standing, limits: Sequence[Bound], place: int
+) -> Iterator[pa.Table]:
     """The rows of one output, part by part; first none, which tells the columns."""
-    for content in itertools.chain([scored.schema.empty_table()], scored.tables()):
-        yield _parted(rank.with_units(content, plan.units), rule, limits)[place]
+    tables = itertools.chain([scored.schema.empty_table()], scored.tables())
+    cuts = (bounds.split(rank.with_units(content, plan.units), limits) for content in tables)
+    if place == 2:
+        yield from (excluded for _, excluded in cuts)
+    else:
+        yield from (parted[place] for parted in standing.parts(kept for kept, _ in cuts))
 
 
 def _sorted(order: Order, tables: Iterator[pa.Table], path: Path) -> Iterator[pa.Table]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from assay.screening.campaign import tiers
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.summary import Property, Summary
-from assay.screening.ranking import bounds, rules, stability, ties
+from assay.screening.ranking import bounds, plot, several, stability, standing, ties
 from assay.screening.settings import digits
 from assay.screening.settings.names import ABOVE_HULL
 from assay.screening.settings.printable import escaped, shortened
@@ -68,8 +68,10 @@ def render(
     return environment.get_template(TEMPLATE).render(
         summary=summary,
         target=target,
-        rule=rules.make(summary.rank, target).sentence(),
+        rule=several.of(summary).sentence(),
         ties=ties.sentences(summary.ties, summary.rank.by),
+        sure=standing.sentences(summary.certainty, summary.fronts, several.of(summary)),
+        front=plot.front(top, summary.objectives),
         rows=[_row(row, target.name) for row in top],
         cut=cut(summary),
         related=_related(top),

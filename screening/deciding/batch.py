@@ -25,6 +25,7 @@ from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Target
 from assay.screening.prediction import predict
 from assay.screening.ranking import rules
+from assay.screening.ranking.compared import draws
 from assay.screening.runners.worker import seen_by
 from assay.screening.settings import config, nearest as nearest_name
 from assay.screening.settings.exits import Exit, Failure
@@ -209,7 +210,7 @@ def _quantiles(target: Target) -> list[str]:
 def _belief(content: pa.Table, target: Target, sign: float) -> Belief:
     """What is predicted of each candidate; `sign` -1 turns it over where low values are wanted."""
     values = {part: content[f"{target.name}_{part}"].to_numpy() for part in rules.PARTS}
-    mean, std = sign * values["mean"], rules.deviation(values, target)
+    mean, std = sign * values["mean"], draws.deviation(values, target)
     if not target.distribution:
         return Normal(mean, std)
     quantiles = np.stack([content[name].to_numpy() for name in _quantiles(target)], axis=1)

@@ -35,6 +35,8 @@ class Target:
     distribution: bool = False
     """True when quantiles of its predictive distribution are predicted too
     (`assay.models.ensemble.distribution`)."""
+    derived_from: str = ""
+    """The predicted property that it follows from, and errs with; "" where it is predicted."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,48 @@ class Tie:
 
 
 @dataclass(frozen=True)
+class Swap:
+    """A crystal among the best k rows and one behind them, which may take its place."""
+
+    above: str
+    """Id of the one that is among them."""
+    below: str
+    """Id of the one that is not."""
+    ranks: tuple[int, int]
+    formulas: tuple[str, str]
+    share: float
+    """Share of the trials in which the second is among the best k, and the first is not."""
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """How sure the order is, with true values drawn by the calibrated errors."""
+
+    k: int
+    trials: int
+    """True values that were drawn of each crystal."""
+    stay: float
+    """Expected number of the first k rows that are among the best k."""
+    swaps: list[Swap]
+    """The pairs that change places most often, those first."""
+
+
+@dataclass(frozen=True)
+class Fronts:
+    """The candidates of several objectives, by domination."""
+
+    count: int
+    """Fronts in all."""
+    first: int
+    """Crystals on the first of them."""
+    expected: float
+    """Crystals on the first front of the true values of a trial, on average."""
+    trials: int
+    reference: list[float]
+    """Reference point of the hypervolume, by objective, in its unit."""
+
+
+@dataclass(frozen=True)
 class Relaxation:
     """The crystals that were relaxed before they were scored."""
 
@@ -247,6 +291,13 @@ class Summary:
     """None without a `stability` section."""
     excluded: Excluded | None = None
     """None without filters on predictions; `summary.json` then lacks it."""
+    objectives: list[Target] = field(default_factory=list)
+    """What each of several objectives judges, in the order of the config; a column that is taken as
+    exact has no model. `summary.json` lacks it where one property ranks."""
+    certainty: Certainty | None = None
+    """None where several objectives rank; `summary.json` then lacks it."""
+    fronts: Fronts | None = None
+    """None where no fronts rank; `summary.json` then lacks it."""
 
     @property
     def predicted(self) -> str:
@@ -262,8 +313,8 @@ class Summary:
     def text(self) -> str:
         """The summary as JSON; equal summaries give equal bytes."""
         fields = asdict(self) | {"rank": self.rank.model_dump(mode="json"), "balance": self.balance.counts()}
-        for name in ("relaxation", "stability", "excluded"):
-            if fields[name] is None:
+        for name in ("relaxation", "stability", "excluded", "objectives", "certainty", "fronts"):
+            if not fields[name]:
                 del fields[name]
         if self.stability is not None:
             fields["stability"]["settings"] = self.stability.settings.model_dump(mode="json")

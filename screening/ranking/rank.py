@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -42,15 +43,17 @@ class Measured:
     """(n,) standard deviations, in the unit of the property."""
     scores: NDArray[np.float64]
     """(n,) scores; NaN where the score, the mean or the std is not finite."""
-    added: dict[str, NDArray[np.float64]]
+    added: dict[str, NDArray[Any]]
     """Columns that the rule adds, each (n,)."""
+    values: dict[str, NDArray[np.float64]]
+    """What the rule read, each (n,)."""
 
 
 def rank(scored: pa.Table, rule: Rule, units: Mapping[str, str]) -> Ranked:
     """Order the scored rows; `units` is property -> unit, kept in the field metadata."""
     content = with_scores(with_units(scored, units), rule)
     finite = pc.is_finite(content["score"])
-    left = content.filter(pc.invert(finite)).select(scored.column_names)
+    left = without_score(content.filter(pc.invert(finite)).select(scored.column_names), rule)
     return Ranked(numbered(content.filter(finite).sort_by(keys(rule)), 1), left.sort_by("id"))
 
 
@@ -58,20 +61,32 @@ def keys(rule: Rule) -> list[tuple[str, str]]:
     """Columns of scored rows with a score that order them, best first.
 
     Equal scores go by the mean, the end of the property that is wanted first, then by the smaller
-    std, then by id. A rule whose score has a floor, such as the lower end of an interval that
+    std, then by id. A rule of several objectives says itself what goes before the std. A rule whose
+    score has a floor, such as the lower end of an interval that
     begins at 0, thus never puts the least promising of many equal rows first.
     """
     columns, first = rule.columns(), "ascending" if rule.lowest_first else "descending"
-    mean, std = columns["mean"], columns["std"]
-    return [("score", first), (mean, rule.settings.order), (std, "ascending"), ("id", "ascending")]
+    then = ((columns["mean"], rule.settings.order),) if rule.then is None else rule.then
+    return [("score", first), *then, (columns["std"], "ascending"), ("id", "ascending")]
 
 
 def with_scores(scored: pa.Table, rule: Rule) -> pa.Table:
     """The rows with `score`, NaN where they cannot be ranked, and the columns that a rule adds."""
     found = measure(scored, rule)
-    for name, column in {"score": found.scores, **found.added}.items():
-        scored = scored.append_column(name, pa.array(column))
-    return scored
+    return with_columns(scored, {"score": found.scores, **found.added})
+
+
+def with_columns(rows: pa.Table, columns: Mapping[str, NDArray[Any]]) -> pa.Table:
+    """The rows with more columns; a probability that is not known is null there, not NaN."""
+    for name, column in columns.items():
+        rows = rows.append_column(name, pa.array(column, from_pandas=name == "p_front"))
+    return rows
+
+
+def without_score(rows: pa.Table, rule: Rule) -> pa.Table:
+    """Rows that cannot be ranked, with `lacks`, where a rule of several objectives can tell why."""
+    reasons = rule.lacks(read(rows, rule))
+    return rows if reasons is None else rows.append_column("lacks", pa.array(reasons, pa.string()))
 
 
 def numbered(content: pa.Table, first: int) -> pa.Table:
@@ -80,11 +95,20 @@ def numbered(content: pa.Table, first: int) -> pa.Table:
 
 
 def measure(scored: pa.Table, rule: Rule) -> Measured:
-    """The scores of some rows.
+    """The scores of some rows, or of all, where these are compared with one another.
 
     Raises:
-        Failure: CONFIG, when the rows lack a column that the rule reads.
+        Failure: CONFIG, when the rows lack a column that the rule reads, or it holds no numbers.
     """
+    values = read(scored, rule)
+    ids = pa.concat_arrays([pa.array([], pa.large_string()), *scored["id"].cast(pa.large_string()).chunks])
+    scores, added = rule.measured(ids, values)
+    finite = np.isfinite(scores) & np.isfinite(values["mean"]) & np.isfinite(values["std"])
+    return Measured(ids, values["mean"], values["std"], np.where(finite, scores, np.nan), added, values)
+
+
+def read(scored: pa.Table, rule: Rule) -> dict[str, NDArray[np.float64]]:
+    """The numbers that a rule reads, (n,) each; see `measure`."""
     columns = rule.columns()
     lacking = [name for name in columns.values() if name not in scored.column_names]
     if lacking:
@@ -93,20 +117,21 @@ def measure(scored: pa.Table, rule: Rule) -> Measured:
             f"rank.by: {rule.settings.by} reads {lacking[0]}, which no model predicts and no source "
             f"reports; the scored crystals have: {', '.join(scored.column_names)}",
         )
-    values = {name: np.asarray(scored[column].to_numpy(), dtype=np.float64) for name, column in columns.items()}
-    scores = rule.score(values)
-    finite = np.isfinite(scores) & np.isfinite(values["mean"]) & np.isfinite(values["std"])
-    ids = pa.concat_arrays([pa.array([], pa.large_string()), *scored["id"].cast(pa.large_string()).chunks])
-    return Measured(ids, values["mean"], values["std"], np.where(finite, scores, np.nan), rule.adds(values))
+    for name in columns.values():
+        if not (pa.types.is_integer(kind := scored.schema.field(name).type) or pa.types.is_floating(kind)):
+            raise Failure(Exit.CONFIG, f"rank.by: {rule.settings.by} reads {name}, which holds no numbers ({kind})")
+    return {name: np.asarray(scored[column].to_numpy(), dtype=np.float64) for name, column in columns.items()}
 
 
 def best_first(found: Measured, rule: Rule) -> NDArray[np.int64]:
     """Positions of the rows with a finite score, in the order of `keys`."""
     rows = np.flatnonzero(np.isfinite(found.scores))
     ids = found.ids if len(rows) == len(found.scores) else found.ids.take(pa.array(rows))
-    names = dict(zip(("score", "mean", "std", "id"), keys(rule), strict=True))
-    table = pa.table({"score": found.scores[rows], "mean": found.mean[rows], "std": found.std[rows], "id": ids})
-    order = pc.sort_indices(table, sort_keys=[(name, direction) for name, (_, direction) in names.items()])
+    columns = rule.columns()
+    known = {"score": found.scores, columns["mean"]: found.mean, columns["std"]: found.std, **found.added}
+    names = [name for name, _ in keys(rule) if name != "id"]
+    table = pa.table({"id": ids, **{name: known[name][rows] for name in names}})
+    order = pc.sort_indices(table, sort_keys=keys(rule))
     return np.asarray(rows[order.to_numpy()], dtype=np.int64)
 
 

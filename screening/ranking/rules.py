@@ -10,22 +10,22 @@ from __future__ import annotations
 
 import difflib
 import math
-import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from assay.models.ensemble.distribution import draws
 from assay.screening.folder.summary import Target
+from assay.screening.ranking.compared.draws import Floats, Law, deviation
 from assay.screening.settings.config import Rank
 from assay.screening.settings.exits import Exit, Failure
 from assay.screening.settings.names import ABOVE_HULL, QUANTILES
 
-Floats = NDArray[np.float64]
 PARTS = ("mean", "std", "lo", "hi")
 """What is predicted of a property: mean, standard deviation, and the ends of the interval."""
 
@@ -41,6 +41,11 @@ class Rule(ABC):
     reads: ClassVar[tuple[str, ...]] = ("mean",)
     """Numbers that the score rests on. `mean`, `std`, `lo` and `hi` are those of the property that
     ranks; any other name is a column of the scored crystals."""
+    whole: ClassVar[bool] = False
+    """Whether the score of a row depends on the other rows, which are then given all at once."""
+    then: ClassVar[tuple[tuple[str, str], ...] | None] = None
+    """Columns, with their direction, that order rows of equal score; None: the mean. Smaller `std`
+    and `id` follow."""
 
     def check(self) -> None:  # noqa: B027 (most rules accept every setting)
         """Refuse settings that the rule cannot work with.
@@ -56,6 +61,19 @@ class Rule(ABC):
     def adds(self, values: Mapping[str, Floats]) -> dict[str, Floats]:  # noqa: ARG002 (for rules that add some)
         """Columns, (n,) each, that candidates.parquet gets besides `score`."""
         return {}
+
+    def measured(self, ids: pa.Array, values: Mapping[str, Floats]) -> tuple[Floats, dict[str, NDArray[Any]]]:  # noqa: ARG002 (for rules that draw)
+        """The scores, and the columns that the rule adds; the ids (n,) seed draws."""
+        return self.score(values), dict(self.adds(values))
+
+    def lacks(self, values: Mapping[str, Floats]) -> list[str] | None:  # noqa: ARG002 (for rules that can tell)
+        """What each row lacks to be ranked, "" where nothing; None from a rule that cannot tell."""
+        return None
+
+    @property
+    def law(self) -> Law:
+        """How the true values of the property are distributed, by its predictions."""
+        return Law(self.target, lowest_first=self.settings.order == "ascending")
 
     @property
     def lowest_first(self) -> bool:
@@ -129,8 +147,7 @@ class Probability(Rule):
 
     Where quantiles of a predictive distribution are predicted it is that of this distribution,
     taken as uniform between two of them. Elsewhere the error is taken as normal. Its standard
-    deviation is `std` where that is calibrated, else the one that the upper half of the interval
-    implies (the lower half may be cut at the smallest possible value).
+    deviation is that of `draws.deviation`.
 
     >>> rule = Probability(Rank(threshold=40.0), Target("m", "tc", "K"))
     >>> rule.score({"mean": np.array([40.0]), "std": np.array([9.0]), "hi": np.array([50.0])})
@@ -189,18 +206,6 @@ RULES: dict[str, type[Rule]] = {
     "probability": Probability,
 }
 """`rank.by` -> rule."""
-
-
-def deviation(values: Mapping[str, Floats], target: Target) -> Floats:
-    """(n,) standard deviations of the errors, from (n,) `mean`, `std` and `hi`.
-
-    That is `std` where it is calibrated, else the deviation that the upper half of the interval
-    implies.
-    """
-    if target.calibrated:
-        return values["std"]
-    width = statistics.NormalDist().inv_cdf((1 + target.level) / 2)
-    return np.asarray((values["hi"] - values["mean"]) / width, np.float64)
 
 
 def make(settings: Rank, target: Target) -> Rule:

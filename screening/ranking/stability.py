@@ -87,7 +87,7 @@ class Judge:
 
 def as_target(energy: Target) -> Target:
     """The energy above the hull as what ranks, where it comes from this formation energy."""
-    return replace(energy, name=NAME, unit=UNIT)
+    return replace(energy, name=NAME, unit=UNIT, derived_from=energy.name)
 
 
 def lines(found: Stability) -> list[str]:

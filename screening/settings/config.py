@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from assay.featurize.standard import SYMPREC, Standard
 from assay.models.potentials.columns import FORMATION
@@ -104,6 +104,36 @@ class Filters(Section):
         return self
 
 
+class Objective(Section):
+    """One of several properties that rank together."""
+
+    property: Text
+    """Predicted property, energy_above_hull, or a column of numbers that counts as exact: p_stable,
+    nsites, or one that a source reports."""
+    order: Literal["descending", "ascending", "inside"] = "descending"
+    """Which end is wanted; inside: values within `range`."""
+    by: str = "mean"
+    """A ranking rule of one property: mean, lower, upper or probability. A column that counts as
+    exact has its value alone: mean."""
+    threshold: float | None = None
+    """As `rank.threshold`, for `by: probability`."""
+    range: Range | None = None
+    """Values outside count as its nearest end: whatever is better than the wanted end is good
+    enough. With `order: inside` the distance from the range counts, the nearest first."""
+    weight: Annotated[float, Field(gt=0)] | None = None
+    """How much it counts in `by: desirability`; unset: 1."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Objective:
+        if self.order == "inside" and self.range is None:
+            raise ValueError("order: inside needs a range")
+        if self.order == "inside" and self.by == "probability":
+            raise ValueError("by: probability has a threshold, and no order: inside")
+        if self.range is not None and self.by == "probability":
+            raise ValueError("by: probability has a threshold, and no range")
+        return self
+
+
 class Rank(Section):
     """How scored crystals are put in order."""
 
@@ -121,7 +151,32 @@ class Rank(Section):
     order: Literal["descending", "ascending"] = "descending"
     """Which end of the property is wanted."""
     top: Count = 50
-    """Rows shown in the report; candidates.parquet holds every ranked crystal."""
+    """Rows shown in the report, and the k of `p_top_k`; candidates.parquet holds every ranked
+    crystal."""
+    objectives: list[Objective] = []
+    """Several properties that rank together; unset: one property ranks. `by` then says how: pareto
+    (by fronts of crystals that no other one beats in everything; unset), desirability (by a
+    weighted mean) or lexicographic (by the first, then by the second, ...)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_fronts(cls, content: Any) -> Any:
+        several = isinstance(content, dict) and content.get("objectives")
+        return {"by": "pareto", **content} if several else content
+
+    @model_validator(mode="after")
+    def _check(self) -> Rank:
+        if not self.objectives:
+            return self
+        for name in ("model", "property", "threshold", "order"):
+            if getattr(self, name) != Rank.model_fields[name].default:
+                raise ValueError(f"{name} is that of one property; each of the objectives has its own")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _stored(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `objectives` where there are none, as before they could be."""
+        return {name: value for name, value in written(self).items() if name != "objectives" or value}
 
 
 class Stability(Section):

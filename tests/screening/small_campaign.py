@@ -58,10 +58,11 @@ def make(path: Path, ensembles: list[Ensemble] | None = None) -> Plan:
         return plan.make(settings)
     potential = plan.load_potential(settings)
     hull = plan.find_reference(ensembles, settings, potential)
-    target = plan.find_target(ensembles, settings.rank, hull)
+    judged = plan.find_objectives(ensembles, settings, hull)
+    target = plan.find_target(ensembles, settings.rank, hull, judged)
     tiers = [plan.load_ensembles([tier.model])[0] for tier in settings.tiers()]
     stamp = fingerprint.take(settings, ensembles, tiers, potential)
-    return Plan(settings, settings.folder(), ensembles, target, stamp, tiers, potential, hull)
+    return Plan(settings, settings.folder(), ensembles, target, stamp, tiers, potential, hull, judged)
 
 
 def some_members(folder: Path, model: Path, members: Sequence[int]) -> Path:

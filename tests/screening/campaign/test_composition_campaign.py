@@ -14,16 +14,24 @@ from assay.featurize import graphs as crystal_graphs
 from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.audit import audit
 from assay.screening.campaign import drive
+from assay.screening.folder.ledger import Ledger
 from assay.screening.prediction import explain, predict
 from assay.screening.runners import worker
 from assay.screening.runners.cluster import ClusterRunner
 from assay.screening.settings.config import Ray
-from assay.screening.settings.exits import Exit
+from assay.screening.settings.exits import Exit, Failure
 from assay.sources.crystals import Crystals
 from tests.screening import small_campaign
 from tests.screening.small_campaign import digests, write_config
 
 PROPERTY = "formation_energy"
+BY_FRONTS = {
+    "top": 10,
+    "objectives": [
+        {"property": PROPERTY, "order": "ascending", "by": "upper"},
+        {"property": "nsites", "order": "ascending"},
+    ],
+}
 RANK = {"property": PROPERTY, "order": "ascending", "top": 10}
 
 
@@ -74,6 +82,29 @@ def test_ray_makes_the_same_bytes(place: Path, blind: Path, done: Path) -> None:
     runner = ClusterRunner(make, Ray(workers=2))
     assert drive.run(planned, runner, lambda: False).code is Exit.DONE
     assert digests(planned.folder)["candidates.parquet"] == digests(done)["candidates.parquet"]
+    assert again_by_fronts(place, blind, planned.folder) == again_by_fronts(place, blind, done)
+
+
+def again_by_fronts(place: Path, blind: Path, folder: Path) -> dict[str, str]:
+    """Rank a finished campaign by several objectives, and as before; the digests of the first."""
+    keys = {"output": str(folder), "symmetrise": 0.01}
+    drive.rerank(small_campaign.make(write_config(place, blind, rank=BY_FRONTS, **keys)))
+    assert audit.check(folder).problems == []
+    found = digests(folder)
+    drive.rerank(small_campaign.make(write_config(place, blind, rank=RANK, **keys)))
+    return found
+
+
+def test_a_stopped_campaign_of_several_objectives_goes_on_to_the_same_bytes(
+    place: Path, blind: Path, done: Path
+) -> None:
+    path = write_config(place, blind, output=str(place / "stopped"), rank=BY_FRONTS, symmetrise=0.01)
+    folder = place / "stopped"
+    with pytest.raises(Failure, match="stopped"):
+        small_campaign.run(small_campaign.make(path), lambda: len(Ledger(folder).all("part")) > 1)
+    assert 0 < len(Ledger(folder).all("part")) < len(Ledger(done).all("part"))
+    assert small_campaign.run(small_campaign.make(path)).code is Exit.DONE
+    assert digests(folder)["candidates.parquet"] == again_by_fronts(place, blind, done)["candidates.parquet"]
 
 
 def test_it_is_the_first_tier_of_a_cascade(place: Path, blind: Path, model: Path) -> None:

@@ -184,6 +184,46 @@ def test_the_filter_can_be_lifted_and_the_hull_ranks(bounded: Plan, make: Callab
     drive.rerank(make("bounded", predicted=NEAR))
 
 
+def test_energy_and_stability_rank_together(bounded: Plan, make: Callable[..., Plan]) -> None:
+    objectives = [
+        {"property": "formation_energy", "order": "ascending"},
+        {"property": "energy_above_hull", "order": "ascending", "by": "upper"},
+        {"property": "p_stable"},
+    ]
+    drive.rerank(make("bounded", rank={"objectives": objectives}))
+    results = Results(bounded.folder)
+    found, left = results.candidates(), results.unrankable()
+    assert results.summary.stability is not None
+    assert left["lacks"].to_pylist() == ["energy_above_hull, p_stable"] * results.summary.stability.unknown
+    assert results.summary.balance.unrankable == len(left) > 0
+    assert found["front"][0].as_py() == 1
+    assert results.summary.fronts is not None
+    assert sum(found["p_front"].to_pylist()) == pytest.approx(results.summary.fronts.expected)
+    page = (bounded.folder / "report.html").read_text()
+    assert page.count('<circle class="dot" cx=') >= results.summary.fronts.first
+    assert "The first front" in page
+    assert "reference point (formation_energy" in page
+    assert not audit.check(bounded.folder).problems
+    ledger, record = results.ledger, results.ledger.find("ranked", "all")
+    assert record is not None
+    forged = found.set_column(found.schema.get_field_index("front"), "front", pa.array([1] * len(found)))
+    path, before = bounded.folder / "candidates.parquet", (bounded.folder / "candidates.parquet").read_bytes()
+    ledger.record("ranked", "all", {**record.files, "candidates.parquet": table.write(forged, path)}, record.counts)
+    problems = audit.check(bounded.folder).problems
+    assert any("column front that does not follow" in str(problem) for problem in problems)
+    path.write_bytes(before)
+    ledger.record("ranked", "all", record.files, record.counts)
+    drive.rerank(make("bounded", predicted=NEAR))
+
+
+def test_what_several_objectives_cannot_do_is_refused(make: Callable[..., Plan], place: Path, model: Path) -> None:
+    with pytest.raises(Failure, match="none of p_stable, nsites is predicted"):
+        make("refused", rank={"objectives": [{"property": "p_stable"}, {"property": "nsites"}]})
+    path = write_config(place, model, rank={"objectives": [{"property": "formation_energy"}, {"property": "p_stable"}]})
+    with pytest.raises(Failure, match="p_stable needs the section stability"):
+        plan.make(config.load(path))
+
+
 def test_a_filter_that_nothing_passes_leaves_no_candidate(bounded: Plan, make: Callable[..., Plan]) -> None:
     drive.rerank(make("bounded", predicted={"formation_energy": {"max": -99.0}}))
     results = Results(bounded.folder)
@@ -372,8 +412,8 @@ def test_a_campaign_without_the_section_is_as_it_was(place: Path, model: Path, e
     folder, results = planned.folder, Results(planned.folder)
     summary = json.loads((folder / "summary.json").read_text())
     assert " ".join(summary) == (
-        "balance campaign cascade complete fingerprint identity max_bad models quarantine rank sha256 sources target "
-        "ties"
+        "balance campaign cascade certainty complete fingerprint identity max_bad models quarantine rank sha256 "
+        "sources target ties"
     )
     assert "excluded" not in summary["balance"]
     assert not any("stability" in name for name in planned.fingerprint)
