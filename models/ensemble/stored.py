@@ -17,7 +17,7 @@ from assay.featurize.composition import CompositionSpec
 from assay.featurize.graphs import GraphSpec
 from assay.featurize.pictures.scene import ViewSpec
 from assay.models.ensemble import checkpoint, validation
-from assay.models.ensemble.calibration import Calibration
+from assay.models.ensemble.calibration import Calibration, CalibrationRows
 from assay.models.ensemble.checkpoint import Checkpoint
 from assay.models.ensemble.distribution.decision import Decision
 from assay.models.ensemble.distribution.quantiles import KIND, QuantileCalibration
@@ -25,7 +25,9 @@ from assay.models.ensemble.novelty import Learned, Reference
 from assay.models.networks import registry
 from assay.models.target import Property
 
-_OWN_KEYS = frozenset({"name", "members", "calibration", "decision", "weights", "novelty", "learned", "sha256"})
+_OWN_KEYS = frozenset(
+    {"name", "members", "calibration", "decision", "weights", "novelty", "learned", "calibration_rows", "sha256"}
+)
 ErrorBars = Calibration | QuantileCalibration
 """Both kinds of calibration."""
 
@@ -55,12 +57,16 @@ class Trained:
     """By property name, how the draws of all trees become its value. A property that is not in it
     is predicted by the mean of the members; the value of a forest is then that of its own
     decision."""
+    calibration_rows: CalibrationRows | None = None
+    """The rows that the error bars were fitted on; None in ensembles fitted before they were
+    kept."""
 
     def __post_init__(self) -> None:
         _check_members(self.members, self.folder)
         _check_inputs(self.members, self.folder, self.spec)
         _check_weights(self.weights, len(self.members), self.folder)
-        _check_names(self.calibration, self.weights, [p.name for p in self.properties], self.folder)
+        names = [*self.weights, *(self.calibration_rows.rows if self.calibration_rows else ())]
+        _check_names(self.calibration, names, [p.name for p in self.properties], self.folder)
         _check_decisions(self)
 
     @property
@@ -135,6 +141,9 @@ def read(folder: Path, described: dict[str, Any], precision: str) -> dict[str, A
         "reference": reference,
         "learned": Learned.read(folder, described["learned"]) if "learned" in described else None,
         "decisions": {name: Decision(**fields) for name, fields in described.get("decision", {}).items()},
+        "calibration_rows": CalibrationRows.read(folder, found)
+        if (found := described.get("calibration_rows"))
+        else None,
     }
 
 
@@ -156,6 +165,7 @@ def write(
     reference: Reference | None = None,
     decisions: Mapping[str, Decision] | None = None,
     learned: Learned | None = None,
+    rows: CalibrationRows | None = None,
 ) -> None:
     """Write `ensemble.json` beside the member folders, and what else there is."""
     described: dict[str, Any] = {
@@ -172,8 +182,17 @@ def write(
         described["novelty"] = {**reference.write(folder), "weights_sha256": embedder["weights_sha256"]}
     if learned:
         described["learned"] = learned.write(folder)
+    if rows:
+        described["calibration_rows"] = rows.write(folder)
     validation.ensemble(described)
     _write(folder, described | facts)
+
+
+def keep(folder: Path, rows: CalibrationRows) -> None:
+    """Write the calibration rows of an ensemble into its folder; nothing else of it changes."""
+    described = checkpoint.read_json(folder / "ensemble.json", "a model ensemble")
+    described.pop("sha256", None)
+    _write(folder, described | {"calibration_rows": rows.write(folder)})
 
 
 def seal(folder: Path) -> None:
@@ -251,11 +270,11 @@ def _check_weights(weights: dict[str, tuple[float, ...]], members: int, folder: 
 
 
 def _check_names(
-    calibration: Mapping[str, ErrorBars], weights: dict[str, tuple[float, ...]], properties: list[str], folder: Path
+    calibration: Mapping[str, ErrorBars], others: Sequence[str], properties: list[str], folder: Path
 ) -> None:
-    """Each property has a calibration, and nothing else has one, or weights."""
+    """Each property has a calibration; nothing else has one, or weights, or calibration rows."""
     missing = [name for name in properties if name not in calibration]
-    unknown = [name for name in (*calibration, *weights) if name not in properties]
+    unknown = [name for name in (*calibration, *others) if name not in properties]
     if missing:
         raise ValueError(f"{folder} has no calibration of {missing[0]}, which its members predict")
     if unknown:

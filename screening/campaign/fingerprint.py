@@ -64,7 +64,7 @@ def take(
         stamp |= _model_stamp(f"models.{ensemble.name}", ensemble)
     stamp |= reference.stamp(campaign.stability)
     if campaign.cascade is not None:
-        rule = campaign.rank.model_dump(exclude={"top"})  # it decides which crystals survive
+        rule = campaign.rank.model_dump(exclude={"top", "select"})  # it decides which crystals survive
         chosen = campaign.cascade.model_dump(include={"audit", "seed"})
         stamp |= {f"cascade.{name}": str(value) for name, value in {**rule, **chosen}.items()}
         for number, (tier, setting) in enumerate(zip(tiers, campaign.tiers(), strict=True)):

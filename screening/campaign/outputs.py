@@ -29,7 +29,7 @@ from assay.screening.folder.balance import Balance
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Cascade, Merged, Model, Property, Relaxation, Summary
-from assay.screening.ranking import rules, ties
+from assay.screening.ranking import rules, select, ties
 from assay.screening.ranking.rules import Rule
 from assay.screening.ranking.ties import Ties
 from assay.screening.settings import digits
@@ -47,14 +47,20 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
     judged, settings = Judged(plan, ledger) if plan.stability else None, plan.campaign.stability
     found = Tiers(plan, ledger, judged) if plan.tiers else None
     most = settings.max if settings else None
-    rows = ranked.whole(found.rank(), most) if found else ranked.in_portions(plan, ledger, judged)
+    shortlist = plan.shortlist()
+    rows = ranked.whole(found.rank(), most) if found else ranked.in_portions(plan, ledger, judged, shortlist)
+    if found and shortlist:
+        found.teach(shortlist)
+    order = (
+        rows.candidates if shortlist is None else (shortlist.marked(one, len(plan.tiers)) for one in rows.candidates)
+    )
     bad = quarantined(ledger)
     counts = {"ranked": rows.ranked, "unrankable": rows.unrankable}
     counts |= {} if most is None else {"unstable": rows.unstable}
     counted = balance.take(ledger, **counts)
     rule = rules.make(plan.campaign.rank, plan.target)
     best = Best(min(plan.campaign.rank.top, report.ROWS), rule)
-    candidates = map(best.seen, identify.fan_out(rows.candidates, ledger))
+    candidates = map(best.seen, identify.fan_out(order, ledger))
     tables: dict[str, Iterable[pa.Table]] = {
         "candidates": candidates,
         "unrankable": rows.others,
@@ -65,6 +71,7 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
     cascade = found.summary([_model(tier) for tier in plan.tiers]) if found else None
     summary = summarise(plan, ledger, counted, bad, files, cascade)
     summary = replace(summary, ties=best.ties.found(), stability=judged.summary() if judged is not None else None)
+    summary = replace(summary, selection=shortlist.summary() if shortlist else None)
     means = partial(_column, plan.folder / "candidates.parquet", f"{plan.target.name}_mean")
     changes = partial(_volume_changes, ledger)
     page = report.render(summary, best.rows, bad, best.columns, means, changes)
@@ -168,6 +175,8 @@ def table_text(found: Results, most: int = results.SHOWN) -> list[str]:
         marks = "".join(f"  ({mark})" for mark in row.marks)
         lines.append(f"{row.rank:>4}  {escaped(row.formula):<24}{value:>20}  {interval:<20}  {escaped(row.id)}{marks}")
     lines += ties.sentences(found.summary.ties, found.summary.rank.by)
+    if found.summary.selection:
+        lines += select.lines(found.summary.selection, found.summary.rank, target)
     cascade = found.summary.cascade
     return lines if cascade is None else lines + tiers.lines(cascade, target.model)
 

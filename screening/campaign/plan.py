@@ -23,7 +23,8 @@ from assay.screening.folder.summary import Target
 from assay.screening.prediction import predict
 from assay.screening.pulling import columns, filters
 from assay.screening.pulling.source import named
-from assay.screening.ranking import rules, stability
+from assay.screening.ranking import rules, select, stability
+from assay.screening.ranking.select import Shortlist
 from assay.screening.runners.worker import Worker, load
 from assay.screening.settings import nearest
 from assay.screening.settings.config import Campaign, Rank
@@ -70,6 +71,10 @@ class Plan:
         first, *cheap = (partial(load, group, self.campaign.ray.threads, **how) for group in groups)
         return Worker(first, cheap, standard, self.potential)
 
+    def shortlist(self) -> Shortlist | None:
+        """An empty shortlist, to be made while rows are ranked; None where none is asked for."""
+        return select.find(self.ensembles, self.campaign.rank, self.target)
+
     @property
     def targets(self) -> list[Target]:
         """What ranks, as each tier predicts it; the last one is `target`."""
@@ -90,6 +95,7 @@ def make(campaign: Campaign) -> Plan:
     reference = find_reference(ensembles, campaign)
     target = find_target(ensembles, campaign.rank, reference)
     rules.make(campaign.rank, target)
+    select.find(ensembles, campaign.rank, target)
     tiers = [load_ensembles([tier.model])[0] for tier in campaign.tiers()]
     _check_tiers(tiers, ensembles, target)
     potential = load_potential(campaign)

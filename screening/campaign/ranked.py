@@ -24,6 +24,7 @@ from assay.screening.folder.results import Scored
 from assay.screening.ranking import rank, rules, stability
 from assay.screening.ranking.rank import Ranked
 from assay.screening.ranking.rules import Rule
+from assay.screening.ranking.select import Shortlist
 from assay.screening.runners import worker
 from assay.sources.crystals import empty
 
@@ -58,8 +59,8 @@ def whole(found: Ranked, most: float | None = None) -> Rows:
     return Rows(*(content.num_rows for content in tables), *([content] for content in tables))
 
 
-def in_portions(plan: Plan, ledger: Ledger, judged: Judged | None) -> Rows:
-    """The ranking of a campaign without a cascade."""
+def in_portions(plan: Plan, ledger: Ledger, judged: Judged | None, shortlist: Shortlist | None = None) -> Rows:
+    """The ranking of a campaign without a cascade; a shortlist learns all scored rows."""
     scored, rule = judged or Scored(ledger, 0), rules.make(plan.campaign.rank, plan.target)
     bound = plan.campaign.stability.max if plan.campaign.stability else None
     if not scored:
@@ -68,7 +69,10 @@ def in_portions(plan: Plan, ledger: Ledger, judged: Judged | None) -> Rows:
     rank.measure(scored.schema.empty_table(), rule)  # it names every column, should one be lacking
     best, left, aside = Order(rank.keys(rule)), Order([("id", "ascending")]), Order([("id", "ascending")])
     reads = [*rule.columns().values(), *([] if bound is None else [stability.MEAN])]
+    reads += [] if shortlist is None else shortlist.reads
     for content in scored.tables(["id", *dict.fromkeys(reads)]):
+        if shortlist is not None:
+            shortlist.learn(content)
         for order, rows in zip((best, left, aside), _parted(content, rule, bound), strict=True):
             order.learn(rows)
     names = "candidates", "unrankable", "unstable"

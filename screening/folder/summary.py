@@ -192,6 +192,32 @@ class Stability:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """A shortlist with a bound on the share of false discoveries (`rank.select`)."""
+
+    tests: int
+    """Crystals that were tested: all that were scored."""
+    rows: int
+    """Calibration rows that they were compared with."""
+    missed: int
+    """Rows among them whose known value misses the threshold."""
+    by: str
+    """What makes a group of crystals that err together: `element-set`, `formula` or `row`."""
+    out_of_fold: bool
+    """Whether they were predicted by members that learned from other rows."""
+    share: float | None
+    """Expected share of false discoveries at most, by these rows; None where nothing is
+    selected."""
+    selected: int
+    ood: int
+    """Selected crystals with an element that no training crystal held."""
+    far: int
+    """These, and selected crystals with an `ood_distance` above 1."""
+    known: int
+    """Selected crystals of a composition that the ensembles learned from."""
+
+
+@dataclass(frozen=True)
 class Summary:
     """A ranked campaign in numbers."""
 
@@ -222,6 +248,8 @@ class Summary:
     """None where crystals were scored as they were delivered; `summary.json` then lacks it."""
     stability: Stability | None = None
     """None without a `stability` section."""
+    selection: Selection | None = None
+    """None without `rank.select`."""
 
     @property
     def predicted(self) -> str:
@@ -239,6 +267,8 @@ class Summary:
         fields = asdict(self) | {"rank": self.rank.model_dump(mode="json"), "balance": self.balance.counts()}
         if self.relaxation is None:
             del fields["relaxation"]
+        if self.selection is None:
+            del fields["selection"], fields["rank"]["select"]
         if self.stability is None:
             del fields["stability"]
         else:

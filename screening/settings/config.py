@@ -87,6 +87,16 @@ class Filters(Section):
         return self
 
 
+class Select(Section):
+    """A shortlist of which a bounded share is expected to be wrong (conformal selection)."""
+
+    threshold: Annotated[float, Field(allow_inf_nan=False)]
+    """In the unit of the property that ranks; a hit lies above it when descending, below it when
+    ascending."""
+    fdr: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Largest expected share of false discoveries: selected crystals that are no hits."""
+
+
 class Rank(Section):
     """How scored crystals are put in order."""
 
@@ -105,6 +115,8 @@ class Rank(Section):
     """Which end of the property is wanted."""
     top: Count = 50
     """Rows shown in the report; candidates.parquet holds every ranked crystal."""
+    select: Select | None = None
+    """Mark a shortlist among the candidates; unset: none. The order does not depend on it."""
 
 
 class Stability(Section):
@@ -332,8 +344,8 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Campaign:
 
 
 def dump(campaign: Campaign) -> str:
-    """The resolved config as YAML, every default written out but that there is no `stability`."""
-    absent = {"stability"} if campaign.stability is None else None
-    return yaml.safe_dump(
-        campaign.model_dump(mode="json", exclude=absent), sort_keys=False
-    )  # ASCII: U+0085 does not survive unescaped
+    """The resolved config as YAML, with every default but that `stability` or `select` is unset."""
+    content = campaign.model_dump(mode="json", exclude={"stability"} if campaign.stability is None else None)
+    if campaign.rank.select is None:
+        del content["rank"]["select"]
+    return yaml.safe_dump(content, sort_keys=False)  # ASCII: U+0085 does not survive unescaped

@@ -47,6 +47,8 @@ COLUMNS: Mapping[str, str] = {
     "tier": "last tier of the cascade that the crystal reached",
     "audit": "whether it was drawn at random from those that were set aside",
     "score": "what ranks",
+    "selected": "whether it is on the shortlist of `rank.select`, of which a bounded share is expected to be wrong",
+    "conformal_p_value": "share of calibration rows that miss the threshold of `rank.select` and look at least as good",
     "p_stable": "probability of lying near the convex hull or below it, by the error of the predicted energy",
     "competing_phases": "phases of the hull at this composition, with their parts of the atoms; null: none known",
     "ids": "ids of all rows that are this crystal",
