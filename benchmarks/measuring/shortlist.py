@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from assay.models.ensemble.calibration import CalibrationRows, HeldRows
     from assay.models.ensemble.ensemble import Ensemble
+    from assay.models.ensemble.stored import CalibrationRows, HeldRows
     from assay.screening.folder.summary import Target
 
 LEVELS = (0.05, 0.1, 0.2)
@@ -53,7 +53,7 @@ def _halved(kept: CalibrationRows, settings: dict[str, Any], target: Target, rep
     """Means over the halvings, with the error of the mean and the deviation of one."""
     import numpy as np
 
-    from assay.models.ensemble.calibration import CalibrationRows
+    from assay.models.ensemble.stored import CalibrationRows
 
     rows = kept.rows[target.name]
     groups, generator = int(rows.group.max()) + 1, np.random.default_rng(0)
@@ -92,7 +92,7 @@ def _judged(settings: dict[str, Any], target: Target, kept: CalibrationRows, row
 
 
 def _part(rows: HeldRows, here: Any) -> HeldRows:
-    from assay.models.ensemble.calibration import HeldRows
+    from assay.models.ensemble.stored import HeldRows
 
     return HeldRows(rows.known[here], rows.mean[here], rows.std[here], rows.group[here])
 
@@ -111,7 +111,7 @@ def _test_rows(loaded: Ensemble, name: str) -> pa.Table | None:
     """The test rows, predicted; None after a cross-validation."""
     import numpy as np
 
-    from assay.models.ensemble.calibration import HeldRows
+    from assay.models.ensemble.stored import HeldRows
     from assay.models.evaluation import heldout
 
     if loaded.facts["recipe"]["cross_validation"]:

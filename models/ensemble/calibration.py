@@ -1,27 +1,17 @@
 """Honest error bars: a scaled deviation and a conformal interval, fitted on held-out crystals.
 
 Enters: known values, ensemble means and spreads. Leaves: `Calibration`, stored in the checkpoint,
-never refitted at prediction, and the rows it was fitted on (`CalibrationRows`). The interval
-follows Angelopoulos and Bates, arXiv 2107.07511, section 2.3, with the spread as heuristic.
+never refitted at prediction. The interval follows Angelopoulos and Bates, arXiv 2107.07511, section
+2.3, with the spread as heuristic.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors.torch import save
-
-from assay.models.ensemble import checkpoint
-
-FILE = "calibration.safetensors"
-"""In the ensemble's folder."""
 
 
 @dataclass(frozen=True)
@@ -99,69 +89,3 @@ def conformal(score: NDArray[Any], weight: NDArray[np.float64], level: float) ->
     reached = np.cumsum(weight[order]) / (weight.sum() + weight.mean())
     place = int(np.searchsorted(reached, level - 1e-12))
     return float(score[order[place]]) if place < len(score) else float("inf")
-
-
-@dataclass(frozen=True)
-class HeldRows:
-    """The calibration rows of one property, as the ensemble predicts them, in its unit."""
-
-    known: NDArray[np.float64]
-    """(n,) known values."""
-    mean: NDArray[np.float64]
-    """(n,) predicted values."""
-    std: NDArray[np.float64]
-    """(n,) calibrated standard deviations."""
-    group: NDArray[np.int64]
-    """(n,) the same number for rows that the split keeps together, for example of one element
-    set."""
-
-
-@dataclass(frozen=True)
-class CalibrationRows:
-    """The rows on which the error bars of an ensemble were fitted, to select from new ones by."""
-
-    rows: Mapping[str, HeldRows]
-    """By property name."""
-    by: str
-    """What the split of the training keeps together: `element-set`, `formula` or `row`."""
-    out_of_fold: bool
-    """Whether they were predicted by members that learned from other rows of the training set than
-    those of the ensemble, which learned from all of them."""
-
-    def write(self, folder: Path) -> dict[str, Any]:
-        """Write the file; returns the section `calibration_rows` of `ensemble.json`."""
-        kinds = {field.name: np.int32 if field.name == "group" else np.float32 for field in fields(HeldRows)}
-        parts = {
-            f"{name}.{part}": torch.from_numpy(getattr(held, part).astype(kind))
-            for name, held in self.rows.items()
-            for part, kind in kinds.items()
-        }
-        content = save(parts)
-        checkpoint.write_whole(folder / FILE, content)
-        counts = {name: len(held.known) for name, held in self.rows.items()}
-        return {
-            "by": self.by,
-            "out_of_fold": self.out_of_fold,
-            "rows": counts,
-            "sha256": hashlib.sha256(content).hexdigest(),
-        }
-
-    @classmethod
-    def read(cls, folder: Path, described: dict[str, Any]) -> CalibrationRows:
-        """Read the file that `described`, that section of `ensemble.json`, tells of.
-
-        Raises:
-            FileNotFoundError: when it is missing.
-            ValueError: when it is another one.
-        """
-        parts, counts = checkpoint.tensors_of(folder / FILE, described["sha256"]), described["rows"]
-        names = [field.name for field in fields(HeldRows)]
-        shapes = {f"{prop}.{name}": (n,) for prop, n in counts.items() for name in names}
-        if {name: tuple(part.shape) for name, part in parts.items()} != shapes:
-            raise ValueError(f"{folder / FILE} holds other tensors than {', '.join(names)} of {counts}")
-        kinds: dict[str, Any] = {name: np.int64 if name == "group" else np.float64 for name in names}
-        rows = {
-            prop: HeldRows(*(parts[f"{prop}.{name}"].numpy().astype(kind) for name, kind in kinds.items()))
-            for prop in counts
-        }
-        return cls(rows, described["by"], described["out_of_fold"])

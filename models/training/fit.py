@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from assay.featurize.composition import CompositionSpec
 from assay.models.ensemble import calibration, checkpoint, combine, novelty, stored, summary
-from assay.models.ensemble.calibration import CalibrationRows, HeldRows
 from assay.models.ensemble.distribution import quantiles
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.ensemble.novelty import Learned, Reference
-from assay.models.ensemble.stored import ErrorBars
+from assay.models.ensemble.stored import CalibrationRows, ErrorBars, HeldRows
 from assay.models.ensemble.summary import PropertyPrediction
 from assay.models.evaluation import baselines, metrics, repeated
 from assay.models.evaluation.assessment import Truth

@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from assay.models.ensemble.calibration import CalibrationRows
 from assay.models.ensemble.ensemble import Ensemble
+from assay.models.ensemble.stored import CalibrationRows
 from assay.screening.folder.summary import Selection, Target
 from assay.screening.settings.config import Rank
 from assay.screening.settings.exits import Exit, Failure

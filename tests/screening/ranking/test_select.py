@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 from assay.models.ensemble import stored
-from assay.models.ensemble.calibration import CalibrationRows, HeldRows
 from assay.models.ensemble.ensemble import Ensemble
+from assay.models.ensemble.stored import CalibrationRows, HeldRows
 from assay.screening.audit import audit
 from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Target
