@@ -8,6 +8,7 @@ calibration rows.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,10 @@ def promises(folder: Path, thresholds: Sequence[float], order: str, repeats: int
 
 
 def _halved(kept: CalibrationRows, settings: dict[str, Any], target: Target, repeats: int) -> dict[str, float]:
-    """Means over the halvings, with the error of the mean and the deviation of one."""
+    """Means over the halvings, with the error of the mean and the deviation of one.
+
+    `alone` is the share of false discoveries where every row counts as a group of its own.
+    """
     import numpy as np
 
     from assay.models.ensemble.stored import CalibrationRows
@@ -64,15 +68,19 @@ def _halved(kept: CalibrationRows, settings: dict[str, Any], target: Target, rep
         here = first[rows.group]
         half = CalibrationRows({target.name: _part(rows, here)}, kept.by, kept.out_of_fold)
         other = _part(rows, ~here)
-        selected, false, hits = _judged(settings, target, half, _table(target.name, other))
-        each.append((false / max(selected, 1), hits, selected == 0))
-    shares, hits, none = np.array(each, np.float64).T
+        crystals = _table(target.name, other)
+        selected, false, hits = _judged(settings, target, half, crystals)
+        alone, wrong, _ = _judged(settings, target, replace(half, by="row"), crystals)
+        each.append((false / max(selected, 1), hits, selected == 0, wrong / max(alone, 1)))
+    shares, hits, none, single = np.array(each, np.float64).T
     return {
         "false": float(shares.mean()),
         "error": float(shares.std() / repeats**0.5),
         "deviation": float(shares.std()),
         "found": float(hits.mean()),
         "none": float(none.mean()),
+        "alone": float(single.mean()),
+        "alone_error": float(single.std() / repeats**0.5),
     }
 
 
