@@ -14,6 +14,11 @@ With `--trees` the cost of a tier that reads the composition alone is measured i
 so many trees on 3DSC, beside scikit-learn's own prediction by the same trees.
 
     python benchmarks/cascade.py --trees 100 --crystals 4096
+
+With `--shortlist` the promise of `rank.select` is measured instead: whether the share of false
+discoveries stays below the level.
+
+    python benchmarks/cascade.py --shortlist models/zoo/tc --thresholds 10 20 40
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from measuring.shortlist import promises
 from measuring.stopwatch import arguments, machine, race, row, say, settle, show, versions, write
 
 if TYPE_CHECKING:
@@ -49,6 +55,10 @@ def main(words: list[str] | None = None) -> None:
     from assay.screening.runners import worker
 
     worker.set_up_process()
+    if options.shortlist:
+        kept = promises(options.shortlist, options.thresholds, options.order, options.halvings)
+        write({"machine": machine(), "versions": versions(), **kept}, options.output)
+        return
     if options.trees:
         write(
             {"machine": machine(), "versions": versions("scikit-learn"), **composition_member(options)}, options.output
@@ -71,6 +81,9 @@ def main(words: list[str] | None = None) -> None:
 def _options(words: list[str] | None) -> argparse.Namespace:
     parser = arguments(__doc__, "cascade.json")
     parser.set_defaults(repeat=1)
+    parser.add_argument("--shortlist", type=Path, help="measure the shortlists of this ensemble instead")
+    parser.add_argument("--thresholds", type=float, nargs="+", default=[20.0], help="of the shortlists")
+    parser.add_argument("--halvings", type=int, default=300, help="of the calibration rows (default: 300)")
     parser.add_argument("--cheap", type=Path, default=ROOT / "models/zoo/tc-fast", help="ensemble of the cheap tier")
     parser.add_argument("--full", type=Path, default=ROOT / "models/zoo/tc-graphs", help="ensemble of the last tier")
     parser.add_argument("--crystals", type=int, default=20_000, help="crystals of each set (default: 20000)")
@@ -164,7 +177,7 @@ class Bench:
 
         from assay.screening.campaign import plan
         from assay.screening.ranking import rules
-        from assay.screening.settings.config import Rank
+        from assay.screening.settings.choice import Rank
 
         self._crystals, self._full, self._options = crystals, full, options
         self._settings = Rank(order=options.order)

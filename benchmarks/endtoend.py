@@ -101,7 +101,7 @@ def ranking(options: argparse.Namespace) -> dict[str, Any]:
     from assay.screening.folder.summary import Target
     from assay.screening.ranking import several
     from assay.screening.ranking.compared import fronts
-    from assay.screening.settings.config import Rank
+    from assay.screening.settings.choice import Rank
 
     tc, energy = (Target(name, name, unit, calibrated=True) for name, unit in (("tc", "K"), ("energy", "eV/atom")))
     three = [{"property": "tc", "by": "lower"}, {"property": "energy", "order": "ascending"}, {"property": "p_stable"}]

@@ -118,7 +118,7 @@ def reliability(known: Dataset, most: int) -> list[dict[str, float]]:
     from assay.models.stability.hull import Hull, Phases
     from assay.screening.folder.summary import Target
     from assay.screening.ranking.rules import Probability
-    from assay.screening.settings.config import Rank
+    from assay.screening.settings.choice import Rank
 
     folder = zoo.find("formation-energy")
     test = set(json.loads((folder / "split.json").read_text())["test"])

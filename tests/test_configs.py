@@ -13,7 +13,8 @@ from assay.models.training.distil.recipe import Distillation
 from assay.screening.campaign import plan
 from assay.screening.deciding import simulate
 from assay.screening.settings import bundled, config, yamlfile
-from assay.screening.settings.config import Campaign, Rank
+from assay.screening.settings.choice import Rank
+from assay.screening.settings.config import Campaign
 from assay.screening.training import design, recipes, search
 from assay.sources.datasets import DATASETS
 

@@ -200,6 +200,22 @@ def to_json(described: dict[str, Any]) -> bytes:
     return (json.dumps(finite(described), indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
 
 
+def tensors_of(path: Path, recorded: str) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file of an ensemble, which has this digest.
+
+    Raises:
+        FileNotFoundError: when it is missing.
+        ValueError: when it is another one.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: copy the whole ensemble folder again")
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != recorded:
+        raise ValueError(f"{path} is damaged or replaced: sha256 {digest[:12]}, ensemble.json says {recorded[:12]}")
+    return tensors.read(content, path)
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees all of it or none."""
     with whole(path) as file:

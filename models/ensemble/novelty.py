@@ -20,8 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from assay.models.ensemble import kernels
-from assay.models.ensemble.checkpoint import write_whole
-from assay.models.networks import tensors
+from assay.models.ensemble.checkpoint import tensors_of, write_whole
 from assay.models.networks.layers import Network
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ class Reference:
             ValueError: when it is another one.
         """
         path = folder / FILE
-        parts = _read(path, described["sha256"])
+        parts = tensors_of(path, described["sha256"])
         _check(parts, described, path)
         quantiles, k, member = described["quantiles"], described["k"], described["member"]
         return cls(parts["points"].to(torch.float32), parts["mean"], parts["deviation"], quantiles, k, member)
@@ -142,7 +141,7 @@ class Learned:
             FileNotFoundError: when it is missing.
             ValueError: when it is another one.
         """
-        parts = _read(folder / LEARNED, described["sha256"])
+        parts = tensors_of(folder / LEARNED, described["sha256"])
         digests = parts.get("digests", torch.empty(0))
         if set(parts) != {"digests"} or digests.dtype != torch.int64 or digests.shape != (described["compositions"],):
             raise ValueError(f"{folder / LEARNED} holds other tensors than digests ({described['compositions']},)")
@@ -152,17 +151,6 @@ class Learned:
 def _digests(formulas: Iterable[str]) -> NDArray[np.int64]:
     found = [hashlib.blake2b(str(formula).encode(), digest_size=8).digest() for formula in formulas]
     return np.frombuffer(b"".join(found), ">i8").astype(np.int64)
-
-
-def _read(path: Path, recorded: str) -> dict[str, Tensor]:
-    """The tensors of a file with this digest."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: copy the whole ensemble folder again")
-    content = path.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != recorded:
-        raise ValueError(f"{path} is damaged or replaced: sha256 {digest[:12]}, ensemble.json says {recorded[:12]}")
-    return tensors.read(content, path)
 
 
 def _check(parts: dict[str, Tensor], described: dict[str, Any], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""An ensemble as its folder holds it: trained members, their calibration, and facts.
+"""An ensemble as its folder holds it: trained members, their calibration with its rows, and facts.
 
 Enters: a folder, or everything that belongs into one. Leaves: a `Trained` that has been checked, or
 a folder with `ensemble.json`. This module does not know crystals or predictions.
@@ -9,9 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save
 
 from assay.featurize.composition import CompositionSpec
 from assay.featurize.graphs import GraphSpec
@@ -25,9 +30,79 @@ from assay.models.ensemble.novelty import Learned, Reference
 from assay.models.networks import registry
 from assay.models.target import Property
 
-_OWN_KEYS = frozenset({"name", "members", "calibration", "decision", "weights", "novelty", "learned", "sha256"})
+_OWN_KEYS = frozenset(
+    {"name", "members", "calibration", "decision", "weights", "novelty", "learned", "calibration_rows", "sha256"}
+)
+ROWS = "calibration.safetensors"
+"""In the ensemble's folder."""
 ErrorBars = Calibration | QuantileCalibration
 """Both kinds of calibration."""
+
+
+@dataclass(frozen=True)
+class HeldRows:
+    """The calibration rows of one property, as the ensemble predicts them, in its unit."""
+
+    known: NDArray[np.float64]
+    """(n,) known values."""
+    mean: NDArray[np.float64]
+    """(n,) predicted values."""
+    std: NDArray[np.float64]
+    """(n,) calibrated standard deviations."""
+    group: NDArray[np.int64]
+    """(n,) the same number for rows that the split keeps together, for example of one element
+    set."""
+
+
+@dataclass(frozen=True)
+class CalibrationRows:
+    """The rows on which the error bars of an ensemble were fitted, to select from new ones by."""
+
+    rows: Mapping[str, HeldRows]
+    """By property name."""
+    by: str
+    """What the split of the training keeps together: `element-set`, `formula` or `row`."""
+    out_of_fold: bool
+    """Whether they were predicted by members that learned from other rows of the training set than
+    those of the ensemble, which learned from all of them."""
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write the file; returns the section `calibration_rows` of `ensemble.json`."""
+        kinds = {field.name: np.int32 if field.name == "group" else np.float32 for field in fields(HeldRows)}
+        parts = {
+            f"{name}.{part}": torch.from_numpy(getattr(held, part).astype(kind))
+            for name, held in self.rows.items()
+            for part, kind in kinds.items()
+        }
+        content = save(parts)
+        checkpoint.write_whole(folder / ROWS, content)
+        counts = {name: len(held.known) for name, held in self.rows.items()}
+        return {
+            "by": self.by,
+            "out_of_fold": self.out_of_fold,
+            "rows": counts,
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+
+    @classmethod
+    def read(cls, folder: Path, described: dict[str, Any]) -> CalibrationRows:
+        """Read the file that `described`, that section of `ensemble.json`, tells of.
+
+        Raises:
+            FileNotFoundError: when it is missing.
+            ValueError: when it is another one.
+        """
+        parts, counts = checkpoint.tensors_of(folder / ROWS, described["sha256"]), described["rows"]
+        names = [field.name for field in fields(HeldRows)]
+        shapes = {f"{prop}.{name}": (n,) for prop, n in counts.items() for name in names}
+        if {name: tuple(part.shape) for name, part in parts.items()} != shapes:
+            raise ValueError(f"{folder / ROWS} holds other tensors than {', '.join(names)} of {counts}")
+        kinds: dict[str, Any] = {name: np.int64 if name == "group" else np.float64 for name in names}
+        rows = {
+            prop: HeldRows(*(parts[f"{prop}.{name}"].numpy().astype(kind) for name, kind in kinds.items()))
+            for prop in counts
+        }
+        return cls(rows, described["by"], described["out_of_fold"])
 
 
 @dataclass(frozen=True)
@@ -55,12 +130,16 @@ class Trained:
     """By property name, how the draws of all trees become its value. A property that is not in it
     is predicted by the mean of the members; the value of a forest is then that of its own
     decision."""
+    calibration_rows: CalibrationRows | None = None
+    """The rows that the error bars were fitted on; None in ensembles fitted before they were
+    kept."""
 
     def __post_init__(self) -> None:
         _check_members(self.members, self.folder)
         _check_inputs(self.members, self.folder, self.spec)
         _check_weights(self.weights, len(self.members), self.folder)
-        _check_names(self.calibration, self.weights, [p.name for p in self.properties], self.folder)
+        names = [*self.weights, *(self.calibration_rows.rows if self.calibration_rows else ())]
+        _check_names(self.calibration, names, [p.name for p in self.properties], self.folder)
         _check_decisions(self)
 
     @property
@@ -129,12 +208,15 @@ def read(folder: Path, described: dict[str, Any], precision: str) -> dict[str, A
         "name": described["name"],
         "folder": folder,
         "members": members,
-        "calibration": {name: _calibration(fields) for name, fields in described["calibration"].items()},
+        "calibration": {name: _calibration(entry) for name, entry in described["calibration"].items()},
         "facts": {key: checkpoint.finite(value) for key, value in described.items() if key not in _OWN_KEYS},
         "weights": {name: tuple(shares) for name, shares in described.get("weights", {}).items()},
         "reference": reference,
         "learned": Learned.read(folder, described["learned"]) if "learned" in described else None,
-        "decisions": {name: Decision(**fields) for name, fields in described.get("decision", {}).items()},
+        "decisions": {name: Decision(**entry) for name, entry in described.get("decision", {}).items()},
+        "calibration_rows": CalibrationRows.read(folder, found)
+        if (found := described.get("calibration_rows"))
+        else None,
     }
 
 
@@ -142,8 +224,8 @@ def _entry(fitted: ErrorBars) -> dict[str, Any]:
     return {name: list(part) if isinstance(part, tuple) else part for name, part in asdict(fitted).items()}
 
 
-def _calibration(fields: dict[str, Any]) -> ErrorBars:
-    return QuantileCalibration.read(fields) if fields.get("kind") == KIND else Calibration(**fields)
+def _calibration(entry: dict[str, Any]) -> ErrorBars:
+    return QuantileCalibration.read(entry) if entry.get("kind") == KIND else Calibration(**entry)
 
 
 def write(
@@ -156,6 +238,7 @@ def write(
     reference: Reference | None = None,
     decisions: Mapping[str, Decision] | None = None,
     learned: Learned | None = None,
+    rows: CalibrationRows | None = None,
 ) -> None:
     """Write `ensemble.json` beside the member folders, and what else there is."""
     described: dict[str, Any] = {
@@ -172,8 +255,17 @@ def write(
         described["novelty"] = {**reference.write(folder), "weights_sha256": embedder["weights_sha256"]}
     if learned:
         described["learned"] = learned.write(folder)
+    if rows:
+        described["calibration_rows"] = rows.write(folder)
     validation.ensemble(described)
     _write(folder, described | facts)
+
+
+def keep(folder: Path, rows: CalibrationRows) -> None:
+    """Write the calibration rows of an ensemble into its folder; nothing else of it changes."""
+    described = checkpoint.read_json(folder / "ensemble.json", "a model ensemble")
+    described.pop("sha256", None)
+    _write(folder, described | {"calibration_rows": rows.write(folder)})
 
 
 def seal(folder: Path) -> None:
@@ -251,11 +343,11 @@ def _check_weights(weights: dict[str, tuple[float, ...]], members: int, folder: 
 
 
 def _check_names(
-    calibration: Mapping[str, ErrorBars], weights: dict[str, tuple[float, ...]], properties: list[str], folder: Path
+    calibration: Mapping[str, ErrorBars], others: Sequence[str], properties: list[str], folder: Path
 ) -> None:
-    """Each property has a calibration, and nothing else has one, or weights."""
+    """Each property has a calibration; nothing else has one, or weights, or calibration rows."""
     missing = [name for name in properties if name not in calibration]
-    unknown = [name for name in (*calibration, *weights) if name not in properties]
+    unknown = [name for name in (*calibration, *others) if name not in properties]
     if missing:
         raise ValueError(f"{folder} has no calibration of {missing[0]}, which its members predict")
     if unknown:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from assay.featurize.composition import CompositionSpec
@@ -27,6 +28,8 @@ exponential of it."""
 MOST = 4096
 """Largest whole number in a spec or among the sizes of a network that the weights need not show."""
 PRECISIONS = ("float32", "bfloat16")
+GROUPS = ("element-set", "formula", "row")
+"""What a split keeps together."""
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -146,17 +149,33 @@ def ensemble(described: dict[str, Any]) -> None:
     for key, check in (("calibration", _calibration), ("decision", _decision), ("weights", _weights)):
         for name, entry in mapping(described.get(key, {}), key).items():
             check(entry, f"{key}.{name}")
-    if "novelty" in described:
-        _novelty(mapping(described["novelty"], "novelty"), len(described["members"]))
-    if "learned" in described:
-        entry = mapping(described["learned"], "learned")
-        keys(entry, "learned", ("compositions", "sha256"))
-        count(entry["compositions"], "learned.compositions", low=1)
-        digest(entry["sha256"], "learned.sha256")
+    novelty = partial(_novelty, members=len(described["members"]))
+    sections: dict[str, Callable[[dict[str, Any]], None]]
+    sections = {"novelty": novelty, "learned": _learned, "calibration_rows": _rows}
+    for key, examine in sections.items():
+        if key in described:
+            examine(mapping(described[key], key))
     if described.get("precision", "float32") not in PRECISIONS:
         raise ValueError(f"precision is {_short(described['precision'])}, expected {' or '.join(PRECISIONS)}")
     if "sha256" in described:
         digest(described["sha256"], "sha256")
+
+
+def _learned(entry: dict[str, Any]) -> None:
+    keys(entry, "learned", ("compositions", "sha256"))
+    count(entry["compositions"], "learned.compositions", low=1)
+    digest(entry["sha256"], "learned.sha256")
+
+
+def _rows(entry: dict[str, Any]) -> None:
+    keys(entry, "calibration_rows", ("by", "out_of_fold", "rows", "sha256"))
+    if entry["by"] not in GROUPS:
+        raise ValueError(f"calibration_rows.by is {_short(entry['by'])}, expected one of {', '.join(GROUPS)}")
+    if not isinstance(entry["out_of_fold"], bool):
+        raise ValueError(f"calibration_rows.out_of_fold is {_short(entry['out_of_fold'])}, expected true or false")  # noqa: TRY004 -- a damaged file
+    for name, rows in mapping(entry["rows"], "calibration_rows.rows").items():
+        count(rows, f"calibration_rows.rows.{name}", low=1)
+    digest(entry["sha256"], "calibration_rows.sha256")
 
 
 def _property(entry: dict[str, Any], where: str) -> None:

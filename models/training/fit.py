@@ -15,14 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.featurize.composition import CompositionSpec
-from assay.models.ensemble import calibration, checkpoint, combine, novelty, stored
+from assay.models.ensemble import calibration, checkpoint, combine, novelty, stored, summary
 from assay.models.ensemble.distribution import quantiles
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.ensemble.novelty import Learned, Reference
-from assay.models.ensemble.stored import ErrorBars
+from assay.models.ensemble.stored import CalibrationRows, ErrorBars, HeldRows
 from assay.models.ensemble.summary import PropertyPrediction
 from assay.models.evaluation import baselines, metrics, repeated
 from assay.models.evaluation.assessment import OURS, Truth
+from assay.models.evaluation.repeated import OutOfFold
 from assay.models.networks import registry
 from assay.models.training import card, crossval, formulas, members, prepare
 from assay.models.training.prepare import Prepared
@@ -72,7 +73,12 @@ def _assemble(recipe: Recipe, prepared: Prepared, output: Path, workers: int, co
     draft = replace(draft, weights=shares)
     held = members.predict(draft, prepared.crystals, prepared.split.calibration)
     fitted = {name: _calibrate(recipe, prepared, held[name], k, chosen[name].rest) for k, name in enumerate(names)}
-    draft = replace(draft, calibration=fitted)
+    kept = CalibrationRows(
+        {name: _rows(recipe, prepared, held[name], fitted[name], k, chosen[name].rest) for k, name in enumerate(names)},
+        recipe.split.by,
+        out_of_fold=False,
+    )
+    draft = replace(draft, calibration=fitted, calibration_rows=kept)
     tested = members.predict(draft, prepared.crystals, prepared.split.test)
     facts = {
         "tasks": {name: _measured(recipe, prepared, tested[name], k, workers) for k, name in enumerate(names)},
@@ -82,13 +88,46 @@ def _assemble(recipe: Recipe, prepared: Prepared, output: Path, workers: int, co
     return _written(recipe, prepared, draft, facts, _reference(recipe, prepared, draft), command)
 
 
+def keep_rows(recipe: Recipe, output: Path, workers: int = 1) -> Ensemble:
+    """Add the calibration rows to an ensemble that was fitted before they were kept.
+
+    Nothing of `output` changes but `calibration.safetensors`, its entry in `ensemble.json`, and a
+    sentence on the card. Where the recipe has a cross-validation, its folds are read from `output`,
+    and trained when they are not there.
+
+    Raises:
+        ValueError: when the rows are there already, or the recipe has another split.
+    """
+    made, prepared = Ensemble.load(output), prepare.prepare(recipe)
+    if made.calibration_rows is not None:
+        raise ValueError(f"{output} keeps its calibration rows already")
+    if (output / "split.json").read_bytes() != prepared.split.to_json(prepared.crystals.ids).encode():
+        raise ValueError(f"{output} was not made by {recipe.name} from these data: its split.json is another one")
+    if recipe.cross_validation is not None:
+        truth = _truth(recipe, prepared)
+        found = crossval.predict(recipe, output / CROSS_VALIDATION, workers)
+        kept = _rows_out_of_fold(found, truth, recipe.split.by, made.calibration[truth.property.name])
+    else:
+        chosen, fitted = _weigh(recipe, prepared, made), made.calibration
+        held = members.predict(made, prepared.crystals, prepared.split.calibration)
+        rows = {
+            name: _rows(recipe, prepared, held[name], fitted[name], k, chosen[name].rest)
+            for k, name in enumerate(chosen)
+        }
+        kept = CalibrationRows(rows, recipe.split.by, out_of_fold=False)
+    stored.keep(output, kept)
+    card.tell_of_rows(output)
+    return Ensemble.load(output)
+
+
 def _written(
     recipe: Recipe, prepared: Prepared, draft: Ensemble, facts: dict[str, Any], reference: Reference, command: str
 ) -> Ensemble:
     """Write everything but the members, and load it."""
     output, folders = draft.folder, [f"member-{k}" for k in range(len(draft.members))]
     fitted = draft.calibration, facts, draft.weights
-    stored.write(output, recipe.name, folders, *fitted, reference, draft.decisions, _learned(recipe, prepared))
+    learned = _learned(recipe, prepared)
+    stored.write(output, recipe.name, folders, *fitted, reference, draft.decisions, learned, draft.calibration_rows)
     checkpoint.write_whole(output / "split.json", prepared.split.to_json(prepared.crystals.ids).encode())
     card.write(output, command)
     return Ensemble.load(output)
@@ -99,8 +138,8 @@ def _cross_validated(recipe: Recipe, prepared: Prepared, output: Path, workers: 
 
     The members learned from all rows, and `split.json` says so.
     """
-    rows, (task,) = prepared.known(prepared.split.development(), 0), recipe.tasks
-    truth = Truth(prepared.target[rows, 0], prepared.weight[rows], prepared.keys[recipe.split.by][rows], task.property)
+    truth, (task,) = _truth(recipe, prepared), recipe.tasks
+    rows = prepared.known(prepared.split.development(), 0)
     found = crossval.predict(recipe, output / CROSS_VALIDATION, workers)
     others = {
         name: crossval.predict(rival, output / CROSS_VALIDATION / rival.name, workers)
@@ -113,14 +152,53 @@ def _cross_validated(recipe: Recipe, prepared: Prepared, output: Path, workers: 
     if threshold is not None and found.draws is not None:
         every = {OURS: found, **others}
         scores["by_probability"] = {name: repeated.by_probability(truth, one, threshold) for name, one in every.items()}
-    fitted = {task.property.name: repeated.calibrate(found, truth, recipe.level)}
-    draft = replace(members.uncalibrated(recipe, output), calibration=fitted)
+    fitted = repeated.calibrate(found, truth, recipe.level)
+    draft = replace(
+        members.uncalibrated(recipe, output),
+        calibration={task.property.name: fitted},
+        calibration_rows=_rows_out_of_fold(found, truth, recipe.split.by, fitted),
+    )
     facts = {
         "tasks": {task.property.name: {**_origin(prepared, 0), "rows": {"development": len(rows)}, **_headed(scores)}},
         "recipe": asdict(recipe),
         "precision": recipe.precision,
     }
     return _written(recipe, prepared, draft, facts, _reference(recipe, prepared, draft), command)
+
+
+def _truth(recipe: Recipe, prepared: Prepared) -> Truth:
+    """The rows of a cross-validation."""
+    rows, (task,) = prepared.known(prepared.split.development(), 0), recipe.tasks
+    return Truth(prepared.target[rows, 0], prepared.weight[rows], prepared.keys[recipe.split.by][rows], task.property)
+
+
+def _rows_out_of_fold(found: OutOfFold, truth: Truth, by: str, fitted: ErrorBars) -> CalibrationRows:
+    """The rows as the first repeat predicts them: the others are no new rows."""
+    draws = None if found.draws is None else found.draws[0].astype(np.float64)
+    std, _, _ = summary.error_bars(fitted, truth.property, found.mean[0], found.spread[0], draws)
+    held = HeldRows(truth.value, found.mean[0], std, _numbered(truth.groups))
+    return CalibrationRows({truth.property.name: held}, by, out_of_fold=True)
+
+
+def _rows(
+    recipe: Recipe,
+    prepared: Prepared,
+    held: PropertyPrediction,
+    fitted: ErrorBars,
+    task: int,
+    rest: NDArray[np.int64],
+) -> HeldRows:
+    """The calibration rows of one property that its error bars were fitted on."""
+    position = np.flatnonzero(np.isfinite(prepared.target[prepared.split.calibration, task]))[rest]
+    rows = prepared.split.calibration[position]
+    draws = None if held.draws is None else held.draws[position]
+    mean, spread = held.mean[position], held.spread[position]
+    std, _, _ = summary.error_bars(fitted, recipe.tasks[task].property, mean, spread, draws)
+    return HeldRows(prepared.target[rows, task], mean, std, _numbered(prepared.keys[recipe.split.by][rows]))
+
+
+def _numbered(groups: NDArray[Any]) -> NDArray[np.int64]:
+    return np.unique(groups, return_inverse=True)[1].astype(np.int64)
 
 
 def _learned(recipe: Recipe, prepared: Prepared) -> Learned:

@@ -26,7 +26,7 @@ from assay.screening.ranking.compared import topk
 from assay.screening.ranking.rules import Rule
 from assay.screening.ranking.standing import Standing
 from assay.screening.settings import config
-from assay.screening.settings.config import Predicted
+from assay.screening.settings.choice import Predicted
 from assay.screening.settings.exits import Exit, Failure, explain
 from assay.sources import table
 

@@ -21,7 +21,8 @@ from assay.models.potentials.potential import Potential
 from assay.screening.campaign import reference
 from assay.screening.folder.stamp import CONTENT, FORMAT
 from assay.screening.pulling.source import named
-from assay.screening.settings.config import Campaign, Filters
+from assay.screening.settings.choice import Filters
+from assay.screening.settings.config import Campaign
 from assay.sources import identity, symmetry
 
 MOST_FILES = 2_000
@@ -64,7 +65,7 @@ def take(
         stamp |= _model_stamp(f"models.{ensemble.name}", ensemble)
     stamp |= reference.stamp(campaign.stability)
     if campaign.cascade is not None:
-        rule = campaign.rank.model_dump(exclude={"top"})  # it decides which crystals survive
+        rule = campaign.rank.model_dump(exclude={"top", "select"})  # it decides which crystals survive
         chosen = campaign.cascade.model_dump(include={"audit", "seed"})
         stamp |= {f"cascade.{name}": str(value) for name, value in {**rule, **chosen}.items()}
         for number, (tier, setting) in enumerate(zip(tiers, campaign.tiers(), strict=True)):

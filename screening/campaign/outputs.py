@@ -30,7 +30,7 @@ from assay.screening.folder.balance import Balance
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Cascade, Excluded, Merged, Model, Property, Relaxation, Summary
-from assay.screening.ranking import bounds, several, ties
+from assay.screening.ranking import bounds, select, several, ties
 from assay.screening.ranking.standing import Standing, sentences
 from assay.screening.ranking.ties import Ties
 from assay.screening.settings import digits
@@ -47,13 +47,19 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
     """Rank the parts, check the balance, and write the files."""
     judged, limits = Judged(plan, ledger) if plan.stability else None, plan.bounds
     found = Tiers(plan, ledger, judged) if plan.tiers else None
-    rows = _whole(plan, found) if found else ranked.in_portions(plan, ledger, judged)
+    shortlist = plan.shortlist()
+    rows = _whole(plan, found) if found else ranked.in_portions(plan, ledger, judged, shortlist)
+    order = rows.candidates
+    if shortlist is not None:
+        if found is not None:
+            found.teach(shortlist)
+        order = (shortlist.marked(one, len(plan.tiers)) for one in rows.candidates)
     bad = quarantined(ledger)
     counts = {"ranked": rows.ranked, "unrankable": rows.unrankable}
     counts |= {"excluded": rows.excluded} if limits else {}
     counted = balance.take(ledger, **counts)
     best = Best(min(plan.campaign.rank.top, report.ROWS), rows.standing)
-    candidates = map(best.seen, identify.fan_out(rows.candidates, ledger))
+    candidates = map(best.seen, identify.fan_out(order, ledger))
     tables: dict[str, Iterable[pa.Table]] = {
         "candidates": candidates,
         "unrankable": rows.others,
@@ -68,6 +74,7 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
         objectives=[*plan.objectives],
         stability=judged.summary() if judged is not None else None,
         excluded=Excluded(limits, rows.reasons) if limits else None,
+        selection=shortlist.summary() if shortlist is not None else None,
     )
     means = partial(_column, plan.folder / "candidates.parquet", f"{plan.target.name}_mean")
     changes = partial(_volume_changes, ledger)
@@ -187,6 +194,8 @@ def table_text(found: Results, most: int = results.SHOWN) -> list[str]:
     lines += bounds.lines(found.summary.excluded) if found.summary.excluded else []
     if found.summary.fronts is not None:
         lines += sentences(None, found.summary.fronts, several.of(found.summary))
+    if found.summary.selection:
+        lines += select.lines(found.summary.selection, found.summary.rank, target)
     cascade = found.summary.cascade
     return lines if cascade is None else lines + tiers.lines(cascade, target.model)
 

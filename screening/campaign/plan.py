@@ -24,11 +24,13 @@ from assay.screening.folder.summary import Bound, Target
 from assay.screening.prediction import predict
 from assay.screening.pulling import columns, filters
 from assay.screening.pulling.source import named
-from assay.screening.ranking import several, stability
+from assay.screening.ranking import select, several, stability
 from assay.screening.ranking.rules import Rule
+from assay.screening.ranking.select import Shortlist
 from assay.screening.runners.worker import Worker, load
 from assay.screening.settings import nearest
-from assay.screening.settings.config import Campaign, Rank
+from assay.screening.settings.choice import Rank
+from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure
 from assay.screening.settings.names import ABOVE_HULL
 
@@ -79,6 +81,10 @@ class Plan:
         first, *cheap = (partial(load, group, self.campaign.ray.threads, **how) for group in groups)
         return Worker(first, cheap, standard, self.potential)
 
+    def shortlist(self) -> Shortlist | None:
+        """An empty shortlist, to be made while rows are ranked; None where none is asked for."""
+        return select.find(self.ensembles, self.campaign.rank, self.target)
+
     @property
     def targets(self) -> list[Target]:
         """What ranks, as each tier predicts it; the last one is `target`."""
@@ -106,6 +112,7 @@ def make(campaign: Campaign) -> Plan:
     judged = find_objectives(ensembles, campaign, reference)
     target = find_target(ensembles, campaign.rank, reference, judged)
     several.make(campaign.rank, target, judged)
+    select.find(ensembles, campaign.rank, target)
     find_bounds(ensembles, campaign, reference)
     tiers = [load_ensembles([tier.model])[0] for tier in campaign.tiers()]
     _check_tiers(tiers, ensembles, target)

@@ -24,6 +24,7 @@ from assay.screening.folder.results import Scored
 from assay.screening.folder.summary import Bound
 from assay.screening.ranking import bounds, rank
 from assay.screening.ranking.rank import Ranked
+from assay.screening.ranking.select import Shortlist
 from assay.screening.ranking.standing import Standing
 from assay.screening.runners import worker
 from assay.sources.crystals import empty
@@ -58,8 +59,8 @@ def whole(found: Ranked, standing: Standing, tier: int, limits: Sequence[Bound] 
     return Rows(bounds.count(aside["reason"]), *counts, [best], [near[1]], [aside], standing)
 
 
-def in_portions(plan: Plan, ledger: Ledger, judged: Judged | None) -> Rows:
-    """The ranking of a campaign without a cascade."""
+def in_portions(plan: Plan, ledger: Ledger, judged: Judged | None, shortlist: Shortlist | None = None) -> Rows:
+    """The ranking of a campaign without a cascade; a shortlist learns all scored rows."""
     scored, rule, limits = judged or Scored(ledger, 0), plan.rule, plan.bounds
     standing = Standing(rule, plan.campaign.rank.top)
     if not scored:
@@ -67,8 +68,11 @@ def in_portions(plan: Plan, ledger: Ledger, judged: Judged | None) -> Rows:
         return whole(rank.rank(nothing, rule, plan.units), standing, 0, limits)
     rank.measure(scored.schema.empty_table(), rule)  # it names every column, should one be lacking
     best, left, aside = Order(rank.keys(rule)), Order([("id", "ascending")]), Order([("id", "ascending")])
+    reads = [*standing.columns(), *bounds.columns(limits), *([] if shortlist is None else shortlist.reads)]
     reasons = Counter[str]()
-    for content in scored.tables([*dict.fromkeys([*standing.columns(), *bounds.columns(limits)])]):
+    for content in scored.tables([*dict.fromkeys(reads)]):
+        if shortlist is not None:
+            shortlist.learn(content)
         kept, excluded = bounds.split(content, limits)
         reasons.update(bounds.count(excluded["reason"]))
         aside.learn(excluded)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from assay.screening.campaign import tiers
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.summary import Property, Summary
-from assay.screening.ranking import bounds, plot, several, stability, standing, ties
+from assay.screening.ranking import bounds, plot, select, several, stability, standing, ties
 from assay.screening.settings import digits
 from assay.screening.settings.names import ABOVE_HULL
 from assay.screening.settings.printable import escaped, shortened
@@ -87,6 +87,7 @@ def render(
         others=_other_properties(summary),
         stability=_stability(summary),
         excluded=bounds.lines(summary.excluded) if summary.excluded else [],
+        selection=select.lines(summary.selection, summary.rank, target) if summary.selection else [],
         cascade=[] if cascade is None else tiers.lines(cascade, target.model),
         covered=_covered(summary),
         ensembles=[*summary.models, *(cascade.models if cascade else [])],

@@ -24,6 +24,7 @@ from assay.screening.folder.summary import Cascade, Model, Recall, Tier
 from assay.screening.ranking import cascade, rank, recall, rules
 from assay.screening.ranking.rank import Ranked
 from assay.screening.ranking.rules import Rule
+from assay.screening.ranking.select import Shortlist
 from assay.screening.runners import worker
 from assay.sources.crystals import empty
 
@@ -79,6 +80,11 @@ class Tiers:
 
     def _rule(self, tier: int) -> Rule:
         return rules.make(self._plan.campaign.rank, self._plan.targets[tier])
+
+    def teach(self, shortlist: Shortlist) -> None:
+        """Show it what the last tier scored; all crystals of the cascade are tests."""
+        part = self._parts[self._reached]
+        shortlist.learn(self._blank[self._reached] if part is None else part, tests=len(self.ids))
 
     def rank(self) -> Ranked:
         """All crystals ranked: first those of the last tier, then those set aside, tier by tier."""

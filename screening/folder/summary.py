@@ -15,7 +15,7 @@ from pydantic import ConfigDict, TypeAdapter
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.delivery import Delivery
 from assay.screening.settings import config, names
-from assay.screening.settings.config import Rank
+from assay.screening.settings.choice import Rank
 from assay.sources import durable
 
 
@@ -258,6 +258,31 @@ class Excluded:
     """Reason -> crystals; each counts once, for the first filter that it does not pass."""
 
 
+class Selection:
+    """A shortlist with a bound on the share of false discoveries (`rank.select`)."""
+
+    tests: int
+    """Crystals that were tested: all that were scored."""
+    rows: int
+    """Calibration rows that they were compared with."""
+    missed: int
+    """Rows among them whose known value misses the threshold."""
+    by: str
+    """What makes a group of crystals that err together: `element-set`, `formula` or `row`."""
+    out_of_fold: bool
+    """Whether they were predicted by members that learned from other rows."""
+    share: float | None
+    """Expected share of false discoveries at most, by these rows; None where nothing is
+    selected."""
+    selected: int
+    ood: int
+    """Selected crystals with an element that no training crystal held."""
+    far: int
+    """These, and selected crystals with an `ood_distance` above 1."""
+    known: int
+    """Selected crystals of a composition that the ensembles learned from."""
+
+
 @dataclass(frozen=True)
 class Summary:
     """A ranked campaign in numbers."""
@@ -298,6 +323,8 @@ class Summary:
     """None where several objectives rank; `summary.json` then lacks it."""
     fronts: Fronts | None = None
     """None where no fronts rank; `summary.json` then lacks it."""
+    selection: Selection | None = None
+    """None without `rank.select`."""
 
     @property
     def predicted(self) -> str:
@@ -313,7 +340,7 @@ class Summary:
     def text(self) -> str:
         """The summary as JSON; equal summaries give equal bytes."""
         fields = asdict(self) | {"rank": self.rank.model_dump(mode="json"), "balance": self.balance.counts()}
-        for name in ("relaxation", "stability", "excluded", "objectives", "certainty", "fronts"):
+        for name in ("relaxation", "stability", "excluded", "objectives", "certainty", "fronts", "selection"):
             if not fields[name]:
                 del fields[name]
         if self.stability is not None:

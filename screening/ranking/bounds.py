@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from assay.screening.folder.summary import Bound, Excluded
 from assay.screening.ranking.rules import Probability
-from assay.screening.settings.config import Rank
+from assay.screening.settings.choice import Rank
 from assay.screening.settings.names import COLUMNS
 
 REASON = pa.field("reason", pa.string(), metadata={"unit": "", "meaning": COLUMNS["reason"]})

@@ -23,7 +23,8 @@ from assay.screening.folder.snapshot import Chunk
 from assay.screening.folder.summary import Target
 from assay.screening.ranking import rank, rules
 from assay.screening.ranking.rules import Rule
-from assay.screening.settings.config import Campaign, Rank
+from assay.screening.settings.choice import Rank
+from assay.screening.settings.config import Campaign
 from assay.sources import table
 from assay.sources.crystals import WARNINGS, text_array
 

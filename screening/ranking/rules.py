@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from assay.models.ensemble.distribution import draws
 from assay.screening.folder.summary import Target
 from assay.screening.ranking.compared.draws import Floats, Law, deviation
-from assay.screening.settings.config import Rank
+from assay.screening.settings.choice import Rank
 from assay.screening.settings.exits import Exit, Failure
 from assay.screening.settings.names import ABOVE_HULL, QUANTILES
 

@@ -23,7 +23,7 @@ from assay.screening.ranking.compared import fronts, pfront
 from assay.screening.ranking.compared.draws import Floats, Law
 from assay.screening.ranking.rules import Rule
 from assay.screening.settings import nearest
-from assay.screening.settings.config import Objective, Rank
+from assay.screening.settings.choice import Objective, Rank
 from assay.screening.settings.exits import Exit, Failure
 
 MOST = 4

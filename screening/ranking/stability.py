@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from assay.models.stability.hull import Hull
 from assay.screening.folder.summary import Stability, Target
 from assay.screening.ranking.rules import PARTS, Probability
-from assay.screening.settings.config import Rank
+from assay.screening.settings.choice import Rank
 from assay.screening.settings.names import ABOVE_HULL as NAME, COLUMNS, PARTS as MEANINGS, QUANTILES
 
 MEAN = f"{NAME}_mean"

@@ -54,6 +54,8 @@ COLUMNS: Mapping[str, str] = {
     "hypervolume": "what the crystal adds to the hypervolume of its front, where each objective has a range of 1",
     "p_front": "probability of being on the first front, by the errors of all predictions; null: not known",
     "lacks": "objectives of which an unrankable crystal has no finite number",
+    "selected": "whether it is on the shortlist of `rank.select`, of which a bounded share is expected to be wrong",
+    "conformal_p_value": "share of calibration rows that miss the threshold of `rank.select` and look at least as good",
     "p_stable": "probability of lying near the convex hull or below it, by the error of the predicted energy",
     "competing_phases": "phases of the hull at this composition, with their parts of the atoms; null: none known",
     "ids": "ids of all rows that are this crystal",

@@ -82,6 +82,12 @@ def refused(folder: Path) -> str:
         ("calibration.td", {"level": 0.9, "quantile": 2.0, "floor": 0.5, "n": 9}, "calibration or weights of td"),
         ("weights", {"tc": ["a", 0.5]}, "weights.tc.0 is 'a'"),
         ("weights", {"tc": [float("nan"), 0.5]}, "weights.tc.0 is nan"),
+        ("calibration_rows", {"by": "element-set", "rows": {}, "sha256": "0" * 64}, "has no 'out_of_fold'"),
+        (
+            "calibration_rows",
+            {"by": "hour", "out_of_fold": False, "rows": {"tc": 5}, "sha256": "0" * 64},
+            "calibration_rows.by is 'hour', expected one of element-set, formula, row",
+        ),
         ("members", ["member-0", "member-0"], "members names 'member-0' twice"),
         ("members", "member-0", "members is 'member-0', expected a list"),
         ("name", 7, "name is 7, expected text"),

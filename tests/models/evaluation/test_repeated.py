@@ -15,7 +15,7 @@ from assay.models.evaluation.repeated import OutOfFold
 from assay.models.target import Property
 from assay.screening.folder.summary import Target
 from assay.screening.ranking.rules import Probability
-from assay.screening.settings.config import Rank
+from assay.screening.settings.choice import Rank
 from assay.screening.settings.names import QUANTILES
 
 N = 9000

@@ -15,7 +15,7 @@ from assay.screening.campaign import report
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.delivery import Delivery
 from assay.screening.folder.summary import Merged, Model, Property, Summary, Target
-from assay.screening.settings.config import Rank
+from assay.screening.settings.choice import Rank
 from assay.sources.quarantine import Quarantined, Reason, Stage
 
 HOSTILE = [

@@ -19,7 +19,8 @@ from assay.screening.folder.naming import Taken
 from assay.screening.pulling import filters
 from assay.screening.pulling.steps import Portion, ShardEnd, Sharding, SourceEnd
 from assay.screening.settings import yamlfile
-from assay.screening.settings.config import Campaign, Filters
+from assay.screening.settings.choice import Filters
+from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure
 from assay.sources import prototypes, table
 from assay.sources.crystals import Crystals

@@ -13,7 +13,7 @@ from scipy import stats
 from assay.screening.folder.summary import Bound, Target
 from assay.screening.ranking import bounds, rank
 from assay.screening.ranking.rules import Probability
-from assay.screening.settings.config import Rank
+from assay.screening.settings.choice import Rank
 from assay.screening.settings.names import QUANTILES
 
 ENERGY = Target("m", "energy", "eV/atom", 0.9, calibrated=True)

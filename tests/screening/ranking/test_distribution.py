@@ -19,7 +19,7 @@ from assay.screening.campaign.plan import Plan
 from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Target
 from assay.screening.ranking import rank, rules
-from assay.screening.settings.config import Rank
+from assay.screening.settings.choice import Rank
 from assay.screening.settings.exits import Exit, Failure
 from assay.screening.settings.names import QUANTILES
 from assay.sources import table

@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 from assay.screening.folder.summary import Target
 from assay.screening.ranking import rank, rules
 from assay.screening.ranking.rank import Ranked
-from assay.screening.settings.config import Rank
+from assay.screening.settings.choice import Rank
 
 TARGET = Target("m", "tc", "K", 0.9)
 few = st.sampled_from([0.0, 1.0, 2.0, -1.0, math.nan, math.inf, -math.inf])

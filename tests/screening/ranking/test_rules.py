@@ -21,7 +21,7 @@ from assay.screening.ranking import rank, rules
 from assay.screening.ranking.rank import Ranked
 from assay.screening.ranking.rules import Floats, Rule
 from assay.screening.settings import config
-from assay.screening.settings.config import Rank
+from assay.screening.settings.choice import Rank
 from assay.screening.settings.exits import Exit, Failure
 from assay.sources.crystals import Crystals
 from tests.screening import small_campaign

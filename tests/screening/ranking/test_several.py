@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from assay.screening.folder.summary import Target
 from assay.screening.ranking import rank, several
 from assay.screening.ranking.compared import fronts, pfront
-from assay.screening.settings.config import Rank
+from assay.screening.settings.choice import Rank
 from assay.screening.settings.exits import Exit, Failure
 
 TC, ENERGY = Target("tc", "tc", "K", calibrated=True), Target("e", "formation_energy", "eV/atom", calibrated=True)

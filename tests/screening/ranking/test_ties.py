@@ -12,7 +12,7 @@ import pytest
 from assay.screening.folder.summary import Target, Tie
 from assay.screening.ranking import rank, rules, ties
 from assay.screening.settings import config
-from assay.screening.settings.config import Rank
+from assay.screening.settings.choice import Rank
 
 TARGET = Target("tc", "tc", "K", 0.9, calibrated=True)
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
