@@ -83,7 +83,8 @@ def in_portions(plan: Plan, ledger: Ledger, judged: Judged | None, shortlist: Sh
         _sorted(order, _parts(plan, scored, standing, limits, place), ledger.folder / f"{name}.parquet")
         for place, (name, order) in enumerate(zip(names, (best, left, aside), strict=True))
     ]
-    return Rows(dict(reasons), best.rows, left.rows, aside.rows, _numbered(portions[0]), *portions[1:], standing)
+    counts = best.rows, left.rows, aside.rows
+    return Rows(dict(reasons), *counts, _numbered(portions[0]), portions[1], portions[2], standing)
 
 
 def _learn(parted: Iterable[tuple[pa.Table, pa.Table]], best: Order, left: Order) -> None:

@@ -258,6 +258,7 @@ class Excluded:
     """Reason -> crystals; each counts once, for the first filter that it does not pass."""
 
 
+@dataclass(frozen=True)
 class Selection:
     """A shortlist with a bound on the share of false discoveries (`rank.select`)."""
 

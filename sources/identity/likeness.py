@@ -116,13 +116,13 @@ def bounds() -> tuple[float, ...]:
 def _primitive(dataset: MoyoDataset, basis: NDArray[np.float64]) -> Structure:
     """The symmetrised primitive cell in another basis, sites in the order of their kinds."""
     with one_at_a_time():
-        from pymatgen.core import Lattice, Structure
+        from pymatgen.core import lattice, structure
 
     primitive = dataset.prim_std_cell
     order = np.argsort(primitive.numbers, kind="stable")
     positions = (np.array(primitive.positions) @ np.array(primitive.basis) @ np.linalg.inv(basis))[order]
     stand_ins = [SYMBOLS[primitive.numbers[site]] for site in order]
-    return Structure(Lattice(basis), stand_ins, positions)
+    return structure.Structure(lattice.Lattice(basis), stand_ins, positions)
 
 
 def reduced(cell: Cell, symprec: float = COARSE) -> Reduced | None:
