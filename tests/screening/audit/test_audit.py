@@ -368,6 +368,12 @@ def another_number(content: pa.Table) -> pa.Table:
     return _changed(content, name, 77.0)
 
 
+def another_chance(content: pa.Table) -> pa.Table:
+    chances = content["p_top_k"].to_numpy().copy()
+    chances[3] += 0.001
+    return content.set_column(content.schema.get_field_index("p_top_k"), "p_top_k", pa.array(chances))
+
+
 def another_score(content: pa.Table) -> pa.Table:
     return _changed(content, "score", -1e6)
 
@@ -385,11 +391,12 @@ def renumbered(content: pa.Table) -> pa.Table:
 @pytest.mark.parametrize(
     ("defect", "sign"),
     [
-        (exchanged, "is not in the order of score, mean, std and id"),
+        (exchanged, "is not in the order of score, "),
         (lost, "do not hold every scored crystal once"),
         (doubled, "do not hold every scored crystal once"),
         (not_a_number, "ranks a number that is not finite"),
         (another_number, "do not hold every scored crystal once, as it was scored"),
+        (another_chance, "has a column p_top_k that does not follow"),
         (another_score, "do not follow from its predictions"),
         (renumbered, "does not count its rows from 1"),
     ],
