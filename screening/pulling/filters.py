@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from assay.screening.pulling.source import Source
 from assay.screening.settings import nearest
-from assay.screening.settings.config import Filters, Range
+from assay.screening.settings.config import Filters
+from assay.screening.settings.objective import Range
 from assay.sources.crystals import WARNINGS, Crystals, is_text
 from assay.sources.elements import NUMBERS
 from assay.sources.formats.records import quoted

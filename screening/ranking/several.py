@@ -23,8 +23,9 @@ from assay.screening.ranking.compared import fronts, pfront
 from assay.screening.ranking.compared.draws import Floats, Law
 from assay.screening.ranking.rules import Rule
 from assay.screening.settings import nearest
-from assay.screening.settings.config import Objective, Rank
+from assay.screening.settings.config import Rank
 from assay.screening.settings.exits import Exit, Failure
+from assay.screening.settings.objective import Objective
 
 MOST = 4
 """Objectives of a rule by fronts: with more of them nearly every crystal is on the first."""
