@@ -37,6 +37,7 @@ def of(recipe: Recipe, spec: MemberSpec, material: Sequence[NDArray[Any]], sourc
     if described["formulas"]:
         later.append((described["formulas"], "learn_from"))
     later.extend((one, name) for one in described["members"] for name in ("schedule", "start", "composition"))
+    later.extend((task, "functional") for task in described["tasks"])
     for where, name in later:
         if not where[name]:
             del where[name]  # runs from before there was one go on
@@ -53,6 +54,9 @@ def of_fold(recipe: Recipe, files: Sequence[dict[str, str]], ids: NDArray[Any]) 
     """Hash of everything that changes the predictions of one fold, whose rows have these ids."""
     described = asdict(replace(recipe, name="", note="", cross_validation=None, level=0.9))
     del described["split"]["test"], described["split"]["calibration"]
+    for task in described["tasks"]:
+        if not task["functional"]:
+            del task["functional"]
     content = json.dumps([described, list(files), sorted(ids.tolist())], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 

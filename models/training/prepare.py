@@ -129,10 +129,7 @@ def inputs(crystals: Crystals, spec: Spec, tolerance: float) -> Inputs:
 def _load(tasks: tuple[Task, ...], spec: GraphSpec | None, limit: int | None) -> Prepared:
     from assay.sources import datasets  # which needs pyarrow
 
-    loaded = []
-    for task in tasks:
-        dataset = datasets.load(task.dataset, limit)
-        loaded.append(_readable(dataset, spec))
+    loaded = [_readable(_said(datasets.load(task.dataset, limit), task), spec) for task in tasks]
     sizes = [len(dataset.target) for dataset in loaded]
     target = np.full((sum(sizes), len(loaded)), np.nan)
     first = np.cumsum([0, *sizes])
@@ -157,6 +154,16 @@ def _inputs(tasks: tuple[Task, ...], spec: Spec, limit: int | None, tolerance: f
 def _graph(recipe: Recipe) -> GraphSpec | None:
     """The graphs that tell which rows can be read; None where no member reads a structure."""
     return recipe.graph if recipe.structural() else None
+
+
+def _said(dataset: Dataset, task: Task) -> Dataset:
+    """The dataset, its level of theory named by the task where it names none itself."""
+    found = dataset.spec.functional
+    if not task.functional or found == task.functional:
+        return dataset
+    if found != "unknown":
+        raise ValueError(f"{task.dataset} holds values by {found!r}, its task says functional: {task.functional!r}")
+    return replace(dataset, spec=replace(dataset.spec, functional=task.functional))
 
 
 def _readable(dataset: Dataset, spec: GraphSpec | None) -> Dataset:

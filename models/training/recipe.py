@@ -28,9 +28,13 @@ class Task:
     """One property, and the data it is learned from."""
 
     dataset: str
-    """A key of `assay.sources.datasets.DATASETS`, or `FILE.parquet#COLUMN`."""
+    """A key of `assay.sources.datasets.DATASETS`, or `FILE.parquet#COLUMN`. `assay train` takes a
+    campaign and a number that it pulled, too (`assay.screening.training.pulled`)."""
     property: Property
     """What is learned; its scaler is fitted here, not given."""
+    functional: str = ""
+    """Level of theory of the values, where the dataset does not say; one that says another is
+    refused. Empty: whatever the dataset says."""
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,16 @@ def sealed(ledger: Ledger, campaign: Campaign) -> bool:
     return pulled(ledger, campaign) and all(ledger.find("chunks", shard_key(*shard)) is not None for shard in shards)
 
 
+def unsealed(ledger: Ledger, sources: Sequence[str]) -> list[str]:
+    """The sources of which a shard is not pulled or not cut into chunks yet."""
+    return [
+        source
+        for source in sources
+        if ledger.find("source", source) is None
+        or any(ledger.find("chunks", shard_key(source, shard)) is None for shard in range(finished(ledger, source)))
+    ]
+
+
 def chunks(ledger: Ledger) -> list[Chunk]:
     """Every chunk: those of the sealed shards in plan order, then those of each later tier."""
     return [chunk for tier in range(tiers(ledger)) for chunk in chunks_of(ledger, tier)]
