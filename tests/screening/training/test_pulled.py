@@ -33,7 +33,12 @@ def reported(crystals: Crystals, functional: str, provider: str, **more: Any) ->
     """Rows as a database reports them: each energy with its functional; the gap has none."""
     named = np.full(len(crystals), functional)
     ids = np.array([f"{provider}/{row}" for row in range(len(crystals))])
-    columns = {**crystals.columns, f"{ENERGY}_functional": named, "licence": np.full(len(crystals), "CC-BY-4.0"), **more}
+    columns = {
+        **crystals.columns,
+        f"{ENERGY}_functional": named,
+        "licence": np.full(len(crystals), "CC-BY-4.0"),
+        **more,
+    }
     return replace(crystals, ids=ids, columns=columns)
 
 
@@ -122,9 +127,7 @@ def test_rows_without_the_value_are_left_out_and_counted(campaign: Path, tmp_pat
         ({"dataset": "#band_gp"}, "reports numbers in a column 'band_gp'; did you mean 'band_gap'"),
     ],
 )
-def test_what_cannot_be_learned_is_refused(
-    campaign: Path, tmp_path: Path, changes: dict[str, Any], told: str
-) -> None:
+def test_what_cannot_be_learned_is_refused(campaign: Path, tmp_path: Path, changes: dict[str, Any], told: str) -> None:
     task = energy(campaign) | changes
     task["dataset"] = f"{campaign}#{task['dataset'].rpartition('#')[2]}"
     with pytest.raises(Failure, match=told):
