@@ -99,7 +99,7 @@ def _cross_validated(recipe: Recipe, prepared: Prepared, output: Path, workers: 
 
     The members learned from all rows, and `split.json` says so.
     """
-    rows, (task,) = prepared.known(prepared.split.development(), 0), recipe.tasks
+    rows, (task,) = prepared.known(np.sort(np.concatenate(prepared.split.folds)), 0), recipe.tasks
     truth = Truth(prepared.target[rows, 0], prepared.weight[rows], prepared.keys[recipe.split.by][rows], task.property)
     found = crossval.predict(recipe, output / CROSS_VALIDATION, workers)
     others = {
@@ -216,7 +216,11 @@ def _measured(
 def _origin(prepared: Prepared, task: int) -> dict[str, Any]:
     data = prepared.datasets[task]
     origin = {**asdict(data.spec), "name": data.name, "sha256": data.sha256, "dropped": data.dropped}
-    return {"data": {**origin, "disordered": int((~data.crystals.is_ordered).sum())}}
+    found: dict[str, Any] = {"data": {**origin, "disordered": int((~data.crystals.is_ordered).sum())}}
+    if prepared.measured is not None and len(rows := prepared.known(prepared.split.always, task)):
+        first = len(prepared.target) - len(prepared.measured.target)
+        found["measured"] = {"rows": int((rows >= first).sum()), "sha256": prepared.measured.sha256}
+    return found
 
 
 def _headed(scores: dict[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "errors": (f"{_ON}.inspect_campaign:errors", "List the refused crystals of a campaign by cause, with remedies."),
     "export": (f"{_ON}.export_candidates:export", "Write the best of a campaign as CIF, POSCAR, tables and more."),
     "select": (f"{_ON}.select_batch:select", "Choose what to measure next from a finished campaign."),
+    "learn": (f"{_ON}.learn_measured:learn", "Learn measured values, and rank the campaign again."),
     "predict": (f"{_AT}.predict_files:predict", "Predict the crystals in some files: mean ± std with its interval."),
     "explain": (f"{_AT}.explain_files:explain", "Show what each atom adds to a prediction: tables and pictures."),
     "relax": (f"{_AT}.relax_files:relax", "Relax crystals with a force field, atoms and cell together."),

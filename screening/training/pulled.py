@@ -44,7 +44,10 @@ def stored(recipe: Recipe, output: Path) -> tuple[Recipe, list[str]]:
             every = Results(folder).reported(column)
             functional = _functional(task, every, column)
             crystals, origin = _of(functional, every, column, Path(folder).absolute().name)
-            name = _written(crystals, column, output / FOLDER / f"task-{number}", task, functional, origin)
+            facts = {"unit": task.property.unit, "functional": functional, "origin": origin}
+            facts["licence"] = " and ".join(np.unique(crystals.columns.get("licence", ["unknown"])).tolist())
+            plain = replace(crystals, columns={column: crystals.columns[column]})
+            name = written(plain, column, output / FOLDER / f"task-{number}", **facts)
             lines.append(f"{task.property.name}: {origin} -> {name}")
             tasks[number] = replace(task, dataset=name)
     return replace(recipe, tasks=tuple(tasks)), lines
@@ -82,19 +85,22 @@ def _of(functional: str, crystals: Crystals, column: str, campaign: str) -> tupl
     return crystals.select(np.flatnonzero(chosen | ~known)), origin
 
 
-def _written(crystals: Crystals, column: str, stem: Path, task: Task, functional: str, origin: str) -> str:
-    """Write them to `STEM-DIGEST.parquet`, and return the name of the dataset."""
-    licences = crystals.columns.get("licence", np.array(["unknown"]))
-    facts = {"unit": task.property.unit, "functional": functional, "origin": origin}
-    facts["licence"] = " and ".join(np.unique(licences).tolist())
+def written(crystals: Crystals, column: str, stem: Path, **facts: str) -> str:
+    """Write crystals with a column of values to `STEM-DIGEST.parquet`; the name of the dataset.
+
+    `facts` are those of `assay.sources.datasets.save`.
+
+    Raises:
+        Failure: CONFIG, when a file of this stem has another content.
+    """
     draft = stem.with_suffix(".parquet")
     durable.make_folder(stem.parent)
-    datasets.save(draft, replace(crystals, columns={}), column, crystals.columns[column], **facts)
+    datasets.save(draft, crystals, column, crystals.columns[column], **facts)
     path = stem.with_name(f"{stem.name}-{durable.sha256(draft)[:16]}.parquet")
     if earlier := [file.name for file in stem.parent.glob(f"{stem.name}-*.parquet") if file != path]:
         draft.unlink()
-        what = f"holds other values than now ({earlier[0]} when this training began, now {path.name})"
-        raise _refused(task, f"{what}; choose another --output")
+        what = f"{stem.parent} holds other values: {earlier[0]} when this training began, now {path.name}"
+        raise Failure(Exit.CONFIG, f"{what}; choose another --output")
     draft.replace(path)
     return f"{path}#{column}"
 

@@ -101,7 +101,7 @@ def test_values_of_two_functionals_are_two_tasks_and_the_card_names_both(
     shutil.move(tmp_path / "made" / pulled.FOLDER / file.name, tmp_path / "made" / pulled.FOLDER / "task-1-0.parquet")
     again = assay("train", "recipe.yaml", "--output", "made", "--resume")
     assert again.returncode == 78
-    assert "holds other values than now (task-1-0.parquet when this training began" in last_line(again.stderr)
+    assert "data holds other values: task-1-0.parquet when this training began" in last_line(again.stderr)
     evaluated = assay("evaluate", "made", "--output", "seen", "--dataset", facts["recipe"]["tasks"][0]["dataset"])
     assert evaluated.returncode == 0, evaluated.stderr
 
