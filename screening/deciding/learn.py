@@ -22,7 +22,7 @@ from assay.screening.folder import inventory, lock, snapshot, stamp
 from assay.screening.settings import place
 from assay.screening.settings.exits import Exit, Failure
 from assay.screening.training import pulled, recipes
-from assay.sources import datasets, durable
+from assay.sources import crystals as batches, datasets, durable
 
 if TYPE_CHECKING:
     from assay.models.ensemble.ensemble import Ensemble
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from assay.screening.deciding.measured import Measured
     from assay.screening.folder.results import Results
     from assay.screening.settings.config import Campaign
+    from assay.sources.crystals import Crystals
 
 COMMAND = "learn"
 
@@ -84,7 +85,8 @@ def prepare(campaign: Campaign, results: Results, wish: Wish) -> Lesson:
         for item in ensemble.properties:
             if item.name == name:
                 _check_data(ensemble, name)
-                found = values.read(wish.measured, results, ensemble, item, wish.weight)
+                how: dict[str, Any] = {"weight": wish.weight, "round": wish.output.name}
+                found = values.read(wish.measured, results, ensemble, item, **how)
                 return Lesson(campaign, results, ensemble, item, found)
     raise Failure(Exit.CONFIG, f"{results.folder} was ranked by {name}, which none of its ensembles predicts")
 
@@ -97,7 +99,7 @@ def run(lesson: Lesson, wish: Wish) -> Plan:
     place.claim(wish.ensemble, COMMAND)
     data = datasets.described(_task(lesson.ensemble, lesson.learned.name)["dataset"])[1]
     dataset = pulled.written(
-        lesson.measured.crystals,
+        batches.concat([*_before(lesson), lesson.measured.crystals]),
         values.VALUE,
         wish.ensemble / pulled.FOLDER / "measured",
         unit=lesson.learned.unit,
@@ -112,6 +114,21 @@ def run(lesson: Lesson, wish: Wish) -> Plan:
         stamp.check_fingerprint(planned.folder, planned.fingerprint, fingerprint.content(planned.campaign))
         snapshot.copy(lesson.results.ledger, planned.folder)
     return planned
+
+
+def _before(lesson: Lesson) -> list[Crystals]:
+    """What the ensemble has learned so in earlier rounds."""
+    earlier = lesson.ensemble.facts["recipe"].get("measured")
+    if not earlier:
+        return []
+    if earlier["property"] not in ("", lesson.learned.name):
+        what = f"{lesson.ensemble.folder} has learned measured values of {earlier['property']}"
+        raise Failure(Exit.CONFIG, f"{what}, and cannot learn those of {lesson.learned.name} beside them")
+    found = datasets.load(earlier["dataset"])
+    if found.sha256 != lesson.ensemble.facts["tasks"][lesson.learned.name]["measured"]["sha256"]:
+        what = f"{earlier['dataset']} is not the file that {lesson.ensemble.folder} learned from"
+        raise Failure(Exit.CONFIG, f"{what}; bring that file back")
+    return [found.crystals]
 
 
 def _recipe(lesson: Lesson, dataset: str) -> Recipe:

@@ -43,14 +43,14 @@ class Measured:
     """The measured values of a file."""
 
     crystals: Crystals
-    """What was measured, `line/<number>` by the lines of the file, with the columns `measured`,
+    """What was measured, `<round>/<number of the line>`, with the columns `measured`,
     `measured_std` (NaN where unknown) and `weight`. Of a formula the structure means nothing."""
     refused: list[str]
     """Number of each other line, and why it cannot be used."""
 
 
-def read(path: Path, results: Results, ensemble: Ensemble, learned: Property, weight: float) -> Measured:
-    """Read measured values of a property.
+def read(path: Path, results: Results, ensemble: Ensemble, learned: Property, *, weight: float, round: str) -> Measured:
+    """Read measured values of a property; `round` tells their ids from those of earlier files.
 
     The crystal of an id is the one that was scored.
 
@@ -74,7 +74,7 @@ def read(path: Path, results: Results, ensemble: Ensemble, learned: Property, we
     place = {name: row for row, name in enumerate(scored.ids.tolist())}
     parts = [scored.select(np.array([place[what]])) if isinstance(what, str) else what for what, _, _ in found.values()]
     numbers = np.array([rest for _, *rest in found.values()], np.float64)
-    ids = text_array([f"line/{number}" for number in found])
+    ids = text_array([f"{round}/{number}" for number in found])
     columns = {VALUE: numbers[:, 0], NOISE: numbers[:, 1], WEIGHT: np.full(len(found), weight)}
     return Measured(replace(batches.concat(parts), ids=ids, columns=columns), lines)
 

@@ -82,7 +82,7 @@ def test_measured_values_are_learned_and_the_campaign_is_ranked_again(
         5: "scored no crystal with the id 'proto/none'",
         6: "unit is 'mK', tc is in K",
         7: "value is 'many', expected a number",
-        8: "Qq3",
+        8: "'Qq' is no symbol of an element",
         9: "more cells than the file has columns",
         10: "says id and formula, expected one of id, formula, file",
     }.items():
@@ -102,6 +102,12 @@ def test_measured_values_are_learned_and_the_campaign_is_ranked_again(
     assert other.returncode == 78
     assert "data holds other values" in last_line(other.stderr)
     assert assay("verify", "next").returncode == 0
+    (tmp_path / "more.csv").write_text("formula,value\nNb3Ge,23.2\n")
+    third = assay("learn", "next", "--measured", "more.csv", "--output", "third")
+    assert third.returncode == 0, third.stderr
+    facts = Ensemble.load(tmp_path / "third-ensemble").facts
+    assert facts["tasks"]["tc"]["measured"]["rows"] == 4
+    assert datasets.load(facts["recipe"]["measured"]["dataset"]).weight.tolist() == [20.0, 20.0, 20.0, 1.0]
     _judged_by_others(ranked, tmp_path / "next-ensemble", tested)
 
 
@@ -113,7 +119,7 @@ def _judged_by_others(ranked: Results, folder: Path, tested: str) -> None:
     alike = {sets[name] for name in new["always"] if name in sets}
     (mine,) = set(rows.groups[rows.keys["formula"] == tested])
     assert mine in alike
-    assert [name for name in new["always"] if name not in sets] == ["line/2", "line/3", "line/4"]
+    assert [name for name in new["always"] if name not in sets] == ["next/2", "next/3", "next/4"]
     for part in ("test", "calibration"):
         assert new[part] == [name for name in old[part] if sets[name] not in alike]
     assert mine in {sets[name] for name in old["test"]}
