@@ -107,7 +107,12 @@ def test_measured_values_are_learned_and_the_campaign_is_ranked_again(
     assert third.returncode == 0, third.stderr
     facts = Ensemble.load(tmp_path / "third-ensemble").facts
     assert facts["tasks"]["tc"]["measured"]["rows"] == 4
-    assert datasets.load(facts["recipe"]["measured"]["dataset"]).weight.tolist() == [20.0, 20.0, 20.0, 1.0]
+    assert datasets.load(str(tmp_path / facts["recipe"]["measured"]["dataset"])).weight.tolist() == [
+        20.0,
+        20.0,
+        20.0,
+        1.0,
+    ]
     _judged_by_others(ranked, tmp_path / "next-ensemble", tested)
 
 
