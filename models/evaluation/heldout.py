@@ -169,7 +169,8 @@ def _parts(loaded: Ensemble, data: Dataset) -> dict[str, NDArray[np.int64]]:
     path = loaded.folder / "split.json"
     if path.is_file():
         stored = json.loads(path.read_text(encoding="utf-8"))
-        ids = {**stored, "development": [id for fold in stored["folds"] for id in fold]}
+        learned = [*stored["folds"], stored.get("always", [])]
+        ids = {**stored, "development": [id for part in learned for id in part]}
         names = ("test", "calibration", "development")
         return {name: np.flatnonzero(np.isin(data.crystals.ids, ids[name])) for name in names}
     recorded = recorded_sha256(loaded, recorded_tasks(loaded)[data.name])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -73,16 +73,16 @@ class Split:
     """(c,) ascending."""
     folds: tuple[NDArray[np.int64], ...]
     """One (f,) array per fold, ascending."""
+    always: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """(a,) ascending: rows that every member learns from, and that judge nothing."""
 
     def train(self, member: int) -> NDArray[np.int64]:
-        """Rows member `member` learns from: every fold but its own, in ascending order.
+        """Rows member `member` learns from: `always`, and every fold but its own; ascending.
 
         From a fold that is the only one all members learn, and none stops on it.
         """
-        if len(self.folds) == 1:
-            return self.folds[0]
-        own = member % len(self.folds)
-        return np.sort(np.concatenate([fold for k, fold in enumerate(self.folds) if k != own]))
+        own = member % len(self.folds) if len(self.folds) > 1 else -1
+        return np.sort(np.concatenate([self.always, *(fold for k, fold in enumerate(self.folds) if k != own)]))
 
     def validation(self, member: int) -> NDArray[np.int64]:
         """Rows member `member` stops early on."""
@@ -92,7 +92,23 @@ class Split:
 
     def development(self) -> NDArray[np.int64]:
         """All rows some member trains on: what a baseline may see."""
-        return np.sort(np.concatenate(self.folds))
+        return np.sort(np.concatenate([self.always, *self.folds]))
+
+    def opened(self, groups: NDArray[Any], first: int) -> Split:
+        """The same with the rows from `first` on, and all of their groups, in `always` alone.
+
+        Args:
+            groups: (n,) label of every row, those that are new to this split last.
+            first: number of the first of them.
+
+        Raises:
+            ValueError: when a part has no row left.
+        """
+        every = np.isin(groups, groups[first:])
+        left = [part[~every[part]] for part in self.parts()]
+        if any(len(part) < len(was) and not len(part) for part, was in zip(left, self.parts(), strict=True)):
+            raise ValueError("a part of the split holds nothing but groups of which a value was measured")
+        return Split(left[0], left[1], tuple(left[2:]), np.flatnonzero(every))
 
     def parts(self) -> list[NDArray[np.int64]]:
         """Every part: test, calibration, then the folds."""
@@ -101,18 +117,20 @@ class Split:
     def ids(self, ids: NDArray[Any]) -> dict[str, Any]:
         """Sorted ids of `test`, `calibration` and `folds` (a list of lists); `ids` (n,) are all.
 
+        Where there are rows that all members learn from, theirs are those of `always`.
         An id may stand for several rows of one part (two properties of one crystal).
 
         Raises:
             ValueError: when an id lies in two parts, or the number of ids is not the number of
                 rows.
         """
-        parts = self.parts()
+        parts = [*self.parts(), self.always]
         if len(ids) != sum(map(len, parts)):
             raise ValueError(f"{len(ids)} ids for a split of {sum(map(len, parts))} rows")
-        test, calibration, *folds = ([str(id) for id in np.unique(ids[part])] for part in parts)
-        _part_of_id(test, calibration, *folds)
-        return {"test": test, "calibration": calibration, "folds": folds}
+        test, calibration, *folds, always = ([str(id) for id in np.unique(ids[part])] for part in parts)
+        _part_of_id(test, calibration, *folds, always)
+        found = {"test": test, "calibration": calibration, "folds": folds}
+        return found | ({"always": always} if always else {})
 
     def to_json(self, ids: NDArray[Any]) -> str:
         """`ids` as one line of JSON: the same text for the same split, in any order of the rows.
@@ -132,7 +150,8 @@ class Split:
         """
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
-            place = _part_of_id(stored["test"], stored["calibration"], *stored["folds"])
+            known = stored["test"], stored["calibration"], *stored["folds"]
+            place = _part_of_id(*known, stored.get("always", []))
             folds = len(stored["folds"])
         except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is no split of Assay: {error}") from error
@@ -142,7 +161,8 @@ class Split:
                 f"{path} is a split of other rows: {len(missing)} of its {len(place)} ids are not in the data "
                 f"{missing[:1]}, {len(foreign)} ids of the data are not in it {foreign[:1]}"
             )
-        return _split(np.array([place[id] for id in ids.tolist()], np.int64), folds + 2)
+        found = _split(np.array([place[id] for id in ids.tolist()], np.int64), folds + 3)
+        return replace(found, folds=found.folds[:-1], always=found.folds[-1])
 
 
 def divide(keys: Mapping[str, NDArray[Any]], spec: SplitSpec) -> Split:

@@ -77,6 +77,11 @@ def _data(facts: dict[str, Any], name: str) -> str:
     split = facts["recipe"]["split"]
     few = facts["recipe"].get("learn_from")
     little = f" Each member learned from {few} of the rows for training." if few else ""
+    if added := facts["tasks"][name].get("measured"):
+        little += (
+            f" Every member also learned from {added['rows']} values that were measured later (file sha256 "
+            f"`{added['sha256'][:16]}`); what the split keeps together with them tests and calibrates nothing."
+        )
     little += _formulas(facts["recipe"])
     origin = (
         f"{_heading(facts, name, 'Data')}\n\n{data['origin']}. Licence {data['licence']}. File sha256 "

@@ -32,11 +32,17 @@ def of(recipe: Recipe, spec: MemberSpec, material: Sequence[NDArray[Any]], sourc
     described["members"] = [asdict(spec), asdict(spec)]
     for name in ("precision", "decision", "cross_validation", "note"):
         del described[name]
-    later = [(described, "learn_from"), (described, "contradictions"), (described["graph"], "taper")]
+    later = [
+        (described, "learn_from"),
+        (described, "contradictions"),
+        (described, "measured"),
+        (described["graph"], "taper"),
+    ]
     later.append((described["schedule"], "matrix_rate"))
     if described["formulas"]:
         later.append((described["formulas"], "learn_from"))
     later.extend((one, name) for one in described["members"] for name in ("schedule", "start", "composition"))
+    later.extend((task, "functional") for task in described["tasks"])
     for where, name in later:
         if not where[name]:
             del where[name]  # runs from before there was one go on
@@ -53,6 +59,9 @@ def of_fold(recipe: Recipe, files: Sequence[dict[str, str]], ids: NDArray[Any]) 
     """Hash of everything that changes the predictions of one fold, whose rows have these ids."""
     described = asdict(replace(recipe, name="", note="", cross_validation=None, level=0.9))
     del described["split"]["test"], described["split"]["calibration"]
+    for where, name in [(described, "measured"), *((task, "functional") for task in described["tasks"])]:
+        if not where[name]:
+            del where[name]  # likewise
     content = json.dumps([described, list(files), sorted(ids.tolist())], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 

@@ -138,8 +138,7 @@ def _cross_validated(recipe: Recipe, prepared: Prepared, output: Path, workers: 
 
     The members learned from all rows, and `split.json` says so.
     """
-    truth, (task,) = _truth(recipe, prepared), recipe.tasks
-    rows = prepared.known(prepared.split.development(), 0)
+    rows, truth, (task,) = _judged(prepared), _truth(recipe, prepared), recipe.tasks
     found = crossval.predict(recipe, output / CROSS_VALIDATION, workers)
     others = {
         name: crossval.predict(rival, output / CROSS_VALIDATION / rival.name, workers)
@@ -166,9 +165,14 @@ def _cross_validated(recipe: Recipe, prepared: Prepared, output: Path, workers: 
     return _written(recipe, prepared, draft, facts, _reference(recipe, prepared, draft), command)
 
 
+def _judged(prepared: Prepared) -> NDArray[np.int64]:
+    """The rows of a cross-validation: all but those that every member learns from."""
+    return prepared.known(np.sort(np.concatenate(prepared.split.folds)), 0)
+
+
 def _truth(recipe: Recipe, prepared: Prepared) -> Truth:
-    """The rows of a cross-validation."""
-    rows, (task,) = prepared.known(prepared.split.development(), 0), recipe.tasks
+    """The known values of these rows."""
+    rows, (task,) = _judged(prepared), recipe.tasks
     return Truth(prepared.target[rows, 0], prepared.weight[rows], prepared.keys[recipe.split.by][rows], task.property)
 
 
@@ -294,7 +298,11 @@ def _measured(
 def _origin(prepared: Prepared, task: int) -> dict[str, Any]:
     data = prepared.datasets[task]
     origin = {**asdict(data.spec), "name": data.name, "sha256": data.sha256, "dropped": data.dropped}
-    return {"data": {**origin, "disordered": int((~data.crystals.is_ordered).sum())}}
+    found: dict[str, Any] = {"data": {**origin, "disordered": int((~data.crystals.is_ordered).sum())}}
+    if prepared.measured is not None and len(rows := prepared.known(prepared.split.always, task)):
+        first = len(prepared.target) - len(prepared.measured.target)
+        found["measured"] = {"rows": int((rows >= first).sum()), "sha256": prepared.measured.sha256}
+    return found
 
 
 def _headed(scores: dict[str, Any]) -> dict[str, Any]:

@@ -82,9 +82,15 @@ def extend(recipe: Recipe, known: Known, split: Split, member: int) -> Extended:
 @lru_cache(maxsize=1)
 def load(name: str) -> FormulaSet:
     """A table of formulas."""
+    found: FormulaSet = datasets().load_formulas(name)
+    return found
+
+
+def datasets() -> Any:
+    """The module that reads training sets."""
     from assay.sources import datasets  # which needs pyarrow
 
-    return datasets.load_formulas(name)
+    return datasets
 
 
 def _held_out(

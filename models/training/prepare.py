@@ -24,7 +24,7 @@ from assay.models.networks import kinds, registry
 from assay.models.networks.inputs import CompositionInputs, Inputs
 from assay.models.networks.kinds import Spec
 from assay.models.training import formulas
-from assay.models.training.recipe import Recipe, Task
+from assay.models.training.recipe import Measured, Recipe, Task
 from assay.models.training.train import Material
 from assay.sources import crystals as batches
 
@@ -51,6 +51,8 @@ class Prepared:
     """(n,) labels by which rows can be grouped, for example `formula`."""
     split: Split
     """Which rows are for what."""
+    measured: Dataset | None = None
+    """The values that came later, whose rows are the last ones."""
 
     def known(self, rows: NDArray[np.int64], task: int) -> NDArray[np.int64]:
         """Those of `rows` whose value of a task is known."""
@@ -71,15 +73,24 @@ def prepare(recipe: Recipe, fold: Fold | None = None) -> Prepared:
         FileNotFoundError: when the data are not there.
         ValueError: when the split cannot be made.
     """
-    loaded, how = _load(recipe.tasks, _graph(recipe), recipe.limit), recipe.cross_validation
-    if how is None:
-        return replace(loaded, split=split.divide(loaded.keys, recipe.split))
+    loaded = _loaded(recipe, _graph(recipe))
+    first = sum(len(dataset.target) for dataset in loaded.datasets)
+    divided = _divided(recipe, {name: labels[:first] for name, labels in loaded.keys.items()}, fold)
+    if recipe.measured is not None:
+        divided = divided.opened(loaded.keys["formula" if recipe.split.by == "row" else recipe.split.by], first)
+    return replace(loaded, split=divided)
+
+
+def _divided(recipe: Recipe, keys: dict[str, NDArray[Any]], fold: Fold | None) -> Split:
+    """The split of the rows of the datasets."""
+    if recipe.cross_validation is None:
+        return split.divide(keys, recipe.split)
     test, spec = np.empty(0, np.int64), recipe.split
     if fold is not None:
         spec = replace(spec, seed=spec.seed + fold[0])
-        test = split.parts(loaded.keys, spec, how.folds)[fold[1]]
+        test = split.parts(keys, spec, recipe.cross_validation.folds)[fold[1]]
     stopping = any(registry.MODELS[member.network].gradients for member in recipe.members)
-    return replace(loaded, split=split.without(loaded.keys, spec, test, spec.folds if stopping else 1))
+    return split.without(keys, spec, test, spec.folds if stopping else 1)
 
 
 def for_member(recipe: Recipe, member: int, fold: Fold | None = None) -> tuple[Prepared, Material]:
@@ -90,7 +101,7 @@ def for_member(recipe: Recipe, member: int, fold: Fold | None = None) -> tuple[P
         rows = formulas.extend(recipe, known, prepared.split, member)
         whole = replace(prepared, target=rows.target, weight=rows.weight)
         return prepared, material(recipe, whole, member, CompositionInputs(rows.atoms, reads), rows.more)
-    made = _inputs(recipe.tasks, reads, recipe.limit, recipe.quotient, recipe.graph)
+    made = _inputs(recipe.tasks, recipe.measured, reads, recipe.limit, recipe.quotient, recipe.graph)
     return prepared, material(recipe, prepared, member, made.varied(recipe.augment))
 
 
@@ -114,7 +125,8 @@ def material(
 
 def files(recipe: Recipe, prepared: Prepared) -> list[dict[str, str]]:
     """Name and digest of the files that members learn from."""
-    found = [{"name": dataset.name, "sha256": dataset.sha256} for dataset in prepared.datasets]
+    every = [*prepared.datasets, *([prepared.measured] if prepared.measured else [])]
+    found = [{"name": dataset.name, "sha256": dataset.sha256} for dataset in every]
     if recipe.formulas:
         found.append({"name": recipe.formulas.dataset, "sha256": formulas.load(recipe.formulas.dataset).sha256})
     return found
@@ -125,14 +137,32 @@ def inputs(crystals: Crystals, spec: Spec, tolerance: float) -> Inputs:
     return kinds.of(spec).inputs(crystals, spec, tolerance)
 
 
+def _loaded(recipe: Recipe, spec: GraphSpec | None) -> Prepared:
+    """All rows of a recipe, those that were measured last."""
+    loaded = _load(recipe.tasks, spec, recipe.limit)
+    if recipe.measured is None:
+        return loaded
+    return _joined(loaded, recipe.task_of(recipe.measured.property), _measured(recipe.measured, spec))
+
+
+def _joined(loaded: Prepared, task: int, more: Dataset) -> Prepared:
+    """The rows with those of one more dataset, whose values are of one task."""
+    target = np.full((len(more.target), len(loaded.datasets)), np.nan)
+    target[:, task] = more.target
+    unlike = np.full(len(more.target), "unknown")
+    return replace(
+        loaded,
+        crystals=batches.concat([replace(part, columns={}) for part in (loaded.crystals, more.crystals)]),
+        target=np.concatenate([loaded.target, target]),
+        weight=np.concatenate([loaded.weight, more.weight]),
+        keys={name: np.concatenate([labels, more.keys.get(name, unlike)]) for name, labels in loaded.keys.items()},
+        measured=more,
+    )
+
+
 @lru_cache(maxsize=1)
 def _load(tasks: tuple[Task, ...], spec: GraphSpec | None, limit: int | None) -> Prepared:
-    from assay.sources import datasets  # which needs pyarrow
-
-    loaded = []
-    for task in tasks:
-        dataset = datasets.load(task.dataset, limit)
-        loaded.append(_readable(dataset, spec))
+    loaded = [_readable(_said(formulas.datasets().load(task.dataset, limit), task), spec) for task in tasks]
     sizes = [len(dataset.target) for dataset in loaded]
     target = np.full((sum(sizes), len(loaded)), np.nan)
     first = np.cumsum([0, *sizes])
@@ -150,13 +180,39 @@ def _load(tasks: tuple[Task, ...], spec: GraphSpec | None, limit: int | None) ->
 
 
 @lru_cache(maxsize=1)
-def _inputs(tasks: tuple[Task, ...], spec: Spec, limit: int | None, tolerance: float, graph: GraphSpec) -> Inputs:
-    return inputs(_load(tasks, graph, limit).crystals, spec, tolerance)
+def _measured(measured: Measured, spec: GraphSpec | None) -> Dataset:
+    return _readable(formulas.datasets().load(measured.dataset), spec)
+
+
+@lru_cache(maxsize=1)
+def _inputs(
+    tasks: tuple[Task, ...],
+    measured: Measured | None,
+    spec: Spec,
+    limit: int | None,
+    tolerance: float,
+    graph: GraphSpec,
+) -> Inputs:
+    crystals = _load(tasks, graph, limit).crystals
+    if measured is not None:
+        parts = crystals, _measured(measured, graph).crystals
+        crystals = batches.concat([replace(part, columns={}) for part in parts])
+    return inputs(crystals, spec, tolerance)
 
 
 def _graph(recipe: Recipe) -> GraphSpec | None:
     """The graphs that tell which rows can be read; None where no member reads a structure."""
     return recipe.graph if recipe.structural() else None
+
+
+def _said(dataset: Dataset, task: Task) -> Dataset:
+    """The dataset, its level of theory named by the task where it names none itself."""
+    found = dataset.spec.functional
+    if not task.functional or found == task.functional:
+        return dataset
+    if found != "unknown":
+        raise ValueError(f"{task.dataset} holds values by {found!r}, its task says functional: {task.functional!r}")
+    return replace(dataset, spec=replace(dataset.spec, functional=task.functional))
 
 
 def _readable(dataset: Dataset, spec: GraphSpec | None) -> Dataset:

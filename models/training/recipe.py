@@ -28,9 +28,13 @@ class Task:
     """One property, and the data it is learned from."""
 
     dataset: str
-    """A key of `assay.sources.datasets.DATASETS`, or `FILE.parquet#COLUMN`."""
+    """A key of `assay.sources.datasets.DATASETS`, or `FILE.parquet#COLUMN`. `assay train` takes a
+    campaign and a number that it pulled, too (`assay.screening.training.pulled`)."""
     property: Property
     """What is learned; its scaler is fitted here, not given."""
+    functional: str = ""
+    """Level of theory of the values, where the dataset does not say; one that says another is
+    refused. Empty: whatever the dataset says."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,20 @@ class Formulas:
     def __post_init__(self) -> None:
         if self.learn_from is not None and not self.learn_from > 0:
             raise ValueError(f"formulas.learn_from is {self.learn_from}, expected above 0")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Values that came later, from which every member learns: `assay learn` writes this section.
+
+    They and all rows that share with them what the split keeps together, with `by: row` the
+    formula, test, calibrate and stop nothing. All other rows stay in their parts.
+    """
+
+    dataset: str
+    """`FILE.parquet#COLUMN`."""
+    property: str = ""
+    """Of which task; empty: of the only one."""
 
 
 @dataclass(frozen=True)
@@ -214,6 +232,8 @@ class Recipe:
     """Which table of features members read that need no structure."""
     formulas: Formulas | None = None
     """More training rows for these members."""
+    measured: Measured | None = None
+    """More training rows for all members."""
     contradictions: Contradictions | None = None
     """Which training rows no member learns from; unset: all members learn from all of theirs."""
     augment: Augment = field(default_factory=Augment)
@@ -276,7 +296,9 @@ class Recipe:
         """Number of the task with this property; of the only one where the name is empty."""
         names = [task.property.name for task in self.tasks]
         if name not in (names if len(names) > 1 else ["", *names]):
-            raise ValueError(f"property {name!r} of formulas or contradictions is not one of {', '.join(names)}")
+            raise ValueError(
+                f"property {name!r} of formulas, measured or contradictions is not one of {', '.join(names)}"
+            )
         return names.index(name) if name else 0
 
     def start_of(self, member: MemberSpec) -> Start | None:
@@ -292,7 +314,7 @@ class Recipe:
         names = [task.property.name for task in self.tasks]
         if len(set(names)) < len(names):
             raise ValueError(f"two tasks predict the same property: {names}; give each its own name")
-        for part in (self.formulas, self.contradictions):
+        for part in (self.formulas, self.measured, self.contradictions):
             self.task_of(part.property if part else names[0])
         self._check_decision()
         self._check_cross_validation()

@@ -19,7 +19,7 @@ import torch
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.potentials.potential import Potential
 from assay.screening.campaign import reference
-from assay.screening.folder.stamp import CONTENT, FORMAT
+from assay.screening.folder.stamp import CONTENT, FORMAT, SOURCES
 from assay.screening.pulling.source import named
 from assay.screening.settings.choice import Filters
 from assay.screening.settings.config import Campaign
@@ -60,7 +60,7 @@ def take(
         stamp["symmetrise"] = f"{standard.tolerance} Å, {symmetry.stamp()}"
         stamp["standardize"] = standard.cell
     for name, source in named(campaign).items():
-        stamp[f"sources.{name}"] = source.fingerprint()
+        stamp[f"{SOURCES}{name}"] = source.fingerprint()
     for ensemble in ensembles:
         stamp |= _model_stamp(f"models.{ensemble.name}", ensemble)
     stamp |= reference.stamp(campaign.stability)

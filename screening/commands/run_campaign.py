@@ -60,12 +60,12 @@ def pull(
 
 def rank(folder: Folder, overrides: Set = None) -> None:
     """Rank a scored campaign again, for example with --set rank.by=lower."""
-    _finish(drive.rerank(plan.make(_stored(folder, overrides))))
+    finish(drive.rerank(plan.make(stored(folder, overrides))))
 
 
 def report(folder: Folder) -> None:
     """Write the outputs of a scored campaign again, report.html among them."""
-    _finish(drive.rerank(plan.make(_stored(folder, None))), table=False)
+    finish(drive.rerank(plan.make(stored(folder, None))), table=False)
     say(folder / "report.html")
 
 
@@ -74,7 +74,8 @@ def _load(config: Path, overrides: list[str] | None, output: Path | None) -> Cam
     return campaign if output is None else campaign.model_copy(update={"output": str(output)})
 
 
-def _stored(folder: Path, overrides: list[str] | None) -> Campaign:
+def stored(folder: Path, overrides: list[str] | None) -> Campaign:
+    """The config that a campaign folder was made with."""
     if not (folder / "config.resolved.yaml").is_file():
         missing = f"{folder} is no campaign folder: it holds no config.resolved.yaml"
         raise Failure(Exit.CONFIG, f"{missing}; start a campaign with: assay run")
@@ -90,10 +91,11 @@ def _campaign(
         return
     on_ray = on is On.RAY or (on is On.AUTO and bool(address or os.environ.get("RAY_ADDRESS")))
     outcome = launch.run(planned, on_ray=on_ray, workers=workers, address=address, pull_only=pull_only)
-    _finish(outcome, table=not pull_only)
+    finish(outcome, table=not pull_only)
 
 
-def _finish(outcome: Outcome, *, table: bool = True) -> None:
+def finish(outcome: Outcome, *, table: bool = True) -> None:
+    """Show how a campaign ended."""
     if table and outcome.summary is not None:
         say(*outputs.table_text(Results(outcome.folder)))
     if outcome.summary is not None and (cut := report_page.cut(outcome.summary)):

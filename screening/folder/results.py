@@ -21,8 +21,9 @@ import pyarrow.parquet as pq
 from assay.screening.folder import snapshot, stamp, summary as summaries
 from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.summary import Summary
-from assay.screening.settings import digits
+from assay.screening.settings import digits, nearest
 from assay.screening.settings.exits import Exit, Failure
+from assay.screening.settings.names import SOURCE
 from assay.screening.settings.printable import escaped
 from assay.sources import table
 from assay.sources.crystals import WARNINGS, Crystals, empty
@@ -160,6 +161,30 @@ class Results:
                 "are unknown); the ids are those of candidates and predictions"
             )
         return _in_order(found, wanted)
+
+    def reported(self, column: str) -> Crystals:
+        """The crystals of the snapshot as they were delivered, with a number that sources report.
+
+        Each crystal is there once, whether it was scored or not. The columns are `column` (NaN
+        where it is missing) and, where the sources say it, `<column>_functional`, `licence` and
+        `source`.
+
+        Raises:
+            Failure: CONFIG, when the snapshot is not finished, or no source reports such a number.
+        """
+        if missing := snapshot.unsealed(self.ledger, stamp.sources(self.folder)):
+            raise Failure(Exit.CONFIG, f"{self.folder} lacks rows of {', '.join(missing)}; go on with: assay run")
+        beside = [column, f"{column}_functional", "licence", SOURCE]
+        wanted, parts, seen = [field.name for field in table.CRYSTAL_FIELDS] + beside, [], set[str]()
+        for record in self.ledger.all("chunks"):
+            for chunk in snapshot.chunks_in(record):
+                found = table.schema(self.folder / chunk.path)
+                seen |= {name for name, kind in table.kinds(found).items() if kind == "number"}
+                parts.append(self.ledger.read(record, chunk.path, [name for name in found.names if name in wanted]))
+        if column not in seen:
+            hint = nearest.hint(column, sorted(seen), "they report")
+            raise Failure(Exit.CONFIG, f"no source of {self.folder} reports numbers in a column {column!r}; {hint}")
+        return table.from_table(pa.concat_tables(parts, promote_options="permissive"), "snapshot")[0]
 
     def top(self, most: int = SHOWN) -> list[Candidate]:
         """The best candidates."""

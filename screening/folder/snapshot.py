@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,9 @@ from assay.sources.quarantine import Quarantined
 
 CONTENT = ("lattice", "site_ptr", "frac", "species_ptr", "numbers", "occupancy")
 """Arrays of `Crystals` that name a chunk, beside the ids."""
+
+BEFORE_SCORES = ("plan", "page", "shard", "source", "labels", "matches", "identity", "chunks", "relaxed")
+"""Kinds of the records that depend on no ensemble, see `assay.screening.folder.ledger.Record`."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,16 @@ def sealed(ledger: Ledger, campaign: Campaign) -> bool:
     return pulled(ledger, campaign) and all(ledger.find("chunks", shard_key(*shard)) is not None for shard in shards)
 
 
+def unsealed(ledger: Ledger, sources: Sequence[str]) -> list[str]:
+    """The sources of which a shard is not pulled or not cut into chunks yet."""
+    return [
+        source
+        for source in sources
+        if ledger.find("source", source) is None
+        or any(ledger.find("chunks", shard_key(source, shard)) is None for shard in range(finished(ledger, source)))
+    ]
+
+
 def chunks(ledger: Ledger) -> list[Chunk]:
     """Every chunk: those of the sealed shards in plan order, then those of each later tier."""
     return [chunk for tier in range(tiers(ledger)) for chunk in chunks_of(ledger, tier)]
@@ -141,6 +155,22 @@ def contents(ledger: Ledger) -> Iterator[tuple[Record, Chunk]]:
 def tiers(ledger: Ledger) -> int:
     """How many tiers have chunks so far."""
     return 1 + len(ledger.all("selection"))
+
+
+def copy(ledger: Ledger, folder: Path) -> None:
+    """Begin another campaign in a folder with what this one pulled, merged and relaxed.
+
+    The new folder has a log of its own, without anything that was scored. Copying twice is
+    harmless.
+    """
+    fresh = Ledger(folder)
+    records = sorted((one for kind in BEFORE_SCORES for one in ledger.all(kind)), key=lambda one: one.sequence)
+    for record in records:
+        if fresh.find(record.kind, record.key) is not None:
+            continue
+        for name in record.files:
+            fresh.put(name, ledger.read(record, name))
+        fresh.record(record.kind, record.key, record.files, record.counts, record.detail)
 
 
 def note(ledger: Ledger, source: str, shard: int, taken: Taken) -> None:

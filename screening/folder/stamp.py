@@ -20,6 +20,8 @@ FOLDERS = ("log", "snapshot", "identity", "relaxed", "parts", "quarantine")
 """Folders that a campaign makes in its own."""
 CONTENT = "content."
 """Start of the names of the parts that are digests of source files."""
+SOURCES = "sources."
+"""Start of the names of the parts that describe a source."""
 MOST_CHANGES = 12
 """Differences that a message lists."""
 
@@ -87,6 +89,12 @@ def read_fingerprint(folder: Path) -> dict[str, str]:
     if not isinstance(found, dict) or durable.canonical(found).encode("utf-8") != content:
         raise damaged(path, "is not as it was written")
     return found
+
+
+def sources(folder: Path) -> list[str]:
+    """The names of the sources of a campaign, sorted."""
+    found = (name.partition(SOURCES) for name in read_fingerprint(folder))
+    return sorted(name for before, mark, name in found if mark and not before)
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -1,7 +1,8 @@
-"""Columns of the Parquet files of a campaign: whether they can be put into one table.
+"""Columns of a campaign: the units of reported numbers, and whether files fit into one table.
 
-Enters: files. Leaves: nothing, or one line that names two files and the column that they disagree
-about. Only schemas are read; values are read where two schemas disagree.
+Enters: the name of a column, or Parquet files. Leaves: a unit; nothing, or one line that names two
+files and the column that they disagree about. Only schemas are read; values are read where two
+schemas disagree.
 """
 
 from __future__ import annotations
@@ -11,9 +12,19 @@ from pathlib import Path
 
 from assay.screening.settings.exits import Exit, Failure
 from assay.sources import table
+from assay.sources.databases.provider_table import UNITS
 
 ADVICE = "give it one type, or leave it out of one of them"
 """The way out, for every kind of file."""
+
+
+def unit(name: str) -> str | None:
+    """The unit of a number that databases report; None for a column of the user's own.
+
+    >>> unit("band_gap_hse"), unit("tc")
+    ('eV', None)
+    """
+    return next((unit for stem, unit in UNITS.items() if name == stem or name.startswith(f"{stem}_")), None)
 
 
 def check(paths: Iterable[Path]) -> None:

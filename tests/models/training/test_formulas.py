@@ -123,7 +123,9 @@ def test_a_table_without_families_cannot_hold_one_out(file: Path) -> None:
 def test_a_recipe_says_for_which_property_formulas_are(file: Path) -> None:
     plan = recipe(file)
     gap = Task("mp-band-gap", Property("band_gap", "eV"))
-    with pytest.raises(ValueError, match="property '' of formulas or contradictions is not one of tc, band_gap"):
+    with pytest.raises(
+        ValueError, match="property '' of formulas, measured or contradictions is not one of tc, band_gap"
+    ):
         replace(plan, tasks=(*plan.tasks, gap))
     both = replace(plan, tasks=(*plan.tasks, gap), formulas=replace(plan.formulas, property="band_gap"))
     assert both.task_of("band_gap") == 1

@@ -68,7 +68,7 @@ def test_warnings_reach_the_candidates_whatever_the_chunks(
     assert stated(folder) == dict(zip(warned.ids.tolist(), warned.columns["warnings"].tolist(), strict=True))
     found = Results(folder)
     assert found.predictions().column_names[-1] == "warnings"
-    assert found.candidates().column_names[-7:-3] == ["warnings", "score", "ids", "spacegroup"]
+    assert found.candidates().column_names[-8:-3] == ["warnings", "score", "p_top_k", "ids", "spacegroup"]
     asked = found.predictions(["id", "warnings"]).to_pylist()
     assert {row["id"]: row["warnings"] for row in asked} == stated(folder)
     assert verify.check(folder).problems == []

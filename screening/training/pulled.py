@@ -1,0 +1,119 @@
+"""Training sets out of campaigns: numbers that the sources of a campaign reported.
+
+Enters: a recipe whose task names `FOLDER#COLUMN`, a campaign folder and a reported number. Leaves:
+the same recipe with a file in its place, which lies in the output folder and is named by its
+content. From there on it is a dataset like any other: this module does not know how it is learned.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay.screening.folder.results import Results
+from assay.screening.pulling import columns
+from assay.screening.settings.exits import Exit, Failure
+from assay.screening.settings.names import SOURCE
+from assay.sources import datasets, durable
+
+if TYPE_CHECKING:
+    from assay.models.training.recipe import Recipe, Task
+    from assay.sources.crystals import Crystals
+
+FOLDER = "data"
+"""Folder of the files, in that of the ensemble."""
+
+
+def stored(recipe: Recipe, output: Path) -> tuple[Recipe, list[str]]:
+    """The recipe with a file for each campaign that it names, and a line about each.
+
+    Raises:
+        Failure: CONFIG, when the snapshot is not finished or reports no such number; when
+            the unit is another one, or the values are not of one known functional; when `output`
+            holds other values of this task.
+    """
+    tasks, lines = list(recipe.tasks), []
+    for number, task in enumerate(recipe.tasks):
+        folder, mark, column = task.dataset.rpartition("#")
+        if mark and not folder.endswith(".parquet"):
+            every = Results(folder).reported(column)
+            functional = _functional(task, every, column)
+            crystals, origin = _of(functional, every, column, Path(folder).absolute().name)
+            facts = {"unit": task.property.unit, "functional": functional, "origin": origin}
+            facts["licence"] = " and ".join(np.unique(crystals.columns.get("licence", ["unknown"])).tolist())
+            plain = replace(crystals, columns={column: crystals.columns[column]})
+            name = written(plain, column, output / FOLDER / f"task-{number}", **facts)
+            lines.append(f"{task.property.name}: {origin} -> {name}")
+            tasks[number] = replace(task, dataset=name)
+    return replace(recipe, tasks=tuple(tasks)), lines
+
+
+def _functional(task: Task, crystals: Crystals, column: str) -> str:
+    """The functional whose values a task learns."""
+    unit = columns.unit(column)
+    if unit not in (None, task.property.unit):
+        raise _refused(task, f"is in {unit}, property.unit says {task.property.unit!r}")
+    found = Counter(_names(crystals, column)[_known(crystals, column)].tolist())
+    if not found:
+        raise _refused(task, "has no value in any row")
+    named = ", ".join(f"{count:,} by {name or 'one that is not named'}" for name, count in sorted(found.items()))
+    if task.functional:
+        if task.functional not in found and set(found) != {""}:
+            raise _refused(task, f"has no value by {task.functional!r} ({named})")
+        return task.functional
+    if len(found) > 1:
+        raise _refused(task, f"has values by several functionals ({named}); choose one in the task: functional: ...")
+    if set(found) == {""}:
+        raise _refused(task, "does not say by which functional; say it in the task: functional: ...")
+    (functional,) = map(str, found)
+    return functional
+
+
+def _of(functional: str, crystals: Crystals, column: str, campaign: str) -> tuple[Crystals, str]:
+    """The crystals with a value by a functional, and those without any; and what they are."""
+    known, names = _known(crystals, column), _names(crystals, column)
+    chosen = known & (names == (functional if functional in names[known] else ""))
+    sources = " and ".join(np.unique(crystals.columns[SOURCE][chosen]).tolist())
+    origin = f"{column} of {int(chosen.sum()):,} crystals of the campaign {campaign}, reported by {sources}"
+    if others := int((known & ~chosen).sum()):
+        origin += f" ({others:,} values by other functionals left out)"
+    return crystals.select(np.flatnonzero(chosen | ~known)), origin
+
+
+def written(crystals: Crystals, column: str, stem: Path, **facts: str) -> str:
+    """Write crystals with a column of values to `STEM-DIGEST.parquet`; the name of the dataset.
+
+    `facts` are those of `assay.sources.datasets.save`.
+
+    Raises:
+        Failure: CONFIG, when a file of this stem has another content.
+    """
+    draft = stem.with_suffix(".parquet")
+    durable.make_folder(stem.parent)
+    datasets.save(draft, crystals, column, crystals.columns[column], **facts)
+    path = stem.with_name(f"{stem.name}-{durable.sha256(draft)[:16]}.parquet")
+    if earlier := [file.name for file in stem.parent.glob(f"{stem.name}-*.parquet") if file != path]:
+        draft.unlink()
+        what = f"{stem.parent} holds other values: {earlier[0]} when this training began, now {path.name}"
+        raise Failure(Exit.CONFIG, f"{what}; choose another --output")
+    draft.replace(path)
+    return f"{path}#{column}"
+
+
+def _known(crystals: Crystals, column: str) -> NDArray[np.bool_]:
+    return np.isfinite(crystals.columns[column].astype(np.float64))
+
+
+def _names(crystals: Crystals, column: str) -> NDArray[np.object_]:
+    """(n,) the functional of each row, empty where nobody names it."""
+    said = crystals.columns.get(f"{column}_functional", np.full(len(crystals), ""))
+    return np.array([name or "" for name in said.tolist()], object)
+
+
+def _refused(task: Task, why: str) -> Failure:
+    return Failure(Exit.CONFIG, f"{task.dataset} {why}")
