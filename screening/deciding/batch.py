@@ -89,9 +89,12 @@ def choose(results: Results, wish: Wish) -> Batch:
 
     Raises:
         Failure: CONFIG, when the campaign is not ranked, or lacks a column or an ensemble that the
-            wish needs; when no candidate is left.
+            wish needs; when values inside a range are wanted; when no candidate is left.
     """
-    target, sign = results.summary.target, -1.0 if results.summary.rank.order == "ascending" else 1.0
+    target, sign = results.summary.target, -1.0 if results.summary.order == "ascending" else 1.0
+    if results.summary.order == "inside" and wish.by != "std":
+        reason = f"{target.name} is wanted inside a range, where neither higher nor lower is better"
+        raise Failure(Exit.CONFIG, f"--by {wish.by}: {reason}; choose std")
     needed = not wish.known or wish.apart is not None
     ensemble = _ensemble(results) if needed else None
     content, left_out = _eligible(results, wish, None if wish.known else ensemble)

@@ -334,6 +334,12 @@ class Summary:
         return self.stability.settings.compared() if self.stability and derived else self.target.name
 
     @property
+    def order(self) -> str:
+        """Which values of `target` are wanted: descending, ascending, or inside (a range)."""
+        of_target = (one.order for one in self.rank.objectives if one.property == self.target.name)
+        return next(of_target, self.rank.order)
+
+    @property
     def last_tier(self) -> int:
         """Number of the tier that scored in full; 0 without a cascade."""
         return 0 if self.cascade is None else len(self.cascade.tiers)

@@ -67,20 +67,20 @@ FORMATS: Mapping[str, Callable[[pa.Table], bytes]] = {
 """How a table becomes the content of a file, by the end of its name."""
 
 
-def check(path: Path, inputs: Sequence[Path] = ()) -> None:
-    """Check that predictions can be written to a path, before there are any.
+def check(path: Path, inputs: Sequence[Path] = (), first: Sequence[str] = PREDICTED, command: str = "predict") -> None:
+    """Check that the table of a command can be written to a path, before there is any.
 
-    A file that is there is replaced when it holds predictions, and so is the file of refused
-    crystals beside it. No other file is replaced or removed.
+    A file that is there is replaced when it begins with the columns `first`, and so is the file of
+    refused crystals beside it. No other file is replaced or removed.
 
     Raises:
         Failure: as `free` does.
     """
     _check_name(path)
-    for place, first in ((path, PREDICTED), (refused(path), REFUSED)):
+    for place, columns in ((path, list(first)), (refused(path), REFUSED)):
         if any(place.exists() and given.exists() and place.samefile(given) for given in inputs):
-            raise Failure(Exit.CONFIG, f"{place} is one of the files to predict; choose another --output")
-        free(place, first, "predict")
+            raise Failure(Exit.CONFIG, f"{place} is one of the files to read; choose another --output")
+        free(place, columns, command)
 
 
 def free(path: Path, first: list[str], command: str) -> None:

@@ -6,6 +6,7 @@ standard error the rule that chose them and how many were left out.
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,7 @@ from assay.screening.deciding import batch
 from assay.screening.deciding.batch import Batch, Wish
 from assay.screening.folder.results import Results
 from assay.screening.prediction import output as written
+from assay.screening.settings.exits import Exit, Failure
 from assay.screening.settings.yamlfile import LARGEST_SEED
 
 
@@ -41,6 +43,8 @@ SAID = {
     By.MEAN: "predicted value",
 }
 """What each of them is, in words."""
+APART = 0.5
+"""Least distance of two crystals of a diverse batch."""
 
 
 def select(
@@ -55,22 +59,35 @@ def select(
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of thompson.")] = 0,
     diverse: Annotated[bool, typer.Option("--diverse", help="No two crystals alike, see --apart.")] = False,
     apart: Annotated[
-        float, typer.Option(min=0, help="With --diverse: least distance of two crystals, in the unit of ood_distance.")
-    ] = 0.5,
+        float | None,
+        typer.Option(min=0, help="With --diverse: least distance of two crystals, as ood_distance; unset: 0.5."),
+    ] = None,
     cost: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Utility per cost; a numeric column of candidates.parquet.")
     ] = None,
     known: Annotated[bool, typer.Option("--known", help="Also compositions that the ensemble learned from.")] = False,
 ) -> None:
     """Choose what to measure next from a finished campaign."""
+    _check(by, {"--best": best, "--kappa": kappa, "--apart": apart}, diverse=diverse)
     written.free(output, batch.FIRST, "select")
     results = Results(folder)
-    wish = Wish(n, by.value, best, kappa, seed, cost, apart if diverse else None, known)
+    wish = Wish(n, by.value, best, kappa, seed, cost, (APART if apart is None else apart) if diverse else None, known)
     found = batch.choose(results, wish)
     written.write(found.rows, output)
     say(output)
     for line in _lines(results, wish, found):
         say(line, err=True)
+
+
+def _check(by: By, numbers: dict[str, float | None], *, diverse: bool) -> None:
+    """Refuse numbers that are not finite, and those that the rule would not read."""
+    for name, value in numbers.items():
+        if value is not None and not math.isfinite(value):
+            raise Failure(Exit.USAGE, f"{name} {value} is not finite")
+    if numbers["--best"] is not None and by.value not in batch.NEEDS_BEST:
+        raise Failure(Exit.USAGE, f"--best is the value that ei and pi improve on; --by {by.value} reads none")
+    if numbers["--apart"] is not None and not diverse:
+        raise Failure(Exit.USAGE, "--apart says how far the crystals of --diverse lie apart; give both")
 
 
 def _lines(results: Results, wish: Wish, found: Batch) -> list[str]:
@@ -80,8 +97,8 @@ def _lines(results: Results, wish: Wish, found: Batch) -> list[str]:
     if found.best is not None and wish.best is None:
         best += ", the best predicted value"
     rule = SAID[By(wish.by)].format(best=best, kappa=wish.kappa) + (f" per {wish.cost}" if wish.cost else "")
-    wanted = "lowest" if results.summary.rank.order == "ascending" else "highest"
-    what = f"{rows.num_rows} of {found.candidates:,} candidates for the {wanted} {target.name} by {rule}"
+    wanted = {"ascending": "the lowest ", "descending": "the highest ", "inside": ""}[results.summary.order]
+    what = f"{rows.num_rows} of {found.candidates:,} candidates for {wanted}{target.name} by {rule}"
     lines = [what + (f", farther than {wish.apart:g} apart" if wish.apart is not None else "")]
     lines += [f"left out: {count:,} {reason}" for reason, count in found.left_out.items()]
     if rows.num_rows < min(wish.n, found.candidates):

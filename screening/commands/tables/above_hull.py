@@ -14,6 +14,7 @@ import typer
 from assay.screening.commands.arguments import MaxBad, output_option
 from assay.screening.commands.terminal import say
 from assay.screening.prediction import describe, hull as beside, output as written
+from assay.screening.settings.names import ABOVE_HULL
 from assay.sources import table
 
 
@@ -37,7 +38,7 @@ def hull(
     refused, and so are those of which one names none, unless --functional speaks for it.
     """
     if output is not None:
-        written.check(output, tables)
+        written.check(output, tables, ["id", beside.FORMULA, energy, ABOVE_HULL], "hull")
     found = beside.compare(tables, reference, energy, functional)
     for line in beside.lines(found):
         say(line)

@@ -109,7 +109,7 @@ def test_predictions_do_not_replace_their_input(assay: Command, real_file: Path)
     copy.write_bytes(real_file.read_bytes())
     done = assay("predict", "crystals.parquet", "--model", "tc-fast", "-o", "./crystals.parquet")
     assert done.returncode == 78
-    assert "is one of the files to predict" in last_line(done.stderr)
+    assert "is one of the files to read" in last_line(done.stderr)
     assert copy.read_bytes() == real_file.read_bytes()
 
 

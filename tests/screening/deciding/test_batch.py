@@ -126,6 +126,44 @@ def test_low_values_are_wanted_where_the_ranking_says_so(energies: Results) -> N
     assert gain["utility"][0].as_py() == pytest.approx(-1.0 - min(every[name].to_pylist()), abs=0.01)
 
 
+def test_each_objective_says_which_values_are_wanted(
+    energies: Results, real: Crystals, model: Path, tmp_path: Path
+) -> None:
+    small_campaign.write_sources(tmp_path, real)
+
+    def ranked(**order: object) -> Results:
+        wanted = [{"property": "nsites", "order": "ascending"}, {"property": "formation_energy", **order}]
+        config = small_campaign.write_config(tmp_path, model, rank={"objectives": wanted})
+        planned = small_campaign.make(config)
+        small_campaign.run(planned)
+        return Results(planned.folder)
+
+    low = batch.choose(ranked(order="ascending"), Wish(10, "mean", known=True)).rows
+    assert low["id"] == batch.choose(energies, Wish(10, "mean", known=True)).rows["id"]
+    inside = ranked(order="inside", range={"min": -1.0, "max": 0.0})
+    with pytest.raises(Failure, match="--by ei: formation_energy is wanted inside a range"):
+        batch.choose(inside, Wish(5, known=True))
+    assert batch.choose(inside, Wish(5, "std", known=True)).rows.num_rows == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--best", "nan"], "--best nan is not finite"),
+        (["--by", "ucb", "--kappa", "inf"], "--kappa inf is not finite"),
+        (["--by", "mean", "--best", "30"], "--by mean reads none"),
+        (["--apart", "1"], "--apart says how far the crystals of --diverse lie apart"),
+    ],
+)
+def test_numbers_without_a_meaning_are_refused(
+    doped: Results, assay: Command, arguments: list[str], message: str
+) -> None:
+    child = assay("select", doped.folder, *arguments, "--output", "odd.csv")
+    assert child.returncode == 2
+    assert message in last_line(child.stderr)
+    assert not (assay.folder / "odd.csv").exists()
+
+
 def test_a_draw_depends_on_the_seed(doped: Results) -> None:
     first, again, other = (
         batch.choose(doped, Wish(20, "thompson", seed=seed)).rows["id"].to_pylist() for seed in (0, 0, 1)

@@ -84,3 +84,17 @@ def test_a_missing_column_is_named(tmp_path: Path, known: str) -> None:
         Exit.CONFIG, f"{path} has no column 'f'; it has formula, e",
     )  # fmt: skip
     assert command(path, "--energy", "formula", "--reference", known)[0] == Exit.CONFIG
+
+
+def test_predictions_are_not_replaced(tmp_path: Path, known: str) -> None:
+    energies = written(tmp_path / "energies.parquet", PBE, formula=["MgB2"], e=[-0.1])
+    mine = tmp_path / "predictions.csv"
+    mine.write_text('"id","formula","tc_mean","tc_std"\n"file/MgO","MgO",1.0,2.0\n')
+    before = mine.read_text()
+    arguments = [energies, "--energy", "e", "--reference", known, "--output"]
+    code, said = command(*arguments, mine)
+    assert code == 78
+    assert "holds something else than a table of assay hull" in said
+    assert mine.read_text() == before
+    for _ in range(2):  # its own table is replaced
+        assert command(*arguments, tmp_path / "above.csv")[0] == 0
