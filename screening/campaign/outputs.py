@@ -81,13 +81,18 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
     page = report.render(summary, best.rows, bad, best.columns, means, changes)
     durable.write(plan.folder / "report.html", page)
     durable.write(plan.folder / "summary.json", summary.text())
-    named = {name: durable.sha256(plan.folder / name) for name in ("report.html", "summary.json")} | files
-    before = ledger.find("ranked", "all")
-    if before is None or before.files != named:
-        ledger.record("ranked", "all", named, counts, {"excluded": rows.reasons} if limits else {})
+    _record(ledger, files, counts, {"excluded": rows.reasons} if limits else {})
     if not limits:
         (plan.folder / "excluded.parquet").unlink(missing_ok=True)  # of a ranking with filters
     return summary
+
+
+def _record(ledger: Ledger, files: dict[str, str], counts: dict[str, int], detail: dict[str, Any]) -> None:
+    """Name the outputs in the ledger, where it does not name the same ones already."""
+    named = {name: durable.sha256(ledger.folder / name) for name in ("report.html", "summary.json")} | files
+    before = ledger.find("ranked", "all")
+    if before is None or before.files != named:
+        ledger.record("ranked", "all", named, counts, detail)
 
 
 def _whole(plan: Plan, found: Tiers) -> Rows:

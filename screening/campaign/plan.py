@@ -203,6 +203,8 @@ def find_objectives(
             found.append(as_target(owners[name], name))
         elif name == ABOVE_HULL and reference is not None:
             found.append(stability.as_target(reference.energy))
+        elif reference is not None and name == reference.energy.name:
+            found.append(reference.energy)
         elif name in (ABOVE_HULL, "p_stable") and reference is None:
             raise Failure(Exit.CONFIG, f"{key}: {name} needs the section stability, whose hull it comes from")
         else:
@@ -245,7 +247,7 @@ def find_bounds(ensembles: Sequence[Ensemble], campaign: Campaign, reference: Re
     """
     known = {item.name: as_target(ensemble, item.name) for ensemble in ensembles for item in ensemble.properties}
     if reference is not None:
-        known[ABOVE_HULL] = stability.as_target(reference.energy)
+        known |= {reference.energy.name: reference.energy, ABOVE_HULL: stability.as_target(reference.energy)}
     elif ABOVE_HULL in campaign.filters.predicted and ABOVE_HULL not in known:
         what = f"no model predicts {ABOVE_HULL}; add a section stability, which computes it"
         raise Failure(Exit.CONFIG, f"filters.predicted: {what}")

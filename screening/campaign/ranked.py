@@ -60,7 +60,7 @@ def whole(found: Ranked, standing: Standing, tier: int, limits: Sequence[Bound] 
 
 
 def in_portions(plan: Plan, ledger: Ledger, judged: Judged | None, shortlist: Shortlist | None = None) -> Rows:
-    """The ranking of a campaign without a cascade; a shortlist learns all scored rows."""
+    """The ranking of a campaign without a cascade; a shortlist learns what may be selected."""
     scored, rule, limits = judged or Scored(ledger, 0), plan.rule, plan.bounds
     standing = Standing(rule, plan.campaign.rank.top)
     if not scored:
@@ -71,9 +71,9 @@ def in_portions(plan: Plan, ledger: Ledger, judged: Judged | None, shortlist: Sh
     reads = [*standing.columns(), *bounds.columns(limits), *([] if shortlist is None else shortlist.reads)]
     reasons = Counter[str]()
     for content in scored.tables([*dict.fromkeys(reads)]):
-        if shortlist is not None:
-            shortlist.learn(content)
         kept, excluded = bounds.split(content, limits)
+        if shortlist is not None:
+            shortlist.learn(kept, tests=len(content))
         reasons.update(bounds.count(excluded["reason"]))
         aside.learn(excluded)
         _learn(standing.learn(kept), best, left)

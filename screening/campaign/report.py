@@ -52,9 +52,8 @@ def render(
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # the first prediction need not wait for it
 
-    loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
-        loader=loader,
+        loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -63,8 +62,7 @@ def render(
     )
     environment.filters |= {"formula": formula, "number": number, "error": _error, "facts": facts}
     environment.filters["count"] = lambda n: f"{n:,}"
-    top = top[:ROWS]
-    target, cascade = summary.target, summary.cascade
+    top, target, cascade = top[:ROWS], summary.target, summary.cascade
     return environment.get_template(TEMPLATE).render(
         summary=summary,
         target=target,

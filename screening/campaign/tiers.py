@@ -21,7 +21,7 @@ from assay.screening.campaign.plan import Plan
 from assay.screening.folder import results, snapshot
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.summary import Cascade, Model, Recall, Tier
-from assay.screening.ranking import cascade, rank, recall, rules
+from assay.screening.ranking import bounds, cascade, rank, recall, rules
 from assay.screening.ranking.rank import Ranked
 from assay.screening.ranking.rules import Rule
 from assay.screening.ranking.select import Shortlist
@@ -82,9 +82,10 @@ class Tiers:
         return rules.make(self._plan.campaign.rank, self._plan.targets[tier])
 
     def teach(self, shortlist: Shortlist) -> None:
-        """Show it what the last tier scored; all crystals of the cascade are tests."""
+        """Show it what may be selected of the last tier; all crystals of the cascade are tests."""
         part = self._parts[self._reached]
-        shortlist.learn(self._blank[self._reached] if part is None else part, tests=len(self.ids))
+        kept, _ = bounds.split(self._blank[self._reached] if part is None else part, self._plan.bounds)
+        shortlist.learn(kept, tests=len(self.ids))
 
     def rank(self) -> Ranked:
         """All crystals ranked: first those of the last tier, then those set aside, tier by tier."""

@@ -36,9 +36,10 @@ Numbers = NDArray[np.int64]
 class Shortlist:
     """The crystals of which a known share at most is expected to miss the threshold.
 
-    Every scored crystal is one test, also one that is set aside later: what is decided from a
-    crystal alone, such as a filter on its predictions, then leaves the bound valid. A crystal that
-    the ensemble predicts on the wrong side of the threshold has the p-value 1. The rows of a group
+    Every scored crystal is one test. One that cannot be selected, because a filter on its
+    predictions excludes it or the ensemble predicts it on the wrong side of the threshold, has the
+    p-value 1: were it selected first and excluded then, the bound would not hold for the others.
+    The rows of a group
     err together, and groups are what is exchangeable, so a p-value also counts the crystals of the
     same group that look at least as good. Where every crystal is alone in its group this is the
     method of the paper, to the number.
@@ -64,7 +65,7 @@ class Shortlist:
         return [f"{self._target.name}_mean", f"{self._target.name}_std", *by]
 
     def learn(self, scored: pa.Table, tests: int | None = None) -> None:
-        """Look at scored rows, which stand for so many tests; unset: for their own number."""
+        """Look at rows that may be selected, among so many tests; unset: as many as rows."""
         groups, scores = self._seen(scored)
         self._learnt.append((groups[scores > 0], scores[scores > 0]))
         self._tests += scored.num_rows if tests is None else tests
@@ -160,7 +161,10 @@ def find(ensembles: Sequence[Ensemble], settings: Rank, target: Target) -> Short
     """
     if settings.select is None:
         return None
-    ensemble = next(each for each in ensembles if each.name == target.model)
+    ensemble = next((each for each in ensembles if each.name == target.model), None)
+    if ensemble is None:
+        what = f"{target.name} comes from {target.model}, a force field, which keeps no calibration rows"
+        raise Failure(Exit.CONFIG, f"rank.select: {what}; rank by a property of an ensemble, or leave select out")
     kept = ensemble.calibration_rows
     if kept is None:
         advice = "measure it again (assay train RECIPE --output FOLDER --resume keeps its weights), or leave select out"

@@ -128,19 +128,18 @@ class Standing:
 
 def sentences(certainty: Certainty | None, fronts: Fronts | None, rule: Rule) -> list[str]:
     """How sure the order is, in words."""
-    if certainty is not None:
+    if certainty is not None and certainty.k:
         stay = f"Of the first {certainty.k:,} rows about {certainty.stay:.1f} are expected to be among the true best "
-        drawn = (
-            f"{certainty.k:,}. In each of {certainty.trials:,} trials every true {rule.target.name} was drawn by the "
-        )
-        return [stay + drawn + "calibrated error of its prediction, each crystal by itself."]
-    if fronts is None or not isinstance(rule, Pareto):
+        drawn = f"{certainty.k:,}. In each of {certainty.trials:,} trials the true {rule.target.name} of each ranked "
+        return [stay + drawn + "crystal was drawn by the calibrated error of its prediction, each crystal by itself."]
+    if fronts is None or not fronts.count or not isinstance(rule, Pareto):
         return []
     ends = zip(rule.goals, fronts.reference)
     point = ", ".join(f"{goal.target.name} {digits.alone(end)} {goal.target.unit}".rstrip() for goal, end in ends)
     first = f"{fronts.first:,} crystals are on the first of {fronts.count:,} fronts: no other crystal is at least as "
     drawn = (
-        f"In each of {fronts.trials:,} trials every true value was drawn by the calibrated error of its prediction. "
+        f"In each of {fronts.trials:,} trials the true values of the ranked crystals were drawn by the calibrated "
+        "errors of their predictions. "
     )
     often = f"On average {fronts.expected:.1f} crystals were on the first front; p_front says how often each was. "
     exact = "Numbers that no model predicts with an error, p_stable among them, stayed as they are."

@@ -49,7 +49,7 @@ COLUMNS: Mapping[str, str] = {
     "audit": "whether it was drawn at random from those that were set aside",
     "score": "what ranks",
     "reason": "filter on a prediction that the crystal does not pass, the first in the order of the config",
-    "p_top_k": "probability of being among the best rank.top, by the errors of all predictions; null: not known",
+    "p_top_k": "probability of being among the best rank.top ranked crystals, by their errors; null: not known",
     "front": "number of the front of several objectives, 1: no crystal is better in everything",
     "hypervolume": "what the crystal adds to the hypervolume of its front, where each objective has a range of 1",
     "p_front": "probability of being on the first front, by the errors of all predictions; null: not known",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -217,6 +218,28 @@ def test_energies_that_do_not_meet_are_refused_in_one_line(
         planned("refused", **settings)
     assert refused.value.code is Exit.CONFIG
     assert "\n" not in str(refused.value)
+
+
+def test_this_energy_is_an_objective_and_a_filter_as_any_predicted_one(planned: Callable[..., Plan]) -> None:
+    wanted = [{"property": "tc"}, {"property": "relaxed_formation_energy", "order": "ascending"}]
+    limit = {"max": 0.02, "confidence": 0.8}
+    rest = {"rank": {"objectives": wanted}, "filters": {"predicted": {"relaxed_formation_energy": limit}}}
+    asked = planned("objectives", rest=rest)
+    assert [target.model for target in asked.objectives] == [asked.ensembles[0].name, EMT]
+    assert small_campaign.run(asked).code is Exit.DONE
+    ranked, excluded = (pl.read_parquet(asked.folder / f"{name}.parquet") for name in ("candidates", "excluded"))
+    for rows, passes in ((ranked, True), (excluded, False)):
+        assert rows.height > 1
+        chances = stats.norm.cdf(0.02, rows["relaxed_formation_energy_mean"], ERROR)
+        assert ((chances >= 0.8) == passes).all()
+    assert audit.check(asked.folder).problems == []
+
+
+def test_a_shortlist_by_it_is_refused(planned: Callable[..., Plan]) -> None:
+    rule = {"property": "energy_above_hull", "order": "ascending", "select": {"threshold": 0.05}}
+    asked = planned("refused", rest={"rank": rule})
+    with pytest.raises(Failure, match=r"rank\.select: energy_above_hull comes from .*EMT, a force field, which keeps"):
+        asked.shortlist()
 
 
 def test_a_section_that_lacks_its_part_is_refused(place: Path, ensembles: list[Ensemble]) -> None:

@@ -120,6 +120,21 @@ def test_without_the_groups_the_promise_would_be_broken() -> None:
     assert np.mean(found) > 0.05 + 3 * np.std(found) / REPEATS**0.5
 
 
+@pytest.mark.parametrize("filtered_first", [True, False])
+def test_a_filter_that_takes_the_hits_out_must_come_before_the_selection(filtered_first: bool) -> None:
+    rng = np.random.default_rng(7)
+    found = []
+    for _ in range(REPEATS // 2):
+        known, rows = world(rng, 120), world(rng, 80)
+        passes = rows["known"].to_numpy() + 2 * rng.normal(size=len(rows)) < 10  # the hottest are the least stable
+        kept_rows = rows.filter(pa.array(passes))
+        shortlist = Shortlist(settings(0.1), TC, kept(known))
+        shortlist.learn(kept_rows if filtered_first else rows, tests=len(rows))
+        found.append(false_share(shortlist.marked(kept_rows), 8.0))
+    sure = 3 * np.std(found) / len(found) ** 0.5
+    assert np.mean(found) < 0.1 - sure if filtered_first else np.mean(found) > 0.1 + sure
+
+
 def test_nothing_is_certain_without_calibration_rows_or_beyond_them() -> None:
     rng = np.random.default_rng(1)
     rows = world(rng, 50)
@@ -210,6 +225,35 @@ def test_a_campaign_marks_its_shortlist_and_says_what_it_is_worth(done: Path, pl
     without = table.drop("selected", "conformal_p_value")
     assert pl.read_parquet(plain / "candidates.parquet").equals(without)
     assert "selection" not in (plain / "summary.json").read_text()
+
+
+@pytest.mark.parametrize("cascade", [False, True])
+def test_what_a_filter_excludes_is_a_test_that_cannot_be_selected(
+    place: Path, keeper: Path, blind: Path, cascade: bool
+) -> None:
+    keys: dict[str, Any] = {"rank": RANK | {"select": SELECT | {"threshold": -0.1}}}
+    keys["filters"] = {"predicted": {"formation_energy": {"min": -1.0}}}
+    keys |= {"cascade": {"tiers": [{"model": str(blind), "keep": 0.8}], "audit": 5}} if cascade else {}
+    folder = finished(place, keeper, f"filtered-{cascade}", **keys)
+    table, found = pl.read_parquet(folder / "candidates.parquet"), Results(folder).summary.selection
+    assert pl.read_parquet(folder / "excluded.parquet").height > 5
+    assert found is not None
+    assert found.tests == Results(folder).summary.balance.scored
+    full = table.filter(pl.col("tier") == 1) if cascade else table
+    scores = -(full["formation_energy_mean"].to_numpy() + 0.1) / full["formation_energy_std"].to_numpy()
+    rows = Ensemble.load(keeper).calibration_rows
+    assert rows is not None
+    held = rows.rows["formation_energy"]
+    null = (-(held.mean + 0.1) / held.std)[held.known >= -0.1]
+    sets = full["elements"].to_numpy()
+    values = np.array([((null >= s).sum() + ((scores >= s) & (sets == e)).sum()) for s, e in zip(scores, sets)])
+    values = np.where(scores > 0, values / (len(held.known) + 1), 1.0)
+    ordered = np.sort(values)
+    passing = ordered[ordered * found.tests <= 0.1 * np.arange(1, len(ordered) + 1)]
+    assert full["conformal_p_value"].to_numpy() == pytest.approx(values)
+    assert full["selected"].to_list() == (values <= passing.max(initial=-1.0)).tolist()
+    assert 0 < found.selected == full["selected"].sum()
+    assert audit.check(folder).problems == []
 
 
 def test_a_cascade_tests_all_and_selects_among_what_was_scored_in_full(

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from assay.screening.folder.summary import Target
-from assay.screening.ranking import rank, several
+from assay.screening.folder.summary import Certainty, Fronts, Target
+from assay.screening.ranking import rank, several, standing
 from assay.screening.ranking.compared import fronts, pfront
 from assay.screening.settings.choice import Rank
 from assay.screening.settings.exits import Exit, Failure
@@ -114,6 +114,13 @@ def test_a_crystal_without_an_objective_pushes_nobody_off_and_says_what_it_lacks
     assert best in ranked.candidates["id"].to_pylist()
     with pytest.raises(ValueError, match="not finite"):
         fronts.fronts(np.array([[1.0, np.nan]]))
+
+
+def test_nothing_is_said_of_the_order_of_no_crystals() -> None:
+    goals = rule([{"property": "tc"}, {"property": "p_stable"}])
+    assert standing.sentences(None, Fronts(0, 0, 0.0, pfront.DRAWS, []), goals) == []
+    assert standing.sentences(Certainty(0, 4096, 0.0, []), None, goals) == []
+    assert standing.sentences(Certainty(1, 4096, 1.0, []), None, goals)
 
 
 def test_p_front_agrees_with_independent_draws_whatever_rows_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
