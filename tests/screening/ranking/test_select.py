@@ -227,32 +227,36 @@ def test_a_campaign_marks_its_shortlist_and_says_what_it_is_worth(done: Path, pl
     assert "selection" not in (plain / "summary.json").read_text()
 
 
-@pytest.mark.parametrize("cascade", [False, True])
+@pytest.mark.parametrize(
+    ("cascade", "least", "threshold", "fdr"),
+    [(False, -0.7, -0.5, 0.05), (True, -0.7, -0.5, 0.05), (False, -1.0, -0.1, 0.1)],
+)
 def test_what_a_filter_excludes_is_a_test_that_cannot_be_selected(
-    place: Path, keeper: Path, blind: Path, cascade: bool
+    place: Path, keeper: Path, blind: Path, cascade: bool, least: float, threshold: float, fdr: float
 ) -> None:
-    keys: dict[str, Any] = {"rank": RANK | {"select": SELECT | {"threshold": -0.1}}}
-    keys["filters"] = {"predicted": {"formation_energy": {"min": -1.0}}}
+    keys: dict[str, Any] = {"rank": RANK | {"select": {"threshold": threshold, "fdr": fdr}}}
+    keys["filters"] = {"predicted": {"formation_energy": {"min": least}}}
     keys |= {"cascade": {"tiers": [{"model": str(blind), "keep": 0.8}], "audit": 5}} if cascade else {}
-    folder = finished(place, keeper, f"filtered-{cascade}", **keys)
+    folder = finished(place, keeper, f"filtered-{cascade}{least}", **keys)
     table, found = pl.read_parquet(folder / "candidates.parquet"), Results(folder).summary.selection
     assert pl.read_parquet(folder / "excluded.parquet").height > 5
     assert found is not None
     assert found.tests == Results(folder).summary.balance.scored
     full = table.filter(pl.col("tier") == 1) if cascade else table
-    scores = -(full["formation_energy_mean"].to_numpy() + 0.1) / full["formation_energy_std"].to_numpy()
+    scores = -(full["formation_energy_mean"].to_numpy() - threshold) / full["formation_energy_std"].to_numpy()
     rows = Ensemble.load(keeper).calibration_rows
     assert rows is not None
     held = rows.rows["formation_energy"]
-    null = (-(held.mean + 0.1) / held.std)[held.known >= -0.1]
+    null = (-(held.mean - threshold) / held.std)[held.known >= threshold]
     sets = full["elements"].to_numpy()
     values = np.array([((null >= s).sum() + ((scores >= s) & (sets == e)).sum()) for s, e in zip(scores, sets)])
     values = np.where(scores > 0, values / (len(held.known) + 1), 1.0)
     ordered = np.sort(values)
-    passing = ordered[ordered * found.tests <= 0.1 * np.arange(1, len(ordered) + 1)]
+    passing = ordered[ordered * found.tests <= fdr * np.arange(1, len(ordered) + 1)]
     assert full["conformal_p_value"].to_numpy() == pytest.approx(values)
     assert full["selected"].to_list() == (values <= passing.max(initial=-1.0)).tolist()
-    assert 0 < found.selected == full["selected"].sum()
+    assert found.selected == full["selected"].sum()
+    assert (found.selected > 0) == (fdr == 0.1)  # at 0.05 five would be, if the excluded ones came first
     assert audit.check(folder).problems == []
 
 
