@@ -198,7 +198,7 @@ def _estimate(found: Selection, share: float) -> str:
         )
     together = {"element-set": "one element set", "formula": "one formula"}.get(found.by)
     return (
-        f"By {of}, the expected share is at most {found.share:.1%}. It is an average over campaigns, one of which may "
+        f"By {of}, the expected share is about {found.share:.1%}. It is an average over campaigns, one of which may "
         "hold more" + (f": crystals of {together} err together." if together else ".")
     )
 
@@ -206,10 +206,14 @@ def _estimate(found: Selection, share: float) -> str:
 def _exchangeable(found: Selection) -> str:
     said = (
         "The bound holds where the crystals are like the calibration rows (exchangeable with them); new chemistry "
-        f"voids it. Of those selected, {found.far:,} lie far from training, where the bound need not hold: "
-        f"{found.ood:,} hold an element that no training crystal held, the others have an ood_distance above 1. "
-        f"{found.known:,} have a composition that was learned from, and are no discoveries."
+        "voids it."
     )
+    if found.selected:
+        said += (
+            f" Of those selected, {found.far:,} lie far from training, where the bound need not hold: {found.ood:,} hold "
+            "an element that no training crystal held, the others have an ood_distance above 1. "
+            f"{found.known:,} have a composition that was learned from, and are no discoveries."
+        )
     if found.out_of_fold:
         said += (
             " The rows were predicted out of fold, by members that learned from fewer rows than those that scored "
