@@ -210,8 +210,8 @@ def _exchangeable(found: Selection) -> str:
     )
     if found.selected:
         said += (
-            f" Of those selected, {found.far:,} lie far from training, where the bound need not hold: {found.ood:,} hold "
-            "an element that no training crystal held, the others have an ood_distance above 1. "
+            f" Of those selected, {found.far:,} lie far from training, where the bound need not hold: {found.ood:,} "
+            "hold an element that no training crystal held, the others have an ood_distance above 1. "
             f"{found.known:,} have a composition that was learned from, and are no discoveries."
         )
     if found.out_of_fold:
