@@ -281,7 +281,8 @@ def _config(place: Path, url: str, batch: Crystals, model: Path) -> Path:
     """Two sources with crystals in common; each has rows that are refused."""
     config = campaigns.overlapping(place, url, batch).config
     _break_one_row(place / "twins.parquet")
-    chosen = yaml.safe_load(config.read_text()) | {"models": [str(model)], "max_bad": 1.0}
+    limits = campaigns.FILTERS if model == OTHER_MODEL else {"predicted": {"tc": {"min": 2.0}}}
+    chosen = yaml.safe_load(config.read_text()) | {"models": [str(model)], "max_bad": 1.0, "filters": limits}
     config.write_text(yaml.safe_dump(chosen))
     return config
 
