@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from assay.screening.folder.ledger import Ledger
+from assay.screening.runners import connection
 from assay.screening.runners.local import LocalRunner
 from tests.screening.runners.test_cluster import PROTOTYPES, ROOT, actors, digests, raylet_of, real_work, run
 
@@ -58,15 +59,16 @@ runner.close()
 
 @pytest.fixture
 def nodes() -> Iterator[Any]:
-    """Three nodes of a cluster that no one is connected to."""
+    """Three nodes of a cluster that no one is connected to; its token is not that of the home folder."""
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "object_store_memory": 128 << 20, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=node)
-    for _ in range(2):
-        cluster.add_node(**node)
-    yield cluster
-    cluster.shutdown()
+    with connection._own_token():
+        cluster = Cluster(initialize_head=True, head_node_args=node)
+        for _ in range(2):
+            cluster.add_node(**node)
+        yield cluster
+        cluster.shutdown()
 
 
 def test_workers_and_a_node_may_go_and_a_node_may_come(
