@@ -261,13 +261,6 @@ def write(
     _write(folder, described | facts)
 
 
-def keep(folder: Path, rows: CalibrationRows) -> None:
-    """Write the calibration rows of an ensemble into its folder; nothing else of it changes."""
-    described = checkpoint.read_json(folder / "ensemble.json", "a model ensemble")
-    described.pop("sha256", None)
-    _write(folder, described | {"calibration_rows": rows.write(folder)})
-
-
 def seal(folder: Path) -> None:
     """Record the digest of an ensemble folder anew, after a wanted change of its JSON files."""
     _write(folder, checkpoint.read_json(folder / "ensemble.json", "a model ensemble"))

@@ -14,8 +14,6 @@ from assay.models.ensemble.distribution.quantiles import KIND
 from assay.models.evaluation.assessment import OURS
 from assay.models.networks import registry
 
-_GUIDE = "the interval is a guide, not a promise.\n"
-
 
 def write(folder: Path, command: str) -> None:
     """Write the card of the ensemble in `folder`; `command` is how a reader reproduces it."""
@@ -30,14 +28,6 @@ def write(folder: Path, command: str) -> None:
     sections.append(_members(facts, members))
     sections.append(_again(command or "assay train RECIPE --output FOLDER", facts["recipe"]))
     write_whole(folder / "README.md", "\n".join(sections).encode())
-
-
-def tell_of_rows(folder: Path) -> None:
-    """Add to a card what it says of calibration rows, where they were kept later."""
-    facts = read_json(folder / "ensemble.json", "a model ensemble")
-    head, *others = (folder / "README.md").read_text(encoding="utf-8").split(_GUIDE)
-    told = [f"{_GUIDE}{_kept(facts, name)}{other}" for name, other in zip(facts["tasks"], others, strict=True)]
-    write_whole(folder / "README.md", "".join([head, *told]).encode())
 
 
 def _again(command: str, recipe: dict[str, Any]) -> str:
@@ -257,7 +247,7 @@ def _error_bars(facts: dict[str, Any], name: str) -> str:
         f"it covers {test['coverage']:.1%} with a mean width of {test['mean_width']:.3g} {unit}; Spearman "
         f"correlation of error and std {test['error_std_spearman']:.2f}.\n\n"
         "The test crystals come from the same databases. For crystals of another kind (hypothetical, under pressure, "
-        f"with elements flagged in `ood`, with `ood_distance` above 1) {_GUIDE}"
+        "with elements flagged in `ood`, with `ood_distance` above 1) the interval is a guide, not a promise.\n"
         f"{_kept(facts, name)}"
     )
 

@@ -88,38 +88,6 @@ def _assemble(recipe: Recipe, prepared: Prepared, output: Path, workers: int, co
     return _written(recipe, prepared, draft, facts, _reference(recipe, prepared, draft), command)
 
 
-def keep_rows(recipe: Recipe, output: Path, workers: int = 1) -> Ensemble:
-    """Add the calibration rows to an ensemble that was fitted before they were kept.
-
-    Nothing of `output` changes but `calibration.safetensors`, its entry in `ensemble.json`, and a
-    sentence on the card. Where the recipe has a cross-validation, its folds are read from `output`,
-    and trained when they are not there.
-
-    Raises:
-        ValueError: when the rows are there already, or the recipe has another split.
-    """
-    made, prepared = Ensemble.load(output), prepare.prepare(recipe)
-    if made.calibration_rows is not None:
-        raise ValueError(f"{output} keeps its calibration rows already")
-    if (output / "split.json").read_bytes() != prepared.split.to_json(prepared.crystals.ids).encode():
-        raise ValueError(f"{output} was not made by {recipe.name} from these data: its split.json is another one")
-    if recipe.cross_validation is not None:
-        truth = _truth(recipe, prepared)
-        found = crossval.predict(recipe, output / CROSS_VALIDATION, workers)
-        kept = _rows_out_of_fold(found, truth, recipe.split.by, made.calibration[truth.property.name])
-    else:
-        chosen, fitted = _weigh(recipe, prepared, made), made.calibration
-        held = members.predict(made, prepared.crystals, prepared.split.calibration)
-        rows = {
-            name: _rows(recipe, prepared, held[name], fitted[name], k, chosen[name].rest)
-            for k, name in enumerate(chosen)
-        }
-        kept = CalibrationRows(rows, recipe.split.by, out_of_fold=False)
-    stored.keep(output, kept)
-    card.tell_of_rows(output)
-    return Ensemble.load(output)
-
-
 def _written(
     recipe: Recipe, prepared: Prepared, draft: Ensemble, facts: dict[str, Any], reference: Reference, command: str
 ) -> Ensemble:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from assay.models.ensemble import checkpoint
 from assay.models.ensemble.calibration import Calibration
 from assay.models.ensemble.distribution.decision import Decision
 from assay.models.ensemble.distribution.quantiles import QuantileCalibration
@@ -99,25 +97,6 @@ def test_calibration_rows_are_those_of_the_first_repeat(made: Path, crystals: Cr
     groups = prepared.keys["element-set"]
     assert len(set(zip(rows.group.tolist(), groups.tolist(), strict=True))) == len(set(groups))
     assert "so they are not exactly exchangeable" in (made / "README.md").read_text()
-
-
-def test_an_ensemble_that_kept_no_rows_gets_them_later(made: Path, crystals: Crystals, tmp_path: Path) -> None:
-    old = tmp_path / "old"
-    shutil.copytree(made, old)
-    described = checkpoint.read_json(old / "ensemble.json", "an ensemble")
-    del described["calibration_rows"], described["sha256"]
-    checkpoint.write_whole(old / "ensemble.json", checkpoint.to_json(described))
-    card = "".join(line for line in (made / "README.md").read_text().splitlines(keepends=True) if "exactly" not in line)
-    (old / "README.md").write_text(card)
-    (old / "calibration.safetensors").unlink()
-    assert Ensemble.load(old).calibration_rows is None
-    recipe = plan(made.parent, crystals)
-    fit.keep_rows(recipe, old)
-    assert (old / "calibration.safetensors").read_bytes() == (made / "calibration.safetensors").read_bytes()
-    assert json.loads((old / "ensemble.json").read_text()) == json.loads((made / "ensemble.json").read_text())
-    assert "not exactly exchangeable" in (old / "README.md").read_text()
-    with pytest.raises(ValueError, match="keeps its calibration rows already"):
-        fit.keep_rows(recipe, old)
 
 
 def test_the_baselines_are_forests_in_the_same_folds(made: Path, crystals: Crystals) -> None:

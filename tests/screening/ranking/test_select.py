@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from assay.models.ensemble import stored
+from assay.models.ensemble import checkpoint, stored
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.ensemble.stored import CalibrationRows, HeldRows
 from assay.screening.audit import audit
@@ -188,7 +188,10 @@ def keeper(place: Path, model: Path, crystals: Crystals) -> Path:
     known = crystals.columns["e_form"][found.index]
     sound = np.isfinite(known)
     rows = HeldRows(known[sound], energy.mean[sound], energy.std[sound], np.arange(sound.sum()))
-    stored.keep(folder, CalibrationRows({"formation_energy": rows}, "element-set", out_of_fold=False))
+    kept = CalibrationRows({"formation_energy": rows}, "element-set", out_of_fold=False).write(folder)
+    described = checkpoint.read_json(folder / "ensemble.json", "an ensemble") | {"calibration_rows": kept}
+    checkpoint.write_whole(folder / "ensemble.json", checkpoint.to_json(described))
+    stored.seal(folder)
     return folder
 
 
