@@ -186,6 +186,7 @@ class DevicePath:
             ValueError: when torch cannot compile them here.
         """
         self.members, self.device = tuple(members), device
+        self._how = precision + (", compiled" if compiled else "")
         self.networks = tuple(
             member.network if member.kind.family == "composition" else copy.deepcopy(member.network).to(device).eval()
             for member in members
@@ -195,6 +196,12 @@ class DevicePath:
                 network.lower_on(device)
         if compiled:
             self._compile()
+
+    @property
+    def device_kind(self) -> str:
+        """The device by its own name, the precision of transformers, and whether torch compiled."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+        return f"{name}, {self._how}"
 
     def _compile(self) -> None:
         """Call each trunk once, because torch compiles at the first call.

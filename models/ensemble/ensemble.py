@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from assay.featurize import quotient
 from assay.featurize.alternatives import united
 from assay.models.ensemble import checkpoint, device as devices, inference, novelty, stored, validation
+from assay.models.ensemble.kept import members
 from assay.models.ensemble.stored import Trained
 from assay.models.ensemble.summary import EnsemblePrediction, summarise
 from assay.models.networks import kinds
 from assay.sources.elements import NUMBERS, SYMBOLS
 
 if TYPE_CHECKING:
+    from assay.models.ensemble.kept.store import Store
     from assay.sources.crystals import Crystals
     from assay.sources.quarantine import Quarantined
 
@@ -69,13 +71,19 @@ class Ensemble(Trained):
         stored.check_seal(folder, described)
         return made
 
-    def predict(self, crystals: Crystals) -> tuple[EnsemblePrediction, list[Quarantined]]:
+    def predict(
+        self, crystals: Crystals, store: Store | None = None
+    ) -> tuple[EnsemblePrediction, list[Quarantined]]:
         """Predict every crystal, or say why not.
 
         The micro-batches, and with them the last bits of each number, depend only on `crystals`.
+        Members whose outputs for `crystals` a `store` keeps are not run; no bit depends on it.
         """
         path = self.device or inference.HostPath(self.members, self.threads)
-        outputs, refused = inference.run(self, path, crystals)
+        if store is None:
+            outputs, refused = inference.run(self, path, crystals)
+        else:
+            outputs, refused = members.run(self, path, crystals, store)
         seeing = np.array([member.kind.views for member in self.members])
         placing = np.array([member.kind.family == "graphs" for member in self.members])
         unseen = self._unseen(crystals)

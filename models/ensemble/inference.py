@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from platform import machine
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -51,6 +52,10 @@ class Path(Protocol):
     def networks(self) -> tuple[Network, ...]:
         """The networks of the members, as they predict there."""
 
+    @property
+    def device_kind(self) -> str:
+        """The kind of device with everything of it that changes last bits."""
+
     def exact(self) -> AbstractContextManager[None]:
         """Sums in a fixed order, for the time of a pass."""
 
@@ -74,6 +79,11 @@ class HostPath:
         """The frozen networks."""
         return tuple(member.frozen for member in self.members)
 
+    @property
+    def device_kind(self) -> str:
+        """The processor's family and the widest vectors that torch takes of it."""
+        return f"cpu {machine()} {torch.backends.cpu.get_cpu_capability()}"
+
     def exact(self) -> AbstractContextManager[None]:
         """A CPU sums in a fixed order anyway."""
         return nullcontext()
@@ -87,8 +97,12 @@ class HostPath:
         return readings(self.members, crystals, graphs, angles=angles, threads=self.threads)
 
 
-def run(trained: Trained, path: Path, crystals: Crystals) -> tuple[Outputs, list[Quarantined]]:
+def run(
+    trained: Trained, path: Path, crystals: Crystals, only: Collection[int] | None = None
+) -> tuple[Outputs, list[Quarantined]]:
     """Let every member predict every crystal, or say why a crystal cannot be predicted.
+
+    With `only`, positions of members, the others predict nothing, and their outputs stay NaN.
 
     A split position is one atom to the members. Where all of them read the composition alone, no
     graph is built and no site is compared with another. The micro-batches, and with them the last
@@ -98,12 +112,13 @@ def run(trained: Trained, path: Path, crystals: Crystals) -> tuple[Outputs, list
     placed = united(crystals) if trained.structural else crystals
     with torch.inference_mode(), path.exact():
         sound = readable(placed, build)
-        refused = [_refusal(placed, bad.row, bad.reason, bad.message) for bad in sound.refused]
-        one = _Pass(trained, path.networks, placed.select(sound.rows), sound.rows)
-        if trained.structural:
+        refused = [refusal(placed, bad.row, bad.reason, bad.message) for bad in sound.refused]
+        wanted = frozenset(range(len(trained.members)) if only is None else only)
+        one = _Pass(trained, path.networks, placed.select(sound.rows), sound.rows, wanted)
+        if any(trained.members[k].kind.family != "composition" for k in wanted):
             for reading in path.readings(one.crystals, sound.graphs, angles=trained.angles):
                 one.take(reading)
-                if reading.merged:
+                if reading.merged and wanted.intersection(reading.members):
                     one.check_quotient(sound.graphs)
         if trained.tables:
             for reading in compositions(trained.members, crystals.select(sound.rows)):
@@ -120,25 +135,26 @@ class _Pass:
     """The members at work on crystals that networks can read."""
 
     def __init__(
-        self, trained: Trained, networks: tuple[Network, ...], crystals: Crystals, rows: NDArray[np.int64]
+        self,
+        trained: Trained,
+        networks: tuple[Network, ...],
+        crystals: Crystals,
+        rows: NDArray[np.int64],
+        wanted: frozenset[int],
     ) -> None:
-        self.trained, self.networks, self.crystals = trained, networks, crystals
-        self.out = self._outputs(rows)
+        self.trained, self.networks, self.crystals, self.wanted = trained, networks, crystals, wanted
+        self.out = blank(trained, rows)
         self.refused: list[Quarantined] = []
-
-    def _outputs(self, rows: NDArray[np.int64]) -> Outputs:
-        made = Outputs(rows, len(self.trained.members), len(self.trained.properties))
-        if self.trained.reference:
-            made.distance = np.full(len(rows), np.nan)
-        if self.trained.decisions:
-            made.draws = np.full((len(rows), sum(self.trained.draws), len(self.trained.properties)), np.nan)
-        return made
 
     def take(self, reading: Reading) -> None:
         """Predict everything in a reading, and note the crystals that it could not hold."""
+        reading = replace(reading, members=tuple(k for k in reading.members if k in self.wanted))
+        if not reading.members:
+            return
         for row, reason in reading.refused.items():
+            self.out.unread.append((reading.members, row, reason))
             if not self.out.failed[row]:
-                self.refused.append(_refusal(self.crystals, row, Reason.UNSUPPORTED, reason))
+                self.refused.append(refusal(self.crystals, row, Reason.UNSUPPORTED, reason))
             self.out.failed[row] = True
         for batch in reading.inputs.micro_batches():
             self._predict(reading, batch)
@@ -153,9 +169,10 @@ class _Pass:
         drawn = np.array([row for row, name in enumerate(ids) if zlib.crc32(name.encode()) % CHECKED == 0], np.int64)
         if not len(drawn):
             return
-        sample = _Pass(self.trained, self.networks, self.crystals.select(drawn), drawn)
+        sample = _Pass(self.trained, self.networks, self.crystals.select(drawn), drawn, self.wanted)
         for reading in unmerged(members, graphs.select(drawn), angles=self.trained.angles):
             sample.take(reading)
+        self.out.plain = self.out.plain and sample.out.plain
         worst = self._worst_difference(sample.out)
         if worst.max() <= DIFFERENCE:
             return
@@ -165,12 +182,13 @@ class _Pass:
         )
         self.refused.clear()
         self.out.failed[:] = False
+        self.out.plain = False
         for reading in unmerged(members, graphs, angles=self.trained.angles):
             self.take(reading)
 
     def _worst_difference(self, full: Outputs) -> NDArray[np.float64]:
         """(d,) largest difference of a sample to the outputs, in scales, over graph networks."""
-        on_graphs = graph_members(self.trained.members)
+        on_graphs = [k for k in graph_members(self.trained.members) if k in self.wanted]
         merged = self.out.values[full.rows]
         gaps = [
             np.abs(prop.encode(full.values[:, on_graphs, k]) - prop.encode(merged[:, on_graphs, k]))
@@ -190,6 +208,7 @@ class _Pass:
         else:
             return
         # the error is gone, and with it the memory of what failed
+        self.out.plain = False
         if len(batch) == 1:
             row = int(reading.rows[batch[0]])
             if not self.out.failed[row]:  # another kind of network may have failed before
@@ -233,6 +252,17 @@ class _Pass:
                 self.out.views[rows, k, position] = batch.variance(views).cpu().numpy()
 
 
-def _refusal(crystals: Crystals, row: int, reason: Reason, message: str) -> Quarantined:
+def blank(trained: Trained, rows: NDArray[np.int64]) -> Outputs:
+    """Outputs for these rows that no member has filled yet."""
+    made = Outputs(rows, len(trained.members), len(trained.properties))
+    if trained.reference:
+        made.distance = np.full(len(rows), np.nan)
+    if trained.decisions:
+        made.draws = np.full((len(rows), sum(trained.draws), len(trained.properties)), np.nan)
+    return made
+
+
+def refusal(crystals: Crystals, row: int, reason: Reason, message: str) -> Quarantined:
+    """The record of a crystal that networks cannot read."""
     origin = str(crystals.columns["origin"][row]) if "origin" in crystals.columns else ""
     return Quarantined(str(crystals.ids[row]), origin, Stage.FEATURIZE, reason, message)

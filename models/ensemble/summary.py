@@ -42,6 +42,11 @@ class Outputs:
         ensemble has no reference."""
         self.failed = np.zeros(n, bool)
         """(n,) True for crystals that some member could not read or predict."""
+        self.unread: list[tuple[tuple[int, ...], int, str]] = []
+        """Members that cannot read a crystal, its position among the n, and why."""
+        self.plain = True
+        """Whether no network failed and equal atoms stayed merged: then what a member gives does not
+        depend on the others."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from assay.screening.pulling.source import named
 from assay.screening.ranking import select, several, stability
 from assay.screening.ranking.rules import Rule
 from assay.screening.ranking.select import Shortlist
-from assay.screening.runners.worker import Worker, load
+from assay.screening.runners.worker import Worker, load, opened
 from assay.screening.settings import nearest
 from assay.screening.settings.choice import Rank
 from assay.screening.settings.config import Campaign
@@ -75,11 +75,11 @@ class Plan:
         standard = self.campaign.standard()
         if self.campaign.device == "cpu":
             tiers = [partial(list[Ensemble], [tier]) for tier in self.tiers]
-            return Worker(lambda: self.ensembles, tiers, standard, self.potential)
+            return Worker(lambda: self.ensembles, tiers, standard, self.potential, opened(self.campaign))
         groups = [self.models, *([str(tier.folder.absolute())] for tier in self.tiers)]
         how: dict[str, Any] = {"device": self.campaign.device, "compiled": self.campaign.compile}
         first, *cheap = (partial(load, group, self.campaign.ray.threads, **how) for group in groups)
-        return Worker(first, cheap, standard, self.potential)
+        return Worker(first, cheap, standard, self.potential, opened(self.campaign))
 
     def shortlist(self) -> Shortlist | None:
         """An empty shortlist, to be made while rows are ranked; None where none is asked for."""

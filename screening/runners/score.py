@@ -74,7 +74,7 @@ class Score(Chunked):
         """Score the crystals of one chunk; only the ensembles of `models` see standard cells."""
         ensembles = models.ensembles(self.tier)
         crystals, refused = tables.from_table(table, "chunk")
-        part = worker.score(crystals, ensembles, models.standard if self.tier is None else None)
+        part = worker.score(crystals, ensembles, models.standard if self.tier is None else None, models.store)
         return Part(_described(part.table, table.schema), [*refused, *part.quarantined])
 
     def entry(self, key: str, rows: int, result: Part) -> Entry:

@@ -17,6 +17,7 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from assay.featurize.standard import Standard
     from assay.models.ensemble.ensemble import Ensemble
+    from assay.models.ensemble.kept.store import Store
     from assay.models.potentials.potential import Potential
 
 R = TypeVar("R")
@@ -39,6 +40,9 @@ class Models(Protocol):
 
     standard: Standard | None
     """The cell in which crystals are predicted; None where it is that in which they came."""
+
+    store: Store | None
+    """Where outputs of members are looked up and kept; None where all are computed."""
 
     def ensembles(self, tier: int | None) -> Sequence[Ensemble]:
         """The ensembles of a cheap tier of a cascade, or those of `models` for None."""

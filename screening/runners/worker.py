@@ -21,6 +21,7 @@ from assay.featurize.standard import Standard
 from assay.models import memory
 from assay.models.ensemble.distribution import draws
 from assay.models.ensemble.ensemble import Ensemble
+from assay.models.ensemble.kept.store import Store
 from assay.models.ensemble.summary import EnsemblePrediction
 from assay.models.potentials import potential as potentials
 from assay.models.potentials.potential import Potential
@@ -53,13 +54,14 @@ class Worker:
         tiers: Sequence[Load] = (),
         standard: Standard | None = None,
         potential: Potential | None = None,
+        store: Store | None = None,
     ) -> None:
         """`load` is called when the first crystal is scored, that of a tier when its first one is.
 
         `standard` is the cell in which the ensembles of `load` see crystals, and `potential`
-        relaxes them before.
+        relaxes them before. What members say is looked up and kept in the `store`, if any.
         """
-        self.standard = standard
+        self.standard, self.store = standard, store
         self._potential = potential
         self._load: dict[int | None, Load] = {None: load, **dict(enumerate(tiers))}
         self._ensembles: dict[int | None, Sequence[Ensemble]] = {}
@@ -89,7 +91,13 @@ def loaded(folders: Sequence[str | Path], tiers: Sequence[str | Path], campaign:
     groups = [load(group, *how, compiled=campaign.compile) for group in (folders, *([tier] for tier in tiers))]
     potential = None if campaign.relax is None else potentials.load(campaign.relax.model)
     first, *cheap = (partial(list[Ensemble], group) for group in groups)
-    return Worker(first, cheap, campaign.standard(), potential)
+    return Worker(first, cheap, campaign.standard(), potential, opened(campaign))
+
+
+def opened(campaign: Campaign) -> Store | None:
+    """The store of a campaign, or None."""
+    folder = campaign.store_folder()
+    return None if folder is None else Store(folder, int(campaign.store_limit * 2**30))
 
 
 def load(folders: Sequence[str | Path], threads: int, device: str = "cpu", *, compiled: bool = False) -> list[Ensemble]:
@@ -104,17 +112,23 @@ def set_up_process() -> None:
     memory.keep()
 
 
-def score(crystals: Crystals, ensembles: Sequence[Ensemble], standard: Standard | None = None) -> Part:
+def score(
+    crystals: Crystals,
+    ensembles: Sequence[Ensemble],
+    standard: Standard | None = None,
+    store: Store | None = None,
+) -> Part:
     """Predict every crystal with every ensemble; one that any ensemble refuses is quarantined.
 
     Ensembles that read structures see the crystals in `standard` cells; those that read the
-    composition alone need none. The other columns describe the cells that were given.
+    composition alone need none. The other columns describe the cells that were given. Nothing
+    depends on the `store`, in which outputs of members are looked up and kept.
     """
     predictions = []
     refused: dict[str, Quarantined] = {}
     good = np.arange(len(crystals))
     for ensemble, seen in zip(ensembles, seen_by(ensembles, crystals, standard), strict=True):
-        predicted, quarantined = ensemble.predict(seen)
+        predicted, quarantined = ensemble.predict(seen, store)
         predictions.append(predicted)
         good = np.intersect1d(good, predicted.index)
         for row in quarantined:

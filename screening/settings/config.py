@@ -179,6 +179,11 @@ class Campaign(Section):
     """Largest accepted fraction of quarantined crystals; above it the command ends with 65."""
     output: str | None = None
     """Campaign folder; unset: runs/<name>."""
+    store: Text = "off"
+    """Where outputs of members are kept, so that another campaign does not compute them again: off,
+    auto (the folder .store beside the campaign folder), or a folder. No number depends on it."""
+    store_limit: Annotated[float, Field(gt=0)] = 20.0
+    """GiB that the store may take; what was not used for longest makes room."""
 
     @model_validator(mode="before")
     @classmethod
@@ -190,9 +195,17 @@ class Campaign(Section):
     def _check(self) -> Campaign:
         if self.compile and self.device == "cpu":
             raise ValueError("compile: true needs device: cuda")
+        kept = self.store_folder()
+        if kept is not None and kept.is_relative_to(self.folder()):
+            raise ValueError(f"store: {kept} lies in the campaign folder; name a folder outside of it")
         if self.stability and self.stability.energy == "potential" and self.relax is None:
             raise ValueError("stability.energy: potential needs a section relax, whose energies it takes")
         return self
+
+    @field_validator("store", mode="before")
+    @classmethod
+    def _unquoted(cls, store: Any) -> Any:
+        return "off" if store is False else store  # YAML 1.1 reads off so
 
     @field_validator("output")
     @classmethod
@@ -208,6 +221,12 @@ class Campaign(Section):
     def folder(self) -> Path:
         """The campaign folder, absolute."""
         return self.named_folder().absolute()
+
+    def store_folder(self) -> Path | None:
+        """The folder of kept outputs, absolute; None where all are computed."""
+        if self.store == "off":
+            return None
+        return self.folder().parent / ".store" if self.store == "auto" else Path(self.store).absolute()
 
     def standard(self) -> Standard | None:
         """The cell in which `models` see every crystal; None for that in which it came."""
