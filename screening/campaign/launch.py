@@ -38,7 +38,7 @@ def run(planned: Plan, *, on_ray: bool, workers: int | None, address: str | None
 def _runner(planned: Plan, *, on_ray: bool, workers: int | None, address: str | None) -> Runner:
     settings = planned.campaign.ray
     tiers = [str(tier.folder.absolute()) for tier in planned.tiers]
-    make = partial(worker.loaded, planned.models, tiers, planned.campaign)
+    make = partial(worker.loaded, planned.models, tiers, planned.campaign, worker.opened(planned.campaign))
     if not on_ray:
         _check_device(planned.campaign.device)
         return local.LocalRunner(planned.worker(), make)

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "study": (f"{_AT}.study_recipes:study", "Learn one property in several ways on the same rows; write the table."),
     "simulate": (f"{_ON}.simulate_campaign:simulate", "Replay known values as a sequential campaign."),
     "tune": (f"{_AT}.study_recipes:tune", "Search the sizes and rates of a recipe with Ray Tune."),
+    "store": (f"{_ON}.inspect_store:app", "List, check or shrink the store of outputs that campaigns share."),
     "model": (f"{_AT}.import_models:app", "Import checkpoints from elsewhere."),
 }  # fmt: skip
 """Name -> (module:function, first sentence of the function's docstring); one line per command."""

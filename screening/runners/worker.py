@@ -84,18 +84,20 @@ class Worker:
         return self._potential
 
 
-def loaded(folders: Sequence[str | Path], tiers: Sequence[str | Path], campaign: Campaign) -> Worker:
+def loaded(
+    folders: Sequence[str | Path], tiers: Sequence[str | Path], campaign: Campaign, store: Store | None = None
+) -> Worker:
     """A worker whose ensembles are in memory: a death while they load accuses no crystal."""
     set_up_process()
     how = campaign.ray.threads, campaign.device
     groups = [load(group, *how, compiled=campaign.compile) for group in (folders, *([tier] for tier in tiers))]
     potential = None if campaign.relax is None else potentials.load(campaign.relax.model)
     first, *cheap = (partial(list[Ensemble], group) for group in groups)
-    return Worker(first, cheap, campaign.standard(), potential, opened(campaign))
+    return Worker(first, cheap, campaign.standard(), potential, store)
 
 
 def opened(campaign: Campaign) -> Store | None:
-    """The store of a campaign, or None."""
+    """The store of a campaign; a worker on another machine has one of its own at the same place."""
     folder = campaign.store_folder()
     return None if folder is None else Store(folder, int(campaign.store_limit * 2**30))
 
