@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Sized
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -52,7 +53,7 @@ def verify(folder: Folder = DEFAULT) -> None:
     say(*bad)
     if bad:
         advice = "remove them, or leave that to the next campaign that needs them"
-        raise Failure(Exit.DISK, f"{len(bad)} files of {folder} are damaged; {advice}")
+        raise Failure(Exit.DISK, f"damaged: {_number(bad)} of {folder}; {advice}")
     say(f"{_text(list(opened.files()))}, all intact", err=True)
 
 
@@ -81,4 +82,8 @@ def _bytes(text: str) -> int:
 
 
 def _text(files: list[File]) -> str:
-    return f"{len(files):,} files, {sum(file.size for file in files) / 1e9:.3f} GB"
+    return f"{_number(files)}, {sum(file.size for file in files) / 1e9:.3f} GB"
+
+
+def _number(files: Sized) -> str:
+    return "1 file" if len(files) == 1 else f"{len(files):,} files"
