@@ -13,6 +13,10 @@ property, the fronts and `p_front` of three objectives, and the fronts of fewer 
 and moocore.
 
     python benchmarks/endtoend.py --ranking 1000000 --output runs/ranking.json
+
+With `--store` only campaigns are measured that find the outputs of an earlier one in a store.
+
+    python benchmarks/endtoend.py --store --output runs/store.json
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from measuring import keeping
 from measuring.stopwatch import arguments, machine, race, row, say, settle, show, timings, versions, write
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +46,9 @@ def main(words: list[str] | None = None) -> None:
     settle()
     if options.ranking:
         write({"machine": machine(), "versions": versions("moocore", "pymoo"), **ranking(options)}, options.output)
+        return
+    if options.store:
+        write({"machine": machine(), "versions": versions(), "store": stores(options.crystals)}, options.output)
         return
     report: dict[str, Any] = {"machine": machine(), "versions": versions("ray")}
     with tempfile.TemporaryDirectory() as scratch:
@@ -87,11 +95,18 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     parser = arguments(__doc__, "endtoend.json")
     parser.add_argument("--crystals", type=int, default=20_000, help="crystals of a campaign (default: 20000)")
     parser.add_argument("--ranking", type=int, default=0, help="rank so many scored rows, and nothing else")
+    parser.add_argument("--store", action="store_true", help="campaigns that share a store, and nothing else")
     parser.add_argument("--beside", type=int, default=20_000, help="rows of the fronts beside pymoo (default: 20000)")
     options = parser.parse_args(words)
     if options.repeat < 1 or options.crystals < 1024:
         parser.error(f"needs --repeat >= 1, --crystals >= 1024, got {vars(options)}")
     return options
+
+
+def stores(crystals: int) -> dict[str, Any]:
+    """Campaigns over so many crystals that find the outputs of an earlier one."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return {name: keeping.kept(name, crystals, crystals // 10, Path(scratch)) for name in keeping.ENSEMBLES}
 
 
 def ranking(options: argparse.Namespace) -> dict[str, Any]:

@@ -66,6 +66,12 @@ class Checkpoint:
         return freeze(self.network)
 
     @cached_property
+    def outputs(self) -> str:
+        """What its outputs depend on, as text: weights with their types, sizes, inputs, scalers."""
+        kinds = sorted({str(tensor.dtype) for tensor in self.network.state_dict().values()})
+        return repr((self.sha256, self.name, sorted(self.sizes.items()), self.spec, self.properties, kinds))
+
+    @cached_property
     def trunk(self) -> str:
         """Digest of everything before the heads; members that share it embed a crystal alike."""
         digest = hashlib.sha256(repr((self.name, sorted(self.sizes.items()))).encode())

@@ -71,9 +71,7 @@ class Ensemble(Trained):
         stored.check_seal(folder, described)
         return made
 
-    def predict(
-        self, crystals: Crystals, store: Store | None = None
-    ) -> tuple[EnsemblePrediction, list[Quarantined]]:
+    def predict(self, crystals: Crystals, store: Store | None = None) -> tuple[EnsemblePrediction, list[Quarantined]]:
         """Predict every crystal, or say why not.
 
         The micro-batches, and with them the last bits of each number, depend only on `crystals`.

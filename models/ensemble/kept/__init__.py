@@ -1,1 +1,1 @@
-"""The output store: what single members said of a batch of crystals, kept so that it is not computed again."""
+"""The output store: outputs of single members, kept so that they are not computed again."""

@@ -25,7 +25,6 @@ from assay.models.ensemble.summary import Outputs
 from assay.sources.quarantine import Quarantined, Reason
 
 if TYPE_CHECKING:
-    from assay.models.ensemble.checkpoint import Checkpoint
     from assay.models.ensemble.stored import Trained
     from assay.sources.crystals import Crystals
 
@@ -41,9 +40,7 @@ FAMILIES = ("graphs", "pictures", "composition")
 """The order in which members read."""
 
 
-def run(
-    trained: Trained, path: inference.Path, crystals: Crystals, store: Store
-) -> tuple[Outputs, list[Quarantined]]:
+def run(trained: Trained, path: inference.Path, crystals: Crystals, store: Store) -> tuple[Outputs, list[Quarantined]]:
     """The outputs of every member, computed where the store has none."""
     keys = _Keys(trained, path, crystals)
     every = range(len(trained.members))
@@ -87,7 +84,7 @@ class _Keys:
 
     def member(self, k: int) -> str:
         """Of the outputs of member `k`."""
-        return _sha256(self._shared, described(self._trained.members[k]))
+        return _sha256(self._shared, self._trained.members[k].outputs)
 
     def distance(self) -> str:
         """Of the distances to training crystals."""
@@ -113,12 +110,6 @@ def code() -> str:
         except metadata.PackageNotFoundError:
             continue
     return digest.hexdigest()
-
-
-def described(member: Checkpoint) -> str:
-    """A member as far as its outputs depend on it: weights, their types, sizes, inputs, scalers."""
-    kinds = sorted({str(tensor.dtype) for tensor in member.network.state_dict().values()})
-    return repr((member.sha256, member.name, sorted(member.sizes.items()), member.spec, member.properties, kinds))
 
 
 def _content(crystals: Crystals) -> str:

@@ -73,9 +73,7 @@ def scratch(place: Path, three: Path) -> Plan:
     return asked
 
 
-def test_a_new_source_and_a_new_member_cost_what_is_new(
-    place: Path, model: Path, three: Path, scratch: Plan
-) -> None:
+def test_a_new_source_and_a_new_member_cost_what_is_new(place: Path, model: Path, three: Path, scratch: Plan) -> None:
     first = planned(place, three, "first", "a", store="auto")
     small_campaign.run(first)
     before = inodes(place)
