@@ -45,8 +45,8 @@ class Outputs:
         self.unread: list[tuple[tuple[int, ...], int, str]] = []
         """Members that cannot read a crystal, its position among the n, and why."""
         self.plain = True
-        """Whether no network failed and equal atoms stayed merged: then the outputs of a member do not
-        depend on the others."""
+        """Whether no network failed and equal atoms stayed merged: then the outputs of a member do
+        not depend on the others."""
 
 
 @dataclass(frozen=True)
