@@ -212,7 +212,7 @@ class Poor:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ensemble, name)
 
-    def predict(self, crystals: Crystals) -> tuple[EnsemblePrediction, list[Quarantined]]:
+    def predict(self, crystals: Crystals, store: object = None) -> tuple[EnsemblePrediction, list[Quarantined]]:
         predicted, refused = self._ensemble.predict(crystals)
         ids = crystals.ids[predicted.index]
         blind = np.isin(ids, [*self._blind])

@@ -73,7 +73,7 @@ class Measuring:
         self.inner, self.name, self.slope = inner, name, slope
         self.members, self.learned = inner.members, inner.learned
 
-    def predict(self, crystals: Crystals) -> object:
+    def predict(self, crystals: Crystals, store: object = None) -> object:
         found, refused = self.inner.predict(crystals)
         distance = None if self.slope is None else self.slope * (crystals.nsites[found.index] - 10.0)
         (values,) = found.values.values()
@@ -136,7 +136,7 @@ def test_a_lost_crystal_is_an_error(ensemble: Ensemble, real: Crystals) -> None:
 
         properties, members, learned = ensemble.properties, ensemble.members, None
 
-        def predict(self, crystals: Crystals) -> object:
+        def predict(self, crystals: Crystals, store: object = None) -> object:
             return ensemble.predict(crystals[: len(crystals) - 1])
 
     with pytest.raises(Exception, match="neither predicted nor quarantined"):
