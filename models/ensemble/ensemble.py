@@ -71,6 +71,12 @@ class Ensemble(Trained):
         stored.check_seal(folder, described)
         return made
 
+    @property
+    def identity(self) -> str:
+        """What its predictions depend on beside the crystals and the code, as text."""
+        path = self.device or inference.HostPath(self.members, self.threads)
+        return repr((self.digest, path.device_kind, [member.outputs for member in self.members]))
+
     def predict(self, crystals: Crystals, store: Store | None = None) -> tuple[EnsemblePrediction, list[Quarantined]]:
         """Predict every crystal, or say why not.
 

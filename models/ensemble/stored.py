@@ -133,6 +133,9 @@ class Trained:
     calibration_rows: CalibrationRows | None = None
     """The rows that the error bars were fitted on; None in ensembles fitted before they were
     kept."""
+    digest: str = ""
+    """Sha256 of `ensemble.json` and each `model.json`, and so of all files that they name; empty
+    where it was not read from a folder."""
 
     def __post_init__(self) -> None:
         _check_members(self.members, self.folder)
@@ -217,6 +220,7 @@ def read(folder: Path, described: dict[str, Any], precision: str) -> dict[str, A
         "calibration_rows": CalibrationRows.read(folder, found)
         if (found := described.get("calibration_rows"))
         else None,
+        "digest": _digest(folder, described),
     }
 
 

@@ -91,6 +91,9 @@ class EnsemblePrediction:
     ood_distance: NDArray[np.float64] | None = None
     """(m,) distance to the nearest training crystals, 1 where 95 % of the calibration crystals are
     nearer (`assay.models.ensemble.novelty`); None where the ensemble has no reference."""
+    plain: bool = True
+    """Whether no network failed and equal atoms stayed merged, so that the same crystals give the
+    same numbers again."""
 
 
 def summarise(
@@ -139,7 +142,8 @@ def summarise(
             disagreement=_disagreement(members, seeing, ~seeing if placing is None else placing),
             view_spread=_view_spread(views, seeing),
         )
-    return EnsemblePrediction(rows, values, unseen[rows], None if outputs.distance is None else outputs.distance[kept])
+    distance = None if outputs.distance is None else outputs.distance[kept]
+    return EnsemblePrediction(rows, values, unseen[rows], distance, outputs.plain)
 
 
 def error_bars(

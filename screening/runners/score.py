@@ -6,18 +6,31 @@ for every other one. `Chunked` is what this work shares with `assay.screening.ru
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import pyarrow as pa
 
+from assay.models.ensemble.kept.members import code
+from assay.models.ensemble.kept.store import Kept
 from assay.screening.runners import worker
 from assay.screening.runners.work import Entry, Models, Work, merge_tables
 from assay.screening.runners.worker import Part
 from assay.screening.settings.exits import Exit, Failure
 from assay.sources import table as tables
 from assay.sources.quarantine import Quarantined, Reason, Stage
+
+if TYPE_CHECKING:
+    from assay.featurize.standard import Standard
+    from assay.models.ensemble.ensemble import Ensemble
+
+ROOMS = ("sources", "featurize", "models", "screening")
+"""Whose code decides what stands in a part."""
+TABLES = ("scored", "refused")
+"""The tables of a part that a store keeps, as Arrow streams."""
 
 
 class Chunked(Work[Part]):
@@ -73,9 +86,16 @@ class Score(Chunked):
     def do(self, models: Models, table: pa.Table) -> Part:
         """Score the crystals of one chunk; only the ensembles of `models` see standard cells."""
         ensembles = models.ensembles(self.tier)
+        standard = models.standard if self.tier is None else None
+        key = "" if models.store is None else _key(table, ensembles, standard)
+        if models.store is not None and (kept := models.store.get(key)) is not None:
+            return _part(kept)
         crystals, refused = tables.from_table(table, "chunk")
-        part = worker.score(crystals, ensembles, models.standard if self.tier is None else None, models.store)
-        return Part(_described(part.table, table.schema), [*refused, *part.quarantined])
+        part = worker.score(crystals, ensembles, standard, models.store)
+        part = replace(part, table=_described(part.table, table.schema), quarantined=[*refused, *part.quarantined])
+        if models.store is not None and part.plain:
+            models.store.put(key, _kept(part))
+        return part
 
     def entry(self, key: str, rows: int, result: Part) -> Entry:
         """A record of the kind `part`.
@@ -87,6 +107,30 @@ class Score(Chunked):
         if result.quarantined:
             kept[f"quarantine/{key}.parquet"] = tables.quarantine_table(result.quarantined)
         return Entry("part", kept, self.counted(key, rows, result))
+
+
+def _key(table: pa.Table, ensembles: Sequence[Ensemble], standard: Standard | None) -> str:
+    """What the part of a chunk depends on."""
+    said = repr((code(ROOMS), [ensemble.identity for ensemble in ensembles], standard))
+    return hashlib.sha256(said.encode() + _bytes(table)).hexdigest()
+
+
+def _bytes(table: pa.Table) -> memoryview:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table.combine_chunks())
+    return memoryview(sink.getvalue())
+
+
+def _kept(part: Part) -> Kept:
+    made = (part.table, tables.quarantine_table(part.quarantined))
+    arrays = [np.frombuffer(_bytes(table), np.uint8) for table in made]
+    return Kept(dict(zip(TABLES, arrays, strict=True)), {"network": "whole chunks"})
+
+
+def _part(kept: Kept) -> Part:
+    scored, refused = (pa.ipc.open_stream(pa.py_buffer(kept.arrays[name])).read_all() for name in TABLES)
+    return Part(scored, tables.quarantine_rows(refused))
 
 
 def _described(scored: pa.Table, chunk: pa.Schema) -> pa.Table:

@@ -43,6 +43,8 @@ class Part:
     """One row per scored crystal, in chunk order: identity, reported columns, predictions, `ood`
     and `ood_distance`. Of a chunk that is relaxed: the crystals that arrived."""
     quarantined: list[Quarantined]
+    plain: bool = True
+    """Whether the same crystals give the same part again: no network failed on the way."""
 
 
 class Worker:
@@ -144,7 +146,8 @@ def score(
     columns = described | values | learned | novelty_columns(predictions, places)
     bad = np.setdiff1d(np.arange(len(crystals)), good)
     quarantined = [_with_origin(refused, crystals, row) for row in bad]
-    return Part(pa.table({name: _array(values) for name, values in columns.items()}), quarantined)
+    table = pa.table({name: _array(values) for name, values in columns.items()})
+    return Part(table, quarantined, all(predicted.plain for predicted in predictions))
 
 
 def seen_by(ensembles: Sequence[Ensemble], crystals: Crystals, standard: Standard | None) -> list[Crystals]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 LIBRARIES = ("numpy", "numba", "torch", "timm", "torchvision", "moyopy")
 """Whose versions may change last bits; those that are not installed are left out."""
 ROOMS = ("sources", "featurize", "models")
-"""Whose code and tables decide the numbers."""
+"""Whose code and tables decide the outputs of a member."""
 CONTENT = ("lattice", "site_ptr", "frac", "species_ptr", "numbers", "occupancy")
 """Arrays of `Crystals` that a member reads; ids choose the crystals that are checked."""
 FILLED = ("values", "variance", "views")
@@ -97,11 +97,11 @@ class _Keys:
 
 
 @cache
-def code() -> str:
-    """Digest of all code and tables of three rooms, and of the versions of libraries."""
+def code(rooms: tuple[str, ...] = ROOMS) -> str:
+    """Digest of all code and tables of some rooms, and of the versions of libraries."""
     digest = hashlib.sha256()
     root = Path(__file__).resolve().parents[3]
-    for room in ROOMS:
+    for room in rooms:
         for file in sorted(path for ending in ("py", "csv") for path in (root / room).rglob(f"*.{ending}")):
             digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
     for name in LIBRARIES:

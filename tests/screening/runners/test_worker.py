@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from assay.featurize import standard
 from assay.models.ensemble.ensemble import Ensemble
+from assay.models.ensemble.kept.store import Store
 from assay.screening.runners import worker
 from assay.screening.runners.label import Label
 from assay.screening.runners.match import Match
@@ -141,3 +143,28 @@ def test_a_lost_crystal_is_an_error(ensemble: Ensemble, real: Crystals) -> None:
 
     with pytest.raises(Exception, match="neither predicted nor quarantined"):
         worker.score(concat([real[:3]]), [Forgetful()])  # type: ignore[list-item]
+
+
+def test_a_store_keeps_whole_parts(
+    ensemble: Ensemble, real: Crystals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crystals = real[:12].with_columns(origin=np.array([f"http://here/{k}" for k in range(12)]))
+    frac = crystals.frac.copy()
+    frac[crystals.site_ptr[3] + 1] = frac[crystals.site_ptr[3]]  # two atoms on one place
+    chunk = table.to_table(replace(crystals, frac=frac))
+    plain = Worker(lambda: [ensemble])(Score(), chunk)
+    store = Store(tmp_path)
+    do = Worker(lambda: [ensemble], store=store)
+    assert do(Score(), chunk) == plain
+    kept = len(list(store.files()))
+    with monkeypatch.context() as without:
+        without.setattr(worker, "score", None)
+        again = do(Score(), chunk)
+        assert again == plain
+        assert again.table.schema.equals(plain.table.schema, check_metadata=True)
+    other = chunk.set_column(chunk.column_names.index("origin"), "origin", pa.array(["x"] * 12))
+    assert do(Score(), other).quarantined[0].origin == "x", "another chunk, though members see the same"
+    assert len(list(store.files())) == kept + 1
+    monkeypatch.setattr(worker, "score", lambda *_: replace(plain, plain=False))
+    do(Score(), chunk.slice(1))
+    assert len(list(store.files())) == kept + 1, "what may differ the next time is not kept"
