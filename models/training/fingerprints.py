@@ -43,6 +43,7 @@ def of(recipe: Recipe, spec: MemberSpec, material: Sequence[NDArray[Any]], sourc
         later.append((described["formulas"], "learn_from"))
     later.extend((one, name) for one in described["members"] for name in ("schedule", "start", "composition"))
     later.extend((task, "functional") for task in described["tasks"])
+    _forget_unset_shares(described)
     for where, name in later:
         if not where[name]:
             del where[name]  # runs from before there was one go on
@@ -59,11 +60,19 @@ def of_fold(recipe: Recipe, files: Sequence[dict[str, str]], ids: NDArray[Any]) 
     """Hash of everything that changes the predictions of one fold, whose rows have these ids."""
     described = asdict(replace(recipe, name="", note="", cross_validation=None, level=0.9))
     del described["split"]["test"], described["split"]["calibration"]
+    _forget_unset_shares(described)
     for where, name in [(described, "measured"), *((task, "functional") for task in described["tasks"])]:
         if not where[name]:
             del where[name]  # likewise
     content = json.dumps([described, list(files), sorted(ids.tolist())], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _forget_unset_shares(described: dict[str, Any]) -> None:
+    """Likewise; a share of 0 counts."""
+    for task in described["tasks"]:
+        if task["share"] is None:
+            del task["share"]
 
 
 def same_data(found: Any, wanted: Any, folder: Path) -> None:

@@ -49,8 +49,10 @@ def run(
 
     Raises:
         FileNotFoundError: when the data or the weights to start from are not there.
-        ValueError: when `output` holds another run.
+        ValueError: when `output` holds another run, or nothing is learned of a task.
     """
+    if not all(recipe.shares()):
+        raise ValueError("a task with share 0 would leave an untrained head in the ensemble; it is for studies")
     output.mkdir(parents=True, exist_ok=True)
     calls = [(recipe, k, output) for k in range(len(recipe.members))]
     if pool is not None:

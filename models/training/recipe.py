@@ -35,6 +35,10 @@ class Task:
     functional: str = ""
     """Level of theory of the values, where the dataset does not say; one that says another is
     refused. Empty: whatever the dataset says."""
+    share: float | None = None
+    """Rows that it gives to an epoch, beside those of the other tasks; unset: 1. With 0 nothing is
+    learned of it, but its rows are divided with the others: a study compares learning with and
+    without it on the same test rows."""
 
 
 @dataclass(frozen=True)
@@ -292,6 +296,10 @@ class Recipe:
         known = [registry.MODELS[member.network] for member in self.members if member.network in registry.MODELS]
         return len(known) < len(self.members) or any(entry.reads.family != "composition" for entry in known)
 
+    def shares(self) -> list[float]:
+        """What each task gives to an epoch, beside the others."""
+        return [1.0 if task.share is None else task.share for task in self.tasks]
+
     def task_of(self, name: str) -> int:
         """Number of the task with this property; of the only one where the name is empty."""
         names = [task.property.name for task in self.tasks]
@@ -314,6 +322,8 @@ class Recipe:
         names = [task.property.name for task in self.tasks]
         if len(set(names)) < len(names):
             raise ValueError(f"two tasks predict the same property: {names}; give each its own name")
+        if not (min(self.shares()) >= 0 and 0 < sum(self.shares()) < math.inf):
+            raise ValueError(f"the shares of the tasks are {self.shares()}, expected numbers of at least 0, not all 0")
         for part in (self.formulas, self.measured, self.contradictions):
             self.task_of(part.property if part else names[0])
         self._check_decision()

@@ -123,8 +123,9 @@ def _fitted(recipe: Recipe, spec: MemberSpec, material: Material, facts: dict[st
     network = forests.fit(table.x.numpy(), targets, material.weight[material.train], spec.sizes, spec.seed)
     rows, measured = material.validation, {}
     if len(rows):
-        predicted = predict(network, material.inputs, rows, properties)
-        measured["validation_mae"] = _errors(properties, material.target[rows], predicted, material.weight[rows])[0]
+        predicted, learned = predict(network, material.inputs, rows, properties), np.flatnonzero(recipe.shares())
+        truth, weight = material.target[rows], material.weight[rows]
+        measured["validation_mae"] = _errors(properties, truth, predicted, weight, learned)[0]
     seconds = time.perf_counter() - started
     _log.info("%s seed %d: %s, %.0f s", spec.network, spec.seed, measured, seconds)
     described = {**facts, "metrics": {**measured, "epochs": 0}}
@@ -197,7 +198,7 @@ class _Run:
         started, total_loss = time.perf_counter(), 0.0
         adapted = self.start is not None and self.start.lora is not None
         schedule, material = self.schedule, self.material
-        rows = epoch_rows(material, np.random.default_rng([self.spec.seed, self.epoch]))
+        rows = epoch_rows(material, np.random.default_rng([self.spec.seed, self.epoch]), self.recipe.shares())
         steps = math.ceil(len(rows) / schedule.batch_size)
         self.network.train()
         lora.rest(self.network)
@@ -228,7 +229,8 @@ class _Run:
         material, weights = self.material, self.average.state if self.average else None
         rows = material.validation
         predicted = predict(self.network, material.inputs, rows, self.properties, weights=weights)
-        error, errors = _errors(self.properties, material.target[rows], predicted, material.weight[rows])
+        learned = np.flatnonzero(self.recipe.shares())
+        error, errors = _errors(self.properties, material.target[rows], predicted, material.weight[rows], learned)
         alone = len(errors) == 1
         self.history[-1]["validation_mae"] = error
         if not alone:
@@ -362,17 +364,22 @@ def _scaled(recipe: Recipe, material: Material) -> tuple[Property, ...]:
 
 
 def _errors(
-    properties: Sequence[Property], target: NDArray[Any], predicted: NDArray[Any], weight: NDArray[np.float64]
+    properties: Sequence[Property],
+    target: NDArray[Any],
+    predicted: NDArray[Any],
+    weight: NDArray[np.float64],
+    learned: NDArray[np.int64],
 ) -> tuple[float, list[float]]:
     """The error that counts, and that of each property in its unit.
 
-    Several properties are weighed on the scales they are learned on.
+    Several properties are weighed on the scales they are learned on; only those count whose numbers
+    are `learned`.
     """
     errors = [_mae(target[:, k], predicted[:, k], weight) for k in range(len(properties))]
     if len(errors) == 1:
         return errors[0], errors
     scaled = [_mae(p.encode(target[:, k]), p.encode(predicted[:, k]), weight) for k, p in enumerate(properties)]
-    return float(np.mean(scaled)), errors
+    return float(np.mean([scaled[k] for k in learned])), errors
 
 
 def _numbers(network: Network) -> tuple[int, int]:
@@ -381,17 +388,16 @@ def _numbers(network: Network) -> tuple[int, int]:
     return sum(p.numel() for p in every if p.requires_grad), sum(p.numel() for p in every)
 
 
-def epoch_rows(material: Material, rng: np.random.Generator) -> NDArray[np.int64]:
-    """The rows of one epoch: all training rows; of several tasks, the same number of rows each."""
+def epoch_rows(material: Material, rng: np.random.Generator, shares: Sequence[float]) -> NDArray[np.int64]:
+    """The rows of one epoch: as many as there are training rows, by the shares of the tasks."""
     known = np.isfinite(material.target[material.train])
     if known.shape[1] == 1:
         return rng.permutation(material.train)
-    each = math.ceil(len(material.train) / known.shape[1])
     drawn = []
-    for column in known.T:
-        rows = material.train[column]
+    for column, share in zip(known.T, shares, strict=True):
+        each, rows = math.ceil(len(material.train) * share / sum(shares)), material.train[column]
         passes = [rng.permutation(rows) for _ in range(math.ceil(each / len(rows)))]
-        drawn.append(np.concatenate(passes)[:each])
+        drawn.append(np.concatenate([*passes, rows[:0]])[:each])
     return rng.permutation(np.concatenate(drawn))
 
 

@@ -6,7 +6,7 @@ trained or measured here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,10 +146,15 @@ def check_rows(study: Study, cells: dict[tuple[str, str], Recipe]) -> None:
         first, *others = [(row, recipe) for (row, where), recipe in cells.items() if where == column]
         for row, recipe in others:
             for name in ("tasks", "split", "limit", "graph"):
-                if getattr(recipe, name) != getattr(first[1], name):
+                if _divided(recipe, name) != _divided(first[1], name):
                     reason = f"{name} is not that of {first[0]!r}"
                     advice = "what decides which rows are tested belongs to the column"
                     raise Failure(Exit.CONFIG, f"{study.name}: {row}, {column}: {reason}; {advice}")
+
+
+def _divided(recipe: Recipe, name: str) -> Any:
+    """A part of a recipe as far as it decides which rows are tested; shares of tasks do not."""
+    return [replace(task, share=None) for task in recipe.tasks] if name == "tasks" else getattr(recipe, name)
 
 
 def _named(value: Any, column: str) -> Any:

@@ -1,5 +1,6 @@
 """The training loop: it learns, it resumes to the bit, it ignores unknown targets."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from assay.models.evaluation.split import Split
 from assay.models.networks import registry
 from assay.models.networks.layers import LOG_VARIANCE
 from assay.models.target import Property
-from assay.models.training import fingerprints, optimise, prepare, start, train
+from assay.models.training import fingerprints, fit, optimise, prepare, start, train
 from assay.models.training.prepare import Prepared
 from assay.models.training.recipe import Lora, MemberSpec, Recipe, Schedule, Start, Task
 from assay.sources.crystals import Crystals
@@ -257,9 +258,31 @@ def test_tasks_contribute_the_same_number_of_rows(crystals: Crystals) -> None:
     data = material(plan, crystals, 40, 60)
     target = np.full((60, 2), np.nan)
     target[:30, 0], target[30:40, 1] = 1.0, 2.0
-    rows = train.epoch_rows(replace(data, target=target), np.random.default_rng(0))
+    rows = train.epoch_rows(replace(data, target=target), np.random.default_rng(0), [1.0, 1.0])
     assert (rows < 30).sum() == (rows >= 30).sum() == 20
     assert set(rows[rows >= 30]) == set(range(30, 40))
+    rows = train.epoch_rows(replace(data, target=target), np.random.default_rng(0), [3.0, 1.0])
+    assert ((rows < 30).sum(), (rows >= 30).sum()) == (30, 10)
+    rows = train.epoch_rows(replace(data, target=target), np.random.default_rng(0), [1.0, 0.0])
+    assert len(rows) == 40
+    assert set(rows) == set(range(30)), "nothing is learned of the other task"
+
+
+def test_a_task_without_a_share_judges_nothing_and_is_for_studies(crystals: Crystals, tmp_path: Path) -> None:
+    plan, other = recipe(epochs=2), Task("mp-band-gap", Property("band_gap", "eV"), share=0.0)
+    two = replace(plan, tasks=(*plan.tasks, other))
+    data = material(plan, crystals, 40, 60)
+    target = np.full((60, 2), np.nan)
+    target[::2, 0], target[1::2, 1] = data.target[::2, 0], 1e6 * data.target[1::2, 0]
+    train.member(two, 0, replace(data, target=target), tmp_path, {})
+    last = json.loads((tmp_path / "history.jsonl").read_text().splitlines()[-1])
+    scale = float(np.std(data.target[:40:2, 0]))
+    assert last["validation_mae"] == pytest.approx(last["validation_mae_formation_energy"] / scale, rel=0.2)
+    with pytest.raises(ValueError, match="a task with share 0 would leave an untrained head"):
+        fit.run(two, tmp_path / "shipped")
+    for shares in ([0.0, 0.0], [1.0, -1.0], [1.0, math.nan]):
+        with pytest.raises(ValueError, match="the shares of the tasks are"):
+            replace(two, tasks=tuple(replace(t, share=s) for t, s in zip(two.tasks, shares, strict=True)))
 
 
 def test_bootstrap_draws_with_replacement_and_by_seed() -> None:

@@ -30,11 +30,16 @@ tasks:
 columns:
   phonons: {}
   gap: {tasks: ["@2D gap"]}
+  two:
+    tasks:
+      - {dataset: phonons, property: {name: phonons, unit: 1/cm, minimum: 0.0}}
+      - {dataset: 2d-gap, property: {name: gap, unit: eV, minimum: 0.0}}
 pretraining:
   dielectric: {tasks: [{dataset: dielectric, property: {name: eps, unit: "1"}}]}
 rows:
   scratch: {}
   dielectric first: {set: {start.folder: "@dielectric", start.backbone_rate: 1.0e-3}}
+  first task alone: {columns: [two], seeds: [0, 1], set: {tasks.1.share: 0.0}}
   less data: {columns: [gap], seeds: [3, 4], set: {learn_from: 20}}
 mixtures:
   both and trees: [scratch, dielectric first, extra trees]
@@ -62,6 +67,8 @@ def test_every_cell_is_measured_on_the_rows_of_its_column(finished: Path) -> Non
         assert len(scores["scratch"]["single_mae"]) == 3
         assert scores["scratch"]["mae"] <= np.mean(scores["scratch"]["single_mae"]) + 1e-9  # averaging cannot hurt
     assert results["gap"]["unit"] == "eV"
+    assert results["two"]["unit"] == "1/cm"
+    assert results["two"]["scores"]["first task alone"]["mae"] != results["two"]["scores"]["scratch"]["mae"]
 
 
 def test_the_page_has_a_line_per_way_and_the_command(finished: Path) -> None:
@@ -76,7 +83,7 @@ def test_the_page_has_a_line_per_way_and_the_command(finished: Path) -> None:
     ):
         assert text in page
     line = next(line for line in page.splitlines() if line.startswith("| less data | –"))
-    assert line.count("|") == 4
+    assert line.count("|") == 5
     assert "Of the lines less data only the networks learn from few rows" in page
     assert "(2 of less data)" in page
     assert "| dielectric first | " in page.split("one network, against scratch")[1]
@@ -120,7 +127,7 @@ def test_members_start_from_the_pretrained_trunk(finished: Path) -> None:
         ("columns: [gap]", "colums: [gap]", "did you mean 'columns'"),
         ("learn_from: 20", "learn_fro: 20", "learn_from"),
         ('"@dielectric"', '"@dielectrics"', "dielectrics"),
-        ("columns: [gap]", "columns: [gab]", "'gab' is no column: phonons, gap"),
+        ("columns: [gap]", "columns: [gab]", "'gab' is no column: phonons, gap, two"),
         ("compare: scratch", "compare: less data", "'less data' is no row that is tried on all columns"),
         ("{learn_from: 20}", "{split.seed: 3}", "less data, gap: split is not that of 'scratch'"),
         ('"@2D gap"', '"@3D gap"', "@3D gap is no task; known: 2D gap"),
