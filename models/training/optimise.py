@@ -1,4 +1,4 @@
-"""Losses, learning rates over time, and averaged weights: the arithmetic of one training step.
+"""Losses and errors, learning rates over time, averaged weights: the arithmetic of training.
 
 Enters: tensors, a `Schedule`. Leaves: numbers and tensors. This module does not know networks, data
 or files.
@@ -7,14 +7,18 @@ or files.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from assay.models.evaluation import metrics
 from assay.models.networks.layers import LOG_VARIANCE
+from assay.models.target import Property
 from assay.models.training.recipe import Schedule
 
 _RISE = 0.3
@@ -134,3 +138,27 @@ class MovingAverage:
             torch._foreach_lerp_([self.state[name] for name in moved], [state[name] for name in moved], share)
             for name in state.keys() - set(moved):
                 self.state[name].copy_(state[name])
+
+
+def errors(
+    properties: Sequence[Property],
+    target: NDArray[Any],
+    predicted: NDArray[Any],
+    weight: NDArray[np.float64],
+    learned: NDArray[np.int64],
+) -> tuple[float, list[float]]:
+    """The error that counts, and that of each property in its unit.
+
+    Several properties are weighed on the scales they are learned on; only those count whose numbers
+    are `learned`.
+    """
+    found = [_mae(target[:, k], predicted[:, k], weight) for k in range(len(properties))]
+    if len(found) == 1:
+        return found[0], found
+    scaled = [_mae(p.encode(target[:, k]), p.encode(predicted[:, k]), weight) for k, p in enumerate(properties)]
+    return float(np.mean([scaled[k] for k in learned])), found
+
+
+def _mae(truth: NDArray[Any], predicted: NDArray[Any], weight: NDArray[np.float64]) -> float:
+    known = np.isfinite(truth)
+    return metrics.regression(truth[known], predicted[known], weight[known])["mae"]

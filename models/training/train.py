@@ -24,7 +24,6 @@ from torch.func import functional_call
 from assay.models import memory
 from assay.models.ensemble import checkpoint
 from assay.models.ensemble.checkpoint import Checkpoint
-from assay.models.evaluation import metrics
 from assay.models.networks import kinds, registry
 from assay.models.networks.inputs import Inputs
 from assay.models.networks.layers import Network
@@ -125,7 +124,7 @@ def _fitted(recipe: Recipe, spec: MemberSpec, material: Material, facts: dict[st
     if len(rows):
         predicted, learned = predict(network, material.inputs, rows, properties), np.flatnonzero(recipe.shares())
         truth, weight = material.target[rows], material.weight[rows]
-        measured["validation_mae"] = _errors(properties, truth, predicted, weight, learned)[0]
+        measured["validation_mae"] = optimise.errors(properties, truth, predicted, weight, learned)[0]
     seconds = time.perf_counter() - started
     _log.info("%s seed %d: %s, %.0f s", spec.network, spec.seed, measured, seconds)
     described = {**facts, "metrics": {**measured, "epochs": 0}}
@@ -230,7 +229,9 @@ class _Run:
         rows = material.validation
         predicted = predict(self.network, material.inputs, rows, self.properties, weights=weights)
         learned = np.flatnonzero(self.recipe.shares())
-        error, errors = _errors(self.properties, material.target[rows], predicted, material.weight[rows], learned)
+        error, errors = optimise.errors(
+            self.properties, material.target[rows], predicted, material.weight[rows], learned
+        )
         alone = len(errors) == 1
         self.history[-1]["validation_mae"] = error
         if not alone:
@@ -363,25 +364,6 @@ def _scaled(recipe: Recipe, material: Material) -> tuple[Property, ...]:
     return tuple(task.property.fit(column) for task, column in zip(recipe.tasks, columns, strict=True))
 
 
-def _errors(
-    properties: Sequence[Property],
-    target: NDArray[Any],
-    predicted: NDArray[Any],
-    weight: NDArray[np.float64],
-    learned: NDArray[np.int64],
-) -> tuple[float, list[float]]:
-    """The error that counts, and that of each property in its unit.
-
-    Several properties are weighed on the scales they are learned on; only those count whose numbers
-    are `learned`.
-    """
-    errors = [_mae(target[:, k], predicted[:, k], weight) for k in range(len(properties))]
-    if len(errors) == 1:
-        return errors[0], errors
-    scaled = [_mae(p.encode(target[:, k]), p.encode(predicted[:, k]), weight) for k, p in enumerate(properties)]
-    return float(np.mean([scaled[k] for k in learned])), errors
-
-
 def _numbers(network: Network) -> tuple[int, int]:
     """Parameters that learn, and all of them."""
     every = list(network.parameters())
@@ -399,8 +381,3 @@ def epoch_rows(material: Material, rng: np.random.Generator, shares: Sequence[fl
         passes = [rng.permutation(rows) for _ in range(math.ceil(each / len(rows)))]
         drawn.append(np.concatenate([*passes, rows[:0]])[:each])
     return rng.permutation(np.concatenate(drawn))
-
-
-def _mae(truth: NDArray[Any], predicted: NDArray[Any], weight: NDArray[np.float64]) -> float:
-    known = np.isfinite(truth)
-    return metrics.regression(truth[known], predicted[known], weight[known])["mae"]
