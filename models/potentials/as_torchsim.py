@@ -79,7 +79,7 @@ def measured(potential: Potential, state: Any) -> dict[str, torch.Tensor]:
     found = potential.evaluate(crystals)
     for system, message in found.failed.items():
         raise RuntimeError(f"system {system}: {message}")
-    for system in np.flatnonzero(~_finite(found, crystals)):
+    for system in np.flatnonzero(~_finite(found, crystals)).tolist():
         raise RuntimeError(f"system {system}: energy, forces or stress of {potential.name} are not finite")
     values = {"energy": found.energy, "forces": found.forces, "stress": found.stress}
     return {name: torch.as_tensor(value).to(state.positions) for name, value in values.items()}
@@ -110,7 +110,7 @@ def _crystals(potential: Potential, state: Any) -> Crystals:
         frac=wrap(np.einsum("si,sij->sj", _array(state.positions), np.linalg.inv(lattice)[owner])),
         species_ptr=np.arange(len(owner) + 1),
         numbers=state.atomic_numbers.cpu().numpy().astype(np.int64),
-        occupancy=np.ones(len(owner)),
+        occupancy=np.ones(len(owner), np.float32),
     )
     _refuse_unknown(potential, crystals)
     return crystals
