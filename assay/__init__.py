@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         screen,
         to_ase,
         to_pymatgen,
+        torchsim_model,
     )
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "screen",
     "to_ase",
     "to_pymatgen",
+    "torchsim_model",
 ]
 
 

@@ -4,7 +4,8 @@ Enters: numbers of crystals. Leaves: tables and one JSON file. The crystals are 
 guessed cells that are strained by 3 % and whose atoms are displaced by 0.08 Å. CPU time of one
 thread in one process, without the time to load weights. Slow contestants get the first few of the
 crystals. All relax to forces of 0.05 eV/Å; ours bounds the stress too. `student` is one network of
-the bundled potential, `potential` the mean of all. Nequix takes part where it is installed.
+the bundled potential, `potential` the mean of all. Nequix and torch-sim take part where they are
+installed; torch-sim drives the student.
 
 With `--known` another question is asked (it needs ASSAY_DATA): do guessed cells of known crystals
 come back? A known crystal is an entry of the Materials Project with the formula, the number of
@@ -145,6 +146,10 @@ def relaxations(quick: dict[str, Potential], crystals: Crystals, few: int) -> di
     """CPU seconds of a relaxation."""
     runs = {name: (batched(one), len(crystals)) for name, one in quick.items()}
     runs["student, ASE's FIRE one by one"] = one_by_one("student", quick["student"]), few
+    try:
+        runs["student, torch-sim's FIRE, all at once"] = by_torchsim(quick["student"]), len(crystals)
+    except ImportError as error:
+        say(f"left out: {error}")
     runs["chgnet in batches"] = batched(None), few
     runs["StructOptimizer of chgnet"] = optimizer, few
     found = {}
@@ -222,6 +227,34 @@ def one_by_one(name: str, potential: Potential) -> Any:
             ends.append((mover.nsteps, atoms.get_volume() if arrived else np.nan))
         steps, volume = zip(*ends, strict=True)
         return np.array(steps, float), np.array(volume)
+
+    return run
+
+
+def by_torchsim(student: Potential) -> Any:
+    """FIRE of torch-sim on its Frechet filter, all crystals at once; NaN where it gave up."""
+    from unittest.mock import patch
+
+    from assay.models.potentials import as_torchsim
+    from assay.sources.formats.convert import from_ase
+
+    with patch.object(as_torchsim.potentials, "load", lambda _: student):
+        model = as_torchsim.torchsim_model()
+    import torch_sim
+
+    mover: dict[str, Any] = {"optimizer": getattr(torch_sim, "frechet_cell_fire", None)}  # 0.3
+    if hasattr(torch_sim, "Optimizer"):
+        mover = {"optimizer": torch_sim.Optimizer.fire, "init_kwargs": {"cell_filter": torch_sim.CellFilter.frechet}}
+    reached = torch_sim.generate_force_convergence_fn(FMAX, include_cell_forces=True)
+    asked: list[int] = []
+    model.register_forward_hook(lambda _, states, __: asked.append(states[0].n_systems))
+
+    def run(crystals: Crystals) -> tuple[Any, Any]:
+        asked.clear()
+        end = torch_sim.optimize(model.state(crystals), model, convergence_fn=reached, max_steps=STEPS, **mover)
+        found = from_ase(end.to_atoms(), crystals.ids.tolist())
+        arrived = reached(end, None).numpy()
+        return np.full(len(crystals), sum(asked) / len(crystals)), np.where(arrived, found.volume, np.nan)
 
     return run
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.potentials.as_ase import calculator
+from assay.models.potentials.as_torchsim import torchsim_model
 from assay.screening.campaign import launch, plan
 from assay.screening.folder.results import Results
 from assay.screening.prediction.inputs import from_ase, from_pymatgen, load, predict, predict_formulas, read
@@ -47,6 +48,7 @@ __all__ = [
     "screen",
     "to_ase",
     "to_pymatgen",
+    "torchsim_model",
 ]
 
 

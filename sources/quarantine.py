@@ -86,7 +86,8 @@ REMEDIES = {
     Reason.TOO_LARGE: "use the primitive cell; split a file beyond a limit, or convert it to Parquet",
     Reason.NOT_PERIODIC: "give a cell that repeats in three dimensions",
     Reason.PARTIAL_DATA: "the server keeps it elsewhere; take the entry from the provider's bulk files",
-    Reason.UNSUPPORTED: "give independent sites of one unit cell, without attached atoms or assemblies",
+    Reason.UNSUPPORTED: "give independent sites of one unit cell, without attached atoms or assemblies; "
+    "to relax it, a whole atom on each",
     Reason.FILTER_MISMATCH: "nothing to do: the server sent what was not asked for",
     Reason.SERVER_ERROR: "tell the provider, or ask for this entry alone later",
     Reason.PREDICTION_FAILED: "report this as a defect, with the crystal",

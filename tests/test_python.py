@@ -54,6 +54,12 @@ def test_import_is_quick_and_lazy() -> None:
         _ = assay.forecast  # type: ignore[attr-defined]
 
 
+def test_torch_sim_that_is_missing_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch_sim", None)
+    with pytest.raises(ImportError, match=r"torch-sim cannot be imported.*pip install 'assay\[torchsim\]'"):
+        assay.torchsim_model("potential")
+
+
 def test_every_sort_of_input_gives_the_same_prediction(ensemble: assay.Ensemble) -> None:
     crystals = assay.read([MGB2, CUPRATE])
     wanted = assay.predict(crystals, ensemble)

@@ -20,7 +20,7 @@ from assay.screening.commands.terminal import say
 from assay.screening.prediction import check_potential as checks, describe, inputs
 from assay.screening.settings import bundled, place, yamlfile
 from assay.screening.settings.exits import Exit, Failure
-from assay.screening.training import tuning
+from assay.screening.training import pulled, tuning
 
 _DEFAULT = Settings()
 
@@ -89,5 +89,5 @@ def distil(
         output = output.absolute()
     settings = "".join(f" --set {text}" for text in overrides or [])
     command = f"assay distil {recipe} --output {output}{settings}"
-    fit.run(checked, output, workers=workers, command=command, pool=pool)
+    fit.run(pulled.drawn(checked, output), output, workers=workers, command=command, pool=pool)
     say(str(output / "README.md"))

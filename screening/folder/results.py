@@ -172,19 +172,33 @@ class Results:
         Raises:
             Failure: CONFIG, when the snapshot is not finished, or no source reports such a number.
         """
+        crystals, seen = self._delivered(column, f"{column}_functional", "licence", SOURCE)
+        if column not in seen:
+            hint = nearest.hint(column, sorted(seen), "they report")
+            raise Failure(Exit.CONFIG, f"no source of {self.folder} reports numbers in a column {column!r}; {hint}")
+        return crystals
+
+    def delivered(self) -> Crystals:
+        """The crystals of the snapshot as they were delivered, each once, without columns.
+
+        Raises:
+            Failure: CONFIG, when the snapshot is not finished, or is empty.
+        """
+        return self._delivered()[0]
+
+    def _delivered(self, *beside: str) -> tuple[Crystals, set[str]]:
+        """The crystals of the snapshot with some columns, and the names of those with numbers."""
         if missing := snapshot.unsealed(self.ledger, stamp.sources(self.folder)):
             raise Failure(Exit.CONFIG, f"{self.folder} lacks rows of {', '.join(missing)}; go on with: assay run")
-        beside = [column, f"{column}_functional", "licence", SOURCE]
-        wanted, parts, seen = [field.name for field in table.CRYSTAL_FIELDS] + beside, [], set[str]()
+        wanted, parts, seen = [field.name for field in table.CRYSTAL_FIELDS] + list(beside), [], set[str]()
         for record in self.ledger.all("chunks"):
             for chunk in snapshot.chunks_in(record):
                 found = table.schema(self.folder / chunk.path)
                 seen |= {name for name, kind in table.kinds(found).items() if kind == "number"}
                 parts.append(self.ledger.read(record, chunk.path, [name for name in found.names if name in wanted]))
-        if column not in seen:
-            hint = nearest.hint(column, sorted(seen), "they report")
-            raise Failure(Exit.CONFIG, f"no source of {self.folder} reports numbers in a column {column!r}; {hint}")
-        return table.from_table(pa.concat_tables(parts, promote_options="permissive"), "snapshot")[0]
+        if not parts:
+            raise Failure(Exit.CONFIG, f"the snapshot of {self.folder} is empty")
+        return table.from_table(pa.concat_tables(parts, promote_options="permissive"), "snapshot")[0], seen
 
     def top(self, most: int = SHOWN) -> list[Candidate]:
         """The best candidates."""

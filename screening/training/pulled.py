@@ -1,8 +1,9 @@
-"""Training sets out of campaigns: numbers that the sources of a campaign reported.
+"""Training sets out of campaigns: numbers that their sources reported, and their crystals.
 
-Enters: a recipe whose task names `FOLDER#COLUMN`, a campaign folder and a reported number. Leaves:
-the same recipe with a file in its place, which lies in the output folder and is named by its
-content. From there on it is a dataset like any other: this module does not know how it is learned.
+Enters: a recipe whose task names `FOLDER#COLUMN`, a campaign folder and a reported number; or one
+of a distillation that names `FOLDER`. Leaves: the same recipe with a file in its place, which lies
+in the output folder and is named by its content. From there on it is a dataset like any other: this
+module does not know how it is learned.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ from assay.screening.settings.names import SOURCE
 from assay.sources import datasets, durable
 
 if TYPE_CHECKING:
+    from assay.models.training.distil.recipe import Distillation
     from assay.models.training.recipe import Recipe, Task
     from assay.sources.crystals import Crystals
 
 FOLDER = "data"
-"""Folder of the files, in that of the ensemble."""
+"""Folder of the files, in that of the ensemble or the force field."""
+_ROW = "row"
+"""Column with the place of a crystal in a snapshot."""
 
 
 def stored(recipe: Recipe, output: Path) -> tuple[Recipe, list[str]]:
@@ -51,6 +55,23 @@ def stored(recipe: Recipe, output: Path) -> tuple[Recipe, list[str]]:
             lines.append(f"{task.property.name}: {origin} -> {name}")
             tasks[number] = replace(task, dataset=name)
     return replace(recipe, tasks=tuple(tasks)), lines
+
+
+def drawn(recipe: Distillation, output: Path) -> Distillation:
+    """A distillation with a file for each campaign folder from which it draws crystals.
+
+    Raises:
+        Failure: CONFIG, when a snapshot is not finished, or when `output` holds another one.
+    """
+    places = list(recipe.crystals)
+    for number, one in enumerate(places):
+        if one.dataset not in datasets.DATASETS and one.dataset != "prototypes" and Path(one.dataset).is_dir():
+            crystals = Results(one.dataset).delivered()
+            crystals = crystals.with_columns(**{_ROW: np.arange(len(crystals))})
+            origin = f"campaign {Path(one.dataset).absolute().name}"
+            name = written(crystals, _ROW, output / FOLDER / f"crystals-{number}", origin=origin)
+            places[number] = replace(one, dataset=name)
+    return replace(recipe, crystals=tuple(places))
 
 
 def _functional(task: Task, crystals: Crystals, column: str) -> str:

@@ -22,7 +22,7 @@ from assay.models.potentials.student import student as students
 from assay.models.training import fingerprints, members
 from assay.models.training.distil import assess, card, label, rounds, sample
 from assay.models.training.distil.learn import learn
-from assay.models.training.distil.split import divide, place
+from assay.models.training.distil.split import divide, held_out, place
 from assay.sources import durable
 from assay.sources.durable import whole
 
@@ -85,6 +85,7 @@ def _claim(recipe: Distillation, output: Path, turn: int) -> None:
         told: Any = [asdict(recipe.rounds[turn - 1]), before]
     else:
         crystals = rounds.first(recipe)
+        held_out(recipe, crystals)  # refuses too few before any is labelled
         first = {name: value for name, value in asdict(recipe).items() if name not in _ON_THE_CARD | {"rounds"}}
         if not recipe.displacement.frames:
             del first["displacement"]["frames"]  # runs from before there were any go on

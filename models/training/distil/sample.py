@@ -32,7 +32,9 @@ class Drawn:
     """Some of the crystals of one place."""
 
     dataset: str
-    """A key of `assay.sources.datasets.DATASETS`, `FILE.parquet#COLUMN`, or `prototypes`."""
+    """A key of `assay.sources.datasets.DATASETS`, `FILE.parquet#COLUMN`, or `prototypes`.
+
+    `assay distil` takes a campaign folder as well, and puts a file in its place."""
     count: int
     """Most crystals; they are drawn at random."""
     sites: int = 12

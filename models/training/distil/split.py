@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from assay.models.training.distil import label, sample
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from assay.models.training.distil.label import Labels
     from assay.models.training.distil.recipe import Distillation
+    from assay.sources.crystals import Crystals
     from assay.sources.quarantine import Quarantined
 
 
@@ -41,6 +43,21 @@ def place(turn: int, what: str) -> str:
     return what if turn == 0 else f"round-{turn + 1}/{what}"
 
 
+def held_out(recipe: Distillation, crystals: Crystals) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(n,) the crystals of the first round that test, and those by which training is watched.
+
+    Raises:
+        ValueError: when their chemical systems are too few.
+    """
+    names, which = np.unique(sample.systems(crystals), return_inverse=True)
+    where = np.random.default_rng([recipe.seed, 3]).permutation(len(names))[which] / len(names)
+    test, validation = where < recipe.test, where >= 1 - recipe.validation
+    if not (test.any() and validation.any() and (~test & ~validation).any()):
+        said = f"{len(names)} chemical systems are too few to learn, watch and test"
+        raise ValueError(f"{said}; raise count or sites of crystals, or the shares test and validation")
+    return test, validation
+
+
 def divide(recipe: Distillation, output: Path, turn: int = 0) -> Divided:
     """Read the labels of the rounds up to `turn`, and divide them by chemical system.
 
@@ -53,12 +70,7 @@ def divide(recipe: Distillation, output: Path, turn: int = 0) -> Divided:
     if not len(labels[0].crystals):
         said = f"{recipe.teacher} could label none of {len(refused[0])} crystals"
         raise ValueError(f"{said}; {output / 'quarantine.parquet'} has the reasons")
-    names, which = np.unique(sample.systems(labels[0].crystals), return_inverse=True)
-    where = np.random.default_rng([recipe.seed, 3]).permutation(len(names))[which] / len(names)
-    test, validation = where < recipe.test, where >= 1 - recipe.validation
-    if not (test.any() and validation.any() and (~test & ~validation).any()):
-        said = f"{len(names)} chemical systems of labelled crystals are too few to learn, watch and test"
-        raise ValueError(f"{said}; raise count or sites of crystals, or the shares test and validation")
+    test, validation = held_out(recipe, labels[0].crystals)
     first, watched, tested = (
         labels[0].select(np.flatnonzero(rows)) for rows in (~(test | validation), validation, test)
     )

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -53,6 +54,12 @@ def test_too_many_refused_crystals_are_an_error(files):
     done = command(files, "--model", EMT)
     assert done.returncode == Exit.TOO_MANY_BAD
     assert "1 of 3 crystals could not be relaxed" in done.stderr
+
+
+def test_a_shared_site_comes_with_advice_about_relaxations():
+    done = command(Path(__file__).resolve().parents[2] / "data" / "La1.85Sr0.15CuO4.cif", "--model", EMT)
+    assert "unsupported: a site is shared or partly empty" in done.stderr
+    assert "to relax it, a whole atom on each" in done.stderr
 
 
 @pytest.mark.parametrize(

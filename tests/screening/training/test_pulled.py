@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from assay.models.training import prepare
+from assay.models.training.distil import sample
+from assay.models.training.distil.recipe import Distillation, Drawn, StudentSpec
 from assay.models.training.recipe import Recipe
 from assay.screening.folder import snapshot
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.results import Results
-from assay.screening.settings.exits import Failure
+from assay.screening.settings.exits import Exit, Failure
 from assay.screening.training import pulled, recipes
 from assay.sources import datasets, table
 from assay.sources.crystals import Crystals
@@ -135,7 +137,21 @@ def test_what_cannot_be_learned_is_refused(campaign: Path, tmp_path: Path, chang
     assert not list(tmp_path.iterdir())
 
 
-def test_a_snapshot_that_is_not_finished_is_refused(campaign: Path, tmp_path: Path) -> None:
+def test_a_distillation_draws_the_crystals_of_a_campaign(campaign: Path, tmp_path: Path) -> None:
+    places = Drawn(str(campaign), 40, 400), Drawn("prototypes", 10)
+    recipe = Distillation("metals", "ase:ase.calculators.emt:EMT", places, (StudentSpec(0), StudentSpec(1)))
+    made = pulled.drawn(recipe, tmp_path)
+    assert pulled.drawn(recipe, tmp_path) == made
+    assert made.crystals[1] == places[1]
+    delivered = Results(campaign).delivered()
+    some = sample.draw(made.crystals[0], frozenset(range(1, 100)), 0)
+    assert len(some) == 40
+    rows = [delivered.ids.tolist().index(name.partition("#row/")[2]) for name in some.ids.tolist()]
+    assert replace(some, ids=delivered.ids[rows]) == delivered.select(rows)
+    assert len(delivered) == ROWS + 60
+
+
+def test_a_snapshot_that_is_not_finished_is_refused(campaign: Path, tmp_path: Path, assay: Command) -> None:
     folder = Path(shutil.copytree(campaign, tmp_path / "begun"))
     last = Ledger(folder).all("chunks")[-1]
     for path in (folder / "log").glob("*.json"):
@@ -144,6 +160,11 @@ def test_a_snapshot_that_is_not_finished_is_refused(campaign: Path, tmp_path: Pa
     assert snapshot.unsealed(Ledger(folder), ["a", "b"]) == ["b"]
     with pytest.raises(Failure, match="lacks rows of b; go on with: assay run"):
         pulled.stored(checked(energy(folder)), tmp_path / "made")
+    few = f"name: few\nteacher: chgnet\ncrystals: [{{dataset: {folder}, count: 9}}]\n"
+    (tmp_path / "few.yaml").write_text(f"{few}students: [{{seed: 0}}, {{seed: 1}}]\n")
+    done = assay("distil", "few.yaml", "--output", "few")
+    assert done.returncode == Exit.CONFIG
+    assert "lacks rows of b; go on with: assay run" in done.stderr
 
 
 def test_a_task_names_the_functional_of_a_file_that_does_not(real: Crystals, tmp_path: Path) -> None:

@@ -118,6 +118,12 @@ def test_another_recipe_does_not_go_on_in_the_folder(recipe, made, tmp_path):
     assert (folder / "student-0.safetensors").read_bytes() == (made[0] / "student-0.safetensors").read_bytes()
 
 
+def test_too_few_chemical_systems_are_refused_before_anything_is_labelled(recipe, tmp_path):
+    with pytest.raises(ValueError, match="28 chemical systems are too few to learn, watch and test; raise count"):
+        fit.run(replace(recipe, crystals=recipe.crystals[:1], validation=0.02), tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
 def test_a_file_without_labels_is_refused(tmp_path):
     safetensors.numpy.save_file({"energy": np.zeros(1)}, label.part_path(tmp_path, 0))
     with pytest.raises(ValueError, match="holds no labels"):
