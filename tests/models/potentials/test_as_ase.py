@@ -14,7 +14,9 @@ from ase.eos import calculate_eos
 from ase.filters import FrechetCellFilter
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
+from ase.mep import NEB
 from ase.optimize import BFGS
+from ase.phonons import Phonons
 
 import assay
 from assay.models.potentials import as_ase, potential
@@ -92,6 +94,32 @@ def test_an_optimiser_and_an_equation_of_state_agree(calculator):
     volume, _, modulus = calculate_eos(atoms, npoints=7, eps=0.04).fit()
     assert volume == pytest.approx(atoms.get_volume(), rel=0.01)
     assert 20 < modulus / units.GPa < 120  # measured: 76
+
+
+def test_phonons_and_a_path_of_a_vacancy(tmp_path):
+    """What ASE does with many cells of one crystal, by the bundled force field."""
+    calculator = assay.calculator("potential")
+    atoms = bulk("Al", a=4.04)
+    phonons = Phonons(atoms, calculator, supercell=(3, 3, 3), delta=0.03, name=tmp_path / "phonons")
+    phonons.run()
+    phonons.read(acoustic=True)
+    frequencies = phonons.band_structure([[0, 0, 0], [0.5, 0.5, 0]]) / units.invcm  # Γ and X
+    assert abs(frequencies[0]).max() < 15
+    assert 100 < frequencies[1].min() < frequencies[1].max() < 450  # measured: 190 and 325
+    start, end = (bulk("Al", cubic=True, a=4.04) * (2, 2, 2) for _ in range(2))
+    hole, neighbour = end.positions[0].copy(), end.get_distances(0, range(1, 32), mic=True).argmin() + 1
+    end.positions[neighbour] = hole
+    del start[0], end[0]
+    images = [start, *(start.copy() for _ in range(3)), end]
+    for image in images:
+        image.calc = calculator
+    path = NEB(images, method="improvedtangent", allow_shared_calculator=True)
+    path.interpolate(mic=True)
+    BFGS(path, logfile=None).run(fmax=0.2, steps=15)
+    along = [image.get_potential_energy() - images[0].get_potential_energy() for image in images]
+    assert along[4] == pytest.approx(0, abs=1e-3)
+    assert along[1] == pytest.approx(along[3], abs=0.02)
+    assert 0.2 < along[2] < 1.5  # eV; measured: 0.6
 
 
 def shared():
