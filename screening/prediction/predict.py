@@ -31,7 +31,7 @@ from assay.screening.runners.worker import (
 from assay.screening.settings import digits
 from assay.screening.settings.exits import Exit, Failure, one_line
 from assay.screening.settings.printable import escaped
-from assay.sources.crystals import WARNINGS
+from assay.sources.crystals import GIVEN, WARNINGS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,8 +62,9 @@ class Predictions:
     """The n predicted crystals, in the order of the input; none where formulas were predicted."""
     table: pa.Table
     """(n rows) `id`; per property `_mean`, `_std`, `_lo`, `_hi` and one `_member_<k>` per member,
-    in the unit of the property; `in_training`, `ood` and `ood_distance`; `warnings`, where a
-    crystal has some. The metadata of each field has its unit and meaning."""
+    in the unit of the property; `in_training`, `ood` and `ood_distance`; `id_prop_<k>`, where an
+    `id_prop.csv` gives values; `warnings`, where a crystal has some. The metadata of each field
+    has its unit and meaning."""
     refused: list[Quarantined]
     """One record per crystal that could not be read or predicted: stage, reason, message."""
     properties: Sequence[Property] = field(repr=False)
@@ -214,6 +215,8 @@ def predict(
         blocks.append(pa.table({"id": ids, **values, **learned, **novelty}))
         rows.append(start + good)
     kept, content = crystals.select(np.concatenate(rows)), pa.concat_tables(blocks)
+    for name in given(kept):
+        content = content.append_column(name, pa.array(kept.columns[name], pa.float64()))
     warnings = warnings_of(kept)
     if any(warnings):
         content = content.append_column(WARNINGS, pa.array(warnings, pa.string()))
@@ -230,6 +233,11 @@ def _values(
         values = {item.name: value for item, value in zip(own, predicted.values.values(), strict=True)}
         found |= prediction_columns(replace(predicted, values=values), at)
     return found
+
+
+def given(crystals: Crystals) -> list[str]:
+    """Names of the columns of values that an `id_prop.csv` gave."""
+    return [name for name, column in crystals.columns.items() if name.startswith(GIVEN) and column.dtype.kind == "f"]
 
 
 def warnings_of(crystals: Crystals) -> list[str]:
