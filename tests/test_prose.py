@@ -19,6 +19,7 @@ PROSE = sorted(
     for path in (
         *ROOT.glob("*.md"),
         *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs" / "how-to").glob("*.md"),
         ROOT / "benchmarks/README.md",
         ROOT / "tests/chaos/README.md",
     )
