@@ -54,7 +54,7 @@ WITHOUT_STRUCTURE = "predicted from the formula alone, without a structure"
 """What the column `warnings` says of such a prediction."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Predictions:
     """What one or several ensembles predict for some crystals."""
 
@@ -123,6 +123,9 @@ class Predictions:
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         return "\n".join([*lines, *self._foot()])
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def _repr_html_(self) -> str:
         """The table of a notebook."""
