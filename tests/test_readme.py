@@ -18,8 +18,8 @@ from tests.chaos.preloaded import Preloaded
 ROOT = Path(__file__).resolve().parents[1]
 HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"))
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *HOW_TO, ROOT / "CONTRIBUTING.md"]
-LIVE = {"materials-project", "ray-cluster", "slurm-night"}
-"""How-to pages that need a server, a cluster or a queue."""
+LIVE = {"containers", "materials-project", "ray-cluster", "slurm-night"}
+"""How-to pages that need a server, a cluster, a queue or a builder of images."""
 SMALL = ["--set", "sources.0.n=200"]
 """Makes the quickstart campaign short enough for a test."""
 
