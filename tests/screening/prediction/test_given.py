@@ -73,6 +73,10 @@ def test_a_campaign_reports_the_values_and_knows_the_list_by_its_content(
     assert np.isnan(rows["Sr0.15La1.85CuO4"])
     assert results.quarantine()["id"].to_pylist() == ["file/id_prop.csv#3"]
     given = FileSource(kind="files", paths=[str(folder)])
-    before = given.stamp()
+    alone = FileSource(kind="files", paths=[str(folder / "id_prop.csv")])
+    before = given.stamp(), alone.content()
+    assert sorted(before[1]) == ["0.id_prop.csv", "0.id_prop.csv/MgB2.cif", "0.id_prop.csv/Nb3Sn.vasp"]
     (folder / "id_prop.csv").write_text("MgB2,40\nNb3Sn.vasp,18.3\n")
-    assert given.stamp() != before
+    assert given.stamp() != before[0]
+    after = alone.content()
+    assert [name for name in after if after[name] != before[1][name]] == ["0.id_prop.csv"]
