@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,10 +79,32 @@ def test_a_broken_link_or_anchor_ends_the_build(tmp_path: Path) -> None:
         assert done.returncode == code, text + done.stdout + done.stderr
 
 
-def test_a_notebook_becomes_a_page() -> None:
+def script() -> Any:
+    """The script as a module."""
     spec = importlib.util.spec_from_file_location("site_build", SCRIPT)
     build = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(build)
+    return build
+
+
+def test_files_that_pages_link_to_are_copied_and_missing_ones_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = script()
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "a.yaml").write_text("a: 1\n")
+    (tmp_path / "a.md").write_text(
+        "[a](configs/a.yaml) ![p](p.png) [web](https://example.org) [top](#a)\ntext\n- item\n"
+    )
+    told = f"a.md links to {tmp_path / 'p.png'}, which is not there"
+    assert build.stage(tmp_path / "out", ["a.md"]) == [told]
+    assert (tmp_path / "out" / "configs" / "a.yaml").read_text() == "a: 1\n"
+    assert (tmp_path / "out" / "a.md").read_text().endswith("text\n\n- item\n")
+
+
+def test_a_notebook_becomes_a_page() -> None:
+    build = script()
     picture = {"output_type": "display_data", "data": {"image/png": "QUJD\n", "text/plain": ["<Figure>"]}}
     table = {"output_type": "execute_result", "data": {"text/html": "<table>", "text/plain": ["a\n", "1"]}}
     cells = [

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ LIST = re.compile(r"^((?!- |\d+\. )\S.*\n)(?=- |1\. )", re.MULTILINE)
 def main(folder: Path) -> int:
     """Build the site in a folder, which is emptied first."""
     shutil.rmtree(folder, ignore_errors=True)
-    stage(folder / "pages")
+    if missing := stage(folder / "pages"):
+        sys.stderr.writelines(f"{line}\n" for line in missing)
+        return 1
     shutil.copy(ROOT / "docs" / "site" / "zensical.toml", folder)
     config = folder / "zensical.toml"
     config.write_text(config.read_text().replace('paths = ["../.."]', f"paths = [{json.dumps(str(ROOT))}]"))
@@ -34,10 +37,14 @@ def main(folder: Path) -> int:
     return subprocess.run(command, check=False).returncode  # noqa: S603 (our own program)
 
 
-def stage(pages: Path) -> None:
-    """Copy the pages, and all files that they link to, into a folder."""
-    waiting = [path for name in START for path in _files(ROOT / name)]
+def stage(pages: Path, start: Sequence[str] = START) -> list[str]:
+    """Copy the pages, and all files that they link to, into a folder; name missing ones.
+
+    Zensical checks links between pages alone: of other files and of pictures it says nothing.
+    """
+    waiting = [path for name in start for path in _files(ROOT / name)]
     seen: set[Path] = set()
+    missing: list[str] = []
     while waiting:
         path = waiting.pop()
         if path in seen:
@@ -50,7 +57,14 @@ def stage(pages: Path) -> None:
             continue
         text = path.read_text() if path.suffix == ".md" else as_markdown(json.loads(path.read_text()))
         place.write_text(_spaced(LINK.sub(_moved, text)))
-        waiting += [target for target in _targets(path, text) if target.is_file() and target.is_relative_to(ROOT)]
+        targets = _targets(path, text)
+        missing += [
+            f"{path.relative_to(ROOT)} links to {target}, which is not there"
+            for target in targets
+            if not target.exists()
+        ]
+        waiting += [target for target in targets if target.is_file() and target.is_relative_to(ROOT)]
+    return missing
 
 
 def as_markdown(notebook: dict[str, Any]) -> str:
