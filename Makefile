@@ -5,13 +5,13 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 ROOMS  := sources featurize models screening
-CODE   := assay/__init__.py assay/__main__.py $(ROOMS) tests benchmarks
+CODE   := assay/__init__.py assay/__main__.py $(ROOMS) tests benchmarks docs/site
 
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help screen install test lint types doctest unit bench chaos clean
+.PHONY: help screen install test lint types doctest unit bench chaos site notebook clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -53,6 +53,12 @@ bench: $(VENV)/.bench ## Structures per second, beside alignn; needs ASSAY_DATA
 
 chaos: $(VENV)/.dev ## Kills, damages, faults of servers, changed replies, sabotages: hours, one table
 	$(BIN)/python -m tests.chaos --kills 300 --damages 4000 --faults 150 --replies 3000 --seed 1
+
+site: $(VENV)/.dev ## The documentation site in build/site/html; a broken link is an error
+	$(BIN)/python docs/site/build.py
+
+notebook: $(VENV)/.dev ## The outputs of the tutorial notebook, made anew
+	$(BIN)/python -m tests.notebook
 
 clean: ## Remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from assay.sources.elements import SYMBOLS, reduced_formulas
 
 MAX_ATOMIC_NUMBER = 118
+GIVEN = "id_prop_"
+"""The columns of values that an `id_prop.csv` gives begin so; the number of the value follows."""
 WARNINGS = "warnings"
 """Column with the accepted oddities of each crystal, joined by `; `; "" where a crystal has none.
 A batch without oddities has no such column."""

@@ -3,7 +3,8 @@
 Enters: paths of files of the kinds in `assay.sources.storage.kinds`, or of folders, or patterns
 (`runs/*/CONTCAR`), or the stream of a text. Leaves: `Crystals`, and a quarantine record for each
 crystal or file that could not be read, and for each file of a known kind without crystals. What a
-folder holds beside is counted in the log.
+folder holds beside is counted in the log. An `id_prop.csv` in a folder gives the crystals of the
+files beside it columns of values; named itself, it stands for the files that it lists.
 
 The id of a crystal from a structure file is `file/<name>`; in a folder or an archive, `<name>` is
 the path below it. The second and later crystals of one file end in `#2`, `#3` and so on. Crystals
@@ -26,7 +27,7 @@ from assay.sources import table
 from assay.sources.assemble import Assembler, Kinds, join
 from assay.sources.checks import limits
 from assay.sources.crystals import Crystals
-from assay.sources.formats import parquet
+from assay.sources.formats import id_prop, parquet
 from assay.sources.formats.cif.read import add_cif
 from assay.sources.formats.counted import CountedAssembler
 from assay.sources.formats.documents.documents import add_json
@@ -143,6 +144,9 @@ def read_many(
     for item in items:
         reading.add(item)
     crystals, refused = reading.finish()
+    for item, listed in reading.lists:
+        crystals, more = _with_values(item, listed, items, crystals, refused)
+        refused = [*refused, *more]
     told = folders.summary(reading.ignored)
     names = ", ".join(map(str, given[:3])) + (f" and {len(given) - 3} more" if len(given) > 3 else "")
     if given and not reading.taken:
@@ -204,6 +208,8 @@ def _items(paths: list[Path]) -> tuple[list[Item], Counter[str]]:
             inside += [Item(file, label, lost=why) for file, label, why in listing.lost]
             if not inside:
                 log.warning("%s holds no file of a known kind", path)
+        elif kind_of(path.name) is Kind.ID_PROP:
+            inside = [*_listed(path), _named(path)]
         else:
             inside = [_named(path)]
         for item in inside:
@@ -228,6 +234,28 @@ def _named(path: Path) -> Item:
     return Item(path, path.name, named=True)
 
 
+def _listed(path: Path) -> list[Item]:
+    """Return the files that a list of values names, of those in its folder and below it."""
+    _named(path)
+    given, listing = _lines_of(path), folders.walk(path.parent)
+    found = [Item(file, label) for file, label in listing.files if given.lists(label)]
+    return [*found, *(Item(file, label, lost=why) for file, label, why in listing.lost if given.lists(label))]
+
+
+def _lines_of(path: Path) -> id_prop.Given:
+    with regular(path) as stream:
+        return id_prop.read(read_text(stream, "list"))
+
+
+def _with_values(
+    item: Item, given: id_prop.Given, items: list[Item], crystals: Crystals, refused: list[Quarantined]
+) -> tuple[Crystals, list[Quarantined]]:
+    """Return the crystals with the values of a list, and records of the lines without a crystal."""
+    folder = item.path.parent
+    beside = {one.path.relative_to(folder).as_posix(): one.label for one in items if one.path.is_relative_to(folder)}
+    return id_prop.attach(given, item.label, str(item.path), beside, crystals, refused)
+
+
 class _Reading:
     """The crystals of one file after the other."""
 
@@ -235,6 +263,8 @@ class _Reading:
         self.taken = 0
         """Files that hold crystals, or should."""
         self.ignored: Counter[str] = Counter()
+        self.lists: list[tuple[Item, id_prop.Given]] = []
+        """Lists of values of the files beside them."""
         self._max_sites = max_sites
         self._parts: list[Crystals] = []
         self._refused: list[Quarantined] = []
@@ -254,6 +284,8 @@ class _Reading:
             self._begin(origin, item.path.stat().st_size)
             if kind is Kind.ARCHIVE:
                 self._archive(item)
+            elif kind is Kind.ID_PROP:
+                self._list(item, origin)
             elif kind is Kind.PARQUET:
                 regular(item.path).close()
                 footer.rows(item.path)
@@ -292,6 +324,16 @@ class _Reading:
             self.ignored[f"{Path(label).suffix.lower()} without structures"] += 1
         else:
             self.taken += 1
+
+    def _list(self, item: Item, origin: str) -> None:
+        given = _lines_of(item.path)
+        if not given.values and not given.refused:
+            raise ValueError("the list has no line")
+        if self._kinds is not None:
+            for name in given.columns:
+                self._kinds.take(name, "number", origin)
+        self.lists.append((item, given))
+        self.taken += 1
 
     def _archive(self, item: Item) -> None:
         names: set[str] = set()

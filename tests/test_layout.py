@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("sources", "featurize", "models", "screening")
 TOP = {
-    *(*ROOMS, "assay", "configs", "benchmarks", "tests", "docs", "findings", ".ci"),
+    *(*ROOMS, "assay", "configs", "benchmarks", "tests", "docs", "findings", "containers", ".ci"),
     *("pyproject.toml", "Makefile", ".gitignore", ".pre-commit-config.yaml"),
     *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE", "CITATION.cff"),
 }

@@ -19,6 +19,7 @@ PROSE = sorted(
     for path in (
         *ROOT.glob("*.md"),
         *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs" / "how-to").glob("*.md"),
         ROOT / "benchmarks/README.md",
         ROOT / "tests/chaos/README.md",
     )
@@ -27,7 +28,7 @@ PROSE = sorted(
 GUIDES = [path for path in PROSE if path.name not in ("CHANGELOG.md", "glossary.md")]
 GLOSSARY = ROOT / "docs" / "glossary.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
-TREES = ("assay", "sources", "featurize", "models", "screening", "configs", "benchmarks", "tests", "docs")
+TREES = ("assay", "sources", "featurize", "models", "screening", "configs", "benchmarks", "tests", "docs", "containers")
 MADE_ON_THE_WAY = re.compile(r"[*<>{}]|runs/|\.\.\.")
 """What stands in a path that is a pattern, or that a command of the reader will make."""
 

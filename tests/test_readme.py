@@ -1,19 +1,25 @@
-"""The README's commands run: offline ones for real and in order, live and long ones as far as their arguments."""
+"""The commands of README and how-to pages run: offline ones for real and in order, others as far as their arguments."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from assay.screening.settings import config
+from assay.screening.training import recipes
 from tests.chaos.preloaded import Preloaded
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"))
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *HOW_TO, ROOT / "CONTRIBUTING.md"]
+LIVE = {"containers", "materials-project", "ray-cluster", "slurm-night"}
+"""How-to pages that need a server, a cluster, a queue or a builder of images."""
 SMALL = ["--set", "sources.0.n=200"]
 """Makes the quickstart campaign short enough for a test."""
 
@@ -69,8 +75,15 @@ def test_the_two_commands_of_the_house_are_shown() -> None:
     assert {"make screen", "make test"} <= shown
 
 
-def test_the_offline_commands_run_in_order(zoo: Path, tmp_path: Path, preloaded: Preloaded) -> None:
-    """In a folder with the repository's inputs, so that what they write stays out of it."""
+def files_of(page: Path) -> dict[str, str]:
+    """The blocks of a page that have a name: those that the reader writes into a file of this name."""
+    blocks = re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```', page.read_text(), re.DOTALL | re.MULTILINE)
+    return dict(blocks)
+
+
+@pytest.fixture
+def folder(zoo: Path, tmp_path: Path) -> Path:
+    """A folder with the repository's inputs, so that what commands write stays out of it."""
     for name in ("configs", "tests"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "models").mkdir()
@@ -78,22 +91,46 @@ def test_the_offline_commands_run_in_order(zoo: Path, tmp_path: Path, preloaded:
         if path.name != "zoo":
             (tmp_path / "models" / path.name).symlink_to(path)
     (tmp_path / "models" / "zoo").symlink_to(zoo)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *(page for page in HOW_TO if page.stem not in LIVE)], ids=lambda page: page.stem
+)
+def test_the_offline_commands_run_in_order(page: Path, folder: Path, preloaded: Preloaded) -> None:
+    for name, text in files_of(page).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
     ran = 0
-    for words in commands(ROOT / "README.md"):
-        if words[0] == "assay" and is_offline(words[1:]):
-            extra = SMALL if words[1] == "run" else []
-            child = preloaded.run([*words[1:], *extra], tmp_path)
+    for words in commands(page):
+        if words[0] == "cp":
+            for name in words[1:-1]:
+                shutil.copy(folder / name, folder / words[-1])
+        elif words[0] == "assay" and is_offline(words[1:], files_of(page)):
+            extra = SMALL if words[1:3] == ["run", "quickstart"] else []
+            child = preloaded.run([*words[1:], *extra], folder)
             assert child.returncode == 0, f"{shlex.join(words)}\n{child.stderr[-2000:]}"
             assert child.stdout
             ran += 1
-    assert ran >= 3
+    assert ran >= (3 if page.stem != "id-prop" else 2)
 
 
-def is_offline(arguments: list[str]) -> bool:
+@pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
+def test_the_files_of_a_how_to_page_load(page: Path, tmp_path: Path) -> None:
+    for name, text in files_of(page).items():
+        path = tmp_path / Path(name).name
+        path.write_text(text)
+        if path.suffix == ".yaml":
+            assert recipes.load(path) if "members:" in text else config.load(path)
+
+
+def is_offline(arguments: list[str], own_files: dict[str, str]) -> bool:
     """Neither live sources, nor Ray, nor a training or what follows it, nor files the reader is meant to bring."""
     if arguments[0] in ("train", "evaluate", "study", "simulate", "tune", "model", "pull") or "ray" in arguments:
         return False
+    if "--model" in arguments and arguments[arguments.index("--model") + 1].startswith("runs/"):
+        return False
     if arguments[0] == "run":
-        return arguments[1] == "quickstart"
+        return arguments[1] == "quickstart" or arguments[1] in own_files
     own = [word for word in arguments[1:] if re.search(r"\.(cif|vasp|extxyz)$", word)]
     return all((ROOT / word).exists() for word in own)

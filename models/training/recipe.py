@@ -29,7 +29,8 @@ class Task:
 
     dataset: str
     """A key of `assay.sources.datasets.DATASETS`, or `FILE.parquet#COLUMN`. `assay train` takes a
-    campaign and a number that it pulled, too (`assay.screening.training.pulled`)."""
+    campaign and a number that it pulled, too (`assay.screening.training.pulled`), and an
+    `id_prop.csv` (`assay.screening.training.listed`)."""
     property: Property
     """What is learned; its scaler is fitted here, not given."""
     functional: str = ""

@@ -73,6 +73,8 @@ def predict(
         found = inputs.predict_paths(named, ensembles, standardize.value if standardize else None, stdin)
     for line in describe.lines(found, ensembles, most=None if output is None else 20):
         say(line)
+    for line in describe.compared(found):
+        say(line, err=True)
     if output is not None:
         _write(found, output)
     for line in describe.refusals(found.refused, len(found), max_bad, found.noun):

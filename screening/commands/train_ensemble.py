@@ -1,7 +1,7 @@
 """The command `assay train`.
 
-Enters: a recipe, whose data may lie in a campaign. Leaves: the folder of a trained ensemble with
-its card.
+Enters: a recipe, whose data may lie in a campaign or in files. Leaves: the folder of a
+trained ensemble with its card.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from assay.screening.commands.arguments import On, Set, output_option
 from assay.screening.commands.terminal import say
 from assay.screening.settings import bundled, place
 from assay.screening.settings.exits import Exit, Failure
-from assay.screening.training import progress, pulled, recipes, tuning
+from assay.screening.training import listed, progress, pulled, recipes, tuning
 
 
 def train(
@@ -38,8 +38,9 @@ def train(
     if place.claim(output, "train") and not resume:
         advice = "add --resume to go on with its training, or choose another --output"
         raise Failure(Exit.CONFIG, f"{output} is not empty; {advice}")
-    checked, learned = pulled.stored(checked, output)
-    say(*learned, err=True)
+    for store in (listed.stored, pulled.stored):
+        checked, learned = store(checked, output)
+        say(*learned, err=True)
     pool = None
     if on is On.RAY:
         pool = tuning.ray_pool(workers=workers, gpus=gpus)

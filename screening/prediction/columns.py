@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from assay.screening.settings import names
 from assay.screening.settings.exits import Exit, Failure
+from assay.sources.crystals import GIVEN
 
 if TYPE_CHECKING:
     from assay.models.ensemble.ensemble import Ensemble
@@ -66,4 +67,5 @@ def _metadata(name: str, properties: Sequence[Property]) -> dict[str, str]:
         if part != name and (part in names.PARTS or re.fullmatch(r"member_\d+", part)):
             meaning = names.PARTS.get(part, f"predicted by {part.replace('_', ' ')} alone")
             return {"unit": item.unit, "meaning": meaning}
-    return {"unit": "", "meaning": names.COLUMNS.get(name, "")}
+    listed = f"value {name.removeprefix(GIVEN)} of the crystal in id_prop.csv" if name.startswith(GIVEN) else ""
+    return {"unit": "", "meaning": names.COLUMNS.get(name, listed)}

@@ -2,18 +2,20 @@
 
 Enters: predictions and the ensembles that made them. Leaves: one line per crystal: formula, mean ±
 std with the interval, disorder, unseen elements, distance from the training crystals, warnings of
-the reader. Lines about refused crystals name the remedy.
+the reader; and one line about the errors where values are given. Lines about refused crystals name
+the remedy.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.screening.prediction.predict import BLOCK, CRYSTALS, value
+from assay.screening.prediction.predict import BLOCK, CRYSTALS, given, value
 from assay.screening.settings import digits
 from assay.screening.settings.exits import Exit, Failure, one_line
 from assay.sources.crystals import WARNINGS
@@ -49,6 +51,7 @@ def _lines(some: Predictions, ensembles: Sequence[Ensemble]) -> Iterator[str]:
             notes = _of_crystal(some.crystals[position : position + 1], ensembles)
         else:
             notes = _of_elements(np.flatnonzero(atoms[position]), ensembles)
+        notes += _given(row, given(some.crystals))
         notes += ["composition in training"] if row.get("in_training") else []
         notes += _far(row)
         notes += [f"warning: {one_line(row[WARNINGS])}"] if row.get(WARNINGS) else []
@@ -77,6 +80,33 @@ def _of_elements(numbers: NDArray[Any], ensembles: Sequence[Ensemble], name: str
 
 def _name(ensemble: Ensemble, ensembles: Sequence[Ensemble]) -> str:
     return f"{ensemble.name}: " if len(ensembles) > 1 else ""
+
+
+def _given(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """The values of a crystal in an `id_prop.csv`, as in `given 39`."""
+    values = [digits.alone(row[name]) for name in names if not math.isnan(row[name])]
+    return [f"given {', '.join(values)}"] if values else []
+
+
+def compared(predictions: Predictions) -> Iterator[str]:
+    """A line about the errors, where one property was predicted and one value of each is given."""
+    names, properties = given(predictions.crystals), predictions.properties
+    if len(names) != 1 or len(properties) != 1:
+        return
+    table, name, unit = predictions.table, properties[0].name, properties[0].unit
+    known = table[names[0]].to_numpy()
+    rows = np.flatnonzero(np.isfinite(known))
+    if not len(rows):
+        return
+    mean, low, high = (table[f"{name}_{part}"].to_numpy()[rows] for part in ("mean", "lo", "hi"))
+    error = mean - known[rows]
+    inside = int(((low <= known[rows]) & (known[rows] <= high)).sum())
+    learned = table["in_training"].to_numpy()[rows].sum() if "in_training" in table.column_names else 0
+    tail = f"; the ensemble learned from {learned:,} of these compositions" if learned else ""
+    yield (
+        f"{name} beside {names[0]} of {len(rows):,} crystals: MAE {digits.alone(np.abs(error).mean())} {unit}, "
+        f"mean error {digits.alone(error.mean())} {unit}, {inside:,} in their intervals{tail}"
+    )
 
 
 def refusal(row: Quarantined, remedies: Mapping[Reason, str] = REMEDIES) -> str:

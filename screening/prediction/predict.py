@@ -31,7 +31,7 @@ from assay.screening.runners.worker import (
 from assay.screening.settings import digits
 from assay.screening.settings.exits import Exit, Failure, one_line
 from assay.screening.settings.printable import escaped
-from assay.sources.crystals import WARNINGS
+from assay.sources.crystals import GIVEN, WARNINGS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +54,7 @@ WITHOUT_STRUCTURE = "predicted from the formula alone, without a structure"
 """What the column `warnings` says of such a prediction."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Predictions:
     """What one or several ensembles predict for some crystals."""
 
@@ -62,8 +62,9 @@ class Predictions:
     """The n predicted crystals, in the order of the input; none where formulas were predicted."""
     table: pa.Table
     """(n rows) `id`; per property `_mean`, `_std`, `_lo`, `_hi` and one `_member_<k>` per member,
-    in the unit of the property; `in_training`, `ood` and `ood_distance`; `warnings`, where a
-    crystal has some. The metadata of each field has its unit and meaning."""
+    in the unit of the property; `in_training`, `ood` and `ood_distance`; `id_prop_<k>`, where an
+    `id_prop.csv` gives values; `warnings`, where a crystal has some. The metadata of each field
+    has its unit and meaning."""
     refused: list[Quarantined]
     """One record per crystal that could not be read or predicted: stage, reason, message."""
     properties: Sequence[Property] = field(repr=False)
@@ -122,6 +123,9 @@ class Predictions:
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         return "\n".join([*lines, *self._foot()])
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def _repr_html_(self) -> str:
         """The table of a notebook."""
@@ -214,6 +218,8 @@ def predict(
         blocks.append(pa.table({"id": ids, **values, **learned, **novelty}))
         rows.append(start + good)
     kept, content = crystals.select(np.concatenate(rows)), pa.concat_tables(blocks)
+    for name in given(kept):
+        content = content.append_column(name, pa.array(kept.columns[name], pa.float64()))
     warnings = warnings_of(kept)
     if any(warnings):
         content = content.append_column(WARNINGS, pa.array(warnings, pa.string()))
@@ -230,6 +236,11 @@ def _values(
         values = {item.name: value for item, value in zip(own, predicted.values.values(), strict=True)}
         found |= prediction_columns(replace(predicted, values=values), at)
     return found
+
+
+def given(crystals: Crystals) -> list[str]:
+    """Names of the columns of values that an `id_prop.csv` gave."""
+    return [name for name, column in crystals.columns.items() if name.startswith(GIVEN) and column.dtype.kind == "f"]
 
 
 def warnings_of(crystals: Crystals) -> list[str]:

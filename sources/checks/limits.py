@@ -31,6 +31,7 @@ LIMITS: dict[str, Limit] = {
     "text": Limit(10 * MIB, "bytes of a CIF or POSCAR", "it is held whole; a cell of 400 sites has some 40 kB"),
     "json": Limit(256 * MIB, "bytes of a JSON", "it is held whole"),
     "values": Limit(16_000_000, "values of a JSON", "each costs up to 100 bytes when it is built"),
+    "list": Limit(64 * MIB, "bytes of an id_prop.csv", "it is held whole; a line has some 20 bytes"),
     "line": Limit(MIB, "bytes of a line of extended XYZ", "a line is held whole, and an atom has some 100 bytes"),
     "entry": Limit(64 * MIB, "bytes of a line of OPTIMADE JSON lines", "an entry is held whole"),
     "entry values": Limit(MIB, "values of a line of OPTIMADE JSON lines", "as of one reply of a server"),

@@ -27,6 +27,7 @@ class Kind(StrEnum):
     OPTIMADE = "OPTIMADE JSON lines"
     PARQUET = "Parquet"
     ARCHIVE = "archive"
+    ID_PROP = "list of values"
 
 
 ENDINGS: Mapping[str, Kind] = {
@@ -51,7 +52,12 @@ WHOLE_ENDINGS: Mapping[str, Kind] = {
 }
 """Kind by the end of a name, for files that are not packed once more."""
 
-KNOWN = f"{', '.join([*ENDINGS, *WHOLE_ENDINGS])}, POSCAR and CONTCAR; most of them also with {', '.join(PACKED)}"
+ID_PROP = "id_prop.csv"
+"""Name of the list of values beside the structure files of CGCNN and ALIGNN."""
+
+KNOWN = (
+    f"{', '.join([*ENDINGS, *WHOLE_ENDINGS, ID_PROP])}, POSCAR and CONTCAR; most of them also with {', '.join(PACKED)}"
+)
 """All known kinds in one line, for messages."""
 
 
@@ -64,6 +70,8 @@ def kind_of(name: str) -> Kind | None:
     ('CIF', 'POSCAR', None)
     """
     last = PurePath(name).name.lower()
+    if last == ID_PROP:
+        return Kind.ID_PROP
     for ending, kind in WHOLE_ENDINGS.items():
         if last.endswith(ending):
             return kind

@@ -231,7 +231,7 @@ def test_json_is_bounded(tmp_path: Path, lower: Lower) -> None:
 
 
 def test_every_kind_has_a_reader_and_every_ending_a_row_in_the_documents() -> None:
-    assert files.FORMATS.keys() | {Kind.OPTIMADE, Kind.PARQUET, Kind.ARCHIVE} == set(Kind)
+    assert files.FORMATS.keys() | {Kind.OPTIMADE, Kind.PARQUET, Kind.ARCHIVE, Kind.ID_PROP} == set(Kind)
     table = (HERE.parents[1] / "docs" / "sources.md").read_text().partition("## Files, format by format")[2]
     rows = table.partition("**Not read:**")[0]
     assert [ending for ending in [*ENDINGS, *WHOLE_ENDINGS] if f"`{ending}`" not in rows] == []

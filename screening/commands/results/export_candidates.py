@@ -26,6 +26,8 @@ class Format(StrEnum):
     POSCAR = "poscar"
     EXTXYZ = "extxyz"
     JSON = "json"
+    CGCNN = "cgcnn"
+    ALIGNN = "alignn"
     CSV = "csv"
     PARQUET = "parquet"
     OPTIMADE = "optimade"
@@ -45,7 +47,8 @@ def export(
     output: Annotated[Path, output_option("Folder of the structures, or file of the table.")],
     top: Annotated[int, typer.Option(min=1, help="Candidates, best first.")] = 20,
     format: Annotated[
-        Format | None, typer.Option(help="cif (default), poscar, extxyz, json: a file each; the others: one file.")
+        Format | None,
+        typer.Option(help="cif (default), poscar, extxyz, json, cgcnn, alignn: a file each; the others: one file."),
     ] = None,
     inputs: Annotated[
         Recipe | None, typer.Option(help="Instead of --format: inputs of VASP for each, by a recipe of pymatgen.")

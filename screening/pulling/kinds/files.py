@@ -70,12 +70,14 @@ class FileSource(LocalSource):
     def content(self) -> dict[str, str]:
         """Digests by place of the path in `paths`, name, and path below a folder.
 
-        A path that is gone has no entry.
+        A list of values stands for the files that it names, below its own folder. A path that is
+        gone has no entry.
         """
         digests: dict[str, str] = {}
         for number, path in enumerate(map(Path, self.paths)):
             for file in files.found(path) if path.exists() else []:
-                below = f"/{file.relative_to(path).as_posix()}" if path.is_dir() else ""
+                root = path if path.is_dir() else path.parent
+                below = "" if file == path else f"/{file.relative_to(root).as_posix()}"
                 digests[f"{number}.{path.name}{below}"] = _digest(file)[:16]
         return digests
 

@@ -62,6 +62,16 @@ def cif(crystal: Crystals, facts: Facts) -> str:
     return f"# {comment(facts)}\n{writer}"
 
 
+def ordered_cif(crystal: Crystals, facts: Facts) -> str:
+    """A CIF of whole atoms, for readers that take one element per site.
+
+    Raises:
+        ValueError: when the crystal is disordered.
+    """
+    whole_atoms(crystal, "CGCNN")
+    return cif(crystal, facts)
+
+
 def poscar(crystal: Crystals, facts: Facts) -> str:
     """VASP 5 with fractional positions.
 
@@ -92,5 +102,7 @@ FORMATS: Mapping[str, Format] = {
     "poscar": Format(".vasp", poscar),
     "extxyz": Format(".extxyz", extended_xyz),
     "json": Format(".json", structure_json),
+    "cgcnn": Format(".cif", ordered_cif),
+    "alignn": Format(".vasp", poscar),
 }
 """Name in `--format` -> format."""

@@ -19,7 +19,7 @@ from assay.screening.commands import cli
 from assay.screening.export import best
 from assay.screening.folder.results import Results
 from assay.screening.settings.exits import Exit, Failure
-from assay.sources import table
+from assay.sources import files, table
 from assay.sources.crystals import Crystals, concat
 from tests.metals import EMT, metals
 from tests.screening import small_campaign
@@ -219,3 +219,27 @@ def test_optimade_lines_are_predicted_from_standard_input(mixed: Path, zoo: Path
     piped = predict(zoo, "-", stdin=(tmp_path / "best.jsonl").read_text())
     ids = Results(mixed).candidates(["id"]).slice(0, 3)["id"].to_pylist()
     assert [line.partition("  ")[0] for line in piped.stdout.splitlines()] == [f"stdin/{id}" for id in ids]
+
+
+@pytest.mark.parametrize("format", ["cgcnn", "alignn"])
+def test_lists_of_other_programs_are_shuffled_and_read_back(mixed: Path, tmp_path: Path, format: str) -> None:
+    done = export(mixed, "--top", "100", "--format", format, "--max-bad", "1", "--output", tmp_path / "a")
+    assert done.exit_code == 0, done.output
+    found = best.find(Results(mixed), 100)
+    ordered = [found.stem(row) for row in np.flatnonzero(found.crystals.is_ordered)]
+    means = {found.stem(row): found.facts[row]["mean"] for row in range(len(found))}
+    ending, listed = {"cgcnn": (".cif", ""), "alignn": (".vasp", ".vasp")}[format]
+    assert names(tmp_path / "a") == [*(f"{stem}{ending}" for stem in ordered), "id_prop.csv"]
+    lines = [line.split(",") for line in (tmp_path / "a" / "id_prop.csv").read_text().splitlines()]
+    assert {name.removesuffix(ending): float(value) for name, value in lines} == {stem: means[stem] for stem in ordered}
+    assert all(name.endswith(listed) for name, _ in lines)
+    stems = [name.removesuffix(ending) for name, _ in lines]
+    assert stems != sorted(stems)
+    assert stems != sorted(stems, reverse=True)
+    again, refused = files.read(tmp_path / "a" / "id_prop.csv")
+    assert refused == []
+    assert again.columns["id_prop_1"].tolist() == [means[stem] for stem in ordered]
+    assert (
+        export(mixed, "--top", "100", "--format", format, "--max-bad", "1", "--output", tmp_path / "b").exit_code == 0
+    )
+    assert (tmp_path / "b" / "id_prop.csv").read_bytes() == (tmp_path / "a" / "id_prop.csv").read_bytes()
