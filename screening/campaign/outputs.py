@@ -78,9 +78,8 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
         selection=shortlist.summary() if shortlist is not None else None,
     )
     means = partial(_column, plan.folder / "candidates.parquet", f"{plan.target.name}_mean")
-    changes = partial(_volume_changes, ledger)
-    beside = evidence.gather(plan, ledger, best.rows)
-    page = report.render(summary, best.rows, bad, best.columns, means, changes, beside)
+    drawn = means, partial(_volume_changes, ledger), evidence.gather(plan, ledger, best.rows)
+    page = report.render(summary, best.rows, bad, best.columns, *drawn)
     durable.write(plan.folder / "report.html", page)
     durable.write(plan.folder / "summary.json", summary.text())
     _record(ledger, files, counts, {"excluded": rows.reasons} if limits else {})

@@ -65,7 +65,7 @@ def words(crystal: Crystals) -> str:
     return f"A cell of {n} site{'s'[: n != 1]}: {edges}; {angles}; volume {cell['volume']:.1f} Å³."
 
 
-def sites(crystal: Crystals) -> list[tuple[str, str, str, str]]:
+def sites(crystal: Crystals) -> list[tuple[str, ...]]:
     """Species with their shares, and fractional coordinates, of the first `LISTED` sites."""
     places = enumerate(crystal.frac[:LISTED])
     return [(species(crystal, site), *(f"{x:.4f}" for x in place)) for site, place in places]

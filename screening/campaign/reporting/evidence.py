@@ -38,7 +38,7 @@ Pairs = Callable[[], Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]]
 
 @dataclass(frozen=True)
 class Landscape:
-    """Crystals in the two directions along which the embedding of the training crystals varies most."""
+    """Crystals in the two directions along which the embedding of training varies most."""
 
     known: NDArray[np.float64]
     """(r, 2) training crystals; 1 is an `ood_distance` of 1."""

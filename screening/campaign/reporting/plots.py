@@ -20,6 +20,8 @@ BINS = 40
 """Bars of a histogram, and cells along a side of a density."""
 SIDE = 300
 """Pixels along a side of a square plot."""
+MAP = np.array([600.0, 420.0])
+"""Most pixels along and across a map."""
 LEVELS = tuple(k / 20 for k in range(1, 20))
 """Nominal shares at which coverage is counted."""
 
@@ -46,7 +48,7 @@ def histogram(values: Portions, marked: Sequence[float] = ()) -> dict[str, Any]:
 
 
 def density(pairs: Callable[[], Iterable[tuple[NDArray[np.float64], NDArray[np.float64]]]]) -> dict[str, Any] | None:
-    """Counts of pairs (known, predicted) on one scale, the mean absolute difference and their number.
+    """Counts of pairs (known, predicted) on one scale, their mean absolute difference and number.
 
     Pairs with a value that is not finite do not count; None without any other.
     """
@@ -84,6 +86,32 @@ def coverage(known: NDArray[np.float64], mean: NDArray[np.float64], std: NDArray
     return {"points": points, "n": len(known)}
 
 
+def scatter(known: NDArray[np.float64], found: NDArray[np.float64], share: float) -> dict[str, Any]:
+    """Places (r, 2) and (n, 2) in pixels, both directions on one scale; `share` is handed on.
+
+    A few outermost ones of `known` lie beyond the edge.
+    """
+    within = np.vstack([np.quantile(known, [0.01, 0.99], axis=0), found])
+    low, span = within.min(axis=0), np.maximum(np.ptp(within, axis=0), 1e-9)
+    scale = float(np.min(MAP / span))
+    width, height = (span * scale).tolist()
+
+    def pixels(places: NDArray[np.float64]) -> list[tuple[float, float]]:
+        moved = (places - low) * scale
+        return [(round(x, 1), round(height - y, 1)) for x, y in moved.tolist()]
+
+    shown = [(x, y) for x, y in pixels(known) if 0 <= x <= width and 0 <= y <= height]
+    return {
+        "known": shown,
+        "beyond": len(known) - len(shown),
+        "found": pixels(found),
+        "width": round(width, 1),
+        "height": round(height, 1),
+        "one": round(scale, 1),
+        "share": share,
+    }
+
+
 def periodic_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Every element of some rows: its place, the rows that hold it, and their mean score."""
     scores: dict[str, list[float]] = {}
@@ -109,7 +137,7 @@ def empty_places() -> list[tuple[int, int]]:
 
 
 def _place(number: int) -> tuple[int, int]:
-    """Column 0 to 17 and line 0 to 9 of an element; lanthanides and actinides have lines of their own."""
+    """Column 0 to 17 and line 0 to 8 of an element; the f block stands in lines of its own."""
     if 57 <= number <= 70 or 89 <= number <= 102:
         start = 57 if number < 89 else 89
         return number - start + 2, 7 if number < 89 else 8

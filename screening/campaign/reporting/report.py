@@ -1,8 +1,8 @@
 """The report of a campaign: one HTML page.
 
-Enters: the summary of a campaign, its best rows, its quarantine, and what they rest on. Leaves: HTML
-that opens offline, loads nothing, runs no script but its own, and escapes every text that came from
-a server or a file. The same input gives the same bytes. It does not know the campaign folder.
+Enters: the summary of a campaign, its best rows, its quarantine, and what they rest on. Leaves:
+HTML that opens offline, loads nothing, runs no script but its own, and escapes every text that came
+from a server or a file. The same input gives the same bytes. It does not know the campaign folder.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from assay.screening.campaign import tiers
 from assay.screening.campaign.reporting import plots
 from assay.screening.campaign.reporting.cards import cards
-from assay.screening.campaign.reporting.evidence import Evidence, Landscape
+from assay.screening.campaign.reporting.evidence import Evidence
 from assay.screening.display import scripts
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.summary import Property, Summary
@@ -39,8 +39,6 @@ EXAMPLES = 3
 """Quarantined crystals shown per reason."""
 ROWS = 1_000
 """Most candidates in the table of the report, whatever `rank.top` asks for."""
-MAP = np.array([600.0, 420.0])
-"""Most pixels along and across the map."""
 PARTS = "mean", "std", "lo", "hi"
 LONGEST = 500
 """Most characters of a text in the report; ids have up to 4,096."""
@@ -63,17 +61,11 @@ def render(
     top, target, cascade = top[:ROWS], summary.target, summary.cascade
     script = scripts.text(scripts.CRYSTAL, scripts.TABLE)
     return _template().render(
-        script=Markup(script),  # noqa: S704 (our own files)
-        digest=Markup(scripts.digest(script)),  # noqa: S704
+        script=Markup(script),  # noqa: S704 (two files of ours)
+        digest=Markup(scripts.digest(script)),  # noqa: S704 (the same)
         cards=cards(top, evidence.crystals, summary),
         chance="p_front" if summary.fronts else "p_top_k" if summary.certainty else "",
-        marked=f"the best {len(top):,}",
-        elements=plots.periodic_table(top),
-        places=plots.empty_places(),
-        landscape=_landscape(evidence.landscape),
-        reported=evidence.reported,
-        parity=evidence.pairs and plots.density(evidence.pairs),
-        held=_held(evidence, target.name),
+        **_drawn(top, evidence, target.name),
         summary=summary,
         target=target,
         rule=several.of(summary).sentence(),
@@ -142,7 +134,8 @@ def formula(text: object) -> Markup:
     >>> str(formula("La1.85CuO4<b>"))
     'La<sub>1.85</sub>CuO<sub>4</sub>&lt;b&gt;'
     """
-    return Markup(re.sub(r"(?<=[A-Za-z])(\d+\.?\d*)", r"<sub>\1</sub>", str(escape(escaped(shortened(str(text), LONGEST))))))  # noqa: S704 (escaped before)
+    plain = str(escape(escaped(shortened(str(text), LONGEST))))
+    return Markup(re.sub(r"(?<=[A-Za-z])(\d+\.?\d*)", r"<sub>\1</sub>", plain))  # noqa: S704 (escaped before)
 
 
 def number(value: object) -> str:
@@ -248,41 +241,34 @@ def _funnel(balance: Balance) -> list[dict[str, Any]]:
     return [{"name": name, "n": n, "share": 100 * n / total, "lost": name in lost} for name, n in counts.items()]
 
 
+def _drawn(top: Sequence[Mapping[str, Any]], evidence: Evidence, name: str) -> dict[str, Any]:
+    """The plots beside the histograms."""
+    found = evidence.landscape
+    return {
+        "marked": f"the best {len(top):,}",
+        "elements": plots.periodic_table(top),
+        "places": plots.empty_places(),
+        "landscape": found and plots.scatter(found.known, found.found, found.share),
+        "reported": evidence.reported,
+        "parity": evidence.pairs and plots.density(evidence.pairs),
+        "held": _held(evidence, name),
+    }
+
+
 def _held(evidence: Evidence, name: str) -> dict[str, Any] | None:
     """The calibration rows of the property that ranks, as a density and its coverage."""
     held = evidence.held
     if held is None or not len(held.known):
         return None
-    by = "members that had learned nothing of their group" if evidence.out_of_fold else "members that had not learned them"
+    by = (
+        "members that had learned nothing of their group"
+        if evidence.out_of_fold
+        else "members that had not learned them"
+    )
     return {
         "density": plots.density(lambda: [(held.known, held.mean)]),
         "coverage": plots.coverage(held.known, held.mean, held.std),
         "of": f"Crystals with a known {name}, predicted by {by}",
-    }
-
-
-def _landscape(found: Landscape | None) -> dict[str, Any] | None:
-    """The map in pixels, both directions on one scale; a few outermost training crystals lie beyond its edge."""
-    if found is None:
-        return None
-    within = np.vstack([np.quantile(found.known, [0.01, 0.99], axis=0), found.found])
-    low, span = within.min(axis=0), np.maximum(np.ptp(within, axis=0), 1e-9)
-    scale = float(np.min(MAP / span))
-    width, height = span * scale
-
-    def pixels(places: NDArray[np.float64]) -> list[tuple[float, float]]:
-        x, y = np.round((places - low) * scale, 1).T
-        return [(float(a), round(float(height - b), 1)) for a, b in zip(x, y, strict=True)]
-
-    known = [(x, y) for x, y in pixels(found.known) if 0 <= x <= width and 0 <= y <= height]
-    return {
-        "known": known,
-        "beyond": len(found.known) - len(known),
-        "found": pixels(found.found),
-        "width": round(float(width), 1),
-        "height": round(float(height), 1),
-        "one": round(scale, 1),
-        "share": found.share,
     }
 
 

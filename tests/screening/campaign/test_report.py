@@ -15,12 +15,13 @@ import pytest
 
 from assay.models.ensemble.stored import HeldRows
 from assay.screening.campaign.reporting import links, plots, report
-from assay.screening.campaign.reporting.evidence import Evidence, Landscape
+from assay.screening.campaign.reporting.evidence import DETAILED, Evidence, Landscape
+from assay.screening.display import cells
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.delivery import Delivery
 from assay.screening.folder.summary import Merged, Model, Property, Summary, Target
 from assay.screening.settings.choice import Rank
-from assay.sources.crystals import Crystals
+from assay.sources.crystals import Crystals, concat
 from assay.sources.quarantine import Quarantined, Reason, Stage
 
 HOSTILE = [
@@ -80,7 +81,7 @@ def evidence(text: str) -> Evidence:
     known = np.linspace(0, 9, 40)
     held = HeldRows(known, known + 0.5, np.full(40, 0.5), np.arange(40))
     places = Landscape(np.array([[0.0, 0.0], [1.0, 2.0]]), np.array([[0.5, 0.5]]), 0.9)
-    return Evidence(shared, held, False, "tc", lambda: iter([(known, known)]), places)
+    return Evidence(shared, held, reported="tc", pairs=lambda: iter([(known, known)]), landscape=places)
 
 
 class Tags(HTMLParser):
@@ -112,7 +113,9 @@ def test_nothing_is_loaded_from_anywhere_and_no_script_but_our_own_runs() -> Non
     assert "default-src 'none'" in page
     assert not {"link", "img", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in tags(page)}
     assert not {"src", "onload", "style", "action"} & {name for _, attrs in tags(page) for name in attrs}
-    assert not re.search(r"https?://|url\(|@import", page.replace("https://next-gen.materialsproject.org/materials/", ""))
+    assert not re.search(
+        r"https?://|url\(|@import", page.replace("https://next-gen.materialsproject.org/materials/", "")
+    )
     (script,) = re.findall(r"<script>(.*)</script>", page, re.DOTALL)
     assert [attrs for tag, attrs in tags(page) if tag == "script"] == [{}]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -243,3 +246,14 @@ def test_two_related_crystals_among_the_best_are_said_to_be_related() -> None:
     assert re.search(r">1</td><td[^>]*>7</td><td>.*</td><td[^>]*>0.048</td><td[^>]*>1.01<", page)
     without = report.render(summary, [first], bad, columns, means)  # the other one is further down
     assert "Related candidates" not in without
+
+
+def test_a_hundred_large_candidates_stay_below_three_megabytes() -> None:
+    summary, (row,), bad, columns, means = content("x")
+    n, rng = cells.MOST_SITES, np.random.default_rng(0)
+    one = Crystals(["x"], [np.eye(3) * 30], [0, n], rng.random((n, 3)), np.arange(n + 1), np.full(n, 29), np.ones(n))
+    rows = [row | {"rank": 1 + k, **{f"reported_{i}": rng.random() for i in range(60)}} for k in range(DETAILED)]
+    page = report.render(summary, rows, bad, columns, means, evidence=Evidence(concat([one] * DETAILED)))
+    assert page.count("data-crystal=") == DETAILED
+    assert "23 more columns stand in candidates.parquet" in page
+    assert len(page.encode()) < 3e6
