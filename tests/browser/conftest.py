@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.browser import chromium
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
-FOLDER = Path(os.environ.get("ASSAY_BROWSER") or Path(sys.prefix) / "browser")
-"""Where `make browser` puts it."""
-ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--font-render-hinting=none"),
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]
 HERE = "file:", "data:", "blob:", "http://127.0.0.1:"
 
 
@@ -26,16 +20,12 @@ HERE = "file:", "data:", "blob:", "http://127.0.0.1:"
 def browser() -> Iterator[Browser]:
     """Chromium; one per file of tests, because Playwright holds the event loop of its process."""
     api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install assay[dev]")
-    if not (FOLDER / "chromium").exists():
-        pytest.skip(f"no browser in {FOLDER}: make browser puts one there")
-    place = {"LD_LIBRARY_PATH": FOLDER / "al2023" / "lib", "FONTCONFIG_PATH": FOLDER / "fonts", "HOME": FOLDER}
-    environment = os.environ | {name: str(path) for name, path in place.items()}
+    if not chromium.PROGRAM.exists():
+        pytest.skip(f"no browser in {chromium.FOLDER}: make browser puts one there")
     with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=FOLDER / "chromium", args=ARGUMENTS, env=environment, chromium_sandbox=False
-        )
-        yield chromium
-        chromium.close()
+        started = chromium.launch(playwright)
+        yield started
+        started.close()
 
 
 @pytest.fixture
@@ -87,7 +77,7 @@ def browse(browser: Browser) -> Iterator[Callable[..., Page]]:
 @pytest.fixture(scope="session")
 def violations() -> Callable[[Page], list[str]]:
     """What axe-core finds against WCAG 2 A and AA on a page: one line per rule and element."""
-    source = FOLDER / "node_modules" / "axe-core" / "axe.min.js"
+    source = chromium.FOLDER / "node_modules" / "axe-core" / "axe.min.js"
 
     def find(page: Page) -> list[str]:
         page.evaluate(source.read_text())
