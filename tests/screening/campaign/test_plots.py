@@ -11,11 +11,14 @@ import torch
 
 import assay
 from assay.screening.campaign.reporting import plots
-from assay.screening.campaign.reporting.evidence import landscape
+from assay.screening.campaign.reporting.evidence import gather, landscape
 from assay.screening.display import cells
+from assay.screening.folder.ledger import Ledger
+from assay.screening.folder.results import Results
 from assay.sources import prototypes
 from assay.sources.crystals import Crystals
 from assay.sources.elements import NUMBERS
+from tests.screening import small_campaign
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 
@@ -98,3 +101,23 @@ def test_a_cell_too_large_to_be_drawn_is_still_told() -> None:
     assert cells.drawing(large) == ""
     assert len(cells.sites(large)) == cells.LISTED
     assert f"A cell of {n} sites" in cells.words(large)
+
+
+def test_a_report_takes_structures_and_reported_values_from_the_campaign(tmp_path: Path, real, model: Path) -> None:
+    reported = np.arange(60) / 10
+    crystals = real[:60].without_columns().with_columns(formation_energy_per_atom=reported)
+    planned = small_campaign.finish(tmp_path, crystals, model)
+    rows = Results(planned.folder).best(20).to_pylist()
+    found = gather(planned, Ledger(planned.folder), rows)
+    assert found.crystals.ids.tolist() == [row["id"] for row in rows]
+    assert found.crystals.formulas().tolist() == [row["formula"] for row in rows]
+    assert found.reported == "formation_energy_per_atom"
+    every = Results(planned.folder).candidates().to_pylist()
+    new = [(row[found.reported], row["formation_energy_mean"]) for row in every if not row["in_training"]]
+    assert 0 < len(new) < len(every)  # the ensemble learned from some of these compositions
+    assert [pair for known, mean in found.pairs() for pair in zip(known.tolist(), mean.tolist(), strict=True)] == new
+    assert len(found.held.known) == 3483
+    assert found.landscape.found.shape == (20, 2)
+    page = (planned.folder / "report.html").read_text()
+    assert "predicted formation_energy against formation_energy_per_atom" in page
+    assert page.count("data-crystal=") == planned.campaign.rank.top == 50
