@@ -188,6 +188,8 @@ function ball(pen, [x, y], radius, parts) {
     pen.closePath();
   };
   const full = 2 * Math.PI;
+  pen.strokeStyle = "rgba(0, 0, 0, 0.6)";
+  pen.lineWidth = 0.8;
   disc(0, full, true);
   pen.fillStyle = VACANT;
   pen.fill();
@@ -196,6 +198,7 @@ function ball(pen, [x, y], radius, parts) {
     disc(angle, angle + full * share, share > 0.9999);
     pen.fillStyle = colour;
     pen.fill();
+    if (share <= 0.9999) pen.stroke();
     angle += full * share;
   }
   const light = pen.createRadialGradient(x - 0.4 * radius, y - 0.4 * radius, 0, x - 0.2 * radius, y - 0.2 * radius, 1.3 * radius);
@@ -205,8 +208,6 @@ function ball(pen, [x, y], radius, parts) {
   disc(0, full, true);
   pen.fillStyle = light;
   pen.fill();
-  pen.strokeStyle = "rgba(0, 0, 0, 0.6)";
-  pen.lineWidth = 0.8;
   pen.stroke();
 }
 

@@ -1,7 +1,7 @@
 """Makes the pictures of the report in docs/pictures, from the quickstart: `python -m tests.browser.pictures`.
 
-`report.png` has the table with some rows and one candidate with its cell; `report-plots.png` the map, the elements of the
-shortlist and the calibration rows.
+`report.png` has the table with some rows and one candidate with its cell; `report-plots.png` the map, the elements of
+the shortlist and the calibration rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 PICTURES = Path(__file__).resolve().parents[2] / "docs" / "pictures"
-WIDTH, ROWS, CANDIDATE = 1200, 7, 16
+WIDTH, ROWS, CANDIDATE = 1200, 7, 40
 GAP = 16
 
 
@@ -44,7 +44,7 @@ def top(page: Page) -> Image.Image:
     row = page.locator("table.live tbody tr").nth(ROWS - 1).bounding_box()
     assert form is not None
     assert row is not None
-    clip = {"x": 0, "y": form["y"] - GAP, "width": WIDTH, "height": row["y"] + row["height"] - form["y"] + GAP}
+    clip = {"x": 0, "y": form["y"] - 4, "width": WIDTH, "height": row["y"] + row["height"] - form["y"] + 4}
     return picture(page.screenshot(clip=clip, full_page=True))
 
 
@@ -74,7 +74,7 @@ def stack(images: list[Image.Image], path: Path) -> None:
     for image in images:
         whole.paste(image, ((whole.width - image.width) // 2, y))
         y += image.height + GAP
-    whole.quantize(200).save(path, optimize=True)
+    whole.quantize(256).save(path, optimize=True)
 
 
 if __name__ == "__main__":

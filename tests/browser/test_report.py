@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import assay
+from assay.screening.display import scripts
 from tests.browser.conftest import overflow
 from tests.browser.test_crystal import DATA, pixels
 
@@ -113,6 +114,23 @@ def test_the_rows_that_are_shown_are_downloaded_with_all_digits(browse, report: 
     for name in ("rank", "tc_mean", "tc_std", "tc_lo", "tc_hi", "score", "nsites"):
         assert [float(row[name]) for row in found] == [row[name] for row in expected], name
     assert [(row["formula"], row["id"]) for row in found] == [(row["formula"], row["id"]) for row in expected]
+
+
+def test_nan_stands_last_and_no_text_is_a_formula_of_a_spreadsheet(browse, tmp_path: Path) -> None:
+    rows = [("2.0", "b"), ("nan", "=1+1"), ("-3.5", 'a, "quoted"')]
+    body = "".join(f'<tr data-elements=""><td data-values="{x}">{x}</td><td>{text}</td></tr>' for x, text in rows)
+    head = '<th data-columns="x" data-range>x</th><th data-columns="text">text</th>'
+    table = f'<div><table class="live"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    path = tmp_path / "table.html"
+    path.write_text(f"<!DOCTYPE html><title>t</title>{table}<script>{scripts.text(scripts.TABLE)}</script>")
+    page = browse(path)
+    for expected in (["-3.5", "2.0", "nan"], ["2.0", "-3.5", "nan"]):
+        page.get_by_role("button", name="x", exact=True).click()
+        assert column(page, 1) == expected
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download these rows as CSV").click()
+    found = list(csv.reader(io.StringIO(Path(download.value.path()).read_text())))
+    assert found == [["x", "text"], ["2.0", "b"], ["-3.5", 'a, "quoted"'], ["nan", "'=1+1"]]
 
 
 def test_a_crystal_unfolds_and_turns_beside_its_numbers(browse, report: Path) -> None:

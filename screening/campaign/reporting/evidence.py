@@ -85,13 +85,19 @@ def gather(plan: Plan, ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> Evi
 
 
 def landscape(ensemble: Ensemble, crystals: Crystals) -> Landscape | None:
-    """Training crystals and these ones on a map; None where the ensemble keeps no embedding."""
+    """Training crystals and these ones on a map.
+
+    None where the ensemble keeps no embedding, or cannot read one of the crystals, which a cheap
+    tier of a cascade ranked.
+    """
     if ensemble.reference is None:
         return None
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the last bits must not depend on the machine's cores
     try:
         found = ensemble.embed(crystals)
+    except ValueError:
+        return None
     finally:
         torch.set_num_threads(threads)
     known = ensemble.reference.points.numpy().astype(np.float64) / ensemble.reference.limit

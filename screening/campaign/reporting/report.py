@@ -268,7 +268,7 @@ def _held(evidence: Evidence, name: str) -> dict[str, Any] | None:
     return {
         "density": plots.density(lambda: [(held.known, held.mean)]),
         "coverage": plots.coverage(held.known, held.mean, held.std),
-        "of": f"Crystals with a known {name}, predicted by {by}; each counts once here, whatever its weight in the card",
+        "of": f"Crystals with a known {name}, predicted by {by}; each counts once, whatever its weight in the card",
     }
 
 
