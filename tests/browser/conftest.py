@@ -32,7 +32,8 @@ def browser() -> Iterator[Browser]:
 def browse(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Open a page: `browse(path_or_url, width=1440, script=True, dark=False)`.
 
-    After the test, every request must have stayed on this machine, and no script may have failed.
+    After the test, every request must have stayed on this machine, and no script may have failed:
+    what went wrong stands in `browse.wrong`.
     """
     wrong: list[str] = []
     contexts = []
@@ -68,6 +69,7 @@ def browse(browser: Browser) -> Iterator[Callable[..., Page]]:
         page.goto(place.resolve().as_uri() if isinstance(place, Path) else place)
         return page
 
+    open_page.wrong = wrong
     yield open_page
     for context in contexts:
         context.close()

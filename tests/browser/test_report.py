@@ -11,9 +11,11 @@ import pytest
 import yaml
 
 import assay
+from assay.screening.campaign.reporting.report import render
 from assay.screening.display import scripts
 from tests.browser.conftest import overflow
 from tests.browser.test_crystal import DATA, pixels
+from tests.screening.campaign.test_report import HOSTILE, content, evidence
 
 MARKUP = "<img src=x onerror=document.title='owned'>"
 SHOWN = 40
@@ -184,3 +186,31 @@ def test_markup_in_names_and_labels_stays_text(browse, report: Path, results) ->
     assert page.locator("script").count() == 1
     page.get_by_label("Text in the row").fill(MARKUP)  # the script reads it, and writes nothing of it as markup
     assert page.title() == "seen · Assay"
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_text_anywhere_is_text_even_without_the_policy_of_the_page(browse, tmp_path: Path, text: str) -> None:
+    summary, (row,), bad, columns, means = content(text)
+    row |= {"elements": text, "warnings": text, "reported": text, "ids": [text, "mp/mp-763"]}
+    html = render(summary, [row], bad, [*columns, "warnings"], means, evidence=evidence(text))
+    assert "Content-Security-Policy" in html
+    path = tmp_path / "hostile.html"
+    path.write_text(html.replace("Content-Security-Policy", "nothing"))
+    page = browse(path)
+    dialogs = []
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    page.locator("table.live a").click()
+    page.get_by_role("button", name="Show the cell in 3D").click()
+    page.get_by_label("Text in the row").fill(text)
+    assert page.locator("table.live tbody th").inner_text() == f"Fe2{text}"
+    assert page.locator("script, img, iframe, [onload], [onerror]").count() == 1
+    assert page.get_by_role("link").evaluate_all("links => links.map(link => link.protocol)") == ["file:", "https:"]
+    assert dialogs == []
+
+
+def test_a_page_that_asks_for_something_elsewhere_is_caught(browse, tmp_path: Path) -> None:
+    path = tmp_path / "leak.html"
+    path.write_text('<!DOCTYPE html><title>t</title><img src="https://example.org/x.png" alt="">')
+    browse(path)
+    assert "request to https://example.org/x.png" in browse.wrong
+    browse.wrong.clear()
