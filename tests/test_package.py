@@ -64,7 +64,8 @@ def test_the_archives_hold_plain_files_under_one_name(built: Path) -> None:
         *("assay/__init__.py", "assay/py.typed", "assay/featurize/elements.csv", "assay/sources/crystals.py"),
         *("assay/configs/quickstart.yaml", "assay/configs/studies/study-tc.yaml"),
         *("assay/models/zoo/tc-graphs/README.md", "assay/models/zoo/tc-graphs/member-5/weights.safetensors"),
-        "assay/screening/campaign/report.html.j2",
+        *("assay/screening/campaign/reporting/report.html.j2", "assay/screening/campaign/reporting/report.css"),
+        *("assay/screening/display/crystal.js", "assay/screening/display/table.js"),
     ):
         assert wanted in names
     assert not [name for name in names if "tests" in name or "__pycache__" in name]

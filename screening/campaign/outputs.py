@@ -20,10 +20,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from assay.models.ensemble.checkpoint import finite
-from assay.screening.campaign import identify, ranked, report, tiers
+from assay.screening.campaign import identify, ranked, tiers
 from assay.screening.campaign.judged import Judged
 from assay.screening.campaign.plan import Plan
 from assay.screening.campaign.ranked import Rows
+from assay.screening.campaign.reporting import evidence, report
 from assay.screening.campaign.tiers import Tiers
 from assay.screening.folder import balance, delivery, reorder, results, snapshot
 from assay.screening.folder.balance import Balance
@@ -77,8 +78,8 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
         selection=shortlist.summary() if shortlist is not None else None,
     )
     means = partial(_column, plan.folder / "candidates.parquet", f"{plan.target.name}_mean")
-    changes = partial(_volume_changes, ledger)
-    page = report.render(summary, best.rows, bad, best.columns, means, changes)
+    drawn = means, partial(_volume_changes, ledger), evidence.gather(plan, ledger, best.rows)
+    page = report.render(summary, best.rows, bad, best.columns, *drawn)
     durable.write(plan.folder / "report.html", page)
     durable.write(plan.folder / "summary.json", summary.text())
     _record(ledger, files, counts, {"excluded": rows.reasons} if limits else {})

@@ -12,8 +12,9 @@ from typing import Annotated
 
 import typer
 
-from assay.screening.campaign import drive, launch, outputs, plan, preview, report as report_page
+from assay.screening.campaign import drive, launch, outputs, plan, preview
 from assay.screening.campaign.drive import Outcome
+from assay.screening.campaign.reporting import report as report_page
 from assay.screening.commands.arguments import Folder, On, Set, output_option
 from assay.screening.commands.terminal import say
 from assay.screening.folder.results import Results

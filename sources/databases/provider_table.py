@@ -83,6 +83,8 @@ class Provider:
     pulls need shards."""
     caveat: str = ""
     """What to know before using this database, in one sentence; empty when nothing."""
+    page: str = ""
+    """URL of the page of an entry for people, with {} for the entry; empty where none is known."""
     local: bool = False
     """The server is on this machine or network: plain http and private addresses are allowed."""
 
@@ -152,6 +154,7 @@ _MP = Provider(
         for column in ("formation_energy_per_atom", "energy_above_hull")
     ),
     reference=True,
+    page="https://next-gen.materialsproject.org/materials/{}",
     noncommercial_from=3_100_000,  # the block of GNoME structures
     caveat="band gaps and is_stable are not served here; a source of kind materials-project has them",
 )
@@ -164,6 +167,7 @@ _OQMD = Provider(
     base_url="https://oqmd.org/optimade",
     licence="CC-BY-4.0",
     min_interval_s=0.5,
+    page="https://oqmd.org/materials/entry/{}",
     timeout_s=180.0,
     properties=properties(
         "PBE(+U), OQMD fitted references",
@@ -191,6 +195,7 @@ _OQMD = Provider(
 _AFLOW = Provider(
     id="aflow",
     title="AFLOW",
+    page="https://aflow.org/material/?id={}",
     base_url="https://aflow.org/API/optimade",
     licence="unknown",
     min_interval_s=0.5,
@@ -267,6 +272,7 @@ def _crystallography(path: str, title: str, caveat: str = "") -> Provider:
         licence="CC0-1.0",
         page_limit=20,
         min_interval_s=0.5,
+        page=f"https://www.crystallography.net/{path}/{{}}.html",
         caveat=caveat,
     )
 
@@ -274,6 +280,7 @@ def _crystallography(path: str, title: str, caveat: str = "") -> Provider:
 _NOMAD = Provider(
     id="nmd",
     title="NOMAD",
+    page="https://nomad-lab.eu/prod/v1/gui/search/entries/entry/id/{}",
     base_url="https://nomad-lab.eu/prod/v1/optimade",
     licence="CC-BY-4.0",
     min_interval_s=0.5,

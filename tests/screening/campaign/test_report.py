@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -11,11 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from assay.screening.campaign import report
+from assay.models.ensemble.stored import HeldRows
+from assay.screening.campaign.reporting import links, plots, report
+from assay.screening.campaign.reporting.evidence import DETAILED, Evidence, Landscape
+from assay.screening.display import cells
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.delivery import Delivery
 from assay.screening.folder.summary import Merged, Model, Property, Summary, Target
 from assay.screening.settings.choice import Rank
+from assay.sources.crystals import Crystals, concat
 from assay.sources.quarantine import Quarantined, Reason, Stage
 
 HOSTILE = [
@@ -68,6 +74,16 @@ def content(text: str) -> tuple[Summary, list[dict[str, Any]], list[Quarantined]
     return summary, [row], bad, table.column_names, lambda: [table["tc_mean"].to_numpy()]
 
 
+def evidence(text: str) -> Evidence:
+    """What stands behind that row: a structure, calibration rows, a map."""
+    shared = Crystals([text], [np.diag([3.0, 3.0, 4.0])], [0, 2], [[0, 0, 0], [0.5, 0.5, 0.5]], [0, 1, 3],
+                      [26, 26, 27], [1.0, 0.5, 0.25])  # fmt: skip
+    known = np.linspace(0, 9, 40)
+    held = HeldRows(known, known + 0.5, np.full(40, 0.5), np.arange(40))
+    places = Landscape(np.array([[0.0, 0.0], [1.0, 2.0]]), np.array([[0.5, 0.5]]), 0.9)
+    return Evidence(shared, held, reported="tc", pairs=lambda: iter([(known, known)]), landscape=places)
+
+
 class Tags(HTMLParser):
     """Every tag and attribute of a page."""
 
@@ -92,12 +108,47 @@ def test_remote_text_adds_no_tag_and_no_attribute(text: str) -> None:
     assert "1729" not in report.render(*content("{{ 7 * 13 * 19 }}"))
 
 
-def test_nothing_is_loaded_from_anywhere() -> None:
-    page = report.render(*content("x"))
+def test_nothing_is_loaded_from_anywhere_and_no_script_but_our_own_runs() -> None:
+    page = report.render(*content("x"), evidence=evidence("mp/mp-763"))
     assert "default-src 'none'" in page
-    assert not {"script", "link", "img", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in tags(page)}
-    assert not {"src", "href", "onload", "style"} & {name for _, attrs in tags(page) for name in attrs}
-    assert not re.search(r"https?://|url\(|@import", page)
+    assert not {"link", "img", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in tags(page)}
+    assert not {"src", "onload", "style", "action"} & {name for _, attrs in tags(page) for name in attrs}
+    assert not re.search(
+        r"https?://|url\(|@import", page.replace("https://next-gen.materialsproject.org/materials/", "")
+    )
+    (script,) = re.findall(r"<script>(.*)</script>", page, re.DOTALL)
+    assert [attrs for tag, attrs in tags(page) if tag == "script"] == [{}]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in page
+
+
+def test_only_plain_entries_of_known_databases_become_links() -> None:
+    ids = {
+        "mp/mp-763": "https://next-gen.materialsproject.org/materials/mp-763",
+        "oqmd/4061139": "https://oqmd.org/materials/entry/4061139",
+        "odbx/12": "https://optimade.odbx.science/v1/structures/12",
+        "mp/../../x": "",
+        "mp/javascript:alert(1)": "",
+        "mp/": "",
+        "mine/mp-763": "",
+        '"><script>': "",
+    }
+    assert {id: links.address(id) for id in ids} == ids
+    row = content("mp/mp-763")[1][0]
+    page = report.render(*content("mp/mp-763"), evidence=evidence("mp/mp-763"))
+    hrefs = [attrs["href"] for tag, attrs in tags(page) if tag == "a"]
+    assert hrefs == [f"#candidate-{row['rank']}", ids["mp/mp-763"]]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_text_stays_one_in_the_card_of_a_candidate(text: str) -> None:
+    pages = []
+    for said in (text, "harmless"):
+        summary, (row,), bad, columns, means = content(said)
+        row |= {"reported": said, "ids": [said, "x"], "band_gap_functionals": said}
+        pages.append(report.render(summary, [row], bad, columns, means, evidence=evidence(said)))
+    hostile, harmless = ([(tag, sorted(attrs)) for tag, attrs in tags(page)] for page in pages)
+    assert hostile == harmless
 
 
 def test_the_report_is_a_pure_function_and_says_what_matters() -> None:
@@ -143,7 +194,7 @@ def test_warnings_of_a_row_are_shown_and_escaped(text: str) -> None:
         pages.append(report.render(summary, rows, bad, [*columns, "warnings"], means))
     hostile, harmless, none = pages
     assert tags(hostile) == tags(harmless)
-    assert "</span> harmless</td>" in harmless
+    assert '<span class="tag lost">warnings</span> harmless</td>' in harmless
     assert none == report.render(*content("x"))
 
 
@@ -153,8 +204,8 @@ def test_the_histogram_is_that_of_all_predictions_in_whatever_portions() -> None
     portions = [means[:1], means[1:1], means[1:200], means[200:501], means[501:]]
     page = report.render(summary, top, bad, columns, lambda: portions)
     assert page == report.render(summary, top, bad, columns, lambda: [means])
-    counts, edges = np.histogram(means[np.isfinite(means)], bins=report.BINS)
-    bars = report._histogram(lambda: portions)["bars"]
+    counts, edges = np.histogram(means[np.isfinite(means)], bins=plots.BINS)
+    bars = plots.histogram(lambda: portions)["bars"]
     assert [bar["n"] for bar in bars] == counts.tolist()
     assert [bar["from"] for bar in bars] == edges[:-1].tolist()
 
@@ -182,7 +233,7 @@ def test_nothing_that_is_not_seen_stands_in_the_report(unseen: str) -> None:
 def test_digits_go_by_the_error() -> None:
     summary, (row,), bad, columns, means = content("x")
     row |= {"tc_mean": 38.2134, "tc_std": 4.567, "tc_lo": 29.871, "tc_hi": 46.558}
-    assert ">38.2 ± 4.6</td><td>[29.9, 46.6]<" in report.render(summary, [row], bad, columns, means)
+    assert re.search(r">38.2 ± 4.6</td><td[^>]*>\[29.9, 46.6\]<", report.render(summary, [row], bad, columns, means))
 
 
 def test_two_related_crystals_among_the_best_are_said_to_be_related() -> None:
@@ -195,3 +246,14 @@ def test_two_related_crystals_among_the_best_are_said_to_be_related() -> None:
     assert re.search(r">1</td><td[^>]*>7</td><td>.*</td><td[^>]*>0.048</td><td[^>]*>1.01<", page)
     without = report.render(summary, [first], bad, columns, means)  # the other one is further down
     assert "Related candidates" not in without
+
+
+def test_a_hundred_large_candidates_stay_below_three_megabytes() -> None:
+    summary, (row,), bad, columns, means = content("x")
+    n, rng = cells.MOST_SITES, np.random.default_rng(0)
+    one = Crystals(["x"], [np.eye(3) * 30], [0, n], rng.random((n, 3)), np.arange(n + 1), np.full(n, 29), np.ones(n))
+    rows = [row | {"rank": 1 + k, **{f"reported_{i}": rng.random() for i in range(60)}} for k in range(DETAILED)]
+    page = report.render(summary, rows, bad, columns, means, evidence=Evidence(concat([one] * DETAILED)))
+    assert page.count("data-crystal=") == DETAILED
+    assert "23 more columns stand in candidates.parquet" in page
+    assert len(page.encode()) < 3e6

@@ -1,8 +1,8 @@
 """The report of a campaign: one HTML page.
 
-Enters: the summary of a campaign, its best rows, its quarantine. Leaves: HTML that opens offline,
-loads nothing, and escapes every text that came from a server or a file. The same input gives the
-same bytes. It does not know the campaign folder.
+Enters: the summary of a campaign, its best rows, its quarantine, and what they rest on. Leaves:
+HTML that opens offline, loads nothing, runs no script but its own, and escapes every text that came
+from a server or a file. The same input gives the same bytes. It does not know the campaign folder.
 """
 
 from __future__ import annotations
@@ -10,14 +10,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from assay.screening.campaign import tiers
+from assay.screening.campaign.reporting import plots
+from assay.screening.campaign.reporting.cards import cards
+from assay.screening.campaign.reporting.evidence import Evidence
+from assay.screening.display import scripts
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.summary import Property, Summary
 from assay.screening.ranking import bounds, plot, select, several, stability, standing, ties
@@ -26,10 +31,12 @@ from assay.screening.settings.names import ABOVE_HULL
 from assay.screening.settings.printable import escaped, shortened
 from assay.sources.quarantine import Quarantined
 
+if TYPE_CHECKING:
+    from jinja2 import Template
+
 TEMPLATE = "report.html.j2"
 EXAMPLES = 3
 """Quarantined crystals shown per reason."""
-BINS = 40
 ROWS = 1_000
 """Most candidates in the table of the report, whatever `rank.top` asks for."""
 PARTS = "mean", "std", "lo", "hi"
@@ -44,26 +51,21 @@ def render(
     columns: Sequence[str],
     means: Callable[[], Iterable[NDArray[np.float64]]],
     changes: Callable[[], Iterable[NDArray[np.float64]]] = tuple,
+    evidence: Evidence = Evidence(),  # noqa: B008 (frozen)
 ) -> str:
     """The report as HTML.
 
     `columns` are those of the candidates; `means` gives their mean predictions, (n,) in portions,
     each time it is called, and `changes` those of the volumes of relaxed crystals in percent.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # the first prediction need not wait for it
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_shown,
-    )
-    environment.filters |= {"formula": formula, "number": number, "error": _error, "facts": facts}
-    environment.filters["count"] = lambda n: f"{n:,}"
     top, target, cascade = top[:ROWS], summary.target, summary.cascade
-    return environment.get_template(TEMPLATE).render(
+    script = scripts.text(scripts.CRYSTAL, scripts.TABLE)
+    return _template().render(
+        script=Markup(script),  # noqa: S704 (two files of ours)
+        digest=Markup(scripts.digest(script)),  # noqa: S704 (the same)
+        cards=cards(top, evidence.crystals, summary),
+        chance="p_front" if summary.fronts else "p_top_k" if summary.certainty else "",
+        **_drawn(top, evidence, target.name),
         summary=summary,
         target=target,
         rule=several.of(summary).sentence(),
@@ -78,8 +80,8 @@ def render(
         members=sum(1 for column in columns if column.startswith(f"{summary.predicted}_member_")),
         scale=_scale(top, target.name),
         funnel=_funnel(summary.balance),
-        histogram=_histogram(means),
-        changes=_histogram(changes),
+        histogram=plots.histogram(means, [row[f"{target.name}_mean"] for row in top]),
+        changes=plots.histogram(changes),
         quarantine=_by_reason(bad),
         examples=EXAMPLES,
         others=_other_properties(summary),
@@ -90,6 +92,28 @@ def render(
         covered=_covered(summary),
         ensembles=[*summary.models, *(cascade.models if cascade else [])],
     )
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # the first prediction need not wait for it
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
+    )
+    environment.filters |= {"formula": formula, "number": number, "error": _error, "facts": facts, "values": _values}
+    environment.filters["count"] = lambda n: f"{n:,}"
+    return environment.get_template(TEMPLATE)
+
+
+def _values(numbers: Sequence[float | None]) -> str:
+    """Numbers with all their digits, for the script and the download."""
+    return " ".join("nan" if value is None else str(value) for value in numbers)
 
 
 def _stability(summary: Summary) -> list[str]:
@@ -110,7 +134,8 @@ def formula(text: object) -> Markup:
     >>> str(formula("La1.85CuO4<b>"))
     'La<sub>1.85</sub>CuO<sub>4</sub>&lt;b&gt;'
     """
-    return Markup(re.sub(r"(?<=[A-Za-z])(\d+\.?\d*)", r"<sub>\1</sub>", str(escape(text))))  # noqa: S704 (escaped before)
+    plain = str(escape(escaped(shortened(str(text), LONGEST))))
+    return Markup(re.sub(r"(?<=[A-Za-z])(\d+\.?\d*)", r"<sub>\1</sub>", plain))  # noqa: S704 (escaped before)
 
 
 def number(value: object) -> str:
@@ -171,8 +196,8 @@ def _error(row: Mapping[str, Any], name: str) -> str:
 
 def _shown(value: Any) -> Any:
     """A text that may come from a server or a file, as everything that the template writes."""
-    if isinstance(value, Markup):
-        return Markup(escaped(value))  # noqa: S704 (escaped before)
+    if isinstance(value, Markup):  # of a macro or a filter, which escaped its parts
+        return value
     return escaped(shortened(value, LONGEST)) if isinstance(value, str) else value
 
 
@@ -216,24 +241,35 @@ def _funnel(balance: Balance) -> list[dict[str, Any]]:
     return [{"name": name, "n": n, "share": 100 * n / total, "lost": name in lost} for name, n in counts.items()]
 
 
-def _histogram(means: Callable[[], Iterable[NDArray[np.float64]]]) -> dict[str, Any]:
-    ends = [end for values in map(_finite, means()) if len(values) for end in (values.min(), values.max())]
-    if not ends:
-        return {"bars": [], "low": 0.0, "high": 0.0, "most": 0}
-    span = min(ends), max(ends)
-    counts, edges = np.histogram([], BINS, span)
-    for values in map(_finite, means()):
-        counts += np.histogram(values, BINS, span)[0]
-    most = int(counts.max())
-    bars = [
-        {"x": 15 * k, "h": 110 * int(n) / most, "n": int(n), "from": float(edges[k]), "to": float(edges[k + 1])}
-        for k, n in enumerate(counts)
-    ]
-    return {"bars": bars, "low": float(edges[0]), "high": float(edges[-1]), "most": most}
+def _drawn(top: Sequence[Mapping[str, Any]], evidence: Evidence, name: str) -> dict[str, Any]:
+    """The plots beside the histograms."""
+    found = evidence.landscape
+    return {
+        "marked": f"the best {len(top):,}",
+        "elements": plots.periodic_table(top),
+        "places": plots.empty_places(),
+        "landscape": found and plots.scatter(found.known, found.found, found.share),
+        "reported": evidence.reported,
+        "parity": evidence.pairs and plots.density(evidence.pairs),
+        "held": _held(evidence, name),
+    }
 
 
-def _finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return values[np.isfinite(values)]
+def _held(evidence: Evidence, name: str) -> dict[str, Any] | None:
+    """The calibration rows of the property that ranks, as a density and its coverage."""
+    held = evidence.held
+    if held is None or not len(held.known):
+        return None
+    by = (
+        "members that had learned nothing of their group"
+        if evidence.out_of_fold
+        else "members that had not learned them"
+    )
+    return {
+        "density": plots.density(lambda: [(held.known, held.mean)]),
+        "coverage": plots.coverage(held.known, held.mean, held.std),
+        "of": f"Crystals with a known {name}, predicted by {by}; each counts once, whatever its weight in the card",
+    }
 
 
 def _by_reason(bad: Sequence[Quarantined]) -> list[tuple[str, list[Quarantined]]]:
