@@ -210,7 +210,9 @@ def find_objectives(
         else:
             found.append(Target("", name, ""))
     if found and campaign.cascade is not None:
-        raise Failure(Exit.CONFIG, "rank.objectives: a cascade cuts by one property; leave the section cascade out")
+        what = "a cascade cuts by one property, and cuts away what is good in the others"
+        advice = "leave the section cascade out, or rank by one property and bound the others with filters.predicted"
+        raise Failure(Exit.CONFIG, f"rank.objectives: {what}; {advice}")
     if found and not any(target.model for target in found):
         what = f"none of {', '.join(target.name for target in found)} is predicted, and one must be"
         raise Failure(

@@ -347,6 +347,14 @@ def test_a_tier_must_predict_what_ranks_and_be_another_ensemble(
         assert failure.code is Exit.CONFIG
 
 
+def test_a_cascade_takes_no_objectives_and_says_what_to_do_instead(place: Path, folders: dict[str, Path]) -> None:
+    rank = {"objectives": [{"property": "formation_energy", "order": "ascending"}, {"property": "nsites"}]}
+    path = write_config(place, folders["full"], cascade=tiers(folders), rank=rank, output=str(place / "wrong"))
+    with pytest.raises(Failure, match=r"cuts away what is good in the others; .* or .* filters\.predicted") as caught:
+        plan.make(config.load(path))
+    assert caught.value.code is Exit.CONFIG
+
+
 # What a defect of the program would leave.
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
@@ -182,6 +184,15 @@ def test_a_range_is_enough_or_is_the_goal() -> None:
     ranked = rank.rank(content, weighed, {}).candidates
     assert ranked["id"].to_pylist() == ["a", "b", "c"]
     assert ranked["score"].to_pylist() == pytest.approx([0.2**0.25, 0.6**0.75 * 0.4**0.25, 0.1**0.75 * 0.9**0.25])
+
+
+def test_a_cut_by_one_property_loses_half_of_a_front(data: Path) -> None:
+    columns = pq.read_table(data / "mp/mp_labelled_le40.parquet", columns=["gap_pbe", "e_form"])
+    gap, energy = (column.to_numpy().astype(np.float64) for column in columns.drop_null().columns)
+    on_front = fronts.first(np.stack([gap, -energy], axis=1))
+    lowest = np.argsort(energy)
+    kept = [int(on_front[lowest[: round(share * len(energy))]].sum()) for share in (0.05, 0.02)]
+    assert (len(energy), int(on_front.sum()), *kept) == (62_049, 13, 8, 5)  # docs/cascade.md
 
 
 @pytest.mark.parametrize(
