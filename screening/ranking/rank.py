@@ -79,7 +79,7 @@ def with_scores(scored: pa.Table, rule: Rule) -> pa.Table:
 def with_columns(rows: pa.Table, columns: Mapping[str, NDArray[Any]]) -> pa.Table:
     """The rows with more columns; a probability that is not known is null there, not NaN."""
     for name, column in columns.items():
-        rows = rows.append_column(name, pa.array(column, from_pandas=name == "p_front"))
+        rows = rows.append_column(name, pa.array(column, from_pandas=name.startswith("p_")))
     return rows
 
 
