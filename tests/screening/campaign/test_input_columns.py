@@ -58,7 +58,7 @@ def crystals(real: Crystals) -> Crystals:
         ("price", False, None),
         ("price", True, None),
         ("delivered_by", True, None),  # a server may report it
-        ("formation_energy_oqmd", True, None),
+        ("band_gap_hse", True, None),
     ],
 )  # fmt: skip
 def test_a_mistyped_objective_is_refused_before_the_pull(
