@@ -1,4 +1,4 @@
-"""The shortlist of a campaign, made again from its outputs and the calibration rows of its ensemble.
+"""The shortlist of a campaign, made again from its outputs and the rows its ensemble kept.
 
 Enters: the results of a folder whose outputs are as they were written, and its ensembles. Leaves:
 defects in words. It does not know how a campaign ranks.

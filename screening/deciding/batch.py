@@ -219,8 +219,8 @@ def _eligible(
 
     if TIER in content.column_names:
         drop(content[TIER].to_numpy() != results.summary.last_tier, "not scored by the last tier")
-    values = [content[f"{target.name}_{part}"].to_numpy().astype(np.float64) for part in ("mean", "std")]
-    drop(~np.isfinite(values).all(axis=0), f"without a finite {target.name}")
+    mean, std = (content[f"{target.name}_{part}"].to_numpy().astype(np.float64) for part in ("mean", "std"))
+    drop(~(np.isfinite(mean) & np.isfinite(std)), f"without a finite {target.name}")
     if ensemble is not None and ensemble.learned is not None:
         drop(ensemble.learned.holds(content["formula"].to_pylist()), "of a composition that the ensemble learned from")
     if wish.cost is not None:

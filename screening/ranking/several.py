@@ -175,9 +175,11 @@ class Several(Rule):
         last = pa.table({"std": values["std"][rows], "id": ids.take(pa.array(rows))})
         ends = np.stack([here.min(axis=0), here.max(axis=0)]) if len(rows) else here
         picked = partial(self.picked, ends=ends)
-        found = {topk.COLUMN: together.chances(
-            movable, here, order, last, self.settings.top, picked, self.decisive or len(movable)
-        )}  # fmt: skip
+        found = {
+            topk.COLUMN: together.chances(
+                movable, here, order, last, self.settings.top, picked, self.decisive or len(movable)
+            )
+        }
         found |= {"p_front": pfront.chances(movable, here, order)} if on_front else {}
         spread = {name: np.full(len(points), np.nan) for name in found}
         for name, column in spread.items():

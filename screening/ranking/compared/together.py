@@ -27,9 +27,14 @@ Picked = Callable[[Floats, int], NDArray[np.int64]]
 
 
 def chances(
-    objectives: Sequence[Movable], points: Floats, order: NDArray[np.int64], last: pa.Table, k: int, picked: Picked,
+    objectives: Sequence[Movable],
+    points: Floats,
+    order: NDArray[np.int64],
+    last: pa.Table,
+    k: int,
+    picked: Picked,
     decisive: int,
-) -> Floats:  # fmt: skip
+) -> Floats:
     """(n,) probabilities; NaN for a row whose error is not known, which takes no part.
 
     Args:
