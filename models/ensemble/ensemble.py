@@ -95,6 +95,12 @@ class Ensemble(Trained):
         found = summarise(outputs, self.properties, *fitted, seeing, unseen, placing, self.decisions)
         return found, refused
 
+    def functional(self, name: str) -> str:
+        """The level of theory of a property, as the card says; empty where it says none."""
+        tasks = self.facts.get("tasks", {})
+        data = tasks[name].get("data", {}) if name in tasks else self.facts.get("data", {})
+        return str(data.get("functional", ""))
+
     def embed(self, crystals: Crystals) -> NDArray[np.float64]:
         """(n, width) places of crystals in the embedding from which `ood_distance` is measured.
 

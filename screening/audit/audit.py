@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assay.models.ensemble import zoo
-from assay.screening.audit import outputs
+from assay.screening.audit import outputs, shortlist
 from assay.screening.audit.contents import Contents
 from assay.screening.campaign import fingerprint, plan
 from assay.screening.folder import inventory, lock, stamp
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.lock import Verdict
+from assay.screening.folder.results import Results
 from assay.screening.settings import config
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure, explain
@@ -89,6 +90,7 @@ def check(folder: Path, load: Load = plan.load_ensembles) -> Findings:
         findings.problems += stale
         if contents.balance is not None and not (stale or contents.problems):
             findings.problems += outputs.compare(contents.results, contents.balance, contents.scored)
+            _shortlist(findings, contents.results, contents.balance.scored, load)
         _stray(findings, contents.ledger)
     return findings
 
@@ -152,6 +154,22 @@ def _fingerprint(findings: Findings, load: Load) -> None:
     findings.problems += [
         Failure(Exit.CONFIG, f"{path} does not fit what is here now: {change}; restore the old setting or weights")
         for change in stamp.changes(before, now)
+    ]
+
+
+def _shortlist(findings: Findings, results: Results, scored: int, load: Load) -> None:
+    """Compare the shortlist, where there is one, with that of the ensemble that ranks."""
+    if not results.ranked or results.summary.selection is None or findings.problems:
+        return
+    try:
+        models = config.load(findings.folder / "config.resolved.yaml").models
+        wrong = [*shortlist.wrong(results, load([model for model in models if _is_here(model)]), scored)]
+    except Failure as failure:
+        findings.notes.append(f"the shortlist was not made again: {failure}")
+        return
+    findings.problems += [
+        Failure(Exit.BALANCE_BROKEN, f"{findings.folder / name} {what}; do not use it, and report this as a defect")
+        for name, what in wrong
     ]
 
 

@@ -199,7 +199,7 @@ def table_text(found: Results, most: int = results.SHOWN) -> list[str]:
     lines += ties.sentences(found.summary.ties, found.summary.rank.by)
     lines += bounds.lines(found.summary.excluded) if found.summary.excluded else []
     if found.summary.fronts is not None:
-        lines += sentences(None, found.summary.fronts, several.of(found.summary))
+        lines += sentences(found.summary.certainty, found.summary.fronts, several.of(found.summary))
     if found.summary.selection:
         lines += select.lines(found.summary.selection, found.summary.rank, target)
     cascade = found.summary.cascade

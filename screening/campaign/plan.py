@@ -6,6 +6,7 @@ fingerprint (`assay.screening.campaign.fingerprint`). This module asks no server
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any
 
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.potentials import potential as potentials
-from assay.models.potentials.columns import FORMATION
+from assay.models.potentials.columns import FORMATION, FORMED
 from assay.models.potentials.potential import Potential
 from assay.screening.campaign import fingerprint, reference as references
 from assay.screening.campaign.reference import Reference
@@ -27,12 +28,13 @@ from assay.screening.pulling.source import named
 from assay.screening.ranking import select, several, stability
 from assay.screening.ranking.rules import Rule
 from assay.screening.ranking.select import Shortlist
-from assay.screening.runners.worker import Worker, load, opened
+from assay.screening.runners.worker import Worker, load, opened, score
 from assay.screening.settings import nearest
 from assay.screening.settings.choice import Rank
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure
-from assay.screening.settings.names import ABOVE_HULL
+from assay.screening.settings.names import ABOVE_HULL, reported
+from assay.sources.crystals import empty
 
 log = logging.getLogger(__name__)
 
@@ -96,9 +98,13 @@ class Plan:
         return find_bounds(self.ensembles, self.campaign, self.stability)
 
     @property
-    def units(self) -> dict[str, str]:
-        """Predicted property -> unit."""
-        return {item.name: item.unit for ensemble in self.ensembles for item in ensemble.properties}
+    def facts(self) -> dict[str, dict[str, str]]:
+        """Predicted property -> unit, and functional where its card names one."""
+        return {
+            item.name: {"unit": item.unit} | ({"functional": said} if (said := ensemble.functional(item.name)) else {})
+            for ensemble in self.ensembles
+            for item in ensemble.properties
+        }
 
 
 def make(campaign: Campaign) -> Plan:
@@ -112,6 +118,7 @@ def make(campaign: Campaign) -> Plan:
     judged = find_objectives(ensembles, campaign, reference)
     target = find_target(ensembles, campaign.rank, reference, judged)
     several.make(campaign.rank, target, judged)
+    _check_objectives(campaign, ensembles, reference, judged)
     select.find(ensembles, campaign.rank, target)
     find_bounds(ensembles, campaign, reference)
     tiers = [load_ensembles([tier.model])[0] for tier in campaign.tiers()]
@@ -210,13 +217,42 @@ def find_objectives(
         else:
             found.append(Target("", name, ""))
     if found and campaign.cascade is not None:
-        raise Failure(Exit.CONFIG, "rank.objectives: a cascade cuts by one property; leave the section cascade out")
+        what = "a cascade cuts by one property, and cuts away what is good in the others"
+        advice = "leave the section cascade out, or rank by one property and bound the others with filters.predicted"
+        raise Failure(Exit.CONFIG, f"rank.objectives: {what}; {advice}")
     if found and not any(target.model for target in found):
         what = f"none of {', '.join(target.name for target in found)} is predicted, and one must be"
         raise Failure(
             Exit.CONFIG, f"rank.objectives: {what}; {nearest.hint(found[0].name, owners, 'the models predict')}"
         )
     return tuple(found)
+
+
+def _check_objectives(
+    campaign: Campaign, ensembles: Sequence[Ensemble], reference: Reference | None, judged: Sequence[Target]
+) -> None:
+    """Refuse an objective that nothing predicts and no source can report, before any pull.
+
+    What a server reports is known when it answers. Beside one, a name is refused that is nearly
+    that of a prediction and of no number that databases report.
+    """
+    exact = [(number, target.name) for number, target in enumerate(judged) if not target.model]
+    if not exact or (campaign.folder() / "log").is_dir():
+        return
+    reports = [source.reports() for source in named(campaign).values()]
+    known = {item.name for ensemble in ensembles for item in ensemble.properties}
+    known |= {ABOVE_HULL, "p_stable"} if reference is not None else set[str]()
+    numbers = {*score(empty(), ensembles).table.column_names, *(FORMED if campaign.relax else ())}
+    numbers |= {reported(name) for names in reports if names is not None for name in names}
+    for number, name in exact:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+        reportable = None in reports and (columns.unit(name) is not None or not near)
+        if name not in known | numbers and not reportable:
+            hint = nearest.hint(name, sorted(known | numbers))
+            what = f"{name!r} is no property that the models predict ({', '.join(sorted(known))})"
+            raise Failure(
+                Exit.CONFIG, f"rank.objectives.{number}.property: {what}, and no column of the sources; {hint}"
+            )
 
 
 def find_target(

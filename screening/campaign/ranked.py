@@ -65,7 +65,7 @@ def in_portions(plan: Plan, ledger: Ledger, judged: Judged | None, shortlist: Sh
     standing = Standing(rule, plan.campaign.rank.top)
     if not scored:
         nothing = worker.score(empty(), plan.ensembles).table if judged is None else judged.blank
-        return whole(rank.rank(nothing, rule, plan.units), standing, 0, limits)
+        return whole(rank.rank(nothing, rule, plan.facts), standing, 0, limits)
     rank.measure(scored.schema.empty_table(), rule)  # it names every column, should one be lacking
     best, left, aside = Order(rank.keys(rule)), Order([("id", "ascending")]), Order([("id", "ascending")])
     reads = [*standing.columns(), *bounds.columns(limits), *([] if shortlist is None else shortlist.reads)]
@@ -105,7 +105,7 @@ def _parts(
 ) -> Iterator[pa.Table]:
     """The rows of one output, part by part; first none, which tells the columns."""
     tables = itertools.chain([scored.schema.empty_table()], scored.tables())
-    cuts = (bounds.split(rank.with_units(content, plan.units), limits) for content in tables)
+    cuts = (bounds.split(rank.with_facts(content, plan.facts), limits) for content in tables)
     if place == 2:
         yield from (excluded for _, excluded in cuts)
     else:

@@ -76,7 +76,7 @@ def find(settings: config.Stability, ensemble: Ensemble, energy: Target) -> Refe
     """
     if energy.unit != UNIT:
         raise _refused(f"property: {energy.name} is predicted in {energy.unit!r}, a hull needs {UNIT}")
-    said = {f"ensemble {energy.model} predicts": _functional(ensemble, energy.name), **_said(settings)}
+    said = {f"ensemble {energy.model} predicts": ensemble.functional(energy.name) or UNSAID, **_said(settings)}
     return Reference(settings, energy, _agreed(said, settings.functional))
 
 
@@ -146,13 +146,6 @@ def stamp(settings: config.Stability | None) -> dict[str, str]:
         with contextlib.suppress(OSError):
             found["stability.references"] = durable.sha256(_references(settings))[:16]
     return found
-
-
-def _functional(ensemble: Ensemble, name: str) -> str:
-    """The functional of a predicted property, as the card of an ensemble names it."""
-    tasks = ensemble.facts.get("tasks", {})
-    data = tasks[name].get("data", {}) if name in tasks else ensemble.facts.get("data", {})
-    return str(data.get("functional", UNSAID))
 
 
 def _agreed(said: dict[str, str], stated: str | None) -> str:

@@ -90,7 +90,7 @@ class Tiers:
     def rank(self) -> Ranked:
         """All crystals ranked: first those of the last tier, then those set aside, tier by tier."""
         farthest_first = reversed(range(self._reached + 1))
-        ranked = [rank.rank(self._table(tier), self._rule(tier), self._plan.units) for tier in farthest_first]
+        ranked = [rank.rank(self._table(tier), self._rule(tier), self._plan.facts) for tier in farthest_first]
         candidates = pa.concat_tables([each.candidates for each in ranked], promote_options="permissive")
         numbers = pa.array(np.arange(1, candidates.num_rows + 1, dtype=np.int64))
         unrankable = pa.concat_tables([each.unrankable for each in ranked], promote_options="permissive")
@@ -190,7 +190,18 @@ def lines(found: Cascade, model: str) -> list[str]:
     first = f"Cascade: {cheap}{model} scored these and {audit}."
     if found.recall is None:
         return [first, "How many of the best were missed is unknown until an audit is scored."]
+    if found.recall.survivors < found.recall.k:
+        return [first, _too_few(found.recall, model)]
     return [first, _by_errors(found.recall, model), _by_counting(found.recall)]
+
+
+def _too_few(found: Recall, model: str) -> str:
+    return (
+        f"Only {found.survivors:,} crystals survived, fewer than the best {found.k:,} that are looked for. Recall of "
+        f"these, against scoring everything with {model}: about {found.expected:.1%} by the errors of the cheap "
+        f"scores, about {found.counted:.1%} by counting, with {recall.CONFIDENCE:.0%} confidence at least "
+        f"{found.at_least:.1%}. Let more crystals survive (cascade.tiers: keep), or look for fewer (cascade.k)."
+    )
 
 
 def _by_errors(found: Recall, model: str) -> str:
@@ -206,12 +217,11 @@ def _by_errors(found: Recall, model: str) -> str:
 
 
 def _by_counting(found: Recall) -> str:
-    mark = f"the survivor at rank {found.k:,}" if found.survivors >= found.k else "what survived, which is too few"
-    sure = f"with {recall.CONFIDENCE:.0%} confidence"
     return (
-        f"By counting alone, which assumes nothing: {found.beating:,} of {found.audited:,} audited crystals reach "
-        f"{mark}, a recall of about {found.counted:.1%}, {sure} of at least {found.at_least:.1%}. An audit of "
-        f"this size could not show more than {found.at_best:.1%}, even if none had reached it."
+        f"By counting alone, which assumes nothing: {found.beating:,} of {found.audited:,} audited crystals reach the "
+        f"survivor at rank {found.k:,}, a recall of about {found.counted:.1%}, with {recall.CONFIDENCE:.0%} confidence "
+        f"of at least {found.at_least:.1%}. An audit of this size could not show more than {found.at_best:.1%}, even "
+        "if none had reached it."
     )
 
 

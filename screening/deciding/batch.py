@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from assay.models.ensemble.distribution import acquisition
 from assay.models.ensemble.distribution.acquisition import Belief, Empirical, Normal, Question
 from assay.models.ensemble.ensemble import Ensemble
+from assay.screening.campaign.plan import as_target
 from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Target
 from assay.screening.prediction import predict
@@ -29,7 +30,7 @@ from assay.screening.ranking.compared import draws
 from assay.screening.runners.worker import seen_by
 from assay.screening.settings import config, nearest as nearest_name
 from assay.screening.settings.exits import Exit, Failure
-from assay.screening.settings.names import QUANTILES
+from assay.screening.settings.names import ABOVE_HULL, QUANTILES
 from assay.sources import table
 
 Floats = NDArray[np.float64]
@@ -52,6 +53,11 @@ class Wish:
     """Crystals, at most."""
     by: str = "ei"
     """A key of `acquisition.ACQUISITIONS`."""
+    property: str | None = None
+    """Predicted property that is measured; unset: the one that ranks, of several objectives the
+    first that is predicted."""
+    order: str | None = None
+    """Which end of `property` is wanted, `ascending` or `descending`; unset: as in the campaign."""
     best: float | None = None
     """Value that `ei` and `pi` improve on, in the unit of the property; unset: the best predicted
     value among the candidates."""
@@ -82,6 +88,10 @@ class Batch:
     """Reason -> ranked crystals that were not."""
     best: float | None
     """Value to improve on; None where none is asked for."""
+    target: Target
+    """The property that is measured."""
+    order: str
+    """Which values of it are wanted: descending, ascending, or inside (a range)."""
 
 
 def choose(results: Results, wish: Wish) -> Batch:
@@ -89,32 +99,52 @@ def choose(results: Results, wish: Wish) -> Batch:
 
     Raises:
         Failure: CONFIG, when the campaign is not ranked, or lacks a column or an ensemble that the
-            wish needs; when values inside a range are wanted; when no candidate is left.
+            wish needs; when nothing predicts its property, or nobody says which end is wanted; when
+            values inside a range are wanted; when no candidate is left.
     """
-    target, sign = results.summary.target, -1.0 if results.summary.order == "ascending" else 1.0
-    if results.summary.order == "inside" and wish.by != "std":
+    target, order = _measured(results, wish)
+    sign = -1.0 if order == "ascending" else 1.0
+    if order == "inside" and wish.by != "std":
         reason = f"{target.name} is wanted inside a range, where neither higher nor lower is better"
         raise Failure(Exit.CONFIG, f"--by {wish.by}: {reason}; choose std")
     needed = not wish.known or wish.apart is not None
-    ensemble = _ensemble(results) if needed else None
-    content, left_out = _eligible(results, wish, None if wish.known else ensemble)
+    ensemble = _ensemble(results, target) if needed else None
+    content, left_out = _eligible(results, wish, target, None if wish.known else ensemble)
     if not content.num_rows:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items()) or "none was ranked"
         raise Failure(Exit.CONFIG, f"{results.folder} leaves no candidate to choose from: {reasons}")
     belief = _belief(content, target, sign)
     best = float(belief.mean.max()) if wish.best is None else sign * wish.best
     utility = _utility(content, belief, best, wish)
-    order = acquisition.order(utility, belief.mean, content["id"].to_pylist())
-    rows, nearest = order[: wish.n], np.full(min(wish.n, len(order)), np.nan)
+    ordered = acquisition.order(utility, belief.mean, content["id"].to_pylist())
+    rows, nearest = ordered[: wish.n], np.full(min(wish.n, len(ordered)), np.nan)
     if wish.apart is not None and ensemble is not None:
-        rows, nearest = spread(order, wish.n, wish.apart, _embedder(results, ensemble, content["id"].to_pylist()))
+        rows, nearest = spread(ordered, wish.n, wish.apart, _embedder(results, ensemble, content["id"].to_pylist()))
     shown = [name for name in content.column_names if name not in _quantiles(target)]
     chosen = content.select(shown).take(pa.array(rows, pa.int64()))
     chosen = chosen.add_column(2, "utility", pa.array(utility[rows]))
     chosen = chosen.add_column(0, "pick", pa.array(range(1, len(rows) + 1), pa.int64()))
     distances = pa.array([None if np.isnan(one) else float(one) for one in nearest], pa.float64())
     asked = sign * best if wish.by in NEEDS_BEST else None
-    return Batch(chosen.append_column("nearest", distances), content.num_rows, left_out, asked)
+    return Batch(chosen.append_column("nearest", distances), content.num_rows, left_out, asked, target, order)
+
+
+def _measured(results: Results, wish: Wish) -> tuple[Target, str]:
+    """The property of a wish, and which values of it are wanted."""
+    summary = results.summary
+    wanted = {one.property: str(one.order) for one in summary.rank.objectives} or {summary.target.name: summary.order}
+    known = {one.name: one for one in (*summary.objectives, summary.target) if one.model}
+    name = wish.property or summary.target.name
+    if name not in known:
+        predicted = [item.name for model in summary.models for item in model.properties]
+        if name not in predicted:
+            near = nearest_name.hint(name, dict.fromkeys([*known, *predicted]), "it predicts")
+            raise Failure(Exit.CONFIG, f"--property: this campaign does not predict {name!r}; {near}")
+        known[name] = as_target(_owner(results, name), name)
+    order = wish.order or wanted.get(name)
+    if order is None:
+        raise Failure(Exit.CONFIG, f"--property {name} does not rank, so say which end is wanted: --order")
+    return known[name], order
 
 
 def spread(order: Sequence[int], most: int, apart: float, embed: Embed) -> tuple[list[int], Floats]:
@@ -154,10 +184,16 @@ def _embedder(results: Results, ensemble: Ensemble, ids: Sequence[str]) -> Embed
     return embed
 
 
-def _ensemble(results: Results) -> Ensemble:
-    """The ensemble whose prediction ranks, with the weights that scored."""
-    summary = results.summary
-    owner = next(model for model in summary.models if summary.predicted in {item.name for item in model.properties})
+def _ensemble(results: Results, target: Target) -> Ensemble:
+    """The ensemble that predicts what is measured, or what it is derived from."""
+    stability = results.summary.stability
+    derived = stability is not None and target.name == ABOVE_HULL
+    return _owner(results, stability.settings.compared() if stability and derived else target.name)
+
+
+def _owner(results: Results, name: str) -> Ensemble:
+    """The ensemble that predicts a property, with the weights that scored."""
+    owner = next(model for model in results.summary.models if name in {item.name for item in model.properties})
     for folder in config.load(results.folder / STORED).models:
         found = predict.load(folder)
         if found.name == owner.name:
@@ -165,12 +201,14 @@ def _ensemble(results: Results) -> Ensemble:
                 reason = "has other weights than those that scored this campaign; run it again into a new folder"
                 raise Failure(Exit.CONFIG, f"ensemble {folder} {reason}")
             return found
-    raise Failure(Exit.CONFIG, f"{results.folder / STORED} names no ensemble {owner.name!r}, which ranks")
+    raise Failure(Exit.CONFIG, f"{results.folder / STORED} names no ensemble {owner.name!r}, which predicts {name}")
 
 
-def _eligible(results: Results, wish: Wish, ensemble: Ensemble | None) -> tuple[pa.Table, dict[str, int]]:
+def _eligible(
+    results: Results, wish: Wish, target: Target, ensemble: Ensemble | None
+) -> tuple[pa.Table, dict[str, int]]:
     """The candidates to choose from, and why others are none; `ensemble` tells what is known."""
-    content = results.candidates(_columns(results, wish.cost))
+    content = results.candidates(_columns(results, target, wish.cost))
     keep = np.ones(content.num_rows, bool)
     left_out: dict[str, int] = {}
 
@@ -181,6 +219,8 @@ def _eligible(results: Results, wish: Wish, ensemble: Ensemble | None) -> tuple[
 
     if TIER in content.column_names:
         drop(content[TIER].to_numpy() != results.summary.last_tier, "not scored by the last tier")
+    mean, std = (content[f"{target.name}_{part}"].to_numpy().astype(np.float64) for part in ("mean", "std"))
+    drop(~(np.isfinite(mean) & np.isfinite(std)), f"without a finite {target.name}")
     if ensemble is not None and ensemble.learned is not None:
         drop(ensemble.learned.holds(content["formula"].to_pylist()), "of a composition that the ensemble learned from")
     if wish.cost is not None:
@@ -189,9 +229,8 @@ def _eligible(results: Results, wish: Wish, ensemble: Ensemble | None) -> tuple[
     return content.filter(pa.array(keep)), left_out
 
 
-def _columns(results: Results, cost: str | None) -> list[str]:
+def _columns(results: Results, target: Target, cost: str | None) -> list[str]:
     """The columns of a batch that the candidates have, the cost behind id and formula."""
-    target = results.summary.target
     schema = table.schema(results.folder / "candidates.parquet")
     if cost is not None:
         if cost not in schema.names:

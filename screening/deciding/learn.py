@@ -46,7 +46,7 @@ class Wish:
     output: Path
     """Folder of the new campaign."""
     weight: float = 1.0
-    """Of each measured value; a training row has 1 as a rule."""
+    """Of an exact value; a training row has 1 as a rule, and an uncertain value less."""
     workers: int = 1
     """Members that learn at once."""
 

@@ -23,6 +23,8 @@ from assay.sources.formulas import placed, read as reader
 if TYPE_CHECKING:
     from collections.abc import Container
 
+    from numpy.typing import NDArray
+
     from assay.models.ensemble.ensemble import Ensemble
     from assay.models.target import Property
     from assay.screening.folder.results import Results
@@ -44,7 +46,8 @@ class Measured:
 
     crystals: Crystals
     """What was measured, `<round>/<number of the line>`, with the columns `measured`,
-    `measured_std` (NaN where unknown) and `weight`. Of a formula the structure means nothing."""
+    `measured_std` (NaN where unknown) and `weight`, see `shares`. Of a formula the structure means
+    nothing."""
     refused: list[str]
     """Number of each other line, and why it cannot be used."""
 
@@ -75,8 +78,29 @@ def read(path: Path, results: Results, ensemble: Ensemble, learned: Property, *,
     parts = [scored.select(np.array([place[what]])) if isinstance(what, str) else what for what, _, _ in found.values()]
     numbers = np.array([rest for _, *rest in found.values()], np.float64)
     ids = text_array([f"{round}/{number}" for number in found])
-    columns = {VALUE: numbers[:, 0], NOISE: numbers[:, 1], WEIGHT: np.full(len(found), weight)}
+    weights = weight * shares(numbers[:, 1], _error(results, learned))
+    columns = {VALUE: numbers[:, 0], NOISE: numbers[:, 1], WEIGHT: weights}
     return Measured(replace(batches.concat(parts), ids=ids, columns=columns), lines)
+
+
+def shares(noise: NDArray[np.float64], error: float) -> NDArray[np.float64]:
+    """(n,) weights of values with these uncertainties, where the ensemble errs by `error`.
+
+    A value counts by the inverse of both variances together, an exact one 1, one as uncertain as
+    the ensemble half as much. One of unknown uncertainty (NaN) counts as exact.
+
+    >>> shares(np.array([0.0, 10.0, 30.0, np.nan]), 10.0).tolist()
+    [1.0, 0.5, 0.1, 1.0]
+    """
+    return np.asarray(1 / (1 + (np.nan_to_num(noise) / error) ** 2), np.float64)
+
+
+def _error(results: Results, learned: Property) -> float:
+    """The median calibrated standard deviation of a property over the crystals that were scored."""
+    name = f"{learned.name}_std"
+    found = results.predictions([name], tier=results.summary.last_tier)[name].to_numpy()
+    found = found[np.isfinite(found) & (found > 0)]
+    return float(np.median(found)) if len(found) else math.inf
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:

@@ -321,7 +321,7 @@ class Summary:
     """What each of several objectives judges, in the order of the config; a column that is taken as
     exact has no model. `summary.json` lacks it where one property ranks."""
     certainty: Certainty | None = None
-    """None where several objectives rank; `summary.json` then lacks it."""
+    """None before anything was ranked; `summary.json` then lacks it."""
     fronts: Fronts | None = None
     """None where no fronts rank; `summary.json` then lacks it."""
     selection: Selection | None = None

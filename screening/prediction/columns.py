@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -56,16 +56,28 @@ def _apart(item: Property, ensemble: Ensemble) -> Property:
     return replace(item, name=f"{re.sub(r'[^A-Za-z0-9]', '_', ensemble.name)}_{item.name}")
 
 
-def described(table: pa.Table, properties: Sequence[Property]) -> pa.Table:
-    """Return the table with unit and meaning of each column in the metadata of its field."""
-    return table.cast(pa.schema([field.with_metadata(_metadata(field.name, properties)) for field in table.schema]))
+def functionals(ensembles: Sequence[Ensemble], properties: Sequence[Sequence[Property]]) -> dict[str, str]:
+    """Property, as the table names it -> functional, where the card of its ensemble says it."""
+    return {
+        own.name: ensemble.functional(item.name)
+        for ensemble, named in zip(ensembles, properties, strict=True)
+        for item, own in zip(ensemble.properties, named, strict=True)
+        if ensemble.functional(item.name)
+    }
 
 
-def _metadata(name: str, properties: Sequence[Property]) -> dict[str, str]:
+def described(table: pa.Table, properties: Sequence[Property], functionals: Mapping[str, str]) -> pa.Table:
+    """Return the table with unit, meaning and functional of each column in its field's metadata."""
+    fields = [field.with_metadata(_metadata(field.name, properties, functionals)) for field in table.schema]
+    return table.cast(pa.schema(fields))
+
+
+def _metadata(name: str, properties: Sequence[Property], functionals: Mapping[str, str]) -> dict[str, str]:
     for item in properties:
         part = name.removeprefix(f"{item.name}_")
         if part != name and (part in names.PARTS or re.fullmatch(r"member_\d+", part)):
             meaning = names.PARTS.get(part, f"predicted by {part.replace('_', ' ')} alone")
-            return {"unit": item.unit, "meaning": meaning}
+            said = {"functional": functionals[item.name]} if item.name in functionals else {}
+            return {"unit": item.unit, "meaning": meaning, **said}
     listed = f"value {name.removeprefix(GIVEN)} of the crystal in id_prop.csv" if name.startswith(GIVEN) else ""
     return {"unit": "", "meaning": names.COLUMNS.get(name, listed)}

@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from assay.featurize.composition import CompositionSpec
 from assay.models.ensemble import zoo
 from assay.screening.prediction import predict as prediction
+from assay.screening.prediction.output import WRITTEN
 from assay.screening.prediction.predict import WITHOUT_STRUCTURE, Predictions
 from assay.screening.settings.exits import Exit, Failure
+from assay.screening.settings.names import COLUMNS
 from assay.sources import crystals as batches
 from assay.sources.crystals import WARNINGS, text_array
 from assay.sources.elements import SYMBOLS, reduced_formulas
@@ -32,8 +34,6 @@ from assay.sources.quarantine import Quarantined, Reason, Stage
 if TYPE_CHECKING:
     from assay.models.ensemble.ensemble import Ensemble
 
-WRITTEN = "reported_formula"
-"""Column with the formula as the input writes it."""
 LONGEST_ID = 100
 """Characters of a text that is the id of its formula."""
 
@@ -147,7 +147,8 @@ def predict(given: Given, ensembles: Sequence[Ensemble]) -> Predictions:
     table = content.take(pa.array(at[places[rows]]))
     for column, name, texts in ((0, "id", given.ids), (1, WRITTEN, given.texts)):
         values = pa.array([texts[row] for row in rows.tolist()], pa.string())
-        table = table.set_column(0, table.field(0), values) if not column else table.add_column(column, name, values)
+        field = pa.field(name, pa.string(), metadata={"unit": "", "meaning": COLUMNS.get(name, "")})
+        table = table.set_column(0, field, values) if not column else table.add_column(column, field, values)
     lost = np.flatnonzero(at[places] < 0).tolist()
     bad = [replace(refused[places[row]], id=given.ids[row], origin=given.origins[row]) for row in lost]
     return OfFormulas(batches.empty(), table, bad, blocks[0].properties)

@@ -53,7 +53,9 @@ def _finite(value: Any) -> Any:
 
 
 PREDICTED = ["id", "formula"]
-"""First columns of a file of predictions."""
+"""First columns of a file of predictions, before means and standard deviations."""
+WRITTEN = "reported_formula"
+"""Column behind them with formulas as the input writes them, where formulas were predicted."""
 REFUSED = list(table.QUARANTINE_SCHEMA.names)
 """Columns of a file of refused crystals."""
 MAX_LINE = 1 << 20
@@ -70,7 +72,7 @@ FORMATS: Mapping[str, Callable[[pa.Table], bytes]] = {
 def check(path: Path, inputs: Sequence[Path] = (), first: Sequence[str] = PREDICTED, command: str = "predict") -> None:
     """Check that the table of a command can be written to a path, before there is any.
 
-    A file that is there is replaced when it begins with the columns `first`, and so is the file of
+    A file that is there is replaced when it `holds` the columns `first`, and so is the file of
     refused crystals beside it. No other file is replaced or removed.
 
     Raises:
@@ -112,22 +114,37 @@ def refused(path: Path) -> Path:
 
 
 def holds(path: Path, first: list[str]) -> bool:
-    """Whether a file is empty, or a table in one of `FORMATS` that begins with these columns."""
+    """Whether a file is empty, or a table in one of `FORMATS` that begins with these columns.
+
+    Behind `PREDICTED` a mean and its standard deviation must follow: tables of other commands begin
+    with id and formula, too.
+    """
     if not path.is_file():  # a device or a pipe is not opened
         return False
     try:
-        if path.suffix.lower() == ".parquet":
-            return path.stat().st_size == 0 or list(table.schema(path).names)[: len(first)] == first
-        with path.open(encoding="utf-8") as file:
-            line = file.readline(MAX_LINE).strip()
-        if line in {"", "[]"}:
-            return True
-        if path.suffix.lower() == ".csv":
-            return [name.strip('"') for name in line.split(",")][: len(first)] == first
-        found = json.loads(line.removeprefix("[").removesuffix(",").removesuffix("]"))
-        return isinstance(found, dict) and list(found)[: len(first)] == first
+        names = _names(path)
     except (ValueError, RecursionError):
         return False
+    return names is None or (names[: len(first)] == first and (first != PREDICTED or _with_errors(names)))
+
+
+def _names(path: Path) -> list[str] | None:
+    """Columns of a table; None for an empty one."""
+    if path.suffix.lower() == ".parquet":
+        return None if path.stat().st_size == 0 else list(table.schema(path).names)
+    with path.open(encoding="utf-8") as file:
+        line = file.readline(MAX_LINE).strip()
+    if line in {"", "[]"}:
+        return None
+    if path.suffix.lower() == ".csv":
+        return [name.strip('"') for name in line.split(",")]
+    found = json.loads(line.removeprefix("[").removesuffix(",").removesuffix("]"))
+    return list(found) if isinstance(found, dict) else []
+
+
+def _with_errors(names: Sequence[str]) -> bool:
+    mean, std, *_ = [*(name for name in names[len(PREDICTED) :] if name != WRITTEN), "", ""]
+    return mean.endswith("_mean") and std == f"{mean.removesuffix('_mean')}_std"
 
 
 def write(content: pa.Table, path: Path) -> None:

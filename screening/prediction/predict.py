@@ -30,6 +30,7 @@ from assay.screening.runners.worker import (
 )
 from assay.screening.settings import digits
 from assay.screening.settings.exits import Exit, Failure, one_line
+from assay.screening.settings.names import COLUMNS
 from assay.screening.settings.printable import escaped
 from assay.sources.crystals import GIVEN, WARNINGS
 
@@ -64,7 +65,8 @@ class Predictions:
     """(n rows) `id`; per property `_mean`, `_std`, `_lo`, `_hi` and one `_member_<k>` per member,
     in the unit of the property; `in_training`, `ood` and `ood_distance`; `id_prop_<k>`, where an
     `id_prop.csv` gives values; `warnings`, where a crystal has some. The metadata of each field
-    has its unit and meaning."""
+    has its unit and meaning, and the functional of a predicted property where the card of the
+    ensemble names one."""
     refused: list[Quarantined]
     """One record per crystal that could not be read or predicted: stage, reason, message."""
     properties: Sequence[Property] = field(repr=False)
@@ -97,8 +99,8 @@ class Predictions:
 
     def with_formulas(self) -> pa.Table:
         """`table`, with the formula of each crystal behind its id: what a file needs."""
-        formulas = pa.array(self.formulas().astype(object), pa.string())
-        return columns.described(self.table.add_column(1, "formula", formulas), self.properties)
+        field = pa.field("formula", pa.string(), metadata={"unit": "", "meaning": COLUMNS["formula"]})
+        return self.table.add_column(1, field, pa.array(self.formulas().astype(object), pa.string()))
 
     def to_polars(self) -> pl.DataFrame:
         """`table`, for polars."""
@@ -224,7 +226,9 @@ def predict(
     if any(warnings):
         content = content.append_column(WARNINGS, pa.array(warnings, pa.string()))
     properties = [item for own in names for item in own]
-    return Predictions(kept, columns.described(content, properties), lost, properties)
+    return Predictions(
+        kept, columns.described(content, properties, columns.functionals(ensembles, names)), lost, properties
+    )
 
 
 def _values(

@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 from assay.screening.ranking.rules import Rule
 from assay.screening.settings.exits import Exit, Failure
 
+Facts = Mapping[str, Mapping[str, str]]
+"""Predicted property -> metadata of its columns: `unit`, and `functional` where it is known."""
+
 
 @dataclass(frozen=True)
 class Ranked:
@@ -49,9 +52,9 @@ class Measured:
     """What the rule read, each (n,)."""
 
 
-def rank(scored: pa.Table, rule: Rule, units: Mapping[str, str]) -> Ranked:
-    """Order the scored rows; `units` is property -> unit, kept in the field metadata."""
-    content = with_scores(with_units(scored, units), rule)
+def rank(scored: pa.Table, rule: Rule, facts: Facts) -> Ranked:
+    """Order the scored rows; `facts` go into the field metadata."""
+    content = with_scores(with_facts(scored, facts), rule)
     finite = pc.is_finite(content["score"])
     left = without_score(content.filter(pc.invert(finite)).select(scored.column_names), rule)
     return Ranked(numbered(content.filter(finite).sort_by(keys(rule)), 1), left.sort_by("id"))
@@ -79,7 +82,7 @@ def with_scores(scored: pa.Table, rule: Rule) -> pa.Table:
 def with_columns(rows: pa.Table, columns: Mapping[str, NDArray[Any]]) -> pa.Table:
     """The rows with more columns; a probability that is not known is null there, not NaN."""
     for name, column in columns.items():
-        rows = rows.append_column(name, pa.array(column, from_pandas=name == "p_front"))
+        rows = rows.append_column(name, pa.array(column, from_pandas=name.startswith("p_")))
     return rows
 
 
@@ -135,10 +138,10 @@ def best_first(found: Measured, rule: Rule) -> NDArray[np.int64]:
     return np.asarray(rows[order.to_numpy()], dtype=np.int64)
 
 
-def with_units(table: pa.Table, units: Mapping[str, str]) -> pa.Table:
-    """The table with the unit of each prediction in the metadata of its field."""
+def with_facts(table: pa.Table, facts: Facts) -> pa.Table:
+    """The table with unit and functional of each prediction in the metadata of its field."""
     fields = []
     for field in table.schema:
-        owner = next((name for name in units if field.name.startswith(f"{name}_")), None)
-        fields.append(field.with_metadata({"unit": units[owner]}) if owner else field)
+        owner = next((name for name in facts if field.name.startswith(f"{name}_")), None)
+        fields.append(field.with_metadata(facts[owner]) if owner else field)
     return table.cast(pa.schema(fields))

@@ -9,8 +9,10 @@ and add one line to `SEVERAL`. This module does not know tables or folders.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 
 from assay.screening.folder.summary import Summary, Target
 from assay.screening.ranking import rules
-from assay.screening.ranking.compared import fronts, pfront
+from assay.screening.ranking.compared import fronts, pfront, together, topk
 from assay.screening.ranking.compared.draws import Floats, Law
 from assay.screening.ranking.rules import Rule
 from assay.screening.settings import nearest
@@ -63,18 +65,26 @@ class Goal:
         sign = -1.0 if self._lowest_first else 1.0
         return np.asarray(sign * np.clip(judged, low, high))
 
+    def true(self, values: Floats) -> Floats:
+        """(n,) true values as they count; of a probability 1 beyond the threshold, else 0."""
+        if self.settings.by != "probability":
+            return self.good(values)
+        assert self.settings.threshold is not None
+        sign = -1.0 if self.settings.order == "ascending" else 1.0
+        return np.asarray(sign * values > sign * self.settings.threshold, np.float64)
+
     def best(self, lowest: Floats, highest: Floats) -> Floats:
-        """(n,) how good a value between two ends can count."""
+        """(n,) how good a true value between two ends can count."""
         low, high = self._ends
         within = (self.settings.order == "inside") & (lowest <= high) & (highest >= low)
-        return np.where(within, 0.0, np.maximum(self.good(lowest), self.good(highest)))
+        return np.where(within, 0.0, np.maximum(self.true(lowest), self.true(highest)))
 
-    def desirability(self, judged: Floats) -> Floats:
+    def desirability(self, good: Floats) -> Floats:
         """(n,) from 0, the worse end of the range, to 1; a probability is its own."""
         if self.settings.by == "probability":
-            return judged
+            return good
         low, high = self._ends
-        width, good = high - low, self.good(judged)
+        width = high - low
         if self.settings.order == "inside":
             return np.asarray(np.maximum(1 + good / width, 0.0))
         return np.asarray((good + high if self._lowest_first else good - low) / width)
@@ -111,6 +121,19 @@ class Several(Rule):
     whole = True
     then: ClassVar[tuple[tuple[str, str], ...] | None] = ()
 
+    decisive: ClassVar[int | None] = None
+    """A row that dominates another in the first so many objectives is better; None: in all."""
+
+    @abstractmethod
+    def picked(self, points: Floats, k: int, ends: Floats) -> NDArray[np.int64]:
+        """(k or fewer,) rows of the best k of some points; of equal rows the first.
+
+        Args:
+            points: (r, m) how good each row is, higher is better.
+            k: how many are the best.
+            ends: (2, m) how good the worst and the best predictions are.
+        """
+
     def check(self) -> None:
         """Refuse weights that nothing reads."""
         for number, goal in enumerate(self.goals):
@@ -135,6 +158,38 @@ class Several(Rule):
         judged = self.judged(values)
         whole = np.isfinite(judged).all(axis=1) & np.isfinite(values["mean"]) & np.isfinite(values["std"])
         return np.stack([goal.good(judged[:, k]) for k, goal in enumerate(self.goals)], axis=1), whole
+
+    def measured(self, ids: pa.Array, values: Mapping[str, Floats]) -> tuple[Floats, dict[str, NDArray[Any]]]:
+        """The scores, and `p_top_k`."""
+        scores = self.score(values)
+        return scores, self.chances(ids, values, np.argsort(scores if self.lowest_first else -scores, kind="stable"))
+
+    def chances(
+        self, ids: pa.Array, values: Mapping[str, Floats], order: NDArray[np.int64], *, on_front: bool = False
+    ) -> dict[str, Floats]:
+        """`p_top_k` and, `on_front`, `p_front`, (n,) each; `order` (n,): strong rows first."""
+        points, whole = self.points(values)
+        rows, here = np.flatnonzero(whole), points[whole]
+        order = (np.cumsum(whole) - 1)[order[whole[order]]]
+        movable = [self._movable(ids, values, k, rows) for k in range(len(self.goals))]
+        last = pa.table({"std": values["std"][rows], "id": ids.take(pa.array(rows))})
+        ends = np.stack([here.min(axis=0), here.max(axis=0)]) if len(rows) else here
+        picked = partial(self.picked, ends=ends)
+        found = {
+            topk.COLUMN: together.chances(
+                movable, here, order, last, self.settings.top, picked, self.decisive or len(movable)
+            )
+        }
+        found |= {"p_front": pfront.chances(movable, here, order)} if on_front else {}
+        spread = {name: np.full(len(points), np.nan) for name in found}
+        for name, column in spread.items():
+            column[rows] = found[name]
+        return spread
+
+    def _movable(self, ids: pa.Array, values: Mapping[str, Floats], k: int, rows: NDArray[np.int64]) -> pfront.Movable:
+        goal = self.goals[k]
+        own = {part: column[rows] for part, column in self.of(values, k).items()}
+        return pfront.movable(goal, goal.law, ids.take(pa.array(rows)), own)
 
     def lacks(self, values: Mapping[str, Floats]) -> list[str]:
         """The objectives of which a row has no finite number."""
@@ -173,21 +228,23 @@ class Pareto(Several):
         return found
 
     def measured(self, ids: pa.Array, values: Mapping[str, Floats]) -> tuple[Floats, dict[str, NDArray[Any]]]:
-        """The fronts, what each row adds to the hypervolume of its own, and `p_front`."""
+        """The fronts, what each row adds to the hypervolume of its own, `p_top_k` and `p_front`."""
         points, whole = self.points(values)
-        scores, volume, chance = self.score(values), np.full(len(points), np.nan), np.full(len(points), np.nan)
+        scores, volume = self.score(values), np.full(len(points), np.nan)
         front = np.where(whole, scores, 0).astype(np.int64)
         volume[whole] = fronts.contributions(points[whole], front[whole])
-        rows = np.flatnonzero(whole)
-        movable = [self._movable(ids, values, k, rows) for k in range(len(self.goals))]
-        order = np.lexsort((-volume[rows], front[rows]))
-        chance[rows] = pfront.chances(movable, points[rows], order)
-        return scores, {"front": front, "hypervolume": volume, "p_front": chance}
+        chances = self.chances(ids, values, np.lexsort((-volume, front)), on_front=True)
+        return scores, {"front": front, "hypervolume": volume, **chances}
 
-    def _movable(self, ids: pa.Array, values: Mapping[str, Floats], k: int, rows: NDArray[np.int64]) -> pfront.Movable:
-        goal = self.goals[k]
-        own = {part: column[rows] for part, column in self.of(values, k).items()}
-        return pfront.movable(goal, goal.law, ids.take(pa.array(rows)), own)
+    def picked(self, points: Floats, k: int, ends: Floats) -> NDArray[np.int64]:
+        """Front after front, within the last one by hypervolume."""
+        front = fronts.fronts(points)
+        last = int(np.searchsorted(np.cumsum(np.bincount(front)[1:]), k)) + 1
+        inside, rows = np.flatnonzero(front < last), np.flatnonzero(front == last)
+        if len(inside) + len(rows) > k:
+            volume = fronts.contributions(points[rows], front[rows], ends)
+            rows = rows[np.argsort(-volume, kind="stable")]
+        return np.concatenate([inside, rows[: k - len(inside)]])
 
     def reference(self, values: Mapping[str, Floats]) -> list[float]:
         """The reference point of the hypervolume, by objective, in its unit; none without rows."""
@@ -221,11 +278,19 @@ class Desirability(Several):
 
     def score(self, values: Mapping[str, Floats]) -> Floats:
         """(n,) desirabilities."""
-        judged, whole = self.judged(values), self.points(values)[1]
+        points, whole = self.points(values)
+        return np.where(whole, self._together(points), np.nan)
+
+    def _together(self, points: Floats) -> Floats:
         weights = np.array([goal.settings.weight or 1.0 for goal in self.goals])
-        each = np.stack([goal.desirability(judged[:, k]) for k, goal in enumerate(self.goals)], axis=1)
-        found = np.prod(np.clip(each, 0.0, 1.0) ** (weights / weights.sum()), axis=1)
-        return np.where(whole, found, np.nan)
+        each = np.stack([goal.desirability(points[:, k]) for k, goal in enumerate(self.goals)], axis=1)
+        return np.asarray(np.prod(np.clip(each, 0.0, 1.0) ** (weights / weights.sum()), axis=1))
+
+    def picked(self, points: Floats, k: int, ends: Floats) -> NDArray[np.int64]:  # noqa: ARG002 (for fronts)
+        """The highest desirabilities; what is worth nothing (0) is not among the best."""
+        found = self._together(points)
+        best = np.argsort(-found, kind="stable")[:k]
+        return best[found[best] > 0]
 
     @property
     def lowest_first(self) -> bool:
@@ -241,6 +306,8 @@ class Desirability(Several):
 class Lexicographic(Several):
     """By the first objective; rows equal in it by the second; and so on."""
 
+    decisive = 1
+
     def score(self, values: Mapping[str, Floats]) -> Floats:
         """(n,) places from 1, shared by rows that are equal in all objectives."""
         points, whole = self.points(values)
@@ -250,6 +317,10 @@ class Lexicographic(Several):
         steps = (np.diff(points[order], axis=0) != 0).any(axis=1)
         found[order] = 1 + np.concatenate([np.zeros(min(len(order), 1)), np.cumsum(steps)])
         return found
+
+    def picked(self, points: Floats, k: int, ends: Floats) -> NDArray[np.int64]:  # noqa: ARG002 (for fronts)
+        """The first in the order of the objectives."""
+        return np.asarray(np.lexsort(-points.T[::-1])[:k])
 
     @property
     def subject(self) -> str:

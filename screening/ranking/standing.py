@@ -1,4 +1,4 @@
-"""Each ranked row beside all others: `p_top_k`, or the fronts of several objectives.
+"""Each ranked row beside all others: `p_top_k`, and the fronts of several objectives.
 
 Enters: scored rows, portion by portion, twice in one order: first what a rule reads, then all
 columns. Leaves: the rows with score and added columns, apart from those that cannot be ranked.
@@ -35,7 +35,8 @@ class Standing:
         """`k` rows are those that `p_top_k` speaks of, 1 or more."""
         self.rule = rule
         self.topk = None if rule.whole else TopK(rule.law, k)
-        """Of one property."""
+        """Of one property; a rule of several objectives has `p_top_k` among its columns."""
+        self._k, self._stay = k, 0.0
         self._held: list[pa.Table] = []
         self._found: Measured | None = None
         self._chances = np.empty(0)
@@ -111,10 +112,14 @@ class Standing:
         """Look at the next rows of the ranking."""
         if self.topk is not None:
             self.topk.see(portion)
+        elif topk.COLUMN in portion.column_names:
+            self._stay += float(np.nansum(_floats(portion[topk.COLUMN])[portion["rank"].to_numpy() <= self._k]))
 
     def certainty(self) -> Certainty | None:
-        """How sure the order is, of one property, once the ranking was seen."""
-        return None if self.topk is None else self.topk.certainty()
+        """How sure the order is, once the ranking was seen."""
+        if self.topk is not None or self._found is None:
+            return self.topk.certainty() if self.topk else None
+        return Certainty(min(self._k, int(np.isfinite(self._found.scores).sum())), pfront.DRAWS, self._stay, [])
 
     def fronts(self) -> Fronts | None:
         """The fronts in numbers, where they rank."""
@@ -128,27 +133,35 @@ class Standing:
 
 def sentences(certainty: Certainty | None, fronts: Fronts | None, rule: Rule) -> list[str]:
     """How sure the order is, in words."""
-    if certainty is not None and certainty.k:
-        stay = f"Of the first {certainty.k:,} rows about {certainty.stay:.1f} are expected to be among the true best "
-        drawn = f"{certainty.k:,}. In each of {certainty.trials:,} trials the true {rule.target.name} of each ranked "
-        return [stay + drawn + "crystal was drawn by the calibrated error of its prediction, each crystal by itself."]
+    said = [_stay(certainty, rule)] if certainty is not None and certainty.k else []
     if fronts is None or not fronts.count or not isinstance(rule, Pareto):
-        return []
+        return said
     ends = zip(rule.goals, fronts.reference)
     point = ", ".join(f"{goal.target.name} {digits.alone(end)} {goal.target.unit}".rstrip() for goal, end in ends)
     first = f"{fronts.first:,} crystals are on the first of {fronts.count:,} fronts: no other crystal is at least as "
-    drawn = (
-        f"In each of {fronts.trials:,} trials the true values of the ranked crystals were drawn by the calibrated "
-        "errors of their predictions. "
+    often = (
+        f"On average of {fronts.trials:,} trials {fronts.expected:.1f} crystals were on the first front of the true "
+        "values; p_front says how often each was. "
     )
-    often = f"On average {fronts.expected:.1f} crystals were on the first front; p_front says how often each was. "
     exact = "Numbers that no model predicts with an error, p_stable among them, stayed as they are."
     volume = f"The hypervolume lies between a front and the reference point ({point}), which is a tenth of the range "
     return [
         first + "good in every objective and better in one.",
-        drawn + often + exact,
+        *said,
+        often + exact,
         volume + "worse than the worst ranked values.",
     ]
+
+
+def _stay(certainty: Certainty, rule: Rule) -> str:
+    what, errors = f"{rule.target.name} of each ranked crystal was", "error of its prediction"
+    if rule.whole:
+        what, errors = "values of each ranked crystal were", "errors of its predictions"
+    return (
+        f"Of the first {certainty.k:,} rows about {certainty.stay:.1f} are expected to be among the true best "
+        f"{certainty.k:,}. In each of {certainty.trials:,} trials the true {what} drawn by the calibrated {errors}, "
+        "each crystal by itself."
+    )
 
 
 def with_chances(ranked: pa.Table, chances: NDArray[np.float64]) -> pa.Table:

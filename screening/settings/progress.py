@@ -22,11 +22,18 @@ class Board:
     bars: Any = None
     """rich.progress.Progress on a terminal."""
     _counts: dict[str, _Count] = field(default_factory=dict)
+    _begun: dict[str, float] = field(default_factory=dict)
+    """Label -> when its work began; other work began with the board."""
+    _start: float = field(default_factory=time.monotonic)
     _last: float = field(default_factory=time.monotonic)
+
+    def begin(self, label: str) -> None:
+        """Work of a label is at hand; only the first call counts."""
+        self._begun.setdefault(label, time.monotonic())
 
     def advance(self, label: str, amount: int, total: int | None = None, done: int = 0) -> None:
         """Count more of a label; `done`, the work of earlier runs, counts at the first call."""
-        count = self._counts.setdefault(label, _Count(done))
+        count = self._counts.setdefault(label, _Count(self._begun.get(label, self._start), done))
         count.fresh += amount
         count.total = total if total is not None else count.total
         if self.bars is not None:
@@ -43,11 +50,11 @@ class Board:
 
 @dataclass
 class _Count:
+    start: float
     before: int
     total: int | None = None
     fresh: int = 0
     bar: Any = None
-    start: float = field(default_factory=time.monotonic)
 
     def rate(self) -> float:
         return self.fresh / (time.monotonic() - self.start + 1e-9)

@@ -8,10 +8,12 @@ module does not know how it is learned.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from assay.models.training.recipe import Recipe, Task
     from assay.sources.crystals import Crystals
 
+Key = TypeVar("Key")
 FOLDER = "data"
 """Folder of the files, in that of the ensemble or the force field."""
 _ROW = "row"
@@ -43,17 +46,9 @@ def stored(recipe: Recipe, output: Path) -> tuple[Recipe, list[str]]:
     """
     tasks, lines = list(recipe.tasks), []
     for number, task in enumerate(recipe.tasks):
-        folder, mark, column = task.dataset.rpartition("#")
-        if mark and not folder.endswith(".parquet"):
-            every = Results(folder).reported(column)
-            functional = _functional(task, every, column)
-            crystals, origin = _of(functional, every, column, Path(folder).absolute().name)
-            facts = {"unit": task.property.unit, "functional": functional, "origin": origin}
-            facts["licence"] = " and ".join(np.unique(crystals.columns.get("licence", ["unknown"])).tolist())
-            plain = replace(crystals, columns={column: crystals.columns[column]})
-            name = written(plain, column, output / FOLDER / f"task-{number}", **facts)
-            lines.append(f"{task.property.name}: {origin} -> {name}")
-            tasks[number] = replace(task, dataset=name)
+        if of_campaign(task):
+            tasks[number], line = _stored(task, output / FOLDER / f"task-{number}")
+            lines.append(line)
     return replace(recipe, tasks=tuple(tasks)), lines
 
 
@@ -72,6 +67,45 @@ def drawn(recipe: Distillation, output: Path) -> Distillation:
             name = written(crystals, _ROW, output / FOLDER / f"crystals-{number}", origin=origin)
             places[number] = replace(one, dataset=name)
     return replace(recipe, crystals=tuple(places))
+
+
+def shared(recipes: Mapping[Key, Recipe], output: Path) -> dict[Key, Recipe]:
+    """Several recipes, with one file for each campaign and functional that they name.
+
+    Raises:
+        Failure: as `stored` does.
+    """
+    known: dict[str, str] = {}
+    found: dict[Key, Recipe] = {}
+    for key, recipe in recipes.items():
+        tasks = list(recipe.tasks)
+        for number, task in enumerate(recipe.tasks):
+            if of_campaign(task):
+                asked = f"{task.dataset} {task.functional} {task.property.unit}"
+                stem = output / FOLDER / f"pulled-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
+                known[asked] = known.get(asked) or _stored(task, stem)[0].dataset
+                tasks[number] = replace(task, dataset=known[asked])
+        found[key] = replace(recipe, tasks=tuple(tasks))
+    return found
+
+
+def of_campaign(task: Task) -> bool:
+    """Whether a task learns what a campaign pulled."""
+    folder, mark, _ = task.dataset.rpartition("#")
+    return bool(mark) and not folder.endswith(".parquet")
+
+
+def _stored(task: Task, stem: Path) -> tuple[Task, str]:
+    """The task with a file of its values, and a line about it."""
+    folder, _, column = task.dataset.rpartition("#")
+    every = Results(folder).reported(column)
+    functional = _functional(task, every, column)
+    crystals, origin = _of(functional, every, column, Path(folder).absolute().name)
+    facts = {"unit": task.property.unit, "functional": functional, "origin": origin}
+    facts["licence"] = " and ".join(np.unique(crystals.columns.get("licence", ["unknown"])).tolist())
+    plain = replace(crystals, columns={column: crystals.columns[column]})
+    name = written(plain, column, stem, **facts)
+    return replace(task, dataset=name), f"{task.property.name}: {origin} -> {name}"
 
 
 def _functional(task: Task, crystals: Crystals, column: str) -> str:

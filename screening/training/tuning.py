@@ -184,6 +184,7 @@ def tune(
     """
     output = output.absolute()
     search.claim(output)
+    search = search.learned(output)
     open_trials = [k for k in range(search.config.trials) if trials.trial(search, output, k).ended == "unfinished"]
     crashed = ""
     if open_trials:

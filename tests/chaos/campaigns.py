@@ -38,6 +38,8 @@ OUTPUTS = (*TABLES, "summary.json", "report.html")
 FILTERS = {"predicted": {"formation_energy": {"max": -0.5, "confidence": 0.9}}}
 KINDS = ("page", "relaxed", "part")
 """Kinds of log records that are progress."""
+ON_RAY = {"ray": "overlapping", "objectives-ray": "objectives"}
+"""Campaign on Ray -> the same one here."""
 SERVED = "served"
 """Name of the source that is a server."""
 RAY_START_S = 6.0
@@ -142,9 +144,9 @@ class Peace:
         self._known: dict[str, Reference] = {}
 
     def __call__(self, name: str) -> Reference:
-        """The reference; that of `ray` is `overlapping`: the runners must agree to the byte."""
-        if name == "ray":
-            return replace(self("overlapping"), start_s=RAY_START_S)
+        """The reference; on Ray that of the same campaign here: the runners must agree to the byte."""
+        if name in ON_RAY:
+            return replace(self(ON_RAY[name]), start_s=RAY_START_S)
         if name not in self._known:
             self._known[name] = undisturbed(self._stage[name], self._place / f"{name}-undisturbed")
         return self._known[name]
@@ -239,6 +241,8 @@ def scenarios(place: Path) -> Iterator[dict[str, Scenario]]:
         with reference_server(batch, place, page_limit=12) as url:
             both = overlapping(place, url, batch)
             found = [local(place), pulled(place, url), both, ray(both, tmp), cascade(place, both), relaxed(place)]
+            ranked = objectives(place, both)
+            found += [ranked, replace(ray(ranked, tmp), name="objectives-ray")]
             yield {scenario.name: scenario for scenario in [*found, small(place), paged(place, url)]}
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
@@ -265,8 +269,20 @@ def overlapping(place: Path, url: str, batch: Crystals) -> Scenario:
     return Scenario("overlapping", write_config(place / "overlapping.yaml", sources, chunk_size=8, filters=FILTERS))
 
 
+def objectives(place: Path, both: Scenario) -> Scenario:
+    """The campaign `overlapping`, ranked by three objectives."""
+    wanted = [
+        {"property": "formation_energy", "order": "ascending", "by": "upper"},
+        {"property": "nsites", "order": "ascending"},
+        {"property": "ood_distance", "order": "ascending"},
+    ]
+    content = yaml.safe_load(both.config.read_text())
+    keys = {name: content[name] for name in ("chunk_size", "filters")} | {"rank": {"objectives": wanted, "top": 9}}
+    return Scenario("objectives", write_config(place / "objectives.yaml", content["sources"], **keys))
+
+
 def ray(both: Scenario, tmp: Path) -> Scenario:
-    """The campaign `overlapping` on a Ray of two workers, begun and ended by the command."""
+    """A campaign, `overlapping` for one, on a Ray of two workers, begun and ended by the command."""
     return Scenario("ray", both.config, ("--on", "ray", "--workers", "2"), {"RAY_TMPDIR": str(tmp)})
 
 

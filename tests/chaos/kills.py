@@ -84,6 +84,23 @@ def chain(scenario: Scenario, reference: Reference, folder: Path, preloaded: Pre
     return _end(trial, scenario, reference, folder, preloaded, began)
 
 
+def kill_ranking(scenario: Scenario, reference: Reference, folder: Path, preloaded: Preloaded) -> Trial:
+    """Kill the campaign twice when all is scored and nothing is ranked, run it to the end, compare.
+
+    The first kill comes when the last part is committed, the second when there are candidates.
+    """
+    trial, began = Trial(scenario.name, folder.name), time.monotonic()
+    for sign in ("log", "candidates.parquet"):
+        tree, log = scenario.start(folder), Log(folder)
+        while (log.read() < reference.total or not (folder / sign).exists()) and tree.running():
+            time.sleep(0.0005)
+        processes = tree.kill(random.Random(folder.name)) if tree.running() else 0
+        trial.blows.append(Blow(sign, committed(folder), reference.total, processes))
+        if (folder / "summary.json").exists() or processes == 0:
+            trial.faults.append(f"the kill at {sign} came too late")
+    return _end(trial, scenario, reference, folder, preloaded, began)
+
+
 def terminate(
     scenario: Scenario, reference: Reference, place: Path, seed: str, times: int, preloaded: Preloaded
 ) -> list[Trial]:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from assay.sources import table
 from tests.chaos import kills
-from tests.chaos.campaigns import Peace, Scenario
+from tests.chaos.campaigns import ON_RAY, Peace, Scenario
 from tests.chaos.preloaded import Preloaded
 from tests.chaos.processes import Tree, alive, family
 
@@ -25,6 +26,8 @@ KILLS = [
     ("cascade", "a", 4),
     ("relaxed", "a", 2),
     ("ray", "a", 2),
+    ("objectives", "a", 2),
+    ("objectives-ray", "a", 1),
 ]
 
 
@@ -37,7 +40,19 @@ def test_killed_at_random_instants_and_run_again(
     assert kills.counted(trials) == number
     blows = [blow for trial in trials for blow in trial.blows if blow.counts]
     assert all(0 < blow.committed < blow.total for blow in blows)
-    assert all(blow.processes >= (5 if name == "ray" else 1) for blow in blows)
+    assert all(blow.processes >= (5 if name in ON_RAY else 1) for blow in blows)
+
+
+@pytest.mark.parametrize("name", ["objectives", "objectives-ray"])
+def test_killed_while_it_ranks_and_run_again(
+    stage: dict[str, Scenario], peace: Peace, place: Path, preloaded: Preloaded, name: str
+) -> None:
+    trial = kills.kill_ranking(stage[name], peace(name), place / f"{name}-ranking", preloaded)
+    assert trial.faults == []
+    assert [blow.committed for blow in trial.blows] == [peace(name).total] * 2
+    front = table.read(place / f"{name}-ranking" / "candidates.parquet", ["front", "p_front", "p_top_k"])
+    assert front["front"][0].as_py() == 1
+    assert sum(front["p_top_k"].to_pylist()) == pytest.approx(9)
 
 
 def test_continuous_integration_kills_at_least_twenty_times() -> None:

@@ -64,7 +64,7 @@ def render(
         script=Markup(script),  # noqa: S704 (two files of ours)
         digest=Markup(scripts.digest(script)),  # noqa: S704 (the same)
         cards=cards(top, evidence.crystals, summary),
-        chance="p_front" if summary.fronts else "p_top_k" if summary.certainty else "",
+        chances=[name for name, there in (("p_front", summary.fronts), ("p_top_k", summary.certainty)) if there],
         **_drawn(top, evidence, target.name),
         summary=summary,
         target=target,

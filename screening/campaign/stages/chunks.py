@@ -42,6 +42,7 @@ class ByChunk(Stage):
                 self._rows += chunk.rows
                 if self._ledger.find(self._kind, chunk.name) is None:
                     self._left.add(chunk.name)
+                    self._board.begin(self._work.name)
                     yield Unit(self._work, chunk.name, chunk.rows, partial(self._ledger.read, record, chunk.path))
                 else:
                     self._before += chunk.rows

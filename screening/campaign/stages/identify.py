@@ -46,6 +46,7 @@ class Identifying(Stage):
     def _offered(self, units: Iterable[Unit]) -> Iterator[Unit]:
         for unit in units:
             self._left.add(unit.name)
+            self._board.begin(unit.work.name)
             yield unit
 
     def done(self, done: Done) -> bool:

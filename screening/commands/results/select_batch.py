@@ -23,6 +23,13 @@ from assay.screening.settings.exits import Exit, Failure
 from assay.screening.settings.yamlfile import LARGEST_SEED
 
 
+class Order(StrEnum):
+    """Which end of a property is wanted."""
+
+    ASCENDING = "ascending"
+    DESCENDING = "descending"
+
+
 class By(StrEnum):
     """Acquisition functions (`assay.models.ensemble.distribution.acquisition`)."""
 
@@ -52,6 +59,13 @@ def select(
     output: Annotated[Path, output_option("Table of the batch; its ending says .csv, .parquet, .json or .jsonl.")],
     n: Annotated[int, typer.Option(min=1, help="Crystals of the batch.")] = 20,
     by: Annotated[By, typer.Option(help="What makes a measurement useful.")] = By.EI,
+    property: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What is measured; unset: what ranks, of several objectives the first."),
+    ] = None,
+    order: Annotated[
+        Order | None, typer.Option(help="Which end of it is wanted; unset: as the campaign ranks.")
+    ] = None,
     best: Annotated[
         float | None, typer.Option(help="Value that ei and pi improve on; unset: the best predicted one.")
     ] = None,
@@ -71,11 +85,13 @@ def select(
     _check(by, {"--best": best, "--kappa": kappa, "--apart": apart}, diverse=diverse)
     written.free(output, batch.FIRST, "select")
     results = Results(folder)
-    wish = Wish(n, by.value, best, kappa, seed, cost, (APART if apart is None else apart) if diverse else None, known)
+    far = (APART if apart is None else apart) if diverse else None
+    end = None if order is None else order.value
+    wish = Wish(n, by.value, property, end, best=best, kappa=kappa, seed=seed, cost=cost, apart=far, known=known)
     found = batch.choose(results, wish)
     written.write(found.rows, output)
     say(output)
-    for line in _lines(results, wish, found):
+    for line in _lines(wish, found):
         say(line, err=True)
 
 
@@ -90,14 +106,14 @@ def _check(by: By, numbers: dict[str, float | None], *, diverse: bool) -> None:
         raise Failure(Exit.USAGE, "--apart says how far the crystals of --diverse lie apart; give both")
 
 
-def _lines(results: Results, wish: Wish, found: Batch) -> list[str]:
+def _lines(wish: Wish, found: Batch) -> list[str]:
     """The rule in words, and what was left out."""
-    target, rows = results.summary.target, found.rows
+    target, rows = found.target, found.rows
     best = "" if found.best is None else f"{found.best:.4g} {target.unit}"
     if found.best is not None and wish.best is None:
         best += ", the best predicted value"
     rule = SAID[By(wish.by)].format(best=best, kappa=wish.kappa) + (f" per {wish.cost}" if wish.cost else "")
-    wanted = {"ascending": "the lowest ", "descending": "the highest ", "inside": ""}[results.summary.order]
+    wanted = {"ascending": "the lowest ", "descending": "the highest ", "inside": ""}[found.order]
     what = f"{rows.num_rows} of {found.candidates:,} candidates for {wanted}{target.name} by {rule}"
     lines = [what + (f", farther than {wish.apart:g} apart" if wish.apart is not None else "")]
     lines += [f"left out: {count:,} {reason}" for reason, count in found.left_out.items()]

@@ -56,19 +56,20 @@ def reference(points: Floats) -> Floats:
     return np.asarray(worst - BEYOND * np.where(span > 0, span, 1.0))
 
 
-def contributions(points: Floats, front: NDArray[np.int64]) -> Floats:
+def contributions(points: Floats, front: NDArray[np.int64], like: Floats | None = None) -> Floats:
     """(n,) the part of the hypervolume of its front that a point adds alone.
 
     The hypervolume is that between front and reference point, where the range of each objective
-    counts 1. Each of two equal points adds nothing.
+    counts 1. Each of two equal points adds nothing. Range and reference point are those of the
+    points `like`; unset: of these.
 
     >>> contributions(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([1, 1])).round(3).tolist()
     [0.1, 0.1]
     """
     if not len(points):
         return np.empty(0)
-    library = _library()
-    low, span = points.min(axis=0), np.ptp(points, axis=0)
+    library, like = _library(), points if like is None else like
+    low, span = like.min(axis=0), np.ptp(like, axis=0)
     scaled = (low - points) / np.where(span > 0, span, 1.0)  # from 0, the worst, to -1
     order = np.argsort(front, kind="stable")
     scaled, borders = scaled[order], np.flatnonzero(np.diff(front[order])) + 1

@@ -156,6 +156,23 @@ def outdone(points, front, strictly, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def crowded(points, others, k, out):  # type: ignore[no-untyped-def]
+    """Write to `out` (n,) whether k of some others or more dominate a point, higher better."""
+    for row in range(len(points)):
+        count = 0
+        for other in range(len(others)):
+            worse, better = False, False
+            for at in range(points.shape[1]):
+                worse |= others[other, at] < points[row, at]
+                better |= others[other, at] > points[row, at]
+            if better and not worse:
+                count += 1
+                if count == k:
+                    break
+        out[row] = count >= k
+
+
+@njit(cache=True, nogil=True)
 def _behind(second, third, start, size, y, z):  # type: ignore[no-untyped-def]
     """Whether a point (y, z) lies under the stairs of a front, and how many steps lie before it.
 

@@ -30,9 +30,9 @@ WITNESSES = 4_096
 
 
 class Counted(Protocol):
-    """How values of a property count."""
+    """How true values of a property count."""
 
-    def good(self, judged: Floats) -> Floats:
+    def true(self, values: Floats) -> Floats:
         """(n,) higher is better."""
 
     def best(self, lowest: Floats, highest: Floats) -> Floats:
@@ -68,8 +68,8 @@ class Movable:
         """(n,) how the true values of one draw count."""
         if self.strata is None:
             assert self.fixed is not None
-            return self.counted.good(self.fixed)
-        return self.counted.good(self.strata.drawn(self.numbers, self.keys, draw))
+            return self.counted.true(self.fixed)
+        return self.counted.true(self.strata.drawn(self.numbers, self.keys, draw))
 
     def best(self) -> Floats:
         """(n,) the best that any draw can give."""
@@ -101,24 +101,27 @@ def chances(objectives: Sequence[Movable], points: Floats, order: NDArray[np.int
     found[order] = 0.0
     strong, rest = order[:STRONG], order[STRONG:]
     ahead = [each.at(strong) for each in objectives]
-    first = [_front(_drawn(ahead, draw)) for draw in range(DRAWS)]
+    first = [strongest(drawn(ahead, draw)) for draw in range(DRAWS)]
     rest = rest[~_hopeless([each.at(rest) for each in objectives], points[order], [front for front, _ in first])]
     behind = [each.at(rest) for each in objectives]
     for draw, (front, rows) in enumerate(first):
-        others = _drawn(behind, draw)
-        left = np.flatnonzero(~_outdone(others, front, strictly=True))
+        others = drawn(behind, draw)
+        left = np.flatnonzero(~outdone(others, front, strictly=True))
         stays = fronts.first(np.concatenate([front, others[left]]))
         found[strong[rows[stays[: len(rows)]]]] += 1
         found[rest[left[stays[len(rows) :]]]] += 1
     return np.asarray(found / DRAWS, np.float64)
 
 
-def _drawn(objectives: Sequence[Movable], draw: int) -> Floats:
+def drawn(objectives: Sequence[Movable], draw: int) -> Floats:
+    """(n, m) how the true values of one draw count."""
     return np.asarray(np.stack([each.drawn(draw) for each in objectives], axis=1), np.float64)
 
 
-def _front(points: Floats) -> tuple[Floats, NDArray[np.int64]]:
+def strongest(points: Floats) -> tuple[Floats, NDArray[np.int64]]:
     """The points that no other one dominates, those first that are good in all; their rows."""
+    if not len(points):
+        return points, np.empty(0, np.int64)
     rows = np.flatnonzero(fronts.first(points))
     span = np.ptp(points, axis=0)
     strength = (points[rows] / np.where(span > 0, span, 1.0)).sum(axis=1)
@@ -133,12 +136,13 @@ def _hopeless(objectives: Sequence[Movable], points: Floats, ahead: Sequence[Flo
     """
     witnesses = points[:: max(1, len(points) // WITNESSES)]
     for front in ahead:
-        witnesses = witnesses[_outdone(witnesses, front, strictly=True)]
+        witnesses = witnesses[outdone(witnesses, front, strictly=True)]
     best = np.stack([each.best() for each in objectives], axis=1)
-    return _outdone(best, _front(witnesses)[0], strictly=False) if len(witnesses) else np.zeros(len(best), bool)
+    return outdone(best, strongest(witnesses)[0], strictly=False) if len(witnesses) else np.zeros(len(best), bool)
 
 
-def _outdone(points: Floats, front: Floats, *, strictly: bool) -> NDArray[np.bool_]:
+def outdone(points: Floats, front: Floats, *, strictly: bool) -> NDArray[np.bool_]:
+    """(n,) whether a point of a front is at least as good in all, and `strictly`: better in one."""
     out = np.empty(len(points), np.bool_)
     kernels.outdone(np.ascontiguousarray(points), np.ascontiguousarray(front), strictly, out)
     return out

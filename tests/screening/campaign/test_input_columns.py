@@ -13,11 +13,12 @@ import pyarrow as pa
 import pytest
 
 from assay.screening.audit import audit as verify
+from assay.screening.campaign import plan
 from assay.screening.campaign.plan import Plan
 from assay.screening.folder.results import Results
 from assay.screening.prediction import inputs, output
-from assay.screening.settings import names
-from assay.screening.settings.exits import Exit
+from assay.screening.settings import config, names, yamlfile
+from assay.screening.settings.exits import Exit, Failure
 from assay.sources import table
 from assay.sources.crystals import Crystals
 from assay.sources.formats import convert
@@ -44,6 +45,39 @@ def crystals(real: Crystals) -> Crystals:
     columns = {name: np.full(16, value) for name, value in OLD.items()}
     return Crystals(bare.ids, bare.lattice, bare.site_ptr, bare.frac, bare.species_ptr, bare.numbers, bare.occupancy,
                     columns)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "server", "hint"),
+    [
+        ("formation_enrgy", False, r"predict \(formation_energy\).*did you mean 'formation_energy'"),
+        ("formation_enrgy", True, "did you mean 'formation_energy'"),
+        ("qqq", False, "there is: .*formation_energy"),
+        ("nsites", False, None),
+        ("ood_distance", False, None),
+        ("price", False, None),
+        ("price", True, None),
+        ("delivered_by", True, None),  # a server may report it
+        ("band_gap_hse", True, None),
+    ],
+)  # fmt: skip
+def test_a_mistyped_objective_is_refused_before_the_pull(
+    name: str, server: bool, hint: str | None, real: Crystals, model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.parquet"
+    table.write(table.to_table(real[:4].with_columns(price=np.ones(4))), path)
+    sources: list[dict[str, Any]] = [{"kind": "files", "paths": [str(path)]}]
+    if server:
+        sources.append({"kind": "optimade", "provider": "http://127.0.0.1:9", "name": "s"})
+    rank = {"objectives": [{"property": "formation_energy", "order": "ascending"}, {"property": name}]}
+    content = {"name": "t", "sources": sources, "models": [str(model)], "rank": rank, "output": str(tmp_path / "out")}
+    chosen = yamlfile.validate(config.Campaign, content, "here")
+    if hint is None:
+        assert plan.make(chosen).objectives[1].name == name
+        return
+    with pytest.raises(Failure, match=rf"rank\.objectives\.1\.property: '{name}' is no property .*{hint}") as caught:
+        plan.make(chosen)
+    assert caught.value.code is Exit.CONFIG
 
 
 def campaign(place: Path, folders: dict[str, Path], zoo: Path, **keys: Any) -> Plan:

@@ -146,6 +146,34 @@ def test_each_objective_says_which_values_are_wanted(
     assert batch.choose(inside, Wish(5, "std", known=True)).rows.num_rows == 5
 
 
+def test_any_predicted_property_of_a_campaign_is_asked_for(
+    real: Crystals, model: Path, zoo: Path, tmp_path: Path, assay: Command
+) -> None:
+    small_campaign.write_sources(tmp_path, real)
+    path = small_campaign.write_config(tmp_path, model, models=[str(model), str(zoo / "tc-fast")], rank={"top": 9})
+    planned = small_campaign.make(path)
+    small_campaign.run(planned)
+    objectives = "rank.objectives=[{property: formation_energy, order: ascending}, {property: nsites}]"
+    done = assay("rank", planned.folder, "--set", "rank.by=pareto", "--set", objectives)  # docs/cascade.md
+    assert done.returncode == 0, done.stderr
+    results = Results(planned.folder)
+    assert results.candidates(["front"])["front"][0].as_py() == 1
+    low = batch.choose(results, Wish(5, "mean", known=True)).rows
+    assert low["formation_energy_mean"].to_pylist() == sorted(low["formation_energy_mean"].to_pylist())
+    warm = batch.choose(results, Wish(5, "mean", "tc", "descending", apart=0.1))
+    assert warm.target.unit == "K"
+    assert warm.rows["tc_mean"].to_pylist() == sorted(warm.rows["tc_mean"].to_pylist(), reverse=True)
+    cold = batch.choose(results, Wish(5, "mean", "tc", "ascending", known=True)).rows
+    assert max(cold["tc_mean"].to_pylist()) < min(warm.rows["tc_mean"].to_pylist())
+    for name, reason in (("tc", "does not rank, so say which end"), ("tcc", "did you mean 'tc'")):
+        done = assay("select", planned.folder, "--property", name, "--output", "n.csv")
+        assert done.returncode == 78
+        assert reason in last_line(done.stderr)
+    done = assay("select", planned.folder, "--property", "tc", "--order", "descending", "--output", "n.csv")
+    assert done.returncode == 0, done.stderr
+    assert "candidates for the highest tc by expected improvement" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -195,7 +223,7 @@ def test_another_ensemble_than_that_which_scored_is_refused(doped: Results, zoo:
     path = folder / "config.resolved.yaml"
     content = yaml.safe_load(path.read_text())
     path.write_text(yaml.safe_dump(content | {"models": [str(zoo / "band-gap")]}))
-    with pytest.raises(Failure, match="names no ensemble 'tc', which ranks"):
+    with pytest.raises(Failure, match="names no ensemble 'tc', which predicts tc"):
         batch.choose(Results(folder), Wish(5))
 
 

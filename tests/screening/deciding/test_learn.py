@@ -107,13 +107,29 @@ def test_measured_values_are_learned_and_the_campaign_is_ranked_again(
     assert third.returncode == 0, third.stderr
     facts = Ensemble.load(tmp_path / "third-ensemble").facts
     assert facts["tasks"]["tc"]["measured"]["rows"] == 4
-    assert datasets.load(str(tmp_path / facts["recipe"]["measured"]["dataset"])).weight.tolist() == [
-        20.0,
-        20.0,
-        20.0,
-        1.0,
-    ]
+    weight = datasets.load(str(tmp_path / facts["recipe"]["measured"]["dataset"])).weight.tolist()
+    error = np.median(ranked.predictions(["tc_std"])["tc_std"].to_numpy())
+    assert weight == [pytest.approx(20 / (1 + (2 / error) ** 2)), 20.0, 20.0, 1.0]
     _judged_by_others(ranked, tmp_path / "next-ensemble", tested)
+
+
+def test_an_uncertain_value_moves_the_ensemble_less(ranked: Results, tmp_path: Path) -> None:
+    name = ranked.candidates(["id"])["id"][-1].as_py()
+    settings = config.load(ranked.folder / "config.resolved.yaml")
+    found, weights = [], []
+    for uncertainty in ("0", "500"):  # of the second measurement of one crystal
+        (tmp_path / "new.csv").write_text(f"id,value,uncertainty\n{name},10,0\n{name},{FAR},{uncertainty}\n")
+        wish = Wish(tmp_path / "new.csv", tmp_path / f"next-{uncertainty}")
+        lesson = learn.prepare(settings, ranked, wish)
+        weights.append(lesson.measured.crystals.columns["weight"].tolist())
+        (made,) = learn.run(lesson, wish).ensembles
+        predicted, _ = made.predict(ranked.crystals([name]))
+        found.append(float(predicted.values["tc"].mean[0]))
+    assert weights[0] == [1.0, 1.0]
+    assert weights[1][0] == 1.0
+    assert weights[1][1] < 0.01
+    assert found[0] > 50
+    assert found[1] < 20
 
 
 def _judged_by_others(ranked: Results, folder: Path, tested: str) -> None:

@@ -59,6 +59,25 @@ def test_an_unknown_ending_is_refused_with_the_known_ones(tmp_path: Path, name: 
     assert failure.value.code is Exit.USAGE
 
 
+def test_only_predictions_are_replaced_by_predictions(tmp_path: Path) -> None:
+    others = {
+        "hull": ["id", "formula", "formation_energy_mean", "energy_above_hull", "competing_phases"],
+        "unrankable": ["id", "formula", "elements", "nsites", "tc_mean", "tc_std"],
+    }
+    own = {"crystals": ["id", "formula", "tc_mean", "tc_std"]}
+    own["formulas"] = ["id", "formula", "reported_formula", "tc_mean", "tc_std"]
+    for ending in output.FORMATS:
+        for name, columns in (others | own).items():
+            content = pa.table({column: ["x"] for column in columns})
+            output.write(content, tmp_path / f"{name}{ending}")
+        for name in own:
+            output.check(tmp_path / f"{name}{ending}")
+        for name in others:
+            with pytest.raises(Failure, match="something else than a table of assay predict") as failure:
+                output.check(tmp_path / f"{name}{ending}")
+            assert failure.value.code is Exit.CONFIG
+
+
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "a.csv").mkdir()
     with pytest.raises(Failure, match="is a folder"):

@@ -94,6 +94,7 @@ def test_a_file_has_formulas_units_and_meanings(fast: Ensemble) -> None:
     assert {told[f"tc_{part}"][b"unit"] for part in ("mean", "std", "lo", "hi", "member_0")} == {b"K"}
     assert told["tc_std"][b"meaning"] == b"calibrated standard deviation"
     assert told["tc_member_1"][b"meaning"] == b"predicted by member 1 alone"
+    assert told["tc_lo"][b"functional"] == b"measured"
     assert told["formula"][b"unit"] == b""
     assert all(metadata[b"meaning"] for metadata in told.values())
 

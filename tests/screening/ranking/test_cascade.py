@@ -15,13 +15,14 @@ import pytest
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.ensemble.summary import EnsemblePrediction
 from assay.screening.audit import audit as verify, refusals, status
-from assay.screening.campaign import drive, outputs, plan, preview
+from assay.screening.campaign import drive, outputs, plan, preview, tiers as tiers_of
 from assay.screening.campaign.plan import Plan
 from assay.screening.folder import balance
 from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Cascade, Summary
 from assay.screening.ranking import cascade
+from assay.screening.ranking.recall import Sample, estimate
 from assay.screening.runners import worker
 from assay.screening.runners.local import LocalRunner
 from assay.screening.runners.score import Score
@@ -345,6 +346,23 @@ def test_a_tier_must_predict_what_ranks_and_be_another_ensemble(
         failure = explain(caught.value)
         assert failure is not None
         assert failure.code is Exit.CONFIG
+
+
+def test_a_cascade_of_fewer_survivors_than_are_looked_for_says_so() -> None:
+    sample = Sample(np.arange(3.0), np.array([0.0]), np.array([0.5]), np.zeros(100))
+    found = Cascade([], 3, 4, 1, 101, estimate(sample, 50), [])
+    text = " ".join(tiers_of.lines(found, "full"))
+    assert "Only 3 crystals survived, fewer than the best 50 that are looked for" in text
+    assert "crystals missed" not in text
+    assert "audited crystals reach" not in text
+
+
+def test_a_cascade_takes_no_objectives_and_says_what_to_do_instead(place: Path, folders: dict[str, Path]) -> None:
+    rank = {"objectives": [{"property": "formation_energy", "order": "ascending"}, {"property": "nsites"}]}
+    path = write_config(place, folders["full"], cascade=tiers(folders), rank=rank, output=str(place / "wrong"))
+    with pytest.raises(Failure, match=r"cuts away what is good in the others; .* or .* filters\.predicted") as caught:
+        plan.make(config.load(path))
+    assert caught.value.code is Exit.CONFIG
 
 
 # What a defect of the program would leave.

@@ -27,7 +27,7 @@ def table(content: list[tuple[float, float, int]]) -> pa.Table:
 
 
 def ranking(content: pa.Table, **settings: Any) -> Ranked:
-    return rank.rank(content, rules.make(Rank(**settings), TARGET), {"tc": "K"})
+    return rank.rank(content, rules.make(Rank(**settings), TARGET), {"tc": {"unit": "K"}})
 
 
 @given(content=rows, descending=st.booleans(), by=st.sampled_from(["mean", "lower", "upper"]))

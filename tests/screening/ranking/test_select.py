@@ -16,11 +16,13 @@ from assay.models.ensemble import checkpoint, stored
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.ensemble.stored import CalibrationRows, HeldRows
 from assay.screening.audit import audit
+from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Target
 from assay.screening.ranking.select import Shortlist
 from assay.screening.settings.choice import Rank
 from assay.screening.settings.exits import Exit, Failure
+from assay.sources import table as tables
 from assay.sources.crystals import Crystals
 from tests.screening import small_campaign
 from tests.screening.small_campaign import write_config
@@ -275,6 +277,23 @@ def test_a_cascade_tests_all_and_selects_among_what_was_scored_in_full(
     assert not table.filter(pl.col("tier") == 0)["selected"].any()
     assert table.filter(pl.col("tier") == 1)["conformal_p_value"].null_count() == 0
     assert audit.check(folder).problems == []
+
+
+@pytest.mark.parametrize(
+    ("name", "sign"), [("selected", "column selected"), ("conformal_p_value", "column conformal_p_value")]
+)
+def test_verify_makes_the_shortlist_again(done: Path, tmp_path: Path, name: str, sign: str) -> None:
+    folder = Path(shutil.copytree(done, tmp_path / "forged"))
+    path, ledger = folder / "candidates.parquet", Ledger(folder)
+    content, record = tables.read(path), ledger.find("ranked", "all")
+    assert record is not None
+    forged = content[name].to_numpy(zero_copy_only=False).copy()
+    forged[-1] = True if name == "selected" else 0.5 * forged[-1]
+    place = content.schema.get_field_index(name)
+    digest = tables.write(content.set_column(place, content.schema.field(place), pa.array(forged)), path)
+    ledger.record("ranked", "all", {**record.files, path.name: digest}, record.counts)
+    (problem,) = audit.check(folder).problems
+    assert f"has a {sign} that does not follow from the calibration rows" in str(problem)
 
 
 def test_an_ensemble_without_rows_and_a_hull_are_refused_before_anything_is_pulled(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
 from assay.screening.folder.summary import Certainty, Fronts, Target
 from assay.screening.ranking import rank, several, standing
-from assay.screening.ranking.compared import fronts, pfront
+from assay.screening.ranking.compared import fronts, pfront, together
 from assay.screening.settings.choice import Rank
 from assay.screening.settings.exits import Exit, Failure
 
@@ -144,6 +146,69 @@ def test_p_front_agrees_with_independent_draws_whatever_rows_are_left_out(monkey
     assert rank.rank(content.take(order), rule(THREE), {}).candidates.sort_by("id").equals(ranked)
 
 
+RANGES: list[dict[str, float]] = [{"min": 0.0, "max": 40.0}, {"min": -3.0, "max": 0.5}, {"min": 0.0, "max": 1.0}]
+
+
+@pytest.mark.parametrize("by", ["pareto", "desirability", "lexicographic"])
+def test_p_top_k_agrees_with_independent_draws_whatever_rows_are_left_out(
+    by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(together, "STRONG", 30)
+    weighed = by == "desirability"
+    goals = [goal | ({"range": ends} if weighed else {}) for goal, ends in zip(THREE, RANGES)]
+    if by == "lexicographic":  # many equal ones in the first objective
+        goals[0] = {"property": "tc", "by": "probability", "threshold": 20.0}
+    asked, content, rng = rule(goals, by=by, top=12), rows(250, seed=2), np.random.default_rng(5)
+    ranked = rank.rank(content, asked, {}).candidates
+    found = ranked.sort_by("id")["p_top_k"].to_numpy()
+    value = {name: content[name].to_numpy() for name in content.column_names[1:]}
+    counts, draws = np.zeros(len(content)), 2_000
+    exact = {name: np.zeros(len(content)) for name in ("tc_std", "formation_energy_std")}
+    ends = np.stack([value["tc_lo"], -value["formation_energy_mean"], value["p_stable"]], axis=1)
+    for _ in range(draws):
+        tc, energy = (
+            value[f"{name}_mean"] + value[f"{name}_std"] * rng.standard_normal(len(content))
+            for name in ("tc", "formation_energy")
+        )
+        if by == "pareto":
+            points = np.stack([tc, -energy, value["p_stable"]], axis=1)
+            keys = [-fronts.contributions(points, front := fronts.fronts(points), ends), front]
+        elif weighed:
+            each = [np.clip(tc / 40, 0, 1), np.clip((0.5 - energy) / 3.5, 0, 1), value["p_stable"]]
+            keys = [-np.prod(each, axis=0)]
+        else:
+            keys = [-value["p_stable"], energy, -(tc > 20.0).astype(float)]
+        counts[np.lexsort([value["tc_std"], *keys])[:12]] += 1
+    share = counts / draws
+    error = np.sqrt(share * (1 - share) * (1 / pfront.DRAWS + 1 / draws)) + 2e-3
+    assert np.abs((found - share) / error).max() < 4.5
+    assert ((share > 0.05) & (share < 0.95)).sum() > 10
+    assert found.sum() == pytest.approx(12)
+    order = pa.array(rng.permutation(len(content)))
+    assert rank.rank(content.take(order), asked, {}).candidates.equals(ranked)
+    monkeypatch.setattr(together, "STRONG", 10**6)  # nothing is left out
+    assert rank.rank(content, asked, {}).candidates.equals(ranked)
+    for name, none in exact.items():
+        content = content.set_column(content.schema.get_field_index(name), name, pa.array(none))
+    sure = rank.rank(content, asked, {}).candidates["p_top_k"].to_pylist()
+    assert sorted(sure) == [0.0] * 238 + [1.0] * 12
+    assert by == "pareto" or sure[:12] == [1.0] * 12  # pareto ranks by the lower end of tc, which stays
+
+
+def test_a_probability_is_wanted_of_values_beyond_its_threshold() -> None:
+    goals = [
+        {"property": "formation_energy", "order": "ascending", "by": "probability", "threshold": -1.0},
+        {"property": "p_stable"},
+    ]
+    content = pa.table({
+        "id": ["deep", "high"], "p_stable": [0.5, 0.5],
+        **{f"formation_energy_{part}": [-2.0, 0.0] for part in ("mean", "hi")}, "formation_energy_std": [0.01, 0.01],
+    })  # fmt: skip
+    ranked = rank.rank(content, rule(goals, top=1), {}).candidates
+    assert ranked["id"].to_pylist() == ["deep", "high"]
+    assert ranked["p_front"].to_pylist() == ranked["p_top_k"].to_pylist() == [1.0, 0.0]
+
+
 def test_two_objectives_of_one_model_err_together() -> None:
     above = Target("e", "energy_above_hull", "eV/atom", calibrated=True, derived_from="formation_energy")
     settings = Rank.model_validate({"objectives": [
@@ -182,6 +247,15 @@ def test_a_range_is_enough_or_is_the_goal() -> None:
     ranked = rank.rank(content, weighed, {}).candidates
     assert ranked["id"].to_pylist() == ["a", "b", "c"]
     assert ranked["score"].to_pylist() == pytest.approx([0.2**0.25, 0.6**0.75 * 0.4**0.25, 0.1**0.75 * 0.9**0.25])
+
+
+def test_a_cut_by_one_property_loses_half_of_a_front(data: Path) -> None:
+    columns = pq.read_table(data / "mp/mp_labelled_le40.parquet", columns=["gap_pbe", "e_form"])
+    gap, energy = (column.to_numpy().astype(np.float64) for column in columns.drop_null().columns)
+    on_front = fronts.first(np.stack([gap, -energy], axis=1))
+    lowest = np.argsort(energy)
+    kept = [int(on_front[lowest[: round(share * len(energy))]].sum()) for share in (0.05, 0.02)]
+    assert (len(energy), int(on_front.sum()), *kept) == (62_049, 13, 8, 5)  # docs/cascade.md
 
 
 @pytest.mark.parametrize(

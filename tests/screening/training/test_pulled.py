@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from assay.models.training import prepare
 from assay.models.training.distil import sample
@@ -19,7 +20,7 @@ from assay.screening.folder import snapshot
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.results import Results
 from assay.screening.settings.exits import Exit, Failure
-from assay.screening.training import pulled, recipes
+from assay.screening.training import pulled, recipes, search, study, trials
 from assay.sources import datasets, table
 from assay.sources.crystals import Crystals
 from tests.screening import small_campaign
@@ -106,6 +107,33 @@ def test_values_of_two_functionals_are_two_tasks_and_the_card_names_both(
     assert "data holds other values: task-1-0.parquet when this training began" in last_line(again.stderr)
     evaluated = assay("evaluate", "made", "--output", "seen", "--dataset", facts["recipe"]["tasks"][0]["dataset"])
     assert evaluated.returncode == 0, evaluated.stderr
+
+
+def test_a_study_and_a_search_learn_from_one_file_of_each_number(campaign: Path, tmp_path: Path) -> None:
+    place = tmp_path / "configs"
+    place.mkdir()
+    (place / "recipe.yaml").write_text(recipes.dump(recipe(energy(campaign))))
+    planned = {
+        "name": "two", "title": "Two databases", "recipe": "recipe.yaml", "seeds": [0, 1],
+        "member": {"network": "trees", "sizes": {"trees": 8}},
+        "columns": {"mp": {}, "oqmd": {"tasks": [energy(campaign, OWN)]}},
+        "rows": {"few": {}, "more": {"set": {"members.sizes.trees": 12}}},
+    }  # fmt: skip
+    (place / "study.yaml").write_text(yaml.safe_dump(planned))
+    study.run(place / "study.yaml", tmp_path / "made")
+    found = json.loads((tmp_path / "made" / "results.json").read_text())
+    assert found["mp"]["train"] + found["mp"]["test"] < ROWS > 60 > found["oqmd"]["train"]
+    assert len([*(tmp_path / "made" / pulled.FOLDER).iterdir()]) == 2
+    ranges = {"members.sizes.trees": {"integers": [4, 16]}}
+    asked = search.SearchConfig.model_validate({"recipe": str(place / "recipe.yaml"), "space": ranges, "trials": 2})
+    wanted = asked.load()
+    wanted.claim(tmp_path / "search")
+    wanted = wanted.learned(tmp_path / "search")
+    told: list[dict[str, float]] = []
+    trials.learn(wanted, tmp_path / "search", 1, told.append)
+    assert trials.trial(wanted, tmp_path / "search", 1).ended == "finished"
+    assert told[-1]["validation_mae"] < 1.0
+    asked.load().claim(tmp_path / "search")  # it is found again by what its file says
 
 
 def test_rows_without_the_value_are_left_out_and_counted(campaign: Path, tmp_path: Path) -> None:

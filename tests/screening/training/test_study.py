@@ -85,7 +85,7 @@ def test_the_page_has_a_line_per_way_and_the_command(finished: Path) -> None:
     line = next(line for line in page.splitlines() if line.startswith("| less data | –"))
     assert line.count("|") == 5
     assert "Of the lines less data only the networks learn from few rows" in page
-    assert "(2 of less data)" in page
+    assert "2 of less data)" in page
     assert "| dielectric first | " in page.split("one network, against scratch")[1]
     assert page.count("**") >= 4  # the best of each column
 
