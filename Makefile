@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help screen install test lint types doctest unit bench chaos clean
+.PHONY: help screen install test lint types doctest unit browser bench chaos clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -36,8 +36,11 @@ doctest: $(VENV)/.dev ## The examples in the docstrings
 	$(BIN)/python -m pytest -q --doctest-modules assay
 
 # One file runs in one process, since its tests share campaigns and servers; tests/chaos, the longest, comes first.
-unit: $(VENV)/.dev ## The tests, on up to four cores
+unit: $(VENV)/.dev browser ## The tests, on up to four cores
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests
+
+browser: $(VENV)/.dev ## Chromium for the tests of pages, which are skipped where npm brings none
+	@$(MAKE) --no-print-directory $(VENV)/.browser || echo "no browser: tests/browser is skipped" >&2
 
 bench: $(VENV)/.bench ## Structures per second, beside alignn; needs ASSAY_DATA
 	$(BIN)/python benchmarks/featurizer.py
@@ -83,6 +86,10 @@ $(VENV)/.all: pyproject.toml | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(call install_as,'.[dev]')
+
+$(VENV)/.browser: tests/browser/install.py
+	$(BIN)/python tests/browser/install.py $(VENV)/browser
+	@touch $@
 
 $(VENV)/.bench: pyproject.toml | $(BIN)/python
 	$(call install_as,'.[dev$(comma)bench]')

@@ -1,0 +1,1 @@
+"""Crystals and tables for people to look at: drawings of cells, the scripts of pages."""
