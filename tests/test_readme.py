@@ -13,7 +13,7 @@ import pytest
 from tests.chaos.preloaded import Preloaded
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md"]
 SMALL = ["--set", "sources.0.n=200"]
 """Makes the quickstart campaign short enough for a test."""
 

@@ -54,6 +54,6 @@ def _one(row: dict[str, Any], formula: str, notes: list[str], found: Predictions
             "unit": item.unit,
             "members": [finite(value) for name, value in row.items() if name.startswith(f"{item.name}_member_")],
         }
-    beside = {name: finite(row[name]) for name in ("in_training", "ood", "ood_distance") if name in row}
+    beside: dict[str, Any] = {name: finite(row[name]) for name in ("in_training", "ood", "ood_distance") if name in row}
     warnings = [text for text in str(row.get(WARNINGS) or "").split("; ") if text]
     return {"id": row["id"], "formula": formula, "values": values, **beside, "warnings": warnings, "notes": notes}

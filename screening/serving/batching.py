@@ -103,7 +103,8 @@ class Oracle:
                     one.answer.set_result(found)
 
     def _batch(self) -> list[_Waiting]:
-        found, atoms = [], 0
+        found: list[_Waiting] = []
+        atoms = 0
         while self._waiting and (not found or atoms + len(self._waiting[0].crystals.frac) <= MOST_ATOMS):
             found.append(self._waiting.popleft())
             atoms += len(found[-1].crystals.frac)

@@ -19,6 +19,8 @@ from assay.screening.settings import nearest
 
 PAGE, MOST = 50, 1_000
 """Rows of a page by default, and at most."""
+SHALLOW = 10_000
+"""Rows among which a page is found without sorting the others."""
 LONGEST = 200
 """Most characters of a text to look for."""
 NUMBERS = re.compile(r"(.+)_(min|max)")
@@ -80,22 +82,21 @@ def find(served: Served, query: Query, columns: Sequence[str] | None = None) -> 
         return _collected(page, columns), served.count
     if wanted:
         frame = frame.filter(reduce(lambda one, other: one & other, wanted))
-    name = query.sort.removeprefix("-")
-    by = list(dict.fromkeys([name, "rank"]))
-    order = (
-        frame.select(by).collect()
-        if name == "rank"
-        else frame.select(by)
-        .sort(by, descending=[query.sort.startswith("-"), *[False] * (len(by) - 1)], nulls_last=True)
-        .collect()
-    )
-    if query.sort == "-rank":
-        order = order.reverse()
-    ranks = order["rank"].slice(query.offset, query.limit)
+    ranks = _ranks(frame, query)
     page = served.scan().filter(pl.col("rank").is_in(ranks.implode()))
-    found = _collected(page, columns)
     place = pl.DataFrame({"rank": ranks, ":place": range(len(ranks))})
-    return found.join(place, on="rank").sort(":place").drop(":place"), len(order)
+    found = _collected(page, columns).join(place, on="rank").sort(":place").drop(":place")
+    return found, served.count if not wanted else frame.select(pl.len()).collect().item()
+
+
+def _ranks(frame: pl.LazyFrame, query: Query) -> pl.Series:
+    """The ranks of the rows of a page; rows stand in that order, which a stable sort keeps."""
+    name, down = query.sort.removeprefix("-"), query.sort.startswith("-")
+    keys = frame.select(list(dict.fromkeys([name, "rank"])))
+    order = keys if query.sort == "rank" else keys.sort(name, descending=down, nulls_last=True, maintain_order=True)
+    if query.offset + query.limit > SHALLOW:  # polars cuts before it sorts, which pays for the first rows alone
+        return order.collect()["rank"].slice(query.offset, query.limit)
+    return order.slice(query.offset, query.limit).collect()["rank"]
 
 
 def _collected(frame: pl.LazyFrame, columns: Sequence[str] | None) -> pl.DataFrame:

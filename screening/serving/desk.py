@@ -84,7 +84,7 @@ async def given(request: Request) -> list[tuple[str, bytes]]:
             return [("optimade.jsonl", uploads.structures(json.loads(await request.body())))]
         except (ValueError, RecursionError) as error:
             raise HTTPException(422, f"no OPTIMADE structures: {error!s:.200}") from None
-    if kind not in ("multipart/form-data", "application/x-www-form-urlencoded"):
+    if kind != "multipart/form-data":
         return [("", await request.body())]
     form = await request.form(max_files=MOST_FILES, max_fields=10)
     found = []

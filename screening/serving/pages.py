@@ -67,11 +67,11 @@ def add(app: FastAPI, desk: Desk) -> None:
     async def misused(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         text = f"{first['loc'][-1]}: {first['msg']}"
-        return await failed(request, AnyHTTPException(422, text))  # type: ignore[no-any-return]
+        return await failed(request, AnyHTTPException(422, text))
 
     @app.exception_handler(Failure)
     async def damaged(request: Request, error: Failure) -> Response:
-        return await failed(request, AnyHTTPException(503, str(error)))  # type: ignore[no-any-return]
+        return await failed(request, AnyHTTPException(503, str(error)))
 
 
 def _of_campaigns(app: FastAPI, desk: Desk, show: _Pages) -> None:

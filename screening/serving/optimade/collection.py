@@ -20,6 +20,7 @@ from optimade.server.entry_collections import EntryCollection  # type: ignore[im
 from optimade.server.mappers import StructureMapper  # type: ignore[import-untyped]
 from optimade.server.query_params import SingleEntryQueryParams  # type: ignore[import-untyped]
 
+from assay.screening.serving.browse import SHALLOW
 from assay.screening.serving.optimade import filters
 from assay.screening.serving.optimade.filters import FLAG, NUMBER, STRING, TIME, Field
 from assay.screening.serving.shelf import Served
@@ -125,10 +126,10 @@ class Structures(EntryCollection):  # type: ignore[misc]
         names = [f":key{place}" for place in range(len(keys))]
         picked = frame.select(":campaign", "rank", *(key.alias(name) for key, name in zip(keys, names, strict=True)))
         down = [direction < 0 for _, direction in order]
-        every = picked.collect().sort(
-            [*names, ":campaign", "rank"], descending=[*down, False, False], nulls_last=True, maintain_order=True
-        )
-        here = every.slice(skip, limit).select(":campaign", "rank").with_row_index(":place")
+        every = picked.sort(names, descending=down, nulls_last=True, maintain_order=True).select(":campaign", "rank")
+        shallow = skip + limit <= SHALLOW  # polars cuts before it sorts, which pays for the first rows alone
+        cut = every.slice(skip, limit).collect() if shallow else every.collect().slice(skip, limit)
+        here = cut.with_row_index(":place")
         parts = []
         for (name,), rows in here.group_by(":campaign"):
             one = self._frame.filter(pl.col(":campaign") == name, pl.col("rank").is_in(rows["rank"].implode()))
