@@ -90,8 +90,11 @@ def test_the_offline_commands_run_in_order(zoo: Path, tmp_path: Path, preloaded:
 
 
 def is_offline(arguments: list[str]) -> bool:
-    """Neither live sources, nor Ray, nor a training or what follows it, nor files the reader is meant to bring."""
-    if arguments[0] in ("train", "evaluate", "study", "simulate", "tune", "model", "pull") or "ray" in arguments:
+    """Neither live sources, nor Ray, nor a training or what follows it, nor a server, nor files the reader brings."""
+    if (
+        arguments[0] in ("train", "evaluate", "study", "simulate", "tune", "model", "pull", "serve")
+        or "ray" in arguments
+    ):
         return False
     if arguments[0] == "run":
         return arguments[1] == "quickstart"

@@ -60,6 +60,8 @@ class Desk:
             raise HTTPException(415, str(error)) from None
         except ValueError as error:
             raise HTTPException(422, str(error)) from None
+        except RuntimeError as error:
+            raise HTTPException(503, f"no process could read this: {error}") from None
         refused: list[Quarantined] = [row for _, bad in found for row in bad]
         crystals = join([part for part, _ in found])
         predicted = await self.oracle.predict(crystals, refused)

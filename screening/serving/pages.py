@@ -46,6 +46,7 @@ def add(app: FastAPI, desk: Desk) -> None:
     """Give an application its pages."""
     show = _Pages()
     _of_campaigns(app, desk, show)
+    _of_candidates(app, desk, show)
     _of_uploads(app, desk, show)
 
     @app.get("/crystal.js", include_in_schema=False)
@@ -103,6 +104,8 @@ def _of_campaigns(app: FastAPI, desk: Desk, show: _Pages) -> None:
             columns=names,
         )
 
+
+def _of_candidates(app: FastAPI, desk: Desk, show: _Pages) -> None:
     @app.get("/campaigns/{name}/candidates/{rank}", include_in_schema=False)
     def candidate(name: str, rank: int) -> HTMLResponse:
         served, row, crystal = _candidate(desk, name, rank)

@@ -60,7 +60,7 @@ def serve(
     """
     limits = replace(limits, local=address.local, token=token(address))
     ensemble = prediction.load(model)
-    with tempfile.TemporaryDirectory(prefix="assay-index-") as place, _bound(address) as listening:
+    with tempfile.TemporaryDirectory(prefix="assay-index-") as place, bound(address) as listening:
         port = listening.getsockname()[1]
         host = f"[{address.host}]" if ":" in address.host else address.host
         url = address.url or f"http://{host}:{port}"
@@ -94,7 +94,12 @@ def token(address: Address) -> str | None:
     return given or (None if address.local else secrets.token_urlsafe(24))
 
 
-def _bound(address: Address) -> socket.socket:
+def bound(address: Address) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        Failure: USAGE, when the address is taken or not one of this machine.
+    """
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -42,9 +42,8 @@ def serve(
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise Failure(Exit.USAGE, f"assay serve needs {', '.join(missing)}: pip install 'assay[serve]'")
     from assay.screening.serving import run  # it needs the extra
-    from assay.screening.serving.app import Limits
 
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    limits = Limits(most_bytes=round(max_upload * 2**20), waiting=waiting)
+    limits = run.Limits(most_bytes=round(max_upload * 2**20), waiting=waiting)
     address = run.Address(host, port, None if url is None else url.rstrip("/"))
     run.serve(folders or [], model, address, limits, store or cache / "assay" / "served", say)

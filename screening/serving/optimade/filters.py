@@ -98,7 +98,8 @@ class _Conditions(Transformer[Token, Any]):
         return found[0] if len(found) == 1 else pl.all_horizontal(found)
 
     def expression_phrase(self, found: list[Any]) -> pl.Expr:
-        return ~found[1] if isinstance(found[0], Token) else found[0]
+        one: pl.Expr = found[-1]
+        return ~one if len(found) > 1 else one
 
     @v_args(inline=True)
     def comparison(self, found: pl.Expr) -> pl.Expr:

@@ -68,8 +68,25 @@ def test_bad_uploads_are_answered_with_the_reason_and_the_server_stays(server: R
     ):
         answer = server.upload(name, content)
         assert (answer.status, word in answer.text) == (status, True), answer.text
+    page = server.upload("a.cif", b"data_x\n<b>no crystal</b>", "/upload")
+    assert (page.status, "is refused" in page.text, "<b>" in page.text) == (422, True, False)
     assert server.ask("/predict", b"{}", Content_Type="application/json").status == 422
     assert server.upload("MgB2.cif", MGB2).status == 200
+
+
+def test_an_upload_that_ends_its_reader_costs_itself(server: Running) -> None:
+    children = Path(f"/proc/{server.child.pid}/task")
+
+    def readers() -> list[int]:
+        found = [thread.joinpath("children").read_text().split() for thread in children.iterdir()]
+        return [int(pid) for pids in found for pid in pids]
+
+    assert server.upload("MgB2.cif", MGB2).status == 200
+    for pid in (before := readers()):
+        os.kill(pid, signal.SIGKILL)
+    assert server.upload("MgB2.cif", MGB2).status == 200
+    assert before
+    assert set(readers()).isdisjoint(before)
 
 
 def test_a_body_without_a_stated_length_is_cut_off(server: Running) -> None:
