@@ -34,7 +34,7 @@ def serve(
     waiting: Annotated[int, typer.Option(min=1, help="Uploads that wait at once; more get 429.")] = 128,
     store: Annotated[Path | None, typer.Option(help="Folder that keeps predictions of uploads over a restart.")] = None,
 ) -> None:
-    """Serve campaigns as web pages, REST and OPTIMADE, and predict uploads.
+    """Serve campaigns as pages, REST, OPTIMADE; predict uploads.
 
     Without folders uploads are predicted. Beyond this machine a client must know a token: that of
     the environment variable ASSAY_SERVE_TOKEN, else a new one, which is printed.
