@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--malformed", type=int, default=1000)
     parser.add_argument("--model", default="tc-fast")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "serving.json")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "serving" / "load.json")
     asked = parser.parse_args()
     files = cifs(asked.uploads)
     with tempfile.TemporaryDirectory() as place, served(Path(place), ["--model", asked.model]) as (port, child):

@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "serving_pages.json")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "serving" / "pages.json")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         served, port = _serve(asked.folder, asked.rows, Path(place))

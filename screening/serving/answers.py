@@ -32,10 +32,11 @@ def answer(found: Predictions, ensemble: Ensemble) -> dict[str, Any]:
 
 
 def model(ensemble: Ensemble) -> dict[str, Any]:
-    """The ensemble: name, members, properties with units."""
+    """The ensemble: name, members, whether it can say what each atom adds, properties with units."""
     return {
         "name": ensemble.name,
         "members": [member.name for member in ensemble.members],
+        "explains": all(member.kind.family != "composition" for member in ensemble.members),
         "properties": {item.name: {"unit": item.unit, "label": item.label} for item in ensemble.properties},
     }
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import uvicorn
 
 from assay.screening.prediction import predict as prediction
-from assay.screening.serving import shelf
+from assay.screening.serving import shelf, uploads
 from assay.screening.serving.app import Limits, make
 from assay.screening.serving.optimade import server as optimade
 from assay.screening.serving.store import Store
@@ -27,6 +27,18 @@ from assay.screening.settings.exits import Exit, Failure
 
 TOKEN = "ASSAY_SERVE_TOKEN"  # noqa: S105 (the name of a variable)
 """Environment variable that holds the token."""
+SAMPLE = b"""Si
+1
+0 2.715 2.715
+2.715 0 2.715
+2.715 2.715 0
+Si
+2
+direct
+0 0 0
+0.25 0.25 0.25
+"""
+"""Silicon, which every server predicts at its start."""
 SHORTEST = 16
 """Fewest characters of a token."""
 
@@ -67,6 +79,7 @@ def serve(
         campaigns = shelf.serve(folders, Path(place))
         database = optimade.make(campaigns, f"{url}/optimade", Path(place))
         app = make(campaigns, ensemble, Store(store), limits, database)
+        prediction.predict(uploads.read("", SAMPLE)[0], [ensemble])  # what is loaded once is loaded now
         shown = f"{url}/?token={limits.token}" if limits.token else f"{url}/"
         say(f"{len(campaigns)} campaigns and the model {ensemble.name} at {shown}")
         if limits.token:
