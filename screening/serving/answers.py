@@ -32,7 +32,7 @@ def answer(found: Predictions, ensemble: Ensemble) -> dict[str, Any]:
 
 
 def model(ensemble: Ensemble) -> dict[str, Any]:
-    """The ensemble: name, members, whether it can say what each atom adds, properties with units."""
+    """The ensemble: name, members, whether it says what each atom adds, properties with units."""
     return {
         "name": ensemble.name,
         "members": [member.name for member in ensemble.members],

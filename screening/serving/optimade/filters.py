@@ -281,10 +281,10 @@ def _has(lists: Sequence[Field], word: str, rows: Sequence[Sequence[Condition]])
         return NOTHING
     if any(len(row) != len(lists) for row in rows):
         raise BadRequest(detail=f"{len(lists)} lists are compared with another number of values")
-    met = [_met(lists, row) for row in rows]
     if word != "ONLY":
-        some = [one.list.max() == 1 for one in met]
+        some = [_met(lists, row).list.max() == 1 for row in rows]
         return pl.all_horizontal(some) if word == "ALL" else pl.any_horizontal(some)
+    met = [_met(lists, row) for row in rows]
     hits = met[0]
     for one in met[1:]:
         hits += one
