@@ -13,7 +13,7 @@ import secrets
 import socket
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
@@ -62,15 +62,22 @@ class Address:
 
 
 def serve(
-    folders: Sequence[Path], model: str, address: Address, limits: Limits, store: Path, say: Callable[[str], None]
+    folders: Sequence[Path],
+    model: str,
+    address: Address,
+    store: Path,
+    say: Callable[[str], None],
+    *,
+    most_bytes: int,
+    waiting: int,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C.
+    """Serve until SIGTERM or Ctrl-C; `most_bytes` and `waiting` are those of `Limits`.
 
     Raises:
         Failure: when a folder or the model cannot be served, the token is too short, or the port is
             taken.
     """
-    limits = replace(limits, local=address.local, token=token(address))
+    limits = Limits(most_bytes, waiting, token=token(address), local=address.local)
     ensemble = prediction.load(model)
     with tempfile.TemporaryDirectory(prefix="assay-index-") as place, bound(address) as listening:
         port = listening.getsockname()[1]

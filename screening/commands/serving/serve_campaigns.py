@@ -44,6 +44,6 @@ def serve(
     from assay.screening.serving import run  # it needs the extra
 
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    limits = run.Limits(most_bytes=round(max_upload * 2**20), waiting=waiting)
+    kept, most = store or cache / "assay" / "served", round(max_upload * 2**20)
     address = run.Address(host, port, None if url is None else url.rstrip("/"))
-    run.serve(folders or [], model, address, limits, store or cache / "assay" / "served", say)
+    run.serve(folders or [], model, address, kept, say, most_bytes=most, waiting=waiting)
