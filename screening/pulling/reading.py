@@ -125,6 +125,11 @@ class _Reader:
             else:
                 return
 
+    @property
+    def alive(self) -> bool:
+        """Whether nothing has ended it while it waited."""
+        return self._process.poll() is None
+
     def end(self) -> None:
         """End the process, if it still runs."""
         self.connection.close()
@@ -144,10 +149,12 @@ _idle: list[_Reader] = []
 
 
 def _free() -> _Reader:
-    try:
-        return _idle.pop()
-    except IndexError:
-        return _Reader()
+    while _idle:
+        reader = _idle.pop()
+        if reader.alive:
+            return reader
+        reader.end()
+    return _Reader()
 
 
 def _end_all() -> None:

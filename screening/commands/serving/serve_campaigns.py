@@ -6,6 +6,7 @@ Enters: campaign folders and a model. Leaves: a server, until it is stopped.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,9 @@ import typer
 
 from assay.screening.commands.terminal import say
 from assay.screening.settings.exits import Exit, Failure
+
+with suppress(ModuleNotFoundError):  # `serve` says what is missing
+    from assay.screening.serving import run
 
 NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "mongomock")
 """Modules of the extra."""
@@ -41,8 +45,6 @@ def serve(
     """
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise Failure(Exit.USAGE, f"assay serve needs {', '.join(missing)}: pip install 'assay[serve]'")
-    from assay.screening.serving import run  # it needs the extra
-
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     kept, most = store or cache / "assay" / "served", round(max_upload * 2**20)
     address = run.Address(host, port, None if url is None else url.rstrip("/"))

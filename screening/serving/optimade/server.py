@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from starlette.types import ASGIApp
@@ -22,9 +23,9 @@ def make(campaigns: Sequence[Served], url: str, place: Path) -> ASGIApp | None:
     if not campaigns:
         return None
     _configure(place)
-    from assay.screening.serving.optimade import database  # it reads what was configured
-
-    return database.make(campaigns, url, place)
+    database = import_module("assay.screening.serving.optimade.database")  # it reads what was configured
+    made: ASGIApp = database.make(campaigns, url, place)
+    return made
 
 
 def _configure(place: Path) -> None:
