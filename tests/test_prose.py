@@ -18,8 +18,7 @@ PROSE = sorted(
     path
     for path in (
         *ROOT.glob("*.md"),
-        *(ROOT / "docs").glob("*.md"),
-        *(ROOT / "docs" / "how-to").glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
         ROOT / "benchmarks/README.md",
         ROOT / "tests/chaos/README.md",
     )

@@ -17,7 +17,7 @@ from tests.chaos.preloaded import Preloaded
 
 ROOT = Path(__file__).resolve().parents[1]
 HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"))
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *HOW_TO, ROOT / "CONTRIBUTING.md"]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md"]
 LIVE = {"containers", "materials-project", "ray-cluster", "slurm-night"}
 """How-to pages that need a server, a cluster, a queue or a builder of images."""
 SMALL = ["--set", "sources.0.n=200"]
@@ -125,8 +125,9 @@ def test_the_files_of_a_how_to_page_load(page: Path, tmp_path: Path) -> None:
 
 
 def is_offline(arguments: list[str], own_files: dict[str, str]) -> bool:
-    """Neither live sources, nor Ray, nor a training or what follows it, nor files the reader is meant to bring."""
-    if arguments[0] in ("train", "evaluate", "study", "simulate", "tune", "model", "pull") or "ray" in arguments:
+    """Neither live sources, nor Ray, nor a training or what follows it, nor a server, nor files the reader is meant to bring."""
+    skipped = ("train", "evaluate", "study", "simulate", "tune", "model", "pull", "serve")
+    if arguments[0] in skipped or "ray" in arguments:
         return False
     if "--model" in arguments and arguments[arguments.index("--model") + 1].startswith("runs/"):
         return False

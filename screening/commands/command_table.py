@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "unlock": (f"{_ON}.inspect_campaign:unlock", "Remove the lock that a dead process left in a campaign folder."),
     "errors": (f"{_ON}.inspect_campaign:errors", "List the refused crystals of a campaign by cause, with remedies."),
     "export": (f"{_ON}.export_candidates:export", "Write the best of a campaign as CIF, POSCAR, tables and more."),
+    "serve": (f"{_AT}.serving.serve_campaigns:serve", "Serve campaigns as pages, REST, OPTIMADE; predict uploads."),
     "select": (f"{_ON}.select_batch:select", "Choose what to measure next from a finished campaign."),
     "learn": (f"{_ON}.learn_measured:learn", "Learn measured values, and rank the campaign again."),
     "predict": (f"{_AT}.predict_files:predict", "Predict the crystals in some files: mean ± std with its interval."),

@@ -55,7 +55,7 @@ def write(best: Best, format: str, path: Path) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     content = rows(best).drop_columns(["id", "formula"])
-    properties = {field.name: _described(field) for field in content.schema}
+    properties = {field.name: optimade.described(field) for field in content.schema}
     with whole(path) as file:
         for line in optimade.lines(best.crystals, properties, content.to_pylist()):
             file.write(f"{line}\n".encode())
@@ -72,20 +72,3 @@ def rows(best: Best) -> pa.Table:
         *beside.schema,
     ]
     return pa.table([*first.values(), *beside.columns], schema=pa.schema(fields))
-
-
-def _described(field: pa.Field) -> optimade.Property:
-    notes = field.metadata or {}
-    meaning, unit = (notes.get(key, b"").decode() for key in (b"meaning", b"unit"))
-    return optimade.Property(meaning or f"the column {field.name} of the campaign", _type(field.type), unit or None)
-
-
-def _type(kind: pa.DataType) -> str:
-    types = pa.types
-    if types.is_boolean(kind):
-        return "boolean"
-    if types.is_integer(kind):
-        return "integer"
-    if types.is_floating(kind):
-        return "float"
-    return "list" if types.is_list(kind) or types.is_fixed_size_list(kind) else "string"

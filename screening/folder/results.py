@@ -98,6 +98,10 @@ class Results:
         """Every ranked crystal, best first."""
         return table.read(self._whole("candidates.parquet"), columns)
 
+    def outputs(self, name: str = "candidates.parquet") -> Path:
+        """The path of an output file that is as the ranking wrote it, for readers of Parquet."""
+        return self._whole(name)
+
     def best(self, most: int = SHOWN) -> pa.Table:
         """The first `most` rows of the ranking, with every column; memory holds no others."""
         path = self._whole("candidates.parquet")
@@ -140,16 +144,25 @@ class Results:
             raise Failure(Exit.CONFIG, f"{self.folder} holds no predictions of tier {tier}; go on with: assay run")
         return found
 
-    def crystals(self, ids: Iterable[str]) -> Crystals:
+    def chunks(self) -> Iterator[tuple[str, Crystals]]:
+        """The chunks of the snapshot, each with its name and its crystals as they were scored."""
+        for record, chunk in snapshot.contents(self.ledger):
+            content = self.ledger.read(record, chunk.path)
+            yield chunk.name, table.from_table(content, "snapshot")[0]
+
+    def crystals(self, ids: Iterable[str], chunks: Container[str] | None = None) -> Crystals:
         """The structures of some crystals, as they were scored, in the order of their ids.
 
         Where a campaign relaxes, these are the relaxed ones; the snapshot keeps those that were
         delivered.
         `ids` may be a list or a column of a table, for example `results.candidates()["id"][:10]`.
+        `chunks` names the chunks that hold them, where the caller knows it; no other is read.
         """
         wanted = list(dict.fromkeys([ids] if isinstance(ids, str) else map(str, ids)))
         left, found = set(wanted), []
         for record, chunk in snapshot.contents(self.ledger):
+            if chunks is not None and chunk.name not in chunks:
+                continue
             here = left and left.intersection(self.ledger.read(record, chunk.path, ["id"])["id"].to_pylist())
             if here:
                 content = table.read(self.folder / chunk.path)

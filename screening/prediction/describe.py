@@ -43,19 +43,25 @@ def lines(predictions: Predictions, ensembles: Sequence[Ensemble], most: int | N
         yield f"... and {left} more"
 
 
-def _lines(some: Predictions, ensembles: Sequence[Ensemble]) -> Iterator[str]:
+def notes(some: Predictions, ensembles: Sequence[Ensemble]) -> Iterator[list[str]]:
+    """What limits each prediction: disorder, unseen elements, distance from training crystals."""
     atoms = some.atoms
-    for position, (row, formula) in enumerate(zip(some.table.to_pylist(), some.formulas().tolist(), strict=True)):
-        values = "  ".join(f"{p.name} {value(row, p.name)} {p.unit}".rstrip() for p in some.properties)
+    for position, row in enumerate(some.table.to_pylist()):
         if atoms is None:
-            notes = _of_crystal(some.crystals[position : position + 1], ensembles)
+            found = _of_crystal(some.crystals[position : position + 1], ensembles)
         else:
-            notes = _of_elements(np.flatnonzero(atoms[position]), ensembles)
-        notes += _given(row, given(some.crystals))
-        notes += ["composition in training"] if row.get("in_training") else []
-        notes += _far(row)
-        notes += [f"warning: {one_line(row[WARNINGS])}"] if row.get(WARNINGS) else []
-        tail = f"  ({'; '.join(notes)})" if notes else ""
+            found = _of_elements(np.flatnonzero(atoms[position]), ensembles)
+        found += ["composition in training"] if row.get("in_training") else []
+        yield found + _far(row)
+
+
+def _lines(some: Predictions, ensembles: Sequence[Ensemble]) -> Iterator[str]:
+    rows = zip(some.table.to_pylist(), some.formulas().tolist(), notes(some, ensembles), strict=True)
+    columns = given(some.crystals)
+    for row, formula, found in rows:
+        values = "  ".join(f"{p.name} {value(row, p.name)} {p.unit}".rstrip() for p in some.properties)
+        said = [*_given(row, columns), *found, *([f"warning: {one_line(row[WARNINGS])}"] if row.get(WARNINGS) else [])]
+        tail = f"  ({'; '.join(said)})" if said else ""
         yield f"{row['id']}  {formula}  {values}{tail}"
 
 

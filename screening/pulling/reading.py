@@ -42,8 +42,10 @@ Sent = tuple[int, Block]
 """The number of the path that a block comes from, and the block."""
 
 
-def blocks(paths: Sequence[str], size: int) -> Iterator[Block]:
+def blocks(paths: Sequence[str], size: int, most_s: int | None = None) -> Iterator[Block]:
     """Read the crystals of some paths in order, at most `size` at once.
+
+    A file may take `most_s` of processor time; None: what its size allows.
 
     Raises:
         FileNotFoundError: as `assay.sources.files.blocks` does.
@@ -58,7 +60,7 @@ def blocks(paths: Sequence[str], size: int) -> Iterator[Block]:
     while not done:
         reader = _free()
         try:
-            reader.connection.send((paths, size, lost))
+            reader.connection.send((paths, size, lost, most_s))
             again: Counter[int] = Counter()
             for path, block in reader.blocks():
                 again[path] += 1
@@ -123,6 +125,11 @@ class _Reader:
             else:
                 return
 
+    @property
+    def alive(self) -> bool:
+        """Whether nothing has ended it while it waited."""
+        return self._process.poll() is None
+
     def end(self) -> None:
         """End the process, if it still runs."""
         self.connection.close()
@@ -142,10 +149,12 @@ _idle: list[_Reader] = []
 
 
 def _free() -> _Reader:
-    try:
-        return _idle.pop()
-    except IndexError:
-        return _Reader()
+    while _idle:
+        reader = _idle.pop()
+        if reader.alive:
+            return reader
+        reader.end()
+    return _Reader()
 
 
 def _end_all() -> None:
@@ -179,7 +188,9 @@ def serve(descriptor: int) -> None:
         os._exit(0)
 
 
-def _answer(connection: Connection, paths: Sequence[str], size: int, lost: dict[str, Exception]) -> None:
+def _answer(
+    connection: Connection, paths: Sequence[str], size: int, lost: dict[str, Exception], most_s: int | None
+) -> None:
     kinds = Kinds()
     number = allowed = 0
 
@@ -187,7 +198,7 @@ def _answer(connection: Connection, paths: Sequence[str], size: int, lost: dict[
         nonlocal allowed
         if origin in lost:
             raise lost[origin]
-        allowed = limits.seconds(length)
+        allowed = limits.seconds(length) if most_s is None else most_s
         connection.send(("begin", (origin, number, allowed)))
         _allow(allowed)
 

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from assay.sources.crystals import Crystals
 from assay.sources.elements import SYMBOLS
@@ -44,18 +46,18 @@ def lines(crystals: Crystals, properties: Mapping[str, Property], values: Sequen
     `values` holds the own properties of each crystal by the keys of `properties`. These names
     become OPTIMADE's: `_assay_tc_mean`. A number that is not finite is null.
     """
-    names = _named(properties)
+    names = named(properties)
     described = {names[key]: asdict(held) for key, held in properties.items()}
     yield json.dumps({HEADER[0]: {"meta": {"api_version": VERSION}}, HEADER[1]: "export"})
     yield json.dumps({"type": "info", "id": "structures", "properties": described})
     for row, own in enumerate(values):
-        stated = {names[key]: _finite(value) for key, value in own.items()}
-        attributes = _attributes(crystals[row : row + 1]) | stated
+        stated = {names[key]: finite(value) for key, value in own.items()}
+        attributes = attributes_of(crystals[row : row + 1]) | stated
         entry = {"id": str(crystals.ids[row]), "type": "structures", "attributes": attributes}
         yield json.dumps(entry, allow_nan=False)
 
 
-def _named(properties: Iterable[str]) -> dict[str, str]:
+def named(properties: Iterable[str]) -> dict[str, str]:
     """Key -> name as OPTIMADE allows it: lower case, digits, underscores; no two are equal."""
     found: dict[str, str] = {}
     for key in properties:
@@ -66,26 +68,38 @@ def _named(properties: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A value as JSON holds it: a number that is not finite becomes None."""
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _attributes(crystal: Crystals) -> dict[str, Any]:
+def described(field: pa.Field) -> Property:
+    """A column of a campaign as a property, with meaning and unit from the field's metadata."""
+    notes = field.metadata or {}
+    meaning, unit = (notes.get(key, b"").decode() for key in (b"meaning", b"unit"))
+    return Property(meaning or f"the column {field.name} of the campaign", _type(field.type), unit or None)
+
+
+def _type(kind: pa.DataType) -> str:
+    types = pa.types
+    if types.is_boolean(kind):
+        return "boolean"
+    if types.is_integer(kind):
+        return "integer"
+    if types.is_floating(kind):
+        return "float"
+    return "list" if types.is_list(kind) or types.is_fixed_size_list(kind) else "string"
+
+
+def attributes_of(crystal: Crystals) -> dict[str, Any]:
     """The properties that OPTIMADE defines, of one crystal."""
-    amounts = {SYMBOLS[z]: float(crystal.composition()[0, z]) for z in np.unique(crystal.numbers)}
-    elements = sorted(amounts)
-    counts = _whole([amounts[symbol] for symbol in elements])
     species, at_sites = _species(crystal)
     disordered = any(len(kind["chemical_symbols"]) > 1 for kind in species)
     return {
-        "elements": elements,
-        "nelements": len(elements),
-        "elements_ratios": [amounts[symbol] / sum(amounts.values()) for symbol in elements],
+        **composed(crystal.composition()[0]),
         "chemical_formula_descriptive": str(crystal.formulas()[0]),
-        "chemical_formula_reduced": _formula(elements, counts),
-        "chemical_formula_anonymous": _formula(_LETTERS, sorted(counts, reverse=True)),
         "dimension_types": [1, 1, 1],
         "nperiodic_dimensions": 3,
         "lattice_vectors": crystal.lattice[0].tolist(),
@@ -96,6 +110,19 @@ def _attributes(crystal: Crystals) -> dict[str, Any]:
         "structure_features": ["disorder"] if disordered else [],
         "immutable_id": None,
         "last_modified": None,
+    }
+
+
+def composed(amounts: NDArray[np.float64]) -> dict[str, Any]:
+    """The properties that follow from a composition: `amounts` (119,) of each element in a cell."""
+    held = dict(sorted((SYMBOLS[z], float(amounts[z])) for z in np.flatnonzero(amounts).tolist()))
+    counts, total = _whole([*held.values()]), sum(held.values())
+    return {
+        "elements": [*held],
+        "nelements": len(held),
+        "elements_ratios": [amount / total for amount in held.values()],
+        "chemical_formula_reduced": _formula(held, counts),
+        "chemical_formula_anonymous": _formula(_LETTERS, sorted(counts, reverse=True)),
     }
 
 

@@ -1,0 +1,1 @@
+"""Candidates as OPTIMADE structures, through the reference implementation."""

@@ -1,0 +1,58 @@
+"""Which campaigns are served: whole ones, each under a name of its own, with every candidate in its index."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+from starlette.testclient import TestClient
+
+from assay.screening.folder.results import Results
+from assay.screening.prediction import predict
+from assay.screening.serving import app, shelf
+from assay.screening.serving.optimade import server
+from assay.screening.serving.store import Store
+from assay.screening.settings.exits import Exit, Failure
+from tests.screening import small_campaign
+
+
+def test_two_campaigns_of_one_name_are_told_apart(campaign: Path, quick: Path, tmp_path: Path) -> None:
+    before = small_campaign.digests(campaign), sorted(path.name for path in campaign.iterdir())
+    served = shelf.serve([campaign, campaign], tmp_path)
+    assert [one.name for one in served] == ["doped", "doped-2"]
+    every = pl.from_arrow(Results(campaign).candidates())
+    assert isinstance(every, pl.DataFrame)
+    for one in served:
+        assert one.scan().select("rank", "id").collect().equals(every.select("rank", "id"))
+    url = "http://127.0.0.1:9"
+    database = server.make(served, f"{url}/optimade", tmp_path)
+    made = app.make(served, predict.load(quick), Store(tmp_path / "store"), app.Limits(), database)
+    with TestClient(made, base_url=url) as client:
+        assert {one["name"]: one["candidates"] for one in client.get("/campaigns").json()} == {
+            "doped": 60,
+            "doped-2": 60,
+        }
+        asked = '/optimade/v1/structures?filter=_assay_campaign="doped-2" AND _assay_rank<=3&sort=-_assay_rank'
+        found = client.get(asked).json()
+    assert [entry["id"] for entry in found["data"]] == [f"doped-2/{id}" for id in every["id"][:3].reverse()]
+    assert found["meta"]["data_available"] == 120
+    assert (small_campaign.digests(campaign), sorted(path.name for path in campaign.iterdir())) == before
+
+
+@pytest.mark.parametrize("place", ["candidates.parquet", "snapshot"])
+def test_a_damaged_campaign_is_not_served(campaign: Path, tmp_path: Path, place: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(campaign, copy)
+    path = copy / place if place.endswith(".parquet") else next((copy / "snapshot" / "chunks").glob("*.parquet"))
+    path.chmod(0o644)
+    small_campaign.flip(path, 100)
+    with pytest.raises(Failure) as failure:
+        shelf.serve([copy], tmp_path)
+    assert failure.value.code is Exit.DISK
+
+
+def test_a_folder_that_is_no_campaign_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="no campaign folder"):
+        shelf.serve([tmp_path], tmp_path)
