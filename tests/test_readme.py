@@ -125,7 +125,7 @@ def test_the_files_of_a_how_to_page_load(page: Path, tmp_path: Path) -> None:
 
 
 def is_offline(arguments: list[str], own_files: dict[str, str]) -> bool:
-    """Neither live sources, nor Ray, nor a server, nor a training or what follows it, nor files that a reader brings."""
+    """Neither live sources, nor Ray, nor a server, nor a training or what follows it, nor files of the reader."""
     skipped = ("train", "evaluate", "study", "simulate", "tune", "model", "pull", "serve")
     if arguments[0] in skipped or "ray" in arguments:
         return False
