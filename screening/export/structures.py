@@ -16,7 +16,7 @@ from assay.screening.export.best import Best, Facts
 from assay.screening.settings.exits import Exit, Failure
 from assay.sources import durable
 from assay.sources.formats.writing import vasp
-from assay.sources.formats.writing.structures import FORMATS
+from assay.sources.formats.writing.structures import BESIDE_A_LIST, FORMATS
 
 LISTED = {"cgcnn": False, "alignn": True}
 """Formats with a list of the files -> whether it names their endings."""
@@ -49,11 +49,11 @@ class Exported:
 
 
 def write(best: Best, format: str, folder: Path) -> Exported:
-    """Write a file of each candidate, in one of `FORMATS`, and the list of those in `LISTED`.
+    """Write a file of each candidate, in one of `FORMATS`, or of `BESIDE_A_LIST` with the list.
 
     The list is shuffled: ALIGNN tests on its last lines, which would be the worst candidates.
     """
-    chosen = FORMATS[format]
+    chosen = {**FORMATS, **BESIDE_A_LIST}[format]
     lines: list[str] = []
 
     def one(row: int) -> Path:

@@ -252,14 +252,14 @@ class _Pages:
 
 def _shown(value: Any) -> Any:
     """A text that may come from a file or a server, without characters that are not seen."""
-    if isinstance(value, Markup):
-        return Markup(escaped(value))  # noqa: S704 (escaped before)
+    if isinstance(value, Markup):  # of a macro or a filter, which escaped its parts
+        return value
     return escaped(shortened(value, LONGEST)) if isinstance(value, str) else value
 
 
 def _formula(text: object) -> Markup:
     """A formula with its amounts as subscripts, escaped first."""
-    return Markup(re.sub(r"(?<=[A-Za-z])(\d+\.?\d*)", r"<sub>\1</sub>", str(escape(text))))  # noqa: S704 (the same)
+    return Markup(re.sub(r"(?<=[A-Za-z])(\d+\.?\d*)", r"<sub>\1</sub>", str(escape(escaped(str(text))))))  # noqa: S704 (the same)
 
 
 def _attribute(text: str) -> Markup:

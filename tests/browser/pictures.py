@@ -1,7 +1,8 @@
-"""Makes the pictures of the report in docs/pictures, from the quickstart: `python -m tests.browser.pictures`.
+"""Makes the pictures of the pages in docs/pictures, from the quickstart: `python -m tests.browser.pictures`.
 
 `report.png` has the table with some rows and one candidate with its cell; `report-plots.png` the map, the elements of
-the shortlist and the calibration rows.
+the shortlist and the calibration rows; `server.png` the prediction of an uploaded file and the candidates that are
+served.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from playwright.sync_api import sync_playwright
 
 import assay
 from tests.browser import chromium
+from tests.screening.serving.conftest import Running
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 PICTURES = Path(__file__).resolve().parents[2] / "docs" / "pictures"
+FILE = Path(__file__).resolve().parents[1] / "data" / "La1.85Sr0.15CuO4.cif"
 WIDTH, ROWS, CANDIDATE = 1200, 7, 40
 GAP = 16
 
@@ -35,6 +38,9 @@ def main() -> None:
         stack([top(page), candidate(page)], PICTURES / "report.png")
         plots = page.locator("figure.panel")
         stack([shot(plots.nth(k)) for k in (2, 1)] + [shot(page.locator(".pair").first)], PICTURES / "report-plots.png")
+        with Running(Path(folder) / "uploads", results.folder, "--model", "tc-graphs") as server:
+            page.set_viewport_size({"width": WIDTH, "height": 700})
+            stack([uploaded(page, server.url), served(page, server.url)], PICTURES / "server.png")
         browser.close()
 
 
@@ -54,6 +60,23 @@ def candidate(page: Page) -> Image.Image:
     card.locator("summary").first.click()
     card.get_by_role("button").click()
     return shot(card)
+
+
+def uploaded(page: Page, url: str) -> Image.Image:
+    """The prediction of a file, with its cell."""
+    page.goto(f"{url}/upload")
+    page.get_by_label("File").set_input_files(FILE)
+    page.get_by_role("button", name="Predict").click()
+    page.get_by_role("button", name="3D").click()
+    page.evaluate("scrollTo(0, 0)")
+    return picture(page.screenshot())
+
+
+def served(page: Page, url: str) -> Image.Image:
+    """The first candidates of a campaign."""
+    page.goto(url)
+    page.get_by_role("link", name="quickstart").first.click()
+    return picture(page.screenshot())
 
 
 def shot(place) -> Image.Image:

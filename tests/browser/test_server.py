@@ -57,6 +57,8 @@ def test_a_file_is_uploaded_and_its_prediction_read(
     page.get_by_label("File").set_input_files(FILES / file)
     page.get_by_role("button", name="Predict").click()
     assert told in page.get_by_role("main").inner_text().replace("\n", "")
+    assert "\\n" not in page.get_by_role("main").inner_text()
+    assert page.get_by_text("Download:").inner_text() == "Download: cif, poscar, extxyz, json"
     page.get_by_role("button", name="Explain").click()
     assert "What each atom adds" in page.get_by_role("main").inner_text()
     with page.expect_download() as download:

@@ -20,7 +20,7 @@ from assay.screening.settings.exits import Exit, Failure
 
 
 class Format(StrEnum):
-    """A format of `structures.FORMATS`, or of `tables.ENDINGS`."""
+    """A format of `structures.FORMATS` or `structures.BESIDE_A_LIST`, or of `tables.ENDINGS`."""
 
     CIF = "cif"
     POSCAR = "poscar"

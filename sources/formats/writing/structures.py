@@ -102,7 +102,7 @@ FORMATS: Mapping[str, Format] = {
     "poscar": Format(".vasp", poscar),
     "extxyz": Format(".extxyz", extended_xyz),
     "json": Format(".json", structure_json),
-    "cgcnn": Format(".cif", ordered_cif),
-    "alignn": Format(".vasp", poscar),
 }
-"""Name in `--format` -> format."""
+"""Name -> format."""
+BESIDE_A_LIST: Mapping[str, Format] = {"cgcnn": Format(".cif", ordered_cif), "alignn": Format(".vasp", poscar)}
+"""Name -> format of the files in a folder with a list of them, as those programs read it."""
