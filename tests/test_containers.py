@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "containers"
-EXTRAS = {"all", "optimade", "mp", "ray", "train", "lora", "vision", "potentials", "tune"}
+EXTRAS = {"all", "optimade", "mp", "ray", "train", "lora", "vision", "potentials", "serve", "tune"}
 
 
 def pins() -> dict[str, set[str]]:

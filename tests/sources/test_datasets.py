@@ -236,7 +236,7 @@ def test_the_lines_of_the_document_make_a_training_set(tmp_path: Path, monkeypat
     Path("structures").mkdir()
     for name in ("MgB2.cif", "La1.85Sr0.15CuO4.cif"):
         shutil.copy(ROOT / "tests" / "data" / name, "structures")
-    Path("gaps.csv").write_text("file,gap\nMgB2.cif,0\nother.cif,3\n")
+    Path("structures/id_prop.csv").write_text("MgB2.cif,0\n")
     (lines,) = re.findall(r"^```python\n(.*?)^```", DOCUMENT, re.DOTALL | re.MULTILINE)
     exec(lines, {})
     loaded = datasets.load("gaps.parquet#gap")
