@@ -9,7 +9,7 @@ and no machine names.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from assay.screening.folder import balance, delivery, reorder, results, snapshot
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.results import Results
-from assay.screening.folder.summary import Cascade, Excluded, Merged, Model, Property, Relaxation, Summary
+from assay.screening.folder.summary import Cascade, Excluded, Merged, Model, Property, Relaxation, Summary, Target
 from assay.screening.ranking import bounds, select, several, ties
 from assay.screening.ranking.standing import Standing, sentences
 from assay.screening.ranking.ties import Ties
@@ -42,6 +42,9 @@ from assay.sources.quarantine import Quarantined, Stage
 if TYPE_CHECKING:
     from assay.models.ensemble.ensemble import Ensemble
     from assay.models.potentials.potential import Potential
+
+WIDTH = 26
+"""Letters of a further objective in a table of text."""
 
 
 def write(plan: Plan, ledger: Ledger) -> Summary:
@@ -189,13 +192,15 @@ def _relaxation(field: Potential, ledger: Ledger, bad: Sequence[Quarantined]) ->
 def table_text(found: Results, most: int = results.SHOWN) -> list[str]:
     """The best candidates as aligned text, the ties among them, and what a cascade missed."""
     target = found.summary.target
-    head = f"{target.name} ({target.unit})"
-    lines = [f"{'rank':>4}  {'formula':<24}{head:>20}  {'interval':<20}  id"]
-    for row in found.top(most):
+    head, rows = _with_unit(target), found.top(most)
+    heads, beside = _other_objectives(found, len(rows))
+    lines = [f"{'rank':>4}  {'formula':<24}{head:>20}  {'interval':<20}{heads}  id"]
+    for row, others in zip(rows, beside, strict=True):
         mean, std, low, high = digits.measured(row.mean, row.std, row.low, row.high)
         value, interval = f"{mean} ± {std}", f"[{low}, {high}]"
         marks = "".join(f"  ({mark})" for mark in row.marks)
-        lines.append(f"{row.rank:>4}  {escaped(row.formula):<24}{value:>20}  {interval:<20}  {escaped(row.id)}{marks}")
+        place = f"{row.rank:>4}  {escaped(row.formula):<24}"
+        lines.append(f"{place}{value:>20}  {interval:<20}{others}  {escaped(row.id)}{marks}")
     lines += ties.sentences(found.summary.ties, found.summary.rank.by)
     lines += bounds.lines(found.summary.excluded) if found.summary.excluded else []
     if found.summary.fronts is not None:
@@ -204,6 +209,27 @@ def table_text(found: Results, most: int = results.SHOWN) -> list[str]:
         lines += select.lines(found.summary.selection, found.summary.rank, target)
     cascade = found.summary.cascade
     return lines if cascade is None else lines + tiers.lines(cascade, target.model)
+
+
+def _other_objectives(found: Results, rows: int) -> tuple[str, list[str]]:
+    """Heads, and for each of the first rows the values, of the objectives beside the target."""
+    others = [one for one in found.summary.objectives if one.name != found.summary.target.name]
+    if not others:
+        return "", [""] * rows
+    heads = "".join(f"  {_with_unit(one):>{WIDTH}}" for one in others)
+    best = found.best(rows).to_pylist()
+    return heads, ["".join(f"  {_value(row, one.name):>{WIDTH}}" for one in others) for row in best]
+
+
+def _value(row: Mapping[str, Any], name: str) -> str:
+    values = [row[column] for column in (f"{name}_mean", f"{name}_std") if column in row] or [row[name]]
+    if None in values:
+        return "–"
+    return " ± ".join(digits.measured(*values)) if len(values) > 1 else digits.alone(values[0])
+
+
+def _with_unit(target: Target) -> str:
+    return f"{target.name} ({target.unit})" if target.unit else target.name
 
 
 def _model(ensemble: Ensemble) -> Model:

@@ -51,8 +51,9 @@ def notes(some: Predictions, ensembles: Sequence[Ensemble]) -> Iterator[list[str
             found = _of_crystal(some.crystals[position : position + 1], ensembles)
         else:
             found = _of_elements(np.flatnonzero(atoms[position]), ensembles)
-        found += ["composition in training"] if row.get("in_training") else []
-        yield found + _far(row)
+        whose = " (of one model at least)" if len(ensembles) > 1 else ""
+        learned = ["composition in training"] if row.get("in_training") else []
+        yield found + [said + whose for said in [*learned, *_far(row)]]
 
 
 def _lines(some: Predictions, ensembles: Sequence[Ensemble]) -> Iterator[str]:

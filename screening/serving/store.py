@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,9 @@ class Store:
         return Kept(key, crystals, json.loads((folder / "answer.json").read_bytes()), folder)
 
     def _forget(self) -> None:
-        kept = [path for path in self.folder.iterdir() if KEY.fullmatch(path.name)]
-        for path in sorted(kept, key=lambda path: path.stat().st_mtime)[:-MOST]:
+        kept: list[tuple[float, Path]] = []
+        for path in self.folder.iterdir():
+            with suppress(FileNotFoundError):  # another server on this folder was quicker
+                kept += [(path.stat().st_mtime, path)] if KEY.fullmatch(path.name) else []
+        for _, path in sorted(kept)[:-MOST]:
             shutil.rmtree(path, ignore_errors=True)

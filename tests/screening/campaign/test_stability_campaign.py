@@ -202,6 +202,12 @@ def test_energy_and_stability_rank_together(bounded: Plan, make: Callable[..., P
     page = (bounded.folder / "report.html").read_text()
     assert page.count('<circle class="dot" cx=') >= results.summary.fronts.first
     assert "The first front" in page
+    head, first = outputs.table_text(results, most=1)[:2]
+    assert [name in head for name in ("formation_energy (eV/atom)", "energy_above_hull (eV/atom)", "p_stable")] == [
+        True
+    ] * 3
+    assert first.count(" ± ") == 2, "one for each objective with an error"
+    assert f"{found['p_stable'][0].as_py():.4g}" in first
     assert "reference point (formation_energy" in page
     assert not audit.check(bounded.folder).problems
     ledger, record = results.ledger, results.ledger.find("ranked", "all")

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from assay.models.ensemble import stored
 from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.commands.cli import app
-from assay.screening.prediction import inputs, predict
+from assay.screening.prediction import describe, inputs, predict
 from assay.screening.settings.exits import Exit, Failure
 from assay.sources import files
 
@@ -135,3 +135,12 @@ def test_explain_takes_one_model_and_says_so() -> None:
     assert isinstance(done.exception, Failure)
     assert done.exception.code is Exit.USAGE
     assert "--model is given 2 times" in str(done.exception)
+
+
+def test_a_note_of_several_models_does_not_speak_of_one(fast: Ensemble, energy: Ensemble) -> None:
+    crystals, _ = files.read_many(PATHS[:1])
+    (alone,) = describe.lines(predict.predict(crystals, [energy]), [energy])
+    (both,) = describe.lines(predict.predict(crystals, [fast, energy]), [fast, energy])
+    assert "composition in training" in alone
+    assert "of one model at least" not in alone
+    assert "composition in training (of one model at least)" in both
