@@ -21,10 +21,12 @@ _TEMPORARY = re.compile(r"\.(.+)\.[0-9]+\.[0-9a-f]{8}\.tmp")
 
 
 @contextmanager
-def whole(path: Path, *, absent: bool = False) -> Iterator[BinaryIO]:
+def whole(path: Path, *, absent: bool = False, synced: bool = True) -> Iterator[BinaryIO]:
     """Replace `path`: temporary name in the same folder, fsync, rename, fsync of the folder.
 
     With `absent`, the file is created and never replaced: the first of several writers succeeds.
+    Without `synced` there is no fsync: after a crash of the machine the file may be damaged, so
+    its reader must notice that and be able to do without it.
 
     Raises:
         FileExistsError: with `absent`, when another writer was first.
@@ -35,7 +37,8 @@ def whole(path: Path, *, absent: bool = False) -> Iterator[BinaryIO]:
         with temporary.open("xb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if synced:
+                os.fsync(file.fileno())
         if absent:
             os.link(temporary, path)
             temporary.unlink()
@@ -46,7 +49,8 @@ def whole(path: Path, *, absent: bool = False) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # write and fsync do not say which file the disk had no room for
         raise
-    sync_folder(path.parent)
+    if synced:
+        sync_folder(path.parent)
 
 
 def unnamed(path: Path) -> BinaryIO:

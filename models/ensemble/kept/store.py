@@ -116,8 +116,8 @@ class Store:
         payload = save(kept.arrays, metadata=kept.notes)
         path = self._path(key)
         try:
-            durable.make_folder(path.parent)
-            with durable.whole(path) as file:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with durable.whole(path, synced=False) as file:  # `get` notices what a crash damaged
                 file.write(_digest(key, payload) + payload)
             self._unseen += len(payload)
             if self.limit is not None and self._unseen > self.limit // 16:
