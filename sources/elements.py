@@ -37,6 +37,8 @@ Lv Po Te Se S O Ts At I Br Cl F
 SYMBOLS: tuple[str, ...] = ("X", *_PERIODS.split())
 """Symbol at each atomic number; position 0 is a placeholder."""
 
+ISOTOPES = {"D": "deuterium", "T": "tritium"}
+"""Isotopes of hydrogen that have a symbol; a crystal knows elements alone, so they count as H."""
 NUMBERS: dict[str, int] = {symbol: number for number, symbol in enumerate(SYMBOLS) if number}
 """Atomic number of each symbol."""
 

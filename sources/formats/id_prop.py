@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from assay.sources.checks.texts import one_name
 from assay.sources.crystals import GIVEN, Crystals
+from assay.sources.formats.fortran import is_number, real
 from assay.sources.formats.records import numbered, quoted
 from assay.sources.quarantine import Quarantined, Reason, Stage
 
@@ -131,10 +132,7 @@ def _parsed(line: str, *, may_be_header: bool) -> tuple[str, tuple[float, ...]]:
 
 
 def _number(cell: str) -> float | None:
-    try:
-        value = float(cell)
-    except ValueError:
-        return None
+    value = real(cell) if is_number(cell) else math.inf
     return value if math.isfinite(value) else None
 
 

@@ -13,11 +13,10 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from assay.sources.checks import limits
-from assay.sources.elements import NUMBERS, SYMBOLS
+from assay.sources.elements import ISOTOPES, NUMBERS, SYMBOLS
 from assay.sources.formats.records import Unusable, quoted
 from assay.sources.quarantine import Reason
 
-_ISOTOPES = ("D", "T")
 _COMMENT = re.compile(r"[!#].*", re.DOTALL)
 _SYMBOL_OF_LABEL = re.compile(r"([A-Z][a-z]?)(?![A-Za-z.(])")
 
@@ -64,9 +63,10 @@ def of_line(line: str, place: int, warnings: list[str]) -> list[int]:
         symbol = _element(word)
         if not symbol:
             raise Unusable(f"line {place}: {quoted(word)} is no symbol of an element", Reason.UNKNOWN_SPECIES)
-        exact = symbol == re.split("[_/]", word)[0] and symbol not in _ISOTOPES
-        number = NUMBERS["H" if symbol in _ISOTOPES else symbol]
-        message = f"line {place}: {quoted(word)} is read as {SYMBOLS[number]}"
+        exact = symbol == re.split("[_/]", word)[0] and symbol not in ISOTOPES
+        number = NUMBERS["H" if symbol in ISOTOPES else symbol]
+        what = f"{ISOTOPES[symbol]}, read as H" if symbol in ISOTOPES else f"read as {SYMBOLS[number]}"
+        message = f"line {place}: {quoted(word)} is {what}"
         if not exact and message not in told:
             told.add(message)
             warnings.append(message)
@@ -77,7 +77,7 @@ def of_line(line: str, place: int, warnings: list[str]) -> list[int]:
 def _element(word: str) -> str:
     """The symbol in a word, with D and T for the isotopes of hydrogen; "" when there is none."""
     name = re.split("[_/]", word, maxsplit=1)[0]
-    if name in NUMBERS or name in _ISOTOPES:
+    if name in NUMBERS or name in ISOTOPES:
         return name
     letters = re.fullmatch(r"([A-Za-z]{1,2})[0-9]{0,3}[+-]?", name)
     symbol = letters[1].capitalize() if letters else ""

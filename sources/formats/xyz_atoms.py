@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.sources.elements import NUMBERS, SYMBOLS
+from assay.sources.elements import ISOTOPES, NUMBERS, SYMBOLS
 from assay.sources.formats.fortran import is_number, real
 from assay.sources.formats.records import Unusable, quoted
 from assay.sources.formats.xyz_comment import Layout
@@ -39,11 +39,12 @@ def coordinates(rows: Sequence[list[str]], layout: Layout, first: int) -> NDArra
         coords = np.array([[float(word) for word in row[places]] for row in rows]).reshape(-1, 3)
     except ValueError:
         coords = None
-    if coords is not None and np.isfinite(coords).all():
+    underscored = any("_" in word for row in rows for word in row[places])  # 1_0 is 10 to Python alone
+    if coords is not None and np.isfinite(coords).all() and not underscored:
         return coords
     for at, row in enumerate(rows):
         if not all(map(is_number, row[places])):
-            reason = Reason.UNREADABLE if coords is None else Reason.NON_FINITE
+            reason = Reason.UNREADABLE if coords is None or underscored else Reason.NON_FINITE
             raise Unusable(f"line {first + at}: three coordinates expected, found {quoted(' '.join(row))}", reason)
     return np.array([[real(word) for word in row[places]] for row in rows])
 
@@ -82,7 +83,9 @@ def _numbers(rows: Sequence[list[str]], layout: Layout, first: int, warnings: li
         if not number:
             raise Unusable(f"line {line}: {quoted(symbol)} is no symbol of an element", Reason.UNKNOWN_SPECIES)
         if symbol != SYMBOLS[number]:
-            warnings.append(f"line {line}: {quoted(symbol)} is read as {SYMBOLS[number]}")
+            what = ISOTOPES.get(symbol.capitalize())
+            told = f"{what}, read as H" if what else f"read as {SYMBOLS[number]}"
+            warnings.append(f"line {line}: {quoted(symbol)} is {told}")
     for at, row in enumerate(rows if layout.number is not None else []):
         if _number(row[layout.number or 0], first + at) != known[symbols[at]]:
             message = f"line {first + at}: symbol and atomic number disagree in {quoted(' '.join(row))}"
@@ -93,7 +96,7 @@ def _numbers(rows: Sequence[list[str]], layout: Layout, first: int, warnings: li
 def _element(symbol: str) -> int:
     """Atomic number of a symbol in any case, isotopes of hydrogen included; 0 for others."""
     symbol = symbol.capitalize()
-    return NUMBERS["H"] if symbol in {"D", "T"} else NUMBERS.get(symbol, 0)
+    return NUMBERS["H"] if symbol in ISOTOPES else NUMBERS.get(symbol, 0)
 
 
 def _number(word: str, line: int) -> int:

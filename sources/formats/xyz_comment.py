@@ -137,8 +137,10 @@ def _value(word: str) -> bool | float | None:
     """The truth or number that a word is, None for text; `2024_01` is text, unlike in ASE."""
     if word in _TRUTH:
         return _TRUTH[word]
+    if "_" in word:
+        return None
     try:
-        return None if "_" in word else int(word)
+        return int(word)
     except ValueError:
         pass
     try:

@@ -24,6 +24,10 @@ from assay.sources.checks import limits
 from assay.sources.storage.xz import XzFile
 
 _UNPACK: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": XzFile, ".tgz": gzip.open}
+_PACKED = {"\x1f\ufffd": ".gz", "BZh": ".bz2", "\ufffd7zXZ": ".xz", "PK\x03\x04": ".zip"}
+"""Ending of the name by the first characters of packed content, read as UTF-8."""
+_HEAD = 4096
+"""Characters that tell a text from binary data."""
 _SORTS = {
     stat.S_IFIFO: "a FIFO (named pipe)",
     stat.S_IFCHR: "a device",
@@ -141,12 +145,34 @@ def read_text(stream: BinaryIO, limit: str = "text") -> str:
 
     Raises:
         Exceeded: beyond the limit.
+        ValueError: for binary data.
     """
     most = limits.most(limit)
     content = stream.read(most + 1)
     if len(content) > most:
         raise limits.Exceeded(f"more than {most:,} {limits.LIMITS[limit].unit}, which is the most accepted")
-    return as_text(io.BytesIO(content)).read()
+    text = as_text(io.BytesIO(content)).read()
+    refuse_binary(text)
+    return text
+
+
+def refuse_binary(text: str) -> None:
+    r"""Refuse what is no text by its beginning, without quoting it.
+
+    >>> refuse_binary("\x1f\ufffd\x08\x00")
+    Traceback (most recent call last):
+        ...
+    ValueError: a text expected, found packed data: let the name of the file end in .gz
+
+    Raises:
+        ValueError: for a NUL, and where over a tenth of the characters cannot be shown.
+    """
+    head = text[:_HEAD]
+    unseen = sum(sign == "\ufffd" or not (sign.isprintable() or sign.isspace()) for sign in head)
+    if "\0" in head or unseen > len(head) / 10:
+        ending = next((ending for start, ending in _PACKED.items() if head.startswith(start)), None)
+        found = "binary data" if ending is None else f"packed data: let the name of the file end in {ending}"
+        raise ValueError(f"a text expected, found {found}")
 
 
 def lines(stream: BinaryIO) -> Iterator[str]:
@@ -154,12 +180,15 @@ def lines(stream: BinaryIO) -> Iterator[str]:
 
     Raises:
         Exceeded: for a line beyond its limit.
+        ValueError: for binary data.
     """
     most = limits.most("line")
     with as_text(stream) as text:
         number = 0
         while line := text.readline(most + 1):
             number += 1
+            if number == 1:
+                refuse_binary(line)
             if len(line) > most:
                 message = f"line {number} has more than {most:,} bytes, which is the most accepted"
                 raise limits.Exceeded(f"{message}; it and all after it are not read")

@@ -7,6 +7,7 @@ import io
 import logging
 import lzma
 import os
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -135,6 +136,18 @@ def test_a_file_that_may_not_be_read_is_a_record(tmp_path: Path, monkeypatch: py
     crystals, refused = files.read(tmp_path)
     assert crystals.ids.tolist() == ["file/b.cif"]
     assert "Permission denied" in refused[0].message
+
+
+@pytest.mark.parametrize("name", ["POSCAR", "a.cif", "a.xyz", "a.json"])
+def test_binary_data_are_not_quoted(tmp_path: Path, name: str) -> None:
+    program = Path(sys.executable).resolve().read_bytes()[:4000]
+    (tmp_path / name).write_bytes(program)
+    (tmp_path / f"b{name}").write_bytes(gzip.compress(MGB2.read_bytes()))
+    told = {record.origin: record.message for record in files.read(tmp_path)[1]}
+    assert told[str(tmp_path / name)] == "a text expected, found binary data"
+    if name.startswith("a"):
+        packed = "a text expected, found packed data: let the name of the file end in .gz"
+        assert told[str(tmp_path / f"b{name}")] == packed
 
 
 def test_a_database_of_ase_is_not_read_and_the_way_out_is_named(tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ def test_each_bad_line_has_a_reason_and_each_crystal_is_kept(tmp_path: Path) -> 
         "Nb3Sn.vasp,nan",  # 11: not finite
         ",5",  # 12: no name
         "Nb3Sn.vasp",  # 13: no value
+        "Nb3Sn.vasp,1_8.3",  # 14: 18.3 to Python alone
     ]
     names = (path.name for path in DATA.iterdir() if path.is_file())
     found, refused = values(folder(tmp_path, "\n".join(lines), *names))
@@ -87,6 +88,7 @@ def test_each_bad_line_has_a_reason_and_each_crystal_is_kept(tmp_path: Path) -> 
         11: "line 11: 'nan' of 'Nb3Sn.vasp' is no finite number",
         12: "line 12: ',5' names no file",
         13: "line 13: 'Nb3Sn.vasp' has no value behind a comma",
+        14: "line 14: '1_8.3' of 'Nb3Sn.vasp' is no finite number",
     }
     assert sorted(set(refused) - {f"file/id_prop.csv#{line}" for line in told}) == [
         "file/broken.cif",

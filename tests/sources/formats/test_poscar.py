@@ -215,7 +215,7 @@ def test_what_people_write_is_read_and_oddities_are_told(text: str, told: str) -
 def test_deuterium_is_hydrogen_and_the_row_says_so() -> None:
     crystals = one(poscar(kinds="Pd D T\n1 1 1"))
     assert symbols(crystals) == ["Pd", "H", "H"]
-    assert warned(crystals) == "line 6: 'D' is read as H; line 6: 'T' is read as H"
+    assert warned(crystals) == "line 6: 'D' is deuterium, read as H; line 6: 'T' is tritium, read as H"
 
 
 def test_many_kinds_stand_on_several_lines_as_vasp_writes_them() -> None:

@@ -205,21 +205,27 @@ def test_a_column_of_occupancies_is_used() -> None:
 
 def test_values_of_the_comment_become_columns() -> None:
     comment = (
-        f'{CELL} energy=-3.5 n=7 done=T failed=False day=2024_01 name="a \\"b\\" c" {{two words}}=1 '
+        f'{CELL} energy=-3.5 n=7 done=T failed=False day=2024_01 week=1_0.5 name="a \\"b\\" c" {{two words}}=1 '
         'list="1 2 3" flags="T F" d="_JSON {\\"a\\": 1}" free text x=a=b unit=eV,Å id=9 uid=007 empty=""'
     )
     columns = one(frame(comment=comment)).columns
     assert {name: column[0] for name, column in columns.items()} == {
-        "n": 7.0, "done": 1.0, "failed": 0.0, "day": "2024_01", "name": 'a "b" c', "two words": 1.0,
+        "n": 7.0, "done": 1.0, "failed": 0.0, "day": "2024_01", "week": "1_0.5", "name": 'a "b" c', "two words": 1.0,
         "free": 1.0, "text": 1.0, "x": "a=b", "unit": "eV,Å", "reported_id": 9.0, "uid": "007", "energy": -3.5,
     }  # fmt: skip
     assert list(columns)[-1] == "energy"
 
 
+def test_a_coordinate_with_an_underscore_is_none() -> None:
+    _, refused = read(frame("Pd 0 0 0", "H 1_0 2.5 3"))
+    (message,) = [record.message for record in refused]
+    assert message == "frame 1 at line 1: line 4: three coordinates expected, found 'H 1_0 2.5 3'"
+
+
 def test_deuterium_is_hydrogen_and_the_row_says_so() -> None:
     crystals = one(frame("Pd 0 0 0", "D 2 2.5 3", "T 2 2.5 0", "D 0 2.5 3"))
     assert crystals.formulas().tolist() == ["PdH3"]
-    assert warned(crystals) == ["line 4: 'D' is read as H; line 5: 'T' is read as H"]
+    assert warned(crystals) == ["line 4: 'D' is deuterium, read as H; line 5: 'T' is tritium, read as H"]
 
 
 # Frames that are lost, and none beside them.
