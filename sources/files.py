@@ -39,7 +39,7 @@ from assay.sources.formats.xyz import add_xyz
 from assay.sources.quarantine import Quarantined, Reason
 from assay.sources.sift import MAX_SITES
 from assay.sources.storage import archives, contents, folders, footer
-from assay.sources.storage.kinds import HIDDEN, KNOWN, Kind, counted_as, is_hidden, kind_of
+from assay.sources.storage.kinds import HIDDEN, KNOWN, OWN, Kind, counted_as, is_hidden, kind_of
 from assay.sources.storage.opening import lines, read_text, regular, sort_of, through, unpacked
 
 log = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ def read_many(
     names = ", ".join(map(str, given[:3])) + (f" and {len(given) - 3} more" if len(given) > 3 else "")
     if given and not reading.taken:
         raise ValueError(f"nothing in {names} can be read; ignored: {told}; known are {KNOWN}")
-    level = logging.WARNING if reading.ignored.keys() - {HIDDEN} else logging.INFO
+    level = logging.WARNING if reading.ignored.keys() - {HIDDEN, OWN} else logging.INFO
     log.log(level, "%s: %d %s read; ignored: %s", names, reading.taken, "file" if reading.taken == 1 else "files", told)
     return crystals, refused
 

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from assay.featurize.composition import CompositionSpec
 from assay.models.ensemble import zoo
 from assay.screening.prediction import predict as prediction
-from assay.screening.prediction.output import WRITTEN
 from assay.screening.prediction.predict import WITHOUT_STRUCTURE, Predictions
 from assay.screening.settings.exits import Exit, Failure
 from assay.screening.settings.names import COLUMNS
@@ -30,6 +29,7 @@ from assay.sources.elements import SYMBOLS, reduced_formulas
 from assay.sources.formats import formula_tables
 from assay.sources.formulas import placed, read as reader
 from assay.sources.quarantine import Quarantined, Reason, Stage
+from assay.sources.storage.own import WRITTEN
 
 if TYPE_CHECKING:
     from assay.models.ensemble.ensemble import Ensemble

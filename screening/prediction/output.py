@@ -19,6 +19,8 @@ from assay.screening.settings.exits import Exit, Failure
 from assay.screening.settings.printable import escaped
 from assay.sources import table
 from assay.sources.durable import whole
+from assay.sources.storage import own
+from assay.sources.storage.own import PREDICTED, REFUSED
 
 
 def _csv(content: pa.Table) -> bytes:
@@ -52,14 +54,6 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value  # JSON has no NaN
 
 
-PREDICTED = ["id", "formula"]
-"""First columns of a file of predictions, before means and standard deviations."""
-WRITTEN = "reported_formula"
-"""Column behind them with formulas as the input writes them, where formulas were predicted."""
-REFUSED = list(table.QUARANTINE_SCHEMA.names)
-"""Columns of a file of refused crystals."""
-MAX_LINE = 1 << 20
-"""Most characters of a file that are read to find its columns."""
 FORMATS: Mapping[str, Callable[[pa.Table], bytes]] = {
     ".parquet": lambda content: table.encode(content).to_pybytes(),
     ".csv": _csv,
@@ -85,7 +79,7 @@ def check(path: Path, inputs: Sequence[Path] = (), first: Sequence[str] = PREDIC
         free(place, columns, command)
 
 
-def free(path: Path, first: list[str], command: str) -> None:
+def free(path: Path, first: Sequence[str], command: str) -> None:
     """Check that a table can be written to a path: nothing is there, or a table of this command.
 
     `first` are the first columns of such a table.
@@ -113,38 +107,11 @@ def refused(path: Path) -> Path:
     return path.with_suffix(f".quarantine{path.suffix}")
 
 
-def holds(path: Path, first: list[str]) -> bool:
-    """Whether a file is empty, or a table in one of `FORMATS` that begins with these columns.
-
-    Behind `PREDICTED` a mean and its standard deviation must follow: tables of other commands begin
-    with id and formula, too.
-    """
+def holds(path: Path, first: Sequence[str]) -> bool:
+    """Whether a file is empty, or a table in one of `FORMATS` that begins with these columns."""
     if not path.is_file():  # a device or a pipe is not opened
         return False
-    try:
-        names = _names(path)
-    except (ValueError, RecursionError):
-        return False
-    return names is None or (names[: len(first)] == first and (first != PREDICTED or _with_errors(names)))
-
-
-def _names(path: Path) -> list[str] | None:
-    """Columns of a table; None for an empty one."""
-    if path.suffix.lower() == ".parquet":
-        return None if path.stat().st_size == 0 else list(table.schema(path).names)
-    with path.open(encoding="utf-8") as file:
-        line = file.readline(MAX_LINE).strip()
-    if line in {"", "[]"}:
-        return None
-    if path.suffix.lower() == ".csv":
-        return [name.strip('"') for name in line.split(",")]
-    found = json.loads(line.removeprefix("[").removesuffix(",").removesuffix("]"))
-    return list(found) if isinstance(found, dict) else []
-
-
-def _with_errors(names: Sequence[str]) -> bool:
-    mean, std, *_ = [*(name for name in names[len(PREDICTED) :] if name != WRITTEN), "", ""]
-    return mean.endswith("_mean") and std == f"{mean.removesuffix('_mean')}_std"
+    return own.columns(path) is None or own.begins(path, first)
 
 
 def write(content: pa.Table, path: Path) -> None:

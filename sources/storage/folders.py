@@ -2,7 +2,8 @@
 
 Enters: a folder, or a pattern with `*`, `?`, `[...]` or `**`. Leaves: the files of known kinds in
 the order of their paths, a reason for each that cannot be opened, and the number of all others by
-their endings. This module opens no file.
+their endings. Tables that Assay wrote, and campaigns below the folder, are among the others: their
+crystals would be read twice. This module opens no file but these tables.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 
-from assay.sources.storage.kinds import HIDDEN, counted_as, is_hidden, kind_of
+from assay.sources.storage import own
+from assay.sources.storage.kinds import CAMPAIGN, HIDDEN, OWN, counted_as, is_hidden, kind_of
 from assay.sources.storage.opening import sort_of
 
 SHOWN = 12
@@ -108,15 +110,24 @@ def _sorted_out(entry: os.DirEntry[str] | Path, root: Path, listing: Listing) ->
         broken = f"a broken link to {path.readlink()}" if entry.is_symlink() else "cannot be reached"
         listing.lost.append((path, _below(path, root), f"{broken}: {error.strerror}"))
         return None
+    if is_folder and _is_campaign(path):
+        listing.ignored[CAMPAIGN] += 1
+        return None
     if is_folder:
         return path
-    if kind_of(entry.name) is None:
+    if sort is None and own.is_own(path):
+        listing.ignored[OWN] += 1
+    elif kind_of(entry.name) is None:
         listing.ignored[counted_as(entry.name) if sort is None else sort.split(" ")[1]] += 1
     elif sort is not None:
         listing.lost.append((path, _below(path, root), f"{sort}, expected a regular file"))
     else:
         listing.files.append((path, _below(path, root)))
     return None
+
+
+def _is_campaign(folder: Path) -> bool:
+    return all((folder / name).exists() for name in ("fingerprint.json", "config.resolved.yaml", "log"))
 
 
 def _below(path: Path, root: Path) -> str:

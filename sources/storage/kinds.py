@@ -14,6 +14,10 @@ PACKED = (".gz", ".bz2", ".xz")
 """Endings of files that hold one packed file."""
 HIDDEN = "hidden"
 """The word under which hidden files are counted."""
+OWN = "written by Assay"
+"""The words under which tables of predictions and the like are counted."""
+CAMPAIGN = "folder of a campaign"
+"""The words under which folders of campaigns are counted."""
 
 
 class Kind(StrEnum):

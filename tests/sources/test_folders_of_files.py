@@ -13,12 +13,16 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from assay.sources import files
+import assay
+from assay.screening.prediction import output
+from assay.sources import files, table
 from assay.sources.checks import limits
 from assay.sources.formats import convert
-from assay.sources.quarantine import Reason
+from assay.sources.quarantine import Quarantined, Reason, Stage
+from assay.sources.storage import own
 from assay.sources.storage.kinds import ENDINGS, WHOLE_ENDINGS, Kind
 from tests.sources.conftest import Lower
 
@@ -74,6 +78,37 @@ def test_what_is_ignored_is_counted_and_named(tmp_path: Path, caplog: pytest.Log
     assert record.getMessage() == (
         f"{tmp_path}: 2 files read; ignored: 2 .json without structures, 1 .db, 1 .txt, 1 XDATCAR, 1 hidden"
     )
+
+
+def test_what_assay_wrote_is_no_input(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.cif").write_bytes(MGB2.read_bytes())
+    predicted = {"id": ["file/a.cif"], "formula": ["MgB2"], "tc_mean": [18.0], "tc_std": [12.0]}
+    refused = table.quarantine_table([Quarantined("file/b.cif", "b.cif", Stage.PULL, Reason.UNREADABLE, "torn")])
+    ranked = {"rank": [1], "id": ["file/a.cif"], "formula": ["MgB2"]}
+    batch = {"pick": [1], "id": ["file/a.cif"], "formula": ["MgB2"], "utility": [0.5]}
+    for ending in own.ENDINGS:
+        for name, content in {"p": predicted, "k": ranked, "b": batch}.items():
+            output.write(pa.table(content), tmp_path / f"{name}{ending}")
+        output.write(refused, tmp_path / f"p.quarantine{ending}")
+    crystals, lost = files.read(tmp_path)
+    assert crystals.ids.tolist() == ["file/a.cif"]
+    assert not lost
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    output.write(pa.table({"id": ["x"], "formula": ["MgB2"], "tc": [39.0]}), tmp_path / "theirs.csv")
+    files.read(tmp_path)
+    assert "ignored: 16 written by Assay, 1 .csv" in caplog.text
+
+
+def test_a_campaign_below_a_folder_is_no_input(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.cif").write_bytes(MGB2.read_bytes())
+    config = {"name": "x", "sources": [{"kind": "files", "paths": [str(tmp_path)]}], "models": ["tc"]}
+    config |= {"rank": {"by": "mean"}, "output": str(tmp_path / "runs" / "x")}
+    assert [len(assay.screen(config).candidates()) for _ in range(2)] == [1, 1]
+    crystals, lost = files.read(tmp_path)
+    assert (crystals.ids.tolist(), lost) == (["file/a.cif"], [])
+    assert "1 folder of a campaign" in caplog.text
+    inside, _ = files.read(tmp_path / "runs" / "x" / "snapshot")
+    assert "file/a.cif" in inside.ids.tolist()
 
 
 def test_a_clean_folder_warns_of_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
