@@ -187,6 +187,12 @@ def replaced(edges: Edges, rows: NDArray[np.int64], others: Edges, site_ptr: NDA
     return np.searchsorted(target, site_ptr), source, target, vector, distance
 
 
+def crowded(crystals: Crystals) -> NDArray[np.int64]:
+    """Rows with more than one atom at a place, which no network reads; `crowding` says where."""
+    found = find(crystals.lattice, crystals.frac, crystals.site_ptr, crystals.site_occupancy)
+    return np.unique(crystals.site_crystal[found.crowded])
+
+
 def crowding(crystals: Crystals, row: int) -> str:
     """What is wrong with a crystal that has two atoms at one place, in one line."""
     first, last = crystals.site_ptr[row], crystals.site_ptr[row + 1]

@@ -166,7 +166,7 @@ def _predicted(texts: Sequence[str], first: int, ensembles: Sequence[Ensemble]) 
     rows = [row for row in range(len(texts)) if row not in refused]
     ids = text_array([str(first + row) for row in rows])
     notes = text_array(["; ".join([WITHOUT_STRUCTURE, *read.notes.get(row, ())]) for row in rows])
-    return prediction.predict(placed.place(ids, amounts[rows], {WARNINGS: notes}), ensembles, records)
+    return prediction.predict(placed.place(ids, amounts[rows], {WARNINGS: notes}), ensembles, records, placeless=True)
 
 
 def _record(text: str, number: int, message: str) -> Quarantined:

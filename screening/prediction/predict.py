@@ -27,6 +27,7 @@ from assay.screening.runners.worker import (
     prediction_columns,
     seen_by,
     set_up_process,
+    warned,
 )
 from assay.screening.settings import digits
 from assay.screening.settings.exits import Exit, Failure, one_line
@@ -193,11 +194,14 @@ def predict(
     ensembles: Sequence[Ensemble],
     refused: Sequence[Quarantined] = (),
     standard: Standard | None = None,
+    *,
+    placeless: bool = False,
 ) -> Predictions:
     """Predict crystals; `refused` are the records of those that could not be read.
 
     The ensembles see the crystals in `standard` cells, or in those in which they came. A crystal
-    that any of the ensembles refuses is refused, as in a campaign.
+    that any of the ensembles refuses is refused, as in a campaign. Places that mean nothing, those
+    of formulas, are `placeless`.
 
     Raises:
         Failure: when two ensembles would fill the same columns.
@@ -222,6 +226,7 @@ def predict(
     kept, content = crystals.select(np.concatenate(rows)), pa.concat_tables(blocks)
     for name in given(kept):
         content = content.append_column(name, pa.array(kept.columns[name], pa.float64()))
+    kept = kept if placeless else warned(kept, ensembles)
     warnings = warnings_of(kept)
     if any(warnings):
         content = content.append_column(WARNINGS, pa.array(warnings, pa.string()))

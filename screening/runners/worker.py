@@ -17,6 +17,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from assay.featurize import alternatives
 from assay.featurize.standard import Standard
 from assay.models import memory
 from assay.models.ensemble.distribution import draws
@@ -29,7 +30,7 @@ from assay.screening.runners.work import Work
 from assay.screening.settings import names
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure
-from assay.sources.crystals import Crystals, is_text, text_array
+from assay.sources.crystals import WARNINGS, Crystals, is_text, text_array
 from assay.sources.quarantine import Quarantined
 
 Load = Callable[[], Sequence[Ensemble]]
@@ -141,7 +142,7 @@ def score(
     places = [np.searchsorted(predicted.index, good) for predicted in predictions]
     for predicted, rows in zip(predictions, places, strict=True):
         values |= prediction_columns(predicted, rows)
-    described = _describe(crystals.select(good))
+    described = _describe(warned(crystals.select(good), ensembles))
     learned = learned_column(ensembles, described["formula"])
     columns = described | values | learned | novelty_columns(predictions, places)
     bad = np.setdiff1d(np.arange(len(crystals)), good)
@@ -156,6 +157,23 @@ def seen_by(ensembles: Sequence[Ensemble], crystals: Crystals, standard: Standar
         return [crystals] * len(ensembles)
     cells = standard(crystals) if any(ensemble.structural for ensemble in ensembles) else crystals
     return [cells if ensemble.structural else crystals for ensemble in ensembles]
+
+
+def warned(crystals: Crystals, ensembles: Sequence[Ensemble]) -> Crystals:
+    """The crystals, with a warning on each that has more than one atom at a place.
+
+    Ensembles that read structures refuse such a crystal; with one of them nothing is added.
+    """
+    if any(ensemble.structural for ensemble in ensembles):
+        return crystals
+    rows = alternatives.crowded(crystals).tolist()
+    stated = crystals.columns.get(WARNINGS, np.full(len(crystals), ""))
+    if not rows or not is_text(stated):
+        return crystals
+    texts = stated.tolist()
+    for row in rows:
+        texts[row] = "; ".join(filter(None, [texts[row], alternatives.crowding(crystals, row)]))
+    return crystals.with_columns(**{WARNINGS: text_array(texts)})
 
 
 def prediction_columns(predicted: EnsemblePrediction, rows: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+import assay
 from assay.featurize import graphs as crystal_graphs
 from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.audit import audit
@@ -121,3 +122,30 @@ def test_explain_says_why_it_cannot(blind: Path, real: Crystals, tmp_path: Path)
     with pytest.raises(ValueError, match="reads the composition alone: no atom of it adds anything by its place"):
         next(explain.write(predictions, ensemble, tmp_path / "out"))
     assert np.isfinite(predictions.table[f"{PROPERTY}_mean"].to_numpy()).all()
+
+
+CROWDED = (
+    "two sites that hold 1 and 1 atoms are 0.150 Å apart; closer than 0.5 Å to each other at most 1 atom is "
+    "accepted, here 2"
+)
+
+
+def test_two_atoms_at_one_place_are_told_where_nobody_reads_the_structure(tmp_path: Path) -> None:
+    """`tc-fast` refuses the same file; `tc` ranks it, because its composition is sound."""
+    cell = "close\n1\n4 0 0\n0 4 0\n0 0 {z}\nNa Cl\n1 1\ndirect\n0 0 0\n"
+    (tmp_path / "close.vasp").write_text(cell.format(z=4) + "0.0375 0 0\n")
+    (tmp_path / "sound.vasp").write_text(cell.format(z=8) + "0 0 0.5\n")
+    found = assay.predict(tmp_path, "tc").table
+    assert dict(zip(found["id"].to_pylist(), found["warnings"].to_pylist())) == {
+        "file/close.vasp": CROWDED,
+        "file/sound.vasp": "",
+    }
+    assert [record.message for record in assay.predict(tmp_path, "tc-fast").refused] == [CROWDED]
+    config = {"name": "x", "sources": [{"kind": "files", "paths": [str(tmp_path)]}], "models": ["tc"]}
+    results = assay.screen(config | {"rank": {"by": "mean"}, "output": str(tmp_path / "x"), "chunk_size": 1})
+    ranked = results.candidates()
+    assert dict(zip(ranked["id"].to_pylist(), ranked["warnings"].to_pylist())) == {
+        "file/close.vasp": CROWDED,
+        "file/sound.vasp": "",
+    }
+    assert audit.check(results.folder).problems == []
