@@ -83,7 +83,7 @@ def lines(found: Excluded) -> list[str]:
         return [f"{wanted}; every crystal passes."]
     counted = "; ".join(f"{reason} ({n:,})" for reason, n in by_number(found.reasons))
     excluded = f"{total:,} scored crystals do not pass: they are not ranked, and stand in excluded.parquet"
-    return [f"{wanted}. {excluded}. First reason of each: {counted}."]
+    return [f"{wanted}. {excluded}. By the first filter that each of them fails: {counted}."]
 
 
 def _failures(rows: pa.Table, bound: Bound) -> Iterator[tuple[str, Mask]]:

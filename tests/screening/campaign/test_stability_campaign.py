@@ -128,7 +128,8 @@ def test_the_filter_excludes_counts_by_reason_and_loses_nothing(bounded: Plan) -
     assert f" ranked + 0 unrankable + {len(aside)} excluded\n" in shown
     assert f"excluded   {counted[far_away]}: {far_away}\n" in shown
     (line,) = [text for text in outputs.table_text(results) if text.startswith("filters.predicted")]
-    assert f"First reason of each: {far_away} ({counted[far_away]}); {unknown} ({counted[unknown]})." in line
+    by_first = f"{far_away} ({counted[far_away]}); {unknown} ({counted[unknown]})."
+    assert f"By the first filter that each of them fails: {by_first}" in line
     assert line in html.unescape((bounded.folder / "report.html").read_text())
     assert balance.ranked == len(above) > 0
     assert balance.scored == balance.ranked + balance.unrankable + balance.excluded
