@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from assay.screening.ranking.compared.together import Note
 from assay.screening.ranking.rules import Rule
 from assay.screening.settings.exits import Exit, Failure
 
@@ -97,15 +98,17 @@ def numbered(content: pa.Table, first: int) -> pa.Table:
     return content.add_column(0, "rank", pa.array(np.arange(first, first + content.num_rows, dtype=np.int64)))
 
 
-def measure(scored: pa.Table, rule: Rule) -> Measured:
+def measure(scored: pa.Table, rule: Rule, note: Note | None = None) -> Measured:
     """The scores of some rows, or of all, where these are compared with one another.
+
+    `note` takes the rows of the best of each draw, from a rule that draws.
 
     Raises:
         Failure: CONFIG, when the rows lack a column that the rule reads, or it holds no numbers.
     """
     values = read(scored, rule)
     ids = pa.concat_arrays([pa.array([], pa.large_string()), *scored["id"].cast(pa.large_string()).chunks])
-    scores, added = rule.measured(ids, values)
+    scores, added = rule.measured(ids, values, note)
     finite = np.isfinite(scores) & np.isfinite(values["mean"]) & np.isfinite(values["std"])
     return Measured(ids, values["mean"], values["std"], np.where(finite, scores, np.nan), added, values)
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from assay.models.ensemble.distribution import draws
 from assay.screening.folder.summary import Target
 from assay.screening.ranking.compared.draws import Floats, Law, deviation
+from assay.screening.ranking.compared.together import Note
 from assay.screening.settings.choice import Rank
 from assay.screening.settings.exits import Exit, Failure
 from assay.screening.settings.names import ABOVE_HULL, QUANTILES
@@ -62,8 +63,16 @@ class Rule(ABC):
         """Columns, (n,) each, that candidates.parquet gets besides `score`."""
         return {}
 
-    def measured(self, ids: pa.Array, values: Mapping[str, Floats]) -> tuple[Floats, dict[str, NDArray[Any]]]:  # noqa: ARG002 (for rules that draw)
-        """The scores, and the columns that the rule adds; the ids (n,) seed draws."""
+    def measured(
+        self,
+        ids: pa.Array,  # noqa: ARG002 (for rules that draw)
+        values: Mapping[str, Floats],
+        note: Note | None = None,  # noqa: ARG002 (for rules that draw)
+    ) -> tuple[Floats, dict[str, NDArray[Any]]]:
+        """The scores, and the columns that the rule adds; the ids (n,) seed draws.
+
+        `note` takes the rows of the best of each draw.
+        """
         return self.score(values), dict(self.adds(values))
 
     def lacks(self, values: Mapping[str, Floats]) -> list[str] | None:  # noqa: ARG002 (for rules that can tell)

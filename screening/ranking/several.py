@@ -23,6 +23,7 @@ from assay.screening.folder.summary import Summary, Target
 from assay.screening.ranking import rules
 from assay.screening.ranking.compared import fronts, pfront, together, topk
 from assay.screening.ranking.compared.draws import Floats, Law
+from assay.screening.ranking.compared.together import Note
 from assay.screening.ranking.rules import Rule
 from assay.screening.settings import nearest
 from assay.screening.settings.choice import Objective, Rank
@@ -159,13 +160,22 @@ class Several(Rule):
         whole = np.isfinite(judged).all(axis=1) & np.isfinite(values["mean"]) & np.isfinite(values["std"])
         return np.stack([goal.good(judged[:, k]) for k, goal in enumerate(self.goals)], axis=1), whole
 
-    def measured(self, ids: pa.Array, values: Mapping[str, Floats]) -> tuple[Floats, dict[str, NDArray[Any]]]:
+    def measured(
+        self, ids: pa.Array, values: Mapping[str, Floats], note: Note | None = None
+    ) -> tuple[Floats, dict[str, NDArray[Any]]]:
         """The scores, and `p_top_k`."""
         scores = self.score(values)
-        return scores, self.chances(ids, values, np.argsort(scores if self.lowest_first else -scores, kind="stable"))
+        order = np.argsort(scores if self.lowest_first else -scores, kind="stable")
+        return scores, self.chances(ids, values, order, note)
 
     def chances(
-        self, ids: pa.Array, values: Mapping[str, Floats], order: NDArray[np.int64], *, on_front: bool = False
+        self,
+        ids: pa.Array,
+        values: Mapping[str, Floats],
+        order: NDArray[np.int64],
+        note: Note | None = None,
+        *,
+        on_front: bool = False,
     ) -> dict[str, Floats]:
         """`p_top_k` and, `on_front`, `p_front`, (n,) each; `order` (n,): strong rows first."""
         points, whole = self.points(values)
@@ -174,12 +184,10 @@ class Several(Rule):
         movable = [self._movable(ids, values, k, rows) for k in range(len(self.goals))]
         last = pa.table({"std": values["std"][rows], "id": ids.take(pa.array(rows))})
         ends = np.stack([here.min(axis=0), here.max(axis=0)]) if len(rows) else here
-        picked = partial(self.picked, ends=ends)
-        found = {
-            topk.COLUMN: together.chances(
-                movable, here, order, last, self.settings.top, picked, self.decisive or len(movable)
-            )
-        }
+        picked, decisive = partial(self.picked, ends=ends), self.decisive or len(movable)
+        noted = None if note is None else (lambda best: note(rows[best]))
+        top = self.settings.top
+        found = {topk.COLUMN: together.chances(movable, here, order, last, top, picked, decisive, noted)}
         found |= {"p_front": pfront.chances(movable, here, order)} if on_front else {}
         spread = {name: np.full(len(points), np.nan) for name in found}
         for name, column in spread.items():
@@ -227,13 +235,15 @@ class Pareto(Several):
         found[whole] = fronts.fronts(points[whole])
         return found
 
-    def measured(self, ids: pa.Array, values: Mapping[str, Floats]) -> tuple[Floats, dict[str, NDArray[Any]]]:
+    def measured(
+        self, ids: pa.Array, values: Mapping[str, Floats], note: Note | None = None
+    ) -> tuple[Floats, dict[str, NDArray[Any]]]:
         """The fronts, what each row adds to the hypervolume of its own, `p_top_k` and `p_front`."""
         points, whole = self.points(values)
         scores, volume = self.score(values), np.full(len(points), np.nan)
         front = np.where(whole, scores, 0).astype(np.int64)
         volume[whole] = fronts.contributions(points[whole], front[whole])
-        chances = self.chances(ids, values, np.lexsort((-volume, front)), on_front=True)
+        chances = self.chances(ids, values, np.lexsort((-volume, front)), note, on_front=True)
         return scores, {"front": front, "hypervolume": volume, **chances}
 
     def picked(self, points: Floats, k: int, ends: Floats) -> NDArray[np.int64]:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from assay.screening.folder.summary import Certainty, Fronts
 from assay.screening.ranking import rank
-from assay.screening.ranking.compared import pfront, topk
+from assay.screening.ranking.compared import draws, pfront, topk
+from assay.screening.ranking.compared.swaps import Undecided
 from assay.screening.ranking.compared.topk import TopK
 from assay.screening.ranking.rank import Measured
 from assay.screening.ranking.rules import Rule
@@ -40,6 +41,7 @@ class Standing:
         self._held: list[pa.Table] = []
         self._found: Measured | None = None
         self._chances = np.empty(0)
+        self._undecided: Undecided | None = None
 
     def columns(self) -> list[str]:
         """Columns of scored rows that are read, id first."""
@@ -75,7 +77,11 @@ class Standing:
             return
         rows = pa.concat_tables(self._held)
         self._held = []
-        self._found = rank.measure(rows, self.rule)
+        picks: list[NDArray[np.int64]] = []
+        self._found = rank.measure(rows, self.rule, picks.append if self._k * pfront.DRAWS <= topk.ROOM else None)
+        if picks:
+            keys, chances = draws.keys(self._found.ids, ""), self._found.added[topk.COLUMN]
+            self._undecided = Undecided(keys, chances, picks, pfront.DRAWS, "")
         yield next(self.parts(iter([rows])))
 
     def parts(self, tables: Iterator[pa.Table]) -> Iterator[Parted]:
@@ -114,12 +120,16 @@ class Standing:
             self.topk.see(portion)
         elif topk.COLUMN in portion.column_names:
             self._stay += float(np.nansum(_floats(portion[topk.COLUMN])[portion["rank"].to_numpy() <= self._k]))
+            if self._undecided is not None:
+                self._undecided.see(portion)
 
     def certainty(self) -> Certainty | None:
         """How sure the order is, once the ranking was seen."""
         if self.topk is not None or self._found is None:
             return self.topk.certainty() if self.topk else None
-        return Certainty(min(self._k, int(np.isfinite(self._found.scores).sum())), pfront.DRAWS, self._stay, [])
+        k = min(self._k, int(np.isfinite(self._found.scores).sum()))
+        swaps = [] if self._undecided is None else self._undecided.swaps(self._k)
+        return Certainty(k, pfront.DRAWS, self._stay, swaps)
 
     def fronts(self) -> Fronts | None:
         """The fronts in numbers, where they rank."""

@@ -24,6 +24,8 @@ WITNESSES = 512
 """Points that k rows may beat in a draw."""
 Picked = Callable[[Floats, int], NDArray[np.int64]]
 """(points (r, m), k) -> rows of the best k; of equal rows the first."""
+Note = Callable[[NDArray[np.int64]], object]
+"""Takes the rows of the best k of one draw."""
 
 
 def chances(
@@ -34,6 +36,7 @@ def chances(
     k: int,
     picked: Picked,
     decisive: int,
+    note: Note | None = None,
 ) -> Floats:
     """(n,) probabilities; NaN for a row whose error is not known, which takes no part.
 
@@ -45,6 +48,7 @@ def chances(
         k: how many are the best.
         picked: see `Picked`.
         decisive: a row that dominates another in the first so many objectives is picked before it.
+        note: takes the rows that are picked, draw after draw.
     """
     found = np.full(len(points), np.nan)
     order = order[np.logical_and.reduce([each.known for each in objectives])[order]]
@@ -63,7 +67,10 @@ def chances(
     for draw, wall in enumerate(walls):
         drawn = pfront.drawn(here, draw)
         stays = np.flatnonzero(~pfront.outdone(drawn[:, :decisive], wall, strictly=False))
-        found[rows[stays[picked(drawn[stays], k)]]] += 1
+        best_rows = rows[stays[picked(drawn[stays], k)]]
+        found[best_rows] += 1
+        if note is not None:
+            note(best_rows)
     return np.asarray(found / DRAWS, np.float64)
 
 

@@ -11,15 +11,16 @@ from.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from assay.screening.folder.summary import Certainty, Swap
+from assay.screening.folder.summary import Certainty
 from assay.screening.ranking.compared import draws, kernels
 from assay.screening.ranking.compared.draws import Floats, Keys, Law
+from assay.screening.ranking.compared.swaps import Undecided
 
 COLUMN = "p_top_k"
 BITS = 12
@@ -29,10 +30,6 @@ ROOM = 2**23
 """Rows of draws in memory at once."""
 HELD = 2**17
 """Rows after which those that cannot be among the best are looked for again."""
-UNDECIDED = 256
-"""Crystals, those nearest to a probability of one half, among which pairs are looked for."""
-SHOWN = 5
-"""Pairs that are told."""
 
 
 class TopK:
@@ -47,8 +44,7 @@ class TopK:
         self._held: list[tuple[Floats, Keys, NDArray[np.int64]]] = []
         self._since = 0
         self._unknown: list[NDArray[np.int64]] = []
-        self._keys, self._inside = np.empty(0, np.uint64), np.empty((0, DRAWS), bool)  # of undecided rows
-        self._seen: dict[int, dict[str, Any]] = {}
+        self._undecided = Undecided(np.empty(0, np.uint64), np.empty(0), [], DRAWS, law.source)
         self._stay = 0.0
 
     def learn(self, ids: pa.Array | pa.ChunkedArray, values: Mapping[str, Floats]) -> None:
@@ -87,11 +83,8 @@ class TopK:
         for rows in blocks or self._blocks(numbers, keys):
             counts += np.bincount(rows.ravel(), minlength=len(keys))
         chances[places] = counts / DRAWS
-        doubt = np.abs(counts / DRAWS - 0.5)
-        chosen = np.lexsort((keys, doubt))[:UNDECIDED]
-        chosen = chosen[doubt[chosen] < 0.5]
-        inside = [_inside(rows, chosen, len(keys)) for rows in blocks or self._blocks(numbers, keys)]
-        self._keys, self._inside = keys[chosen], np.concatenate(inside, axis=1)
+        picks = chain.from_iterable(blocks or self._blocks(numbers, keys))
+        self._undecided = Undecided(keys, counts / DRAWS, picks, DRAWS, self.law.source)
         return chances
 
     def _blocks(self, numbers: Floats, keys: Keys) -> Iterator[NDArray[np.int64]]:
@@ -106,40 +99,15 @@ class TopK:
 
     def see(self, portion: pa.Table) -> None:
         """Look at the next rows of the ranking, which have `rank` and `p_top_k` now."""
-        if len(self._seen) == len(self._keys) and (not portion.num_rows or portion["rank"][0].as_py() > self.k):
+        if self._undecided.complete and (not portion.num_rows or portion["rank"][0].as_py() > self.k):
             return
         self._stay += float(np.nansum(_floats(portion[COLUMN])[portion["rank"].to_numpy() <= self.k]))
-        rows = np.flatnonzero(np.isin(draws.keys(portion["id"], self.law.source), self._keys))
-        for row in portion.select(["rank", "id", "formula"]).take(pa.array(rows)).to_pylist():
-            (key,) = draws.keys(pa.array([row["id"]]), self.law.source).tolist()
-            self._seen[key] = row
+        self._undecided.see(portion)
 
     def certainty(self) -> Certainty:
         """How sure the order is, once all rows of the ranking were seen."""
-        rows = [self._seen[key] for key in self._keys.tolist()]
-        ranks = np.array([row["rank"] for row in rows], np.int64)
-        ours, theirs = np.flatnonzero(ranks <= self.k), np.flatnonzero(ranks > self.k)
-        counts = (~self._inside[ours]).astype(np.float32) @ self._inside[theirs].T.astype(np.float32)
-        left, right = np.nonzero(counts)
-        order = np.lexsort((ranks[theirs[right]], ranks[ours[left]], -counts[left, right]))[:SHOWN]
-        pairs = [(rows[ours[left[k]]], rows[theirs[right[k]]], counts[left[k], right[k]]) for k in order]
-        swaps = [
-            Swap(a["id"], b["id"], (a["rank"], b["rank"]), (a["formula"], b["formula"]), float(count) / DRAWS)
-            for a, b, count in pairs
-        ]
-        return Certainty(min(self.k, self.rows), DRAWS, self._stay, swaps)
+        return Certainty(min(self.k, self.rows), DRAWS, self._stay, self._undecided.swaps(self.k))
 
 
 def _floats(column: pa.ChunkedArray) -> Floats:
     return np.asarray(column.to_numpy(), np.float64)
-
-
-def _inside(rows: NDArray[np.int64], chosen: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
-    """(chosen, draws) whether some rows are among the best of each draw."""
-    place = np.full(count, -1)
-    place[chosen] = np.arange(len(chosen))
-    found = place[rows]
-    inside = np.zeros((len(chosen), len(rows)), bool)
-    draw, at = np.nonzero(found >= 0)
-    inside[found[draw, at], draw] = True
-    return inside

@@ -203,6 +203,12 @@ def test_energy_and_stability_rank_together(bounded: Plan, make: Callable[..., P
     page = (bounded.folder / "report.html").read_text()
     assert page.count('<circle class="dot" cx=') >= results.summary.fronts.first
     assert "The first front" in page
+    assert "What would change the order" in page
+    assert results.summary.certainty is not None
+    pairs = results.summary.certainty.swaps
+    assert pairs
+    assert all(pair.ranks[0] <= results.summary.certainty.k < pair.ranks[1] for pair in pairs)
+    assert [found["id"][pair.ranks[1] - 1].as_py() for pair in pairs] == [pair.below for pair in pairs]
     head, first = outputs.table_text(results, most=1)[:2]
     assert [name in head for name in ("formation_energy (eV/atom)", "energy_above_hull (eV/atom)", "p_stable")] == [
         True

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from assay.screening.folder.summary import Certainty, Fronts, Target
 from assay.screening.ranking import rank, several, standing
-from assay.screening.ranking.compared import fronts, pfront, together
+from assay.screening.ranking.compared import fronts, pfront, swaps, together, topk
 from assay.screening.settings.choice import Rank
 from assay.screening.settings.exits import Exit, Failure
 
@@ -193,6 +193,44 @@ def test_p_top_k_agrees_with_independent_draws_whatever_rows_are_left_out(
     sure = rank.rank(content, asked, {}).candidates["p_top_k"].to_pylist()
     assert sorted(sure) == [0.0] * 238 + [1.0] * 12
     assert by == "pareto" or sure[:12] == [1.0] * 12  # pareto ranks by the lower end of tc, which stays
+
+
+@pytest.mark.parametrize("by", ["pareto", "lexicographic"])
+def test_the_pairs_that_change_places_are_those_of_a_count_of_all(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, content, k = rule(THREE, by=by, top=12), rows(250, seed=3), 12
+    content = content.append_column("formula", pa.array(["X"] * len(content)))
+    picks: list[NDArray[np.int64]] = []
+    measured = rank.measure(content, asked, picks.append)
+    inside = np.zeros((pfront.DRAWS, len(content)), bool)
+    for draw, best in enumerate(picks):
+        inside[draw, best] = True
+    assert (inside.sum(axis=1) == k).all()
+    assert inside.mean(axis=0).tolist() == measured.added["p_top_k"].tolist()
+
+    whole = standing.Standing(asked, k)
+    assert [*whole.learn(content.slice(0, 100)), *whole.learn(content.slice(100))] == []
+    assert len([*whole.settle()]) == 1
+    ((ranked, _),) = whole.parts(iter([content]))
+    ranked = rank.numbered(ranked.sort_by(rank.keys(asked)), 1)
+    for start in range(0, len(ranked), 70):
+        whole.see(ranked.slice(start, 70))
+    said = whole.certainty()
+    assert said is not None
+    names = ranked["id"].to_pylist()
+    order = [int(name.removeprefix("x/")) for name in names]
+    shares = {(a, b): (~inside[:, a] & inside[:, b]).mean() for a in order[:k] for b in order[k:]}
+    most = sorted(shares.values(), reverse=True)[: swaps.SHOWN]
+    assert most[0] > 0.2
+    assert [swap.share for swap in said.swaps] == most
+    assert [shares[int(swap.above[2:]), int(swap.below[2:])] for swap in said.swaps] == most
+    assert [(names[swap.ranks[0] - 1], names[swap.ranks[1] - 1]) for swap in said.swaps] == [
+        (swap.above, swap.below) for swap in said.swaps
+    ]
+    monkeypatch.setattr(topk, "ROOM", 0)  # too many rows to hold: nothing is told
+    whole = standing.Standing(asked, k)
+    assert [*whole.learn(content)] == []
+    assert len([*whole.settle()]) == 1
+    assert whole.certainty() == Certainty(k, pfront.DRAWS, 0.0, [])
 
 
 def test_a_probability_is_wanted_of_values_beyond_its_threshold() -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from assay.models.ensemble.distribution import draws as distributions
 from assay.screening.folder.summary import Target
-from assay.screening.ranking.compared import draws, kernels, topk
+from assay.screening.ranking.compared import draws, kernels, swaps, topk
 from assay.screening.ranking.compared.draws import Law
 from assay.screening.ranking.compared.topk import DRAWS, TopK
 from assay.screening.settings.names import QUANTILES
@@ -142,4 +142,4 @@ def test_the_pairs_that_change_places_are_those_of_a_count_of_all() -> None:
     assert (said.swaps[0].above, said.swaps[0].below) == (f"prototypes/{a:06d}", f"prototypes/{b:06d}")
     assert [swap.share for swap in said.swaps] == sorted(shares.values(), reverse=True)[: len(said.swaps)]
     assert said.stay == pytest.approx(inside[:, order[:k]].sum() / DRAWS)
-    assert (said.k, len(said.swaps)) == (k, topk.SHOWN)
+    assert (said.k, len(said.swaps)) == (k, swaps.SHOWN)
