@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "containers"
-EXTRAS = {"all", "optimade", "mp", "ray", "train", "lora", "vision", "potentials", "serve", "tune"}
+EXTRAS = {"all", "optimade", "mp", "ray", "train", "lora", "vision", "potentials", "serve", "serve-ray", "tune"}
 
 
 def pins() -> dict[str, set[str]]:
@@ -44,7 +44,7 @@ def test_each_pinned_version_is_one_that_the_package_accepts() -> None:
             assert all(requirement.specifier.contains(version) for version in versions), requirement
             checked += 1
     assert checked > 20
-    assert EXTRAS - {"all"} == set(re.findall(r"[a-z]+", parts["all"][0].partition("[")[2]))
+    assert EXTRAS - {"all"} == set(re.findall(r"[a-z-]+", parts["all"][0].partition("[")[2]))
 
 
 def test_no_recipe_names_an_index() -> None:

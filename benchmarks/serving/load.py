@@ -46,16 +46,18 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--malformed", type=int, default=1000)
     parser.add_argument("--model", default="tc-fast")
+    parser.add_argument("--replicas", help="on Ray, so many: 2 or 1-4; default: in the process of the server")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "serving" / "load.json")
     asked = parser.parse_args()
+    where = ["--on", "ray", "--replicas", asked.replicas] if asked.replicas else []
     files = cifs(asked.uploads)
-    with tempfile.TemporaryDirectory() as place, served(Path(place), ["--model", asked.model]) as (port, child):
+    with tempfile.TemporaryDirectory() as place, served(Path(place), ["--model", asked.model, *where]) as (port, child):
         send(port, [("a.cif", files[0])], 1)  # the readers start with the first file
         found: dict[str, Any] = {"uploads": uploads(port, child.pid, files, asked.clients)}
         found["malformed"] = malformed(port, child.pid, asked.malformed, asked.clients)
     for name, numbers in found.items():
         show(name, ["", ""], [[key, str(value)] for key, value in numbers.items()])
-    write({"model": asked.model, **found, "machine": machine(), "versions": versions()}, asked.output)
+    write({"model": asked.model, "replicas on Ray": asked.replicas, **found, "machine": machine(), "versions": versions()}, asked.output)
 
 
 @contextmanager
@@ -83,7 +85,7 @@ def served(place: Path, arguments: Sequence[str]) -> Iterator[tuple[int, subproc
 
 def uploads(port: int, pid: int, files: Sequence[bytes], clients: int) -> dict[str, Any]:
     """Seconds until the answers, and of processor time of the server and its readers."""
-    began, worked = time.perf_counter(), processor_s(pid)
+    began, worked, alone = time.perf_counter(), processor_s(family(pid)), processor_s([pid])
     answers = send(port, [(f"{number}.cif", content) for number, content in enumerate(files)], clients)
     took = time.perf_counter() - began
     seconds = np.array([second for _, _, second in answers])
@@ -96,7 +98,8 @@ def uploads(port: int, pid: int, files: Sequence[bytes], clients: int) -> dict[s
         "median s": round(float(np.median(seconds)), 3),
         "p95 s": round(float(np.quantile(seconds, 0.95)), 3),
         "longest s": round(float(seconds.max()), 3),
-        "ms of processor time per upload": round(1e3 * (processor_s(pid) - worked) / len(files), 1),
+        "ms of processor time per upload": round(1e3 * (processor_s(family(pid)) - worked) / len(files), 1),
+        "ms of them in the process of the server": round(1e3 * (processor_s([pid]) - alone) / len(files), 1),
         "uploads per s": round(len(files) / took, 1),
     }
 
@@ -156,16 +159,17 @@ def memory(pid: int) -> float:
     return round(sum(int(size) for sizes in kept for size in sizes) / 1e3, 1)
 
 
-def processor_s(pid: int) -> float:
-    """Processor time of a process and its children so far."""
-    every = [Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split() for one in family(pid)]
+def processor_s(pids: Sequence[int]) -> float:
+    """Processor time of some processes so far."""
+    every = [Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split() for one in pids]
     return sum(int(fields[11]) + int(fields[12]) for fields in every) / os.sysconf("SC_CLK_TCK")
 
 
 def family(pid: int) -> list[int]:
-    """A process and its children, those of its threads among them."""
+    """A process with all that it started, and what those started."""
     threads = Path(f"/proc/{pid}/task").iterdir()
-    return [pid, *(int(child) for thread in threads for child in (thread / "children").read_text().split())]
+    children = [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+    return [pid, *(one for child in children for one in family(child))]
 
 
 def cifs(count: int) -> list[bytes]:

@@ -1,13 +1,11 @@
 """The web application: REST, pages and OPTIMADE behind one door.
 
-Enters: campaigns, an ensemble and the limits. Leaves: an ASGI application. `screening.serving.run`
+Enters: campaigns, a predictor and the limits. Leaves: an ASGI application. `screening.serving.run`
 opens the port.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +15,11 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from assay.models.ensemble.ensemble import Ensemble
-from assay.screening.serving import answers, browse, pages
-from assay.screening.serving.batching import Gate, Oracle
+from assay.screening.serving import browse, pages
 from assay.screening.serving.desk import Desk, asked, given
-from assay.screening.serving.guard import Guard, Rules
+from assay.screening.serving.guard import Gate, Guard, Rules
 from assay.screening.serving.metrics import Metrics
+from assay.screening.serving.predicting.predictor import Predictor
 from assay.screening.serving.shelf import Served
 from assay.screening.serving.store import Store
 
@@ -62,22 +59,14 @@ class Limits:
 
 
 def make(
-    campaigns: list[Served], ensemble: Ensemble, store: Store, limits: Limits, optimade: ASGIApp | None = None
+    campaigns: list[Served], predictor: Predictor, store: Store, limits: Limits, optimade: ASGIApp | None = None
 ) -> ASGIApp:
     """The application; `optimade` answers below `/optimade`."""
     gate = Gate(limits.waiting, wait_s=1)
     metrics = Metrics(lambda: gate.inside)
-    desk = Desk({served.name: served for served in campaigns}, Oracle(ensemble, metrics.batch), store, metrics)
-
-    @asynccontextmanager
-    async def life(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        desk.oracle.close()
-        desk.readers.shutdown(wait=False, cancel_futures=True)
-
-    app = FastAPI(
-        title="Assay", summary="Candidates of campaigns, and predictions.", docs_url=None, redoc_url=None, lifespan=life
-    )
+    predictor.noted = metrics.batch
+    desk = Desk({served.name: served for served in campaigns}, predictor, store, metrics)
+    app = FastAPI(title="Assay", summary="Candidates of campaigns, and predictions.", docs_url=None, redoc_url=None)
     app.state.desk = desk
     _rest(app, desk)
     pages.add(app, desk)
@@ -91,7 +80,7 @@ def _rest(app: FastAPI, desk: Desk) -> None:
     @app.get("/health")
     async def health() -> dict[str, Any]:
         """Whether the server answers, and with which model."""
-        return {"status": "ok", "model": desk.oracle.ensemble.name, "campaigns": list(desk.campaigns)}
+        return {"status": "ok", "model": desk.predictor.model["name"], "campaigns": list(desk.campaigns)}
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -101,9 +90,8 @@ def _rest(app: FastAPI, desk: Desk) -> None:
     @app.post("/predict", openapi_extra=_BODY)
     async def predict(request: Request) -> JSONResponse:
         """Predict crystals: files, a text, or OPTIMADE structures."""
-        found = await desk.predict(await given(request))
-        said = answers.answer(found, desk.oracle.ensemble)
-        return JSONResponse(said, 200 if len(found) else 422)
+        told = await desk.predict(await given(request))
+        return JSONResponse(told.answer, 200 if told.answer["predictions"] else 422)
 
     @app.get("/campaigns")
     async def campaigns() -> list[dict[str, Any]]:

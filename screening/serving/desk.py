@@ -6,22 +6,20 @@ HTTP. This module does not know paths or pages.
 
 from __future__ import annotations
 
-import asyncio
 import json
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 from fastapi import HTTPException, Request
 from starlette.datastructures import UploadFile
 
-from assay.screening.prediction.predict import Predictions
-from assay.screening.serving import browse, uploads
-from assay.screening.serving.batching import Oracle
+from assay.screening.serving import browse
 from assay.screening.serving.metrics import Metrics
+from assay.screening.serving.predicting import uploads
+from assay.screening.serving.predicting.predictor import Predictor, Told, Unanswerable, Upload
 from assay.screening.serving.shelf import Served
 from assay.screening.serving.store import Store
-from assay.sources.assemble import join
-from assay.sources.quarantine import Quarantined
+from assay.sources.crystals import Crystals
 
 MOST_FILES = 20
 """Files of one upload."""
@@ -33,10 +31,9 @@ class Desk:
     """Everything that answers requests share."""
 
     campaigns: dict[str, Served]
-    oracle: Oracle
+    predictor: Predictor
     store: Store
     metrics: Metrics
-    readers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "reader"))
 
     def campaign(self, name: str) -> Served:
         """A campaign by its name; 404 when there is none."""
@@ -46,28 +43,22 @@ class Desk:
             )
         return self.campaigns[name]
 
-    async def predict(self, given: list[tuple[str, bytes]]) -> Predictions:
-        """Read uploads and predict their crystals.
-
-        Raises:
-            HTTPException: 415 for a kind that is not read, 422 where there is nothing to predict.
-        """
-        loop, found = asyncio.get_running_loop(), []
+    async def predict(self, given: list[Upload]) -> Told:
+        """Predict uploads; HTTPException with the status that fits where that is not possible."""
         try:
-            for name, content in given:
-                found.append(await loop.run_in_executor(self.readers, uploads.read, name, content))
-        except uploads.Unknown as error:
-            raise HTTPException(415, str(error)) from None
-        except ValueError as error:
-            raise HTTPException(422, str(error)) from None
-        except RuntimeError as error:
-            raise HTTPException(503, f"no process could read this: {error}") from None
-        refused: list[Quarantined] = [row for _, bad in found for row in bad]
-        crystals = join([part for part, _ in found])
-        predicted = await self.oracle.predict(crystals, refused)
-        for row in predicted.refused:
-            self.metrics.refused(row.reason.value)
-        return predicted
+            told = await self.predictor.predict(given)
+        except Unanswerable as error:
+            raise HTTPException(error.status, error.reason) from None
+        for row in told.answer["refused"]:
+            self.metrics.refused(row["reason"])
+        return told
+
+    async def explain(self, crystal: Crystals) -> dict[str, Any]:
+        """What each atom of a crystal adds; HTTPException in the same way."""
+        try:
+            return await self.predictor.explain(crystal)
+        except Unanswerable as error:
+            raise HTTPException(error.status, error.reason) from None
 
 
 def asked(request: Request, served: Served) -> browse.Query:
@@ -78,7 +69,7 @@ def asked(request: Request, served: Served) -> browse.Query:
         raise HTTPException(422, str(error)) from None
 
 
-async def given(request: Request) -> list[tuple[str, bytes]]:
+async def given(request: Request) -> list[Upload]:
     """The names and contents of what a request brings; 4xx when that is nothing."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in JSON_KINDS:

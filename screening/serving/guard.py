@@ -19,8 +19,6 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from assay.screening.serving.batching import Busy, Gate
-
 COOKIE = "assay_token"
 PATIENCE_S = 30
 """Seconds in which a body must arrive."""
@@ -34,6 +32,29 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 """Headers of every answer: a page loads nothing from elsewhere, and no other site shows it."""
+
+
+class Busy(Exception):
+    """The queue is full; the client asks again after `wait_s` seconds."""
+
+    def __init__(self, wait_s: int) -> None:
+        super().__init__(f"too many requests wait; ask again in {wait_s} s")
+        self.wait_s = wait_s
+
+
+class Gate:
+    """Lets so many requests in at once, and refuses the others."""
+
+    def __init__(self, most: int, wait_s: int) -> None:
+        self.most, self.inside, self._wait_s = most, 0, wait_s
+
+    def __enter__(self) -> None:
+        if self.inside >= self.most:
+            raise Busy(self._wait_s)
+        self.inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.inside -= 1
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,7 @@ escaped. This module computes nothing.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,11 +19,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from starlette.exceptions import HTTPException as AnyHTTPException
 
-from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.display import cells, scripts
-from assay.screening.prediction import explain, predict as prediction
 from assay.screening.prediction.describe import species
-from assay.screening.serving import answers, browse
+from assay.screening.serving import browse
 from assay.screening.serving.desk import Desk, asked, given
 from assay.screening.serving.shelf import Served
 from assay.screening.serving.store import Kept
@@ -78,7 +73,7 @@ def add(app: FastAPI, desk: Desk) -> None:
 def _of_campaigns(app: FastAPI, desk: Desk, show: _Pages) -> None:
     @app.get("/", include_in_schema=False)
     async def home() -> HTMLResponse:
-        return show("home", campaigns=desk.campaigns.values(), model=answers.model(desk.oracle.ensemble))
+        return show("home", campaigns=desk.campaigns.values(), model=desk.predictor.model)
 
     @app.get("/campaigns/{name}", include_in_schema=False)
     def campaign(request: Request, name: str) -> HTMLResponse:
@@ -133,14 +128,13 @@ def _of_candidates(app: FastAPI, desk: Desk, show: _Pages) -> None:
 def _of_uploads(app: FastAPI, desk: Desk, show: _Pages) -> None:
     @app.get("/upload", include_in_schema=False)
     async def form() -> HTMLResponse:
-        return show("upload", model=answers.model(desk.oracle.ensemble))
+        return show("upload", model=desk.predictor.model)
 
     @app.post("/upload", include_in_schema=False)
     async def upload(request: Request) -> Response:
-        found = await desk.predict(await given(request))
-        said = answers.answer(found, desk.oracle.ensemble)
-        key = desk.store.keep(found.crystals, said)
-        if len(found):
+        told = await desk.predict(await given(request))
+        key = desk.store.keep(told.crystals, told.answer)
+        if told.answer["predictions"]:
             return RedirectResponse(f"/predictions/{key}", 303)
         return show("prediction", 422, kept=_kept(desk, key), crystals=[], formats=[])
 
@@ -155,10 +149,7 @@ def _of_uploads(app: FastAPI, desk: Desk, show: _Pages) -> None:
         kept = _kept(desk, key)
         crystal = _numbered(kept, number)
         if str(number) not in kept.explained:
-            try:
-                kept.explain(number, await desk.oracle.alone(lambda: _explain(crystal, desk.oracle.ensemble)))
-            except ValueError as error:
-                raise HTTPException(422, str(error)) from None
+            kept.explain(number, await desk.explain(crystal))
         return RedirectResponse(f"/predictions/{key}#crystal-{number}", 303)
 
     @app.get("/predictions/{key}/json")
@@ -212,17 +203,6 @@ def _drawn(crystal: Crystals) -> dict[str, Any]:
     """A crystal as text, and for the script that turns it."""
     sites = [{"species": species(crystal, row), "at": crystal.frac[row].tolist()} for row in range(len(crystal.frac))]
     return {"words": cells.words(crystal), "drawing": cells.drawing(crystal), "sites": sites}
-
-
-def _explain(crystal: Crystals, ensemble: Ensemble) -> dict[str, Any]:
-    """What each atom of a crystal adds: lines to read, and a row per site or kind of species."""
-    with tempfile.TemporaryDirectory(prefix="assay-explain-") as folder:
-        (made,) = explain.write(prediction.predict(crystal, [ensemble]), ensemble, Path(folder))
-        rows = list(csv.DictReader(io.StringIO(made.table.read_text())))
-    means = [row for row in rows if not row["network"]]
-    sites = [row for row in means if row["row"] == "site" and row["of"] == means[-1]["of"]]
-    shown = sites or [row for row in means if row["row"] == "kind" and row["of"] == means[-1]["of"]]
-    return {"lines": made.lines[:-1], "rows": shown}
 
 
 class _Pages:

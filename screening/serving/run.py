@@ -1,6 +1,6 @@
 """Opens a port and serves until it is told to stop.
 
-Enters: campaign folders, an ensemble, an address, the limits. Leaves: a server, and lines that say
+Enters: campaign folders, a predictor, an address, the limits. Leaves: a server, and lines that say
 where it answers. Beyond loopback a client must know a token. This module knows uvicorn.
 """
 
@@ -10,35 +10,27 @@ import ipaddress
 import logging
 import os
 import secrets
+import signal
 import socket
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 
-from assay.screening.prediction import predict as prediction
-from assay.screening.serving import shelf, uploads
+from assay.screening.serving import shelf
 from assay.screening.serving.app import Limits, make
 from assay.screening.serving.optimade import server as optimade
+from assay.screening.serving.predicting.predictor import Predictor
 from assay.screening.serving.store import Store
 from assay.screening.settings.exits import Exit, Failure
 
 TOKEN = "ASSAY_SERVE_TOKEN"  # noqa: S105 (the name of a variable)
 """Environment variable that holds the token."""
-SAMPLE = b"""Si
-1
-0 2.715 2.715
-2.715 0 2.715
-2.715 2.715 0
-Si
-2
-direct
-0 0 0
-0.25 0.25 0.25
-"""
-"""Silicon, which every server predicts at its start."""
 SHORTEST = 16
 """Fewest characters of a token."""
 
@@ -63,7 +55,7 @@ class Address:
 
 def serve(
     folders: Sequence[Path],
-    model: str,
+    predictor: Callable[[], AbstractContextManager[Predictor]],
     address: Address,
     store: Path,
     say: Callable[[str], None],
@@ -73,33 +65,53 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; `most_bytes` and `waiting` are those of `Limits`.
 
+    `predictor` starts when the port is open and the campaigns are read; it ends with the server.
+
     Raises:
         Failure: when a folder or the model cannot be served, the token is too short, or the port is
             taken.
     """
     limits = Limits(most_bytes, waiting, token=token(address), local=address.local)
-    ensemble = prediction.load(model)
     with tempfile.TemporaryDirectory(prefix="assay-index-") as place, bound(address) as listening:
         port = listening.getsockname()[1]
         host = f"[{address.host}]" if ":" in address.host else address.host
         url = address.url or f"http://{host}:{port}"
         campaigns = shelf.serve(folders, Path(place))
         database = optimade.make(campaigns, f"{url}/optimade", Path(place))
-        app = make(campaigns, ensemble, Store(store), limits, database)
-        prediction.predict(uploads.read("", SAMPLE)[0], [ensemble])  # what is loaded once is loaded now
-        shown = f"{url}/?token={limits.token}" if limits.token else f"{url}/"
-        say(f"{len(campaigns)} campaigns and the model {ensemble.name} at {shown}")
-        if limits.token:
-            say("other machines can reach this address: a client sends Authorization: Bearer TOKEN, or opens that URL")
-        config = uvicorn.Config(
-            app,
-            log_level=logging.WARNING,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=5,
-            h11_max_incomplete_event_size=2**16,
-        )
-        uvicorn.Server(config).run([listening])
+        with predictor() as ready:
+            app = make(campaigns, ready, Store(store), limits, database)
+            shown = f"{url}/?token={limits.token}" if limits.token else f"{url}/"
+            say(f"{len(campaigns)} campaigns and the model {ready.model['name']} at {shown}")
+            if limits.token:
+                say("other machines can reach it: a client sends Authorization: Bearer TOKEN, or opens that URL")
+            _run(app, listening)
+    say("stopped")
+
+
+def _run(app: ASGIApp, listening: socket.socket) -> None:
+    """Answer requests until a signal asks for the end, which is no failure."""
+    config = uvicorn.Config(
+        app,
+        log_level=logging.WARNING,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
+        h11_max_incomplete_event_size=2**16,
+    )
+    server = uvicorn.Server(config)
+    with _handled(server.handle_exit):  # uvicorn ends, and then sends the signal again
+        server.run([listening])
+
+
+@contextmanager
+def _handled(handler: Callable[[int, Any], Any]) -> Iterator[None]:
+    """Another handler of SIGTERM and Ctrl-C for the length of a block."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def token(address: Address) -> str | None:

@@ -32,18 +32,18 @@ class Kept:
     crystals: Crystals
     """The predicted crystals."""
     answer: dict[str, Any]
-    """What `assay.screening.serving.answers` says about them."""
+    """What `assay.screening.serving.predicting.answers` says about them."""
     folder: Path
 
     @property
     def explained(self) -> dict[str, Any]:
         """Number of a crystal -> what each of its atoms adds, where it was asked for."""
-        path = self.folder / "explained.json"
-        return dict(json.loads(path.read_bytes())) if path.exists() else {}
+        found = self.folder.glob("explained-*.json")
+        return {path.stem.removeprefix("explained-"): json.loads(path.read_bytes()) for path in found}
 
     def explain(self, number: int, content: dict[str, Any]) -> None:
         """Keep what each atom of a crystal adds."""
-        durable.write(self.folder / "explained.json", json.dumps(self.explained | {str(number): content}))
+        durable.write(self.folder / f"explained-{number}.json", json.dumps(content))
 
 
 class Store:

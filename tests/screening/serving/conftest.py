@@ -74,6 +74,8 @@ class Running:
         paths = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
         self._environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths} | environment
         self._command = [*map(str, command)]
+        self.headers: dict[str, str] = {}
+        """Headers of every request."""
 
     def __enter__(self) -> Self:
         self.child = subprocess.Popen(self._command, text=True, stdout=subprocess.PIPE, env=self._environment)
@@ -97,7 +99,7 @@ class Running:
 
     def ask(self, path: str, body: bytes | None = None, **headers: str) -> Answer:
         """One request; a name of a header has underscores for dashes."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        named = self.headers | {name.replace("_", "-"): value for name, value in headers.items()}
         request = urllib.request.Request(self.url + path, body, named)
         try:
             with urllib.request.urlopen(request, timeout=120) as answer:

@@ -205,3 +205,6 @@ def test_a_killed_server_forgets_no_prediction(quick: Path, tmp_path: Path) -> N
         explained = running.ask(f"{path}/0/explain", b"")
         assert "What each atom adds" in explained.text
         assert running.ask(f"{path}/0/cif").text.startswith("#")
+        running.child.send_signal(signal.SIGTERM)
+        said, _ = running.child.communicate(timeout=60)
+    assert (running.child.returncode, said) == (0, "stopped\n")

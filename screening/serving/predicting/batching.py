@@ -1,4 +1,4 @@
-"""One model for many requests: a bounded queue, and batches of the crystals that wait in it.
+"""One model for many requests: batches of the crystals that wait for it.
 
 Enters: crystals of a request. Leaves: their predictions, computed in one batch with those of other
 requests. While the model works, requests wait, and all that wait are its next batch. One thread
@@ -20,7 +20,7 @@ import pyarrow as pa
 from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.prediction import predict as prediction
 from assay.screening.prediction.predict import Predictions
-from assay.screening.serving import uploads
+from assay.screening.serving.predicting import uploads
 from assay.sources.assemble import join
 from assay.sources.crystals import Crystals
 from assay.sources.quarantine import Quarantined
@@ -28,29 +28,6 @@ from assay.sources.quarantine import Quarantined
 MOST_ATOMS = 4_000
 """Atoms of a batch, beyond the first request in it."""
 R = TypeVar("R")
-
-
-class Busy(Exception):
-    """The queue is full; the client asks again after `wait_s` seconds."""
-
-    def __init__(self, wait_s: int) -> None:
-        super().__init__(f"too many requests wait; ask again in {wait_s} s")
-        self.wait_s = wait_s
-
-
-class Gate:
-    """Lets so many requests in at once, and refuses the others."""
-
-    def __init__(self, most: int, wait_s: int) -> None:
-        self.most, self.inside, self._wait_s = most, 0, wait_s
-
-    def __enter__(self) -> None:
-        if self.inside >= self.most:
-            raise Busy(self._wait_s)
-        self.inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        self.inside -= 1
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What the server does with uploads: reads, predicts, explains; in its process or on Ray."""
