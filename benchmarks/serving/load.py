@@ -57,7 +57,16 @@ def main() -> None:
         found["malformed"] = malformed(port, child.pid, asked.malformed, asked.clients)
     for name, numbers in found.items():
         show(name, ["", ""], [[key, str(value)] for key, value in numbers.items()])
-    write({"model": asked.model, "replicas on Ray": asked.replicas, **found, "machine": machine(), "versions": versions()}, asked.output)
+    write(
+        {
+            "model": asked.model,
+            "replicas on Ray": asked.replicas,
+            **found,
+            "machine": machine(),
+            "versions": versions(),
+        },
+        asked.output,
+    )
 
 
 @contextmanager

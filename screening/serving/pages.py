@@ -7,7 +7,7 @@ escaped. This module computes nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -33,8 +33,10 @@ from assay.sources.formats.writing.structures import FORMATS
 
 LONGEST = 300
 """Most characters of a text on a page."""
-COLUMNS = ("rank", "formula", "nsites", "ood_distance", "id")
-"""Columns of the table of candidates beside the predicted property, where the campaign has them."""
+COLUMNS = ("rank", "front", "p_front", "formula", "nsites", "ood_distance", "id")
+"""Columns of the table of candidates beside the objectives, where the campaign has them."""
+PARTS = ("mean", "std", "lo", "hi")
+"""Columns of a predicted property."""
 
 
 def add(app: FastAPI, desk: Desk) -> None:
@@ -79,8 +81,11 @@ def _of_campaigns(app: FastAPI, desk: Desk, show: _Pages) -> None:
     def campaign(request: Request, name: str) -> HTMLResponse:
         served = desk.campaign(name)
         query, target = asked(request, served), served.results.summary.target
-        parts = [f"{target.name}_{part}" for part in ("mean", "std", "lo", "hi")]
-        names = [*(column for column in COLUMNS if column in served.schema.names), *parts]
+        known = served.schema.names
+        others = [one for one in served.results.summary.objectives if one.name not in (target.name, *COLUMNS)]
+        shown = [(one, _columns(one.name, known)) for one in (target, *others)]
+        names = [column for column in COLUMNS if column in known]
+        names += [column for _, columns in shown for column in columns]
         rows, count = browse.find(served, query, names)
         stated = {key: value for key, value in request.query_params.items() if value and key not in ("offset", "token")}
 
@@ -91,6 +96,7 @@ def _of_campaigns(app: FastAPI, desk: Desk, show: _Pages) -> None:
             "campaign",
             served=served,
             target=target,
+            objectives=shown,
             rows=rows.to_dicts(),
             count=count,
             query=query,
@@ -171,6 +177,11 @@ def _candidate(desk: Desk, name: str, rank: int) -> tuple[Served, dict[str, Any]
     if row is None:
         raise HTTPException(404, f"{name} has the ranks 1 to {served.count:,}, not {rank}")
     return served, row, served.crystals([row])
+
+
+def _columns(name: str, known: Sequence[str]) -> list[str]:
+    """The columns of an objective: four of a predicted property, one of what is taken as exact."""
+    return [f"{name}_{part}" for part in PARTS] if f"{name}_mean" in known else [name]
 
 
 def _kept(desk: Desk, key: str) -> Kept:

@@ -41,7 +41,7 @@ class Exit(IntEnum):
     CONFIG = 78
     """Config, schema or fingerprint mismatch."""
     STOPPED = 85
-    """Stopped by SIGTERM or Ctrl-C, whatever the command; run again to go on. Servers end with 0."""
+    """Stopped by SIGTERM or Ctrl-C; run again to go on. A server that is asked to end has 0."""
 
 
 class Failure(Exception):

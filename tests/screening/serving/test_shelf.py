@@ -7,13 +7,17 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 from starlette.testclient import TestClient
 
+from assay.screening.campaign import drive
 from assay.screening.folder.results import Results
 from assay.screening.prediction import predict
 from assay.screening.serving import app, shelf
 from assay.screening.serving.optimade import server
+from assay.screening.serving.predicting.predictor import LocalPredictor
 from assay.screening.serving.store import Store
+from assay.screening.settings import digits
 from assay.screening.settings.exits import Exit, Failure
 from tests.screening import small_campaign
 
@@ -28,7 +32,7 @@ def test_two_campaigns_of_one_name_are_told_apart(campaign: Path, quick: Path, t
         assert one.scan().select("rank", "id").collect().equals(every.select("rank", "id"))
     url = "http://127.0.0.1:9"
     database = server.make(served, f"{url}/optimade", tmp_path)
-    made = app.make(served, predict.load(quick), Store(tmp_path / "store"), app.Limits(), database)
+    made = app.make(served, LocalPredictor(predict.load(quick)), Store(tmp_path / "store"), app.Limits(), database)
     with TestClient(made, base_url=url) as client:
         assert {one["name"]: one["candidates"] for one in client.get("/campaigns").json()} == {
             "doped": 60,
@@ -56,3 +60,21 @@ def test_a_damaged_campaign_is_not_served(campaign: Path, tmp_path: Path, place:
 def test_a_folder_that_is_no_campaign_is_named(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="no campaign folder"):
         shelf.serve([tmp_path], tmp_path)
+
+
+def test_the_list_shows_every_objective(campaign: Path, quick: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(campaign, folder)
+    content = yaml.safe_load((campaign.parent / "doped.yaml").read_text()) | {"output": str(folder)}
+    judged = [{"property": "tc"}, {"property": "mp_e_form_2018", "order": "ascending"}]
+    (tmp_path / "doped.yaml").write_text(yaml.safe_dump(content | {"rank": {"objectives": judged}}))
+    drive.rerank(small_campaign.make(tmp_path / "doped.yaml"))
+    served = shelf.serve([folder], tmp_path)
+    made = app.make(served, LocalPredictor(predict.load(quick)), Store(tmp_path / "store"), app.Limits())
+    with TestClient(made, base_url="http://127.0.0.1:9") as client:
+        page = client.get("/campaigns/doped?limit=5&sort=front").text
+    best = served[0].row(1)
+    assert best is not None
+    assert '<th class="n">front</th><th class="n">p_front</th>' in page
+    assert "<th>tc (K)</th><th>mp_e_form_2018</th>" in page
+    assert f"<td>{digits.alone(best['mp_e_form_2018'])}</td>" in page
