@@ -84,6 +84,7 @@ def _serve(folder: Path, rows: int, place: Path) -> tuple[Served, int]:
     from assay.screening.prediction import predict
     from assay.screening.serving import app
     from assay.screening.serving.optimade import server as optimade
+    from assay.screening.serving.predicting.predictor import LocalPredictor
     from assay.screening.serving.run import Address, bound
     from assay.screening.serving.store import Store
 
@@ -91,7 +92,7 @@ def _serve(folder: Path, rows: int, place: Path) -> tuple[Served, int]:
     listening = bound(Address(port=0))
     port = listening.getsockname()[1]
     database = optimade.make([served], f"http://127.0.0.1:{port}/optimade", place)
-    made = app.make([served], predict.load("tc-fast"), Store(place / "store"), app.Limits(), database)
+    made = app.make([served], LocalPredictor(predict.load("tc-fast")), Store(place / "store"), app.Limits(), database)
     server = uvicorn.Server(uvicorn.Config(made, log_level="warning"))
     threading.Thread(target=server.run, args=([listening],), daemon=True).start()
     while not server.started:

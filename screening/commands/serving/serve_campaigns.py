@@ -1,6 +1,7 @@
 """The command `assay serve`.
 
-Enters: campaign folders and a model. Leaves: a server, until it is stopped.
+Enters: campaign folders and a model. Leaves: a server, until it is stopped. The server does not
+know how Ray is connected: this module does that.
 """
 
 from __future__ import annotations
@@ -34,24 +35,11 @@ NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "mongom
 """Modules of the extra."""
 NEEDED_ON_RAY = ("ray", "grpc_reflection", "mmh3")
 """Modules of the extra for `--on ray`."""
-Range = tuple[int, int]
-
-
-def _range(text: str) -> Range:
-    """`2` or `1-8` as the fewest and the most."""
-    found = re.fullmatch(r"([1-9]\d{0,3})(?:-([1-9]\d{0,3}))?", text)
-    least, most = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
-    if least > most:
-        raise typer.BadParameter(f"{text!r:.40}: expected a number such as 2, or a range such as 1-8")
-    return least, most
-
-
 Folders = Annotated[list[Path] | None, typer.Argument(help="Campaign folders, ranked ones.")]
 Where = Annotated[On, typer.Option("--on", help="auto: Ray with an address, else this process.")]
 Address = Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")]
 Replicas = Annotated[
-    Range | None,
-    typer.Option(parser=_range, metavar="N|N-M", help="Copies of the model on Ray; default: 1 to one per CPU."),
+    str | None, typer.Option(metavar="N|N-M", help="Copies of the model on Ray; default: 1 to one per CPU.")
 ]
 
 
@@ -75,7 +63,8 @@ def serve(
     """Serve campaigns as pages, REST, OPTIMADE; predict uploads.
 
     Without folders uploads are predicted. Beyond this machine a client must know a token: that of
-    the environment variable ASSAY_SERVE_TOKEN, else a new one, which is printed.
+    the environment variable ASSAY_SERVE_TOKEN, else a new one, which is printed. With --on ray the
+    model has copies in processes of Ray Serve, as many as --replicas says.
     """
     on_ray = on is On.RAY or (on is On.AUTO and bool(address or os.environ.get("RAY_ADDRESS")))
     _require(NEEDED, "assay serve", "serve")
@@ -86,8 +75,19 @@ def serve(
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     kept, most = store or cache / "assay" / "served", round(max_upload * 2**20)
     place = run.Address(host, port, None if url is None else url.rstrip("/"))
-    predictor = partial(_on_ray, model, address, replicas) if on_ray else partial(_here, model)
+    predictor = partial(_on_ray, model, address, _range(replicas)) if on_ray else partial(_here, model)
     run.serve(folders or [], predictor, place, kept, say, most_bytes=most, waiting=waiting)
+
+
+def _range(text: str | None) -> tuple[int, int] | None:
+    """`2` or `1-8` as the fewest and the most."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d{0,3})(?:-([1-9]\d{0,3}))?", text)
+    least, most = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+    if least > most:
+        raise Failure(Exit.USAGE, f"--replicas {text!r:.40}: expected a number such as 2, or a range such as 1-8")
+    return least, most
 
 
 def _require(modules: Sequence[str], what: str, extra: str) -> None:
@@ -102,7 +102,7 @@ def _here(model: str) -> Iterator[Predictor]:
 
 
 @contextmanager
-def _on_ray(model: str, address: str | None, asked: Range | None) -> Iterator[Predictor]:
+def _on_ray(model: str, address: str | None, asked: tuple[int, int] | None) -> Iterator[Predictor]:
     """Replicas on the cluster at an address, else on a Ray here that ends with the server."""
     folder = Path(model)
     with connection.joined(address, asked and asked[1]) as ray:
@@ -112,9 +112,7 @@ def _on_ray(model: str, address: str | None, asked: Range | None) -> Iterator[Pr
         if least > cpus and not connection.grows():
             has = connection.describe(ray)
             raise Failure(Exit.CONFIG, f"{least} replicas need {least} CPUs, and the cluster has {has}; ask for fewer")
-        replicas = import_module(
-            "assay.screening.serving.predicting.replicas"
-        )  # it imports Ray, which is configured now
+        replicas = import_module("assay.screening.serving.predicting.replicas")  # Ray is configured by now
         with replicas.started(str(folder.resolve()) if folder.is_dir() else model, least, most) as predictor:
             many = f"{least} to {most} replicas" if least < most else f"{least} replicas"
             say(f"{many} on Ray, which has {connection.describe(ray)}", err=True)

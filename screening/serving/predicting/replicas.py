@@ -18,6 +18,7 @@ from typing import Any
 import ray
 from ray import serve
 from ray.serve.config import AutoscalingConfig
+from ray.serve.exceptions import RayServeException
 
 from assay.screening.prediction import predict as prediction
 from assay.screening.serving.predicting import answers
@@ -87,6 +88,8 @@ class Replicas:
                 raise Unanswerable(503, f"no replica answered within {PATIENCE_S} s") from None
             except ray.exceptions.RayActorError:
                 continue
+            except RayServeException as error:
+                raise Unanswerable(503, f"no replica can be asked: {one_line(error)[:300]}") from error
             if isinstance(told, Unanswerable):
                 raise told
             return told
