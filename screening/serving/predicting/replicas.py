@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import ray
@@ -114,9 +115,10 @@ def started(model: str, least: int, most: int) -> Iterator[Replicas]:
         serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
         yield Replicas(_deployed(name, model, least, most), described)
     finally:
-        serve.delete(name)
-        if ours and not serve.status().applications:
-            serve.shutdown()
+        with redirect_stdout(sys.stderr):  # Ray tells that its own processes end
+            serve.delete(name)
+            if ours and not serve.status().applications:
+                serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _deployed(name: str, model: str, least: int, most: int) -> Any:
@@ -127,7 +129,7 @@ def _deployed(name: str, model: str, least: int, most: int) -> Any:
         upscale_delay_s=UP_S,
         downscale_delay_s=DOWN_S,
     )
-    deployment = serve.deployment(
+    deployment: Any = serve.deployment(
         Replica,
         name="predictor",
         num_replicas=None if least < most else least,
