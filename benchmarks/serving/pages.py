@@ -119,7 +119,7 @@ def _copied(folder: Path, rows: int, place: Path) -> Served:
     ]
     whole = pl.concat(parts).head(rows).sort(f"{name}_mean", descending=True)
     whole = whole.with_columns(pl.int_range(1, rows + 1, dtype=pl.Int64).alias("rank"))
-    whole.lazy().sink_parquet(place / "big.parquet", row_group_size=shelf.GROUP, statistics=True)
+    shelf.write(whole.lazy(), place / "big.parquet")
 
     class Copied(shelf.Served):
         def crystals(self, rows: Sequence[dict[str, Any]]) -> Any:

@@ -82,10 +82,8 @@ def find(served: Served, query: Query, columns: Sequence[str] | None = None) -> 
         return _collected(page, columns), served.count
     if wanted:
         frame = frame.filter(reduce(lambda one, other: one & other, wanted))
-    ranks = _ranks(frame, query)
-    page = served.scan().filter(pl.col("rank").is_in(ranks.implode()))
-    place = pl.DataFrame({"rank": ranks, ":place": range(len(ranks))})
-    found = _collected(page, columns).join(place, on="rank").sort(":place").drop(":place")
+    shown = list(served.schema.names) if columns is None else list(dict.fromkeys(["rank", *columns]))
+    found = served.rows(_ranks(frame, query).to_list(), shown)
     return found, served.count if not wanted else frame.select(pl.len()).collect().item()
 
 

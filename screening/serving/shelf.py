@@ -26,8 +26,8 @@ from assay.sources import table
 from assay.sources.crystals import Crystals
 from assay.sources.formats.writing import optimade
 
-GROUP = 2**13
-"""Rows of a row group of the index: a page reads few of them."""
+GROUP, AT_ONCE = 2**10, 64
+"""Rows of a row group of the index, and groups that are read at once: a page reads few of them."""
 DERIVED = pa.schema(
     [
         ("id", pa.string()),
@@ -62,14 +62,41 @@ class Served:
         """How many candidates there are."""
         return int(pq.read_metadata(self.index).num_rows)
 
+    @cached_property
+    def _groups(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """The first row of each row group of the index; at the end the number of all rows."""
+        found = pq.read_metadata(self.index)
+        return np.cumsum([0, *(found.row_group(number).num_rows for number in range(found.num_row_groups))])
+
     def scan(self) -> pl.LazyFrame:
         """All candidates, unread."""
         return pl.scan_parquet(self.index)
 
+    def rows(self, ranks: Sequence[int], columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """The candidates of some ranks, in their order; with all columns where none are named.
+
+        Only the row groups that hold them are read, a few at once.
+        """
+        places = np.asarray(ranks, np.int64) - 1
+        groups = np.searchsorted(self._groups, places, side="right") - 1
+        wanted = np.unique(groups)
+        found, order = [], []
+        with pq.ParquetFile(self.index) as file:
+            for first in range(0, len(wanted), AT_ONCE):
+                some = wanted[first : first + AT_ONCE]
+                starts = np.cumsum([0, *np.diff(self._groups)[some]])
+                here = np.flatnonzero(np.isin(groups, some))
+                offsets = starts[np.searchsorted(some, groups[here])] + places[here] - self._groups[groups[here]]
+                found.append(file.read_row_groups(some.tolist(), columns).take(pa.array(offsets)))
+                order.append(here)
+            whole = pa.concat_tables(found) if found else file.schema_arrow.empty_table()
+        frame = pl.from_arrow(whole.take(pa.array(np.argsort(np.concatenate([*order, []]).astype(np.int64)))))
+        assert isinstance(frame, pl.DataFrame)
+        return frame if columns is None else frame.select(columns)
+
     def row(self, rank: int) -> dict[str, Any] | None:
         """Every column of one candidate; None when nothing has this rank."""
-        found = self.scan().slice(rank - 1, 1).collect() if 0 < rank <= self.count else None
-        return None if found is None or found["rank"][0] != rank else found.row(0, named=True)
+        return self.rows([rank]).row(0, named=True) if 0 < rank <= self.count else None
 
     def crystals(self, rows: Sequence[dict[str, Any]]) -> Crystals:
         """The crystals of some rows of the index, in their order."""
@@ -88,6 +115,11 @@ def serve(folders: Sequence[Path], place: Path) -> list[Served]:
         name = _named(results.summary.campaign, {served.name for served in found})
         found.append(Served(name, results, _indexed(results, place / f"{name}.parquet")))
     return found
+
+
+def write(index: pl.LazyFrame, path: Path) -> None:
+    """Write an index so that few of many rows are read quickly."""
+    index.sink_parquet(path, row_group_size=GROUP, compression="lz4", statistics=True)
 
 
 def _named(campaign: str, taken: set[str]) -> str:
@@ -109,7 +141,7 @@ def _indexed(results: Results, path: Path) -> Path:
     floats = pl.selectors.float()
     whole = candidates.with_columns(floats.replace([float("inf"), float("-inf")], None).fill_nan(None))
     joined = whole.join(pl.scan_parquet(beside), on="id", how="left", maintain_order="left")
-    joined.sink_parquet(path, row_group_size=GROUP, statistics=True)
+    write(joined, path)
     beside.unlink()
     lost = pl.scan_parquet(path).filter(pl.col(":chunk").is_null()).select("id").head(1).collect()
     if len(lost):

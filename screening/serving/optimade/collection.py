@@ -60,7 +60,8 @@ class Structures(EntryCollection):  # type: ignore[misc]
         super().__init__(StructureResource, StructureMapper(config), None, config)
         self._campaigns = {served.name: served for served in campaigns}
         self._own = own(campaigns)
-        self._frame = _frame(campaigns)
+        wholes = [_told(served, served.scan()) for served in campaigns]
+        self._frame = pl.concat(wholes, how="diagonal_relaxed") if wholes else pl.LazyFrame()
         kinds = self._frame.collect_schema()
         self._fields = _fields() | {
             name: _own_field(name, column, kinds[column]) for name, (column, _) in self._own.items()
@@ -132,9 +133,9 @@ class Structures(EntryCollection):  # type: ignore[misc]
         here = cut.with_row_index(":place")
         parts = []
         for (name,), rows in here.group_by(":campaign"):
-            one = self._frame.filter(pl.col(":campaign") == name, pl.col("rank").is_in(rows["rank"].implode()))
-            parts.append(one.collect())
-        found = pl.concat(parts) if parts else self._frame.head(0).collect()
+            served = self._campaigns[str(name)]
+            parts.append(_told(served, served.rows(rows["rank"].to_list()).lazy()))
+        found = pl.concat([self._frame.head(0), *parts], how="diagonal_relaxed").collect()
         return found.join(here, on=[":campaign", "rank"]).sort(":place").drop(":place")
 
     def _key(self, name: str) -> pl.Expr:
@@ -181,22 +182,17 @@ DERIVED = (
 )
 
 
-def _frame(campaigns: Sequence[Served]) -> pl.LazyFrame:
-    """The indexes of all campaigns, one behind the other."""
-    parts = []
-    for served in campaigns:
-        moment = datetime.fromtimestamp(int(served.results.outputs().stat().st_mtime), UTC)
-        disorder = pl.when(pl.col("ordered")).then(pl.lit([], pl.List(pl.String))).otherwise(pl.lit(["disorder"]))
-        parts.append(
-            served.scan().with_columns(
-                (pl.lit(f"{served.name}/") + pl.col("id")).alias(":id"),
-                pl.lit(served.name).alias(":campaign"),
-                pl.lit(served.name).alias("campaign"),
-                pl.lit(moment).alias(":modified"),
-                disorder.alias(":structure_features"),
-            )
-        )
-    return pl.concat(parts, how="diagonal_relaxed") if parts else pl.LazyFrame()
+def _told(served: Served, rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Rows of the index of a campaign, with what is the same for all of it."""
+    moment = datetime.fromtimestamp(int(served.results.outputs().stat().st_mtime), UTC)
+    disorder = pl.when(pl.col("ordered")).then(pl.lit([], pl.List(pl.String))).otherwise(pl.lit(["disorder"]))
+    return rows.with_columns(
+        (pl.lit(f"{served.name}/") + pl.col("id")).alias(":id"),
+        pl.lit(served.name).alias(":campaign"),
+        pl.lit(served.name).alias("campaign"),
+        pl.lit(moment).alias(":modified"),
+        disorder.alias(":structure_features"),
+    )
 
 
 def _fields() -> dict[str, Field]:
@@ -206,7 +202,7 @@ def _fields() -> dict[str, Field]:
         "id": Field("id", pl.col(":id"), STRING),
         "type": Field("type", pl.lit("structures"), STRING),
         "last_modified": Field("last_modified", pl.col(":modified"), TIME),
-        "elements": Field("elements", pl.col(":elements"), STRING, is_list=True),
+        "elements": Field("elements", pl.col(":elements"), STRING, is_list=True, joined=pl.col("elements")),
         "nelements": Field("nelements", pl.col(":nelements"), NUMBER),
         "elements_ratios": Field("elements_ratios", pl.col(":elements_ratios"), NUMBER, is_list=True),
         "chemical_formula_descriptive": Field("chemical_formula_descriptive", pl.col("formula"), STRING),

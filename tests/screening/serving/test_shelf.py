@@ -78,3 +78,14 @@ def test_the_list_shows_every_objective(campaign: Path, quick: Path, tmp_path: P
     assert '<th class="n">front</th><th class="n">p_front</th>' in page
     assert "<th>tc (K)</th><th>mp_e_form_2018</th>" in page
     assert f"<td>{digits.alone(best['mp_e_form_2018'])}</td>" in page
+
+
+def test_scattered_rows_are_those_of_the_whole_index(
+    campaign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shelf, "GROUP", 8)
+    monkeypatch.setattr(shelf, "AT_ONCE", 2)
+    (served,) = shelf.serve([campaign], tmp_path)
+    ranks = [57, 3, 60, 1, 4, 33, 9, 8]
+    assert served.rows(ranks).equals(served.scan().collect()[[rank - 1 for rank in ranks]])
+    assert served.rows([], ["id"]).shape == (0, 1)
