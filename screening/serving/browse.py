@@ -77,12 +77,12 @@ def parse(given: Mapping[str, str], served: Served) -> Query:
 def find(served: Served, query: Query, columns: Sequence[str] | None = None) -> tuple[pl.DataFrame, int]:
     """The rows of a page with these columns, and how many candidates the query finds."""
     frame, wanted = served.scan(), _conditions(query)
+    shown = list(served.schema.names) if columns is None else list(dict.fromkeys(["rank", *columns]))
     if not wanted and query.sort == "rank":
-        page = frame.slice(query.offset, query.limit)
-        return _collected(page, columns), served.count
+        ranks = range(query.offset + 1, min(query.offset + query.limit, served.count) + 1)
+        return served.rows(ranks, shown), served.count
     if wanted:
         frame = frame.filter(reduce(lambda one, other: one & other, wanted))
-    shown = list(served.schema.names) if columns is None else list(dict.fromkeys(["rank", *columns]))
     found = served.rows(_ranks(frame, query).to_list(), shown)
     return found, served.count if not wanted else frame.select(pl.len()).collect().item()
 
@@ -95,12 +95,6 @@ def _ranks(frame: pl.LazyFrame, query: Query) -> pl.Series:
     if query.offset + query.limit > SHALLOW:  # polars cuts before it sorts, which pays for the first rows alone
         return order.collect()["rank"].slice(query.offset, query.limit)
     return order.slice(query.offset, query.limit).collect()["rank"]
-
-
-def _collected(frame: pl.LazyFrame, columns: Sequence[str] | None) -> pl.DataFrame:
-    if columns is None:
-        return frame.select(pl.exclude("^:.*$")).collect()
-    return frame.select(list(dict.fromkeys(["rank", *columns]))).collect()
 
 
 def _conditions(query: Query) -> list[pl.Expr]:

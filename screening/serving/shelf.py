@@ -26,7 +26,7 @@ from assay.sources import table
 from assay.sources.crystals import Crystals
 from assay.sources.formats.writing import optimade
 
-GROUP, AT_ONCE = 2**10, 64
+GROUP, AT_ONCE = 2**11, 64
 """Rows of a row group of the index, and groups that are read at once: a page reads few of them."""
 DERIVED = pa.schema(
     [
@@ -60,13 +60,17 @@ class Served:
     @cached_property
     def count(self) -> int:
         """How many candidates there are."""
-        return int(pq.read_metadata(self.index).num_rows)
+        return int(self._metadata.num_rows)
+
+    @cached_property
+    def _metadata(self) -> pq.FileMetaData:
+        return pq.read_metadata(self.index)
 
     @cached_property
     def _groups(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """The first row of each row group of the index; at the end the number of all rows."""
-        found = pq.read_metadata(self.index)
-        return np.cumsum([0, *(found.row_group(number).num_rows for number in range(found.num_row_groups))])
+        sizes = (self._metadata.row_group(number).num_rows for number in range(self._metadata.num_row_groups))
+        return np.cumsum([0, *sizes])
 
     def scan(self) -> pl.LazyFrame:
         """All candidates, unread."""
@@ -81,7 +85,7 @@ class Served:
         groups = np.searchsorted(self._groups, places, side="right") - 1
         wanted = np.unique(groups)
         found, order = [], []
-        with pq.ParquetFile(self.index) as file:
+        with pq.ParquetFile(self.index, metadata=self._metadata) as file:
             for first in range(0, len(wanted), AT_ONCE):
                 some = wanted[first : first + AT_ONCE]
                 starts = np.cumsum([0, *np.diff(self._groups)[some]])
