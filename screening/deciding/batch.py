@@ -22,6 +22,7 @@ from assay.models.ensemble.distribution import acquisition
 from assay.models.ensemble.distribution.acquisition import Belief, Empirical, Normal, Question
 from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.campaign.plan import as_target
+from assay.screening.deciding import hypervolume
 from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Target
 from assay.screening.prediction import predict
@@ -43,6 +44,8 @@ FIRST = ["pick", "id", "formula", "utility"]
 """First columns of a batch."""
 NEEDS_BEST = ("ei", "pi")
 """Acquisition functions that ask for a value to improve on."""
+EHVI = "ehvi"
+"""The expected hypervolume improvement, of a campaign that ranks by several objectives."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Wish:
     n: int = 20
     """Crystals, at most."""
     by: str = "ei"
-    """A key of `acquisition.ACQUISITIONS`."""
+    """A key of `acquisition.ACQUISITIONS`, or `EHVI`, which weighs all objectives of a campaign."""
     property: str | None = None
     """Predicted property that is measured; unset: the one that ranks, of several objectives the
     first that is predicted."""
@@ -104,24 +107,25 @@ def choose(results: Results, wish: Wish) -> Batch:
     """
     target, order = _measured(results, wish)
     sign = -1.0 if order == "ascending" else 1.0
-    if order == "inside" and wish.by != "std":
+    if order == "inside" and wish.by not in ("std", EHVI):
         reason = f"{target.name} is wanted inside a range, where neither higher nor lower is better"
         raise Failure(Exit.CONFIG, f"--by {wish.by}: {reason}; choose std")
     needed = not wish.known or wish.apart is not None
     ensemble = _ensemble(results, target) if needed else None
-    content, left_out = _eligible(results, wish, target, None if wish.known else ensemble)
+    shown = [target] if wish.by != EHVI else [one for one in results.summary.objectives if one.model]
+    content, left_out = _eligible(results, wish, target, None if wish.known else ensemble, shown)
     if not content.num_rows:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items()) or "none was ranked"
         raise Failure(Exit.CONFIG, f"{results.folder} leaves no candidate to choose from: {reasons}")
     belief = _belief(content, target, sign)
     best = float(belief.mean.max()) if wish.best is None else sign * wish.best
-    utility = _utility(content, belief, best, wish)
+    utility = _utility(results, content, belief, best, wish)
     ordered = acquisition.order(utility, belief.mean, content["id"].to_pylist())
     rows, nearest = ordered[: wish.n], np.full(min(wish.n, len(ordered)), np.nan)
     if wish.apart is not None and ensemble is not None:
         rows, nearest = spread(ordered, wish.n, wish.apart, _embedder(results, ensemble, content["id"].to_pylist()))
-    shown = [name for name in content.column_names if name not in _quantiles(target)]
-    chosen = content.select(shown).take(pa.array(rows, pa.int64()))
+    columns = [name for name in content.column_names if name not in _quantiles(target)]
+    chosen = content.select(columns).take(pa.array(rows, pa.int64()))
     chosen = chosen.add_column(2, "utility", pa.array(utility[rows]))
     chosen = chosen.add_column(0, "pick", pa.array(range(1, len(rows) + 1), pa.int64()))
     distances = pa.array([None if np.isnan(one) else float(one) for one in nearest], pa.float64())
@@ -205,10 +209,10 @@ def _owner(results: Results, name: str) -> Ensemble:
 
 
 def _eligible(
-    results: Results, wish: Wish, target: Target, ensemble: Ensemble | None
+    results: Results, wish: Wish, target: Target, ensemble: Ensemble | None, shown: Sequence[Target]
 ) -> tuple[pa.Table, dict[str, int]]:
     """The candidates to choose from, and why others are none; `ensemble` tells what is known."""
-    content = results.candidates(_columns(results, target, wish.cost))
+    content = results.candidates(_columns(results, target, wish.cost, shown))
     keep = np.ones(content.num_rows, bool)
     left_out: dict[str, int] = {}
 
@@ -229,7 +233,7 @@ def _eligible(
     return content.filter(pa.array(keep)), left_out
 
 
-def _columns(results: Results, target: Target, cost: str | None) -> list[str]:
+def _columns(results: Results, target: Target, cost: str | None, shown: Sequence[Target]) -> list[str]:
     """The columns of a batch that the candidates have, the cost behind id and formula."""
     schema = table.schema(results.folder / "candidates.parquet")
     if cost is not None:
@@ -239,7 +243,7 @@ def _columns(results: Results, target: Target, cost: str | None) -> list[str]:
         kind = schema.field(cost).type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
             raise Failure(Exit.CONFIG, f"--cost: column {cost!r} holds {kind}, expected numbers")
-    own = [*(f"{target.name}_{part}" for part in rules.PARTS), *_quantiles(target)]
+    own = [*(f"{one.name}_{part}" for one in (target, *shown) for part in rules.PARTS), *_quantiles(target)]
     wanted = ["id", "formula", *([cost] if cost else []), *own, "rank", "ood", "ood_distance", TIER]
     return [name for name in dict.fromkeys(wanted) if name in schema.names]
 
@@ -262,11 +266,14 @@ def _belief(content: pa.Table, target: Target, sign: float) -> Belief:
     return Empirical(mean, std, quantiles, shares)
 
 
-def _utility(content: pa.Table, belief: Belief, best: float, wish: Wish) -> Floats:
+def _utility(results: Results, content: pa.Table, belief: Belief, best: float, wish: Wish) -> Floats:
     """(n,) utilities, per cost where one is named."""
     ids = content["id"].to_pylist()
-    shares = acquisition.drawn(ids, wish.seed) if wish.by == "thompson" else None
-    found = acquisition.ACQUISITIONS[wish.by](belief, Question(best, wish.kappa, shares))
+    if wish.by == EHVI:
+        found = hypervolume.utilities(results, content["id"])
+    else:
+        shares = acquisition.drawn(ids, wish.seed) if wish.by == "thompson" else None
+        found = acquisition.ACQUISITIONS[wish.by](belief, Question(best, wish.kappa, shares))
     if wish.cost is None:
         return found
     if (found < 0).any():

@@ -39,15 +39,17 @@ class By(StrEnum):
     THOMPSON = "thompson"
     STD = "std"
     MEAN = "mean"
+    EHVI = batch.EHVI
 
 
 SAID = {
     By.EI: "expected improvement over {best}",
     By.PI: "probability of improvement over {best}",
-    By.UCB: "predicted value and {kappa:g} standard deviations",
+    By.UCB: "predicted value and {kappa:g} of its standard deviation",
     By.THOMPSON: "a draw from the predicted distribution",
     By.STD: "standard deviation",
     By.MEAN: "predicted value",
+    By.EHVI: "expected hypervolume improvement over the first front of their predicted values",
 }
 """What each of them is, in words."""
 APART = 0.5
@@ -58,7 +60,7 @@ def select(
     folder: Folder,
     output: Annotated[Path, output_option("Table of the batch; its ending says .csv, .parquet, .json or .jsonl.")],
     n: Annotated[int, typer.Option(min=1, help="Crystals of the batch.")] = 20,
-    by: Annotated[By, typer.Option(help="What makes a measurement useful.")] = By.EI,
+    by: Annotated[By, typer.Option(help="What makes a measurement useful; ehvi: of several objectives.")] = By.EI,
     property: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="What is measured; unset: what ranks, of several objectives the first."),
@@ -83,6 +85,8 @@ def select(
 ) -> None:
     """Choose what to measure next from a finished campaign."""
     _check(by, {"--best": best, "--kappa": kappa, "--apart": apart}, diverse=diverse)
+    if by is By.EHVI and (property is not None or order is not None):
+        raise Failure(Exit.USAGE, "--by ehvi weighs all objectives of the campaign; --property and --order name one")
     written.free(output, batch.FIRST, "select")
     results = Results(folder)
     far = (APART if apart is None else apart) if diverse else None
@@ -114,7 +118,8 @@ def _lines(wish: Wish, found: Batch) -> list[str]:
         best += ", the best predicted value"
     rule = SAID[By(wish.by)].format(best=best, kappa=wish.kappa) + (f" per {wish.cost}" if wish.cost else "")
     wanted = {"ascending": "the lowest ", "descending": "the highest ", "inside": ""}[found.order]
-    what = f"{rows.num_rows} of {found.candidates:,} candidates for {wanted}{target.name} by {rule}"
+    wanted = "" if wish.by == By.EHVI else f" for {wanted}{target.name}"
+    what = f"{rows.num_rows} of {found.candidates:,} candidates{wanted} by {rule}"
     lines = [what + (f", farther than {wish.apart:g} apart" if wish.apart is not None else "")]
     lines += [f"left out: {count:,} {reason}" for reason, count in found.left_out.items()]
     if rows.num_rows < min(wish.n, found.candidates):

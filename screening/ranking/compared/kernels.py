@@ -237,3 +237,14 @@ def layers(points, order, front):  # type: ignore[no-untyped-def]
                 second[step + shift], third[step + shift] = second[step], third[step]
         second[begin + at], third[begin + at] = y, z
         size[low] += shift
+
+
+@njit(cache=True, nogil=True)
+def fill(points, lower, upper, volume):  # type: ignore[no-untyped-def]
+    """Add to each volume (n,) that of the part of disjoint boxes (b, m) below a point (n, m)."""
+    for row in range(len(points)):
+        for box in range(len(lower)):
+            part = 1.0
+            for k in range(points.shape[1]):
+                part *= max(0.0, min(points[row, k], upper[box, k]) - lower[box, k])
+            volume[row] += part

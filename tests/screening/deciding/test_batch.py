@@ -165,6 +165,15 @@ def test_any_predicted_property_of_a_campaign_is_asked_for(
     assert warm.rows["tc_mean"].to_pylist() == sorted(warm.rows["tc_mean"].to_pylist(), reverse=True)
     cold = batch.choose(results, Wish(5, "mean", "tc", "ascending", known=True)).rows
     assert max(cold["tc_mean"].to_pylist()) < min(warm.rows["tc_mean"].to_pylist())
+    both = batch.choose(results, Wish(5, "ehvi", known=True)).rows
+    assert both["utility"].to_pylist() == sorted(both["utility"].to_pylist(), reverse=True)
+    assert both["utility"][0].as_py() > 0
+    everyone = batch.choose(results, Wish(10**6, "ehvi", known=True))
+    assert everyone.rows.num_rows == everyone.candidates == results.summary.balance.ranked
+    done = assay("select", planned.folder, "--by", "ehvi", "--known", "--n", "5", "--output", "e.csv")
+    assert done.returncode == 0, done.stderr
+    assert "5 of" in done.stderr
+    assert "candidates by expected hypervolume improvement over the first front" in done.stderr
     for name, reason in (("tc", "does not rank, so say which end"), ("tcc", "did you mean 'tc'")):
         done = assay("select", planned.folder, "--property", name, "--output", "n.csv")
         assert done.returncode == 78
@@ -180,6 +189,7 @@ def test_any_predicted_property_of_a_campaign_is_asked_for(
         (["--best", "nan"], "--best nan is not finite"),
         (["--by", "ucb", "--kappa", "inf"], "--kappa inf is not finite"),
         (["--by", "mean", "--best", "30"], "--by mean reads none"),
+        (["--by", "ehvi", "--property", "tc"], "--by ehvi weighs all objectives of the campaign"),
         (["--apart", "1"], "--apart says how far the crystals of --diverse lie apart"),
     ],
 )
