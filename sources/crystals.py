@@ -285,6 +285,8 @@ def is_text(column: NDArray[Any]) -> bool:
 
 def _ids(ids: NDArray[Any]) -> NDArray[Any]:
     found = np.array(ids, dtype=TEXT).reshape(-1)
+    if set(map(type, found)) <= {str}:
+        return found
     for place, name in enumerate(found):
         if not isinstance(name, str):
             found[place] = _digits(place, name)
@@ -302,7 +304,9 @@ def _column(name: str, column: NDArray[Any]) -> NDArray[Any]:
     """A column as a batch holds it: a text that is missing (None) among texts is empty."""
     if column.dtype.kind == "U":
         return column.astype(TEXT) if column.size else column
-    if column.dtype.kind != "O" or not any(isinstance(value, str) for value in column.flat):
+    if column.dtype.kind != "O" or (types := set(map(type, column.flat))) <= {str}:
+        return column
+    if not any(issubclass(one, str) for one in types):
         return column
     odd = next((value for value in column.flat if not (value is None or isinstance(value, str))), None)
     if odd is not None:

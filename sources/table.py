@@ -68,6 +68,11 @@ _OWN = tuple(field.name for field in CRYSTAL_FIELDS)
 RESERVED = frozenset(_OWN)
 """Names that a column of a batch may not have, because a crystal field has them."""
 
+ENCODING = {"compression": "zstd", "use_dictionary": False, "write_page_checksum": True, "write_statistics": False}
+"""How Parquet is written. Statistics are left out, because no checksum guards them: after a single
+flipped bit, a reader that trusts them would skip rows. zstd is smaller and quicker without
+dictionaries."""
+
 _PACK = ("id", "n_sites", "lattice", "frac_coords", "atomic_numbers", "site_index", "occupancy")
 
 
@@ -157,13 +162,9 @@ def schema(path: Path) -> pa.Schema:
 
 
 def encode(table: pa.Table) -> pa.Buffer:
-    """Make the bytes of a Parquet file; equal tables give equal bytes.
-
-    Pages carry checksums. Statistics are left out, because no checksum guards them: after a single
-    flipped bit, a reader that trusts them would skip rows.
-    """
+    """Make the bytes of a Parquet file, as `ENCODING` says; equal tables give equal bytes."""
     stream = pa.BufferOutputStream()
-    pq.write_table(table.combine_chunks(), stream, compression="zstd", write_page_checksum=True, write_statistics=False)
+    pq.write_table(table.combine_chunks(), stream, **ENCODING)
     return stream.getvalue()
 
 

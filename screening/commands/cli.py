@@ -21,6 +21,7 @@ from typer.main import get_command
 from assay.screening.commands import ending, terminal
 from assay.screening.commands.command_table import COMMANDS
 from assay.screening.settings.exits import Exit, leave, listen
+from assay.sources.checks.importing import spare_pandas
 
 
 class Commands(TyperGroup):
@@ -49,9 +50,16 @@ class Commands(TyperGroup):
 
 
 def load(name: str) -> Any:
-    """Import a command of the table."""
+    """Import a command of the table.
+
+    What torch, numba and the others make stays to the end, so no cycles are looked for in it.
+    """
     module, _, attribute = COMMANDS[name][0].partition(":")
+    gc.disable()
     found: Any = getattr(import_module(module), attribute)
+    gc.freeze()
+    gc.enable()
+    spare_pandas()
     if not isinstance(found, typer.Typer):
         single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
         single.command(name)(found)
@@ -85,7 +93,7 @@ def main() -> NoReturn:
     """
     terminal.set_up()
     listen()
-    gc.set_threshold(100_000)  # importing torch and numba makes many objects that stay: 0.4 s of looking for cycles
+    gc.set_threshold(100_000)
     code = ending.of(app)
     terminal.finish()
     if code is Exit.DONE:

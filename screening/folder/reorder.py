@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from assay.sources import durable
+from assay.sources import durable, table
 
 PORTION = 2**15
 """Rows in memory at once."""
@@ -127,11 +127,9 @@ def write(portions: Iterable[pa.Table], path: Path) -> str:
         sink = _Sink(file)
         for group in _groups(portions, path):
             sink.forget = group.forget
-            table = group.table()
-            writer = writer or pq.ParquetWriter(
-                sink, table.schema, compression="zstd", write_page_checksum=True, write_statistics=False
-            )
-            writer.write_table(table, row_group_size=GROUP)
+            content = group.table()
+            writer = writer or pq.ParquetWriter(sink, content.schema, **table.ENCODING)
+            writer.write_table(content, row_group_size=GROUP)
         assert writer is not None
         writer.close()
     return sink.digest.hexdigest()

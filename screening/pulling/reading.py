@@ -24,7 +24,7 @@ from typing import Any
 
 from assay.sources import files, table
 from assay.sources.assemble import Kinds
-from assay.sources.checks import limits
+from assay.sources.checks import importing, limits
 
 DEATHS = 2
 """How often the process may die over one file, other than by the time limit."""
@@ -179,6 +179,7 @@ def serve(descriptor: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # whoever ends the campaign closes the pipe
         signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    importing.spare_pandas()
     connection = Connection(descriptor)
     logging.basicConfig(level=logging.INFO, handlers=[_Forwarded(connection)])
     try:

@@ -18,6 +18,4 @@ Text = Annotated[str, Field(min_length=1)]
 class Section(BaseModel):
     """A part of the config: unknown keys, silent type changes, NaN and infinity are refused."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

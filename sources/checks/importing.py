@@ -1,4 +1,4 @@
-"""One thread at a time imports a heavy library.
+"""One thread at a time imports a heavy library, and nobody imports one that is not needed.
 
 Enters: nothing. Leaves: a lock for the imports inside functions. pymatgen's modules import each
 other in a circle: two threads that import two of them at once both fail (`KeyError:
@@ -9,9 +9,11 @@ is imported under this lock. This module does not know which libraries these are
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
 
 _LOCK = threading.RLock()
 
@@ -24,3 +26,28 @@ def one_at_a_time() -> Iterator[None]:
     """
     with _LOCK:
         yield
+
+
+def spare_pandas() -> None:
+    """Keep pyarrow, once imported, from importing pandas for its first array, which takes 0.2 s.
+
+    `to_pandas` of a table still imports it. Only a process of Assay's own should do so: afterwards
+    `pyarrow.array` takes a Series of pandas for any other sequence.
+    """
+    with _LOCK:
+        arrow = sys.modules.get("pyarrow")
+        if arrow is None or "pandas" in sys.modules:
+            return
+        sys.meta_path.insert(0, hidden := _NoPandas())
+        try:
+            arrow.array(())
+        finally:
+            sys.meta_path.remove(hidden)
+
+
+class _NoPandas(MetaPathFinder):
+    @staticmethod
+    def find_spec(name: str, *_: object) -> None:
+        """Say that there is no pandas, and nothing of any other module."""
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
