@@ -391,10 +391,12 @@ def kth(target, distance, count, k):  # type: ignore[no-untyped-def]
         if last == len(target) or target[last] != target[first]:
             largest = np.float32(0)
             for p in range(first, last):
+                if distance[p] <= largest:
+                    continue
                 below = np.float32(0)
                 for q in range(first, last):
                     below += count[q] if distance[q] < distance[p] else np.float32(0)
                 if below < k:
-                    largest = max(largest, distance[p])
+                    largest = distance[p]
             out[first:last], first = largest, last
     return out

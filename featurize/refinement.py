@@ -77,7 +77,9 @@ def _colour(  # type: ignore[no-untyped-def]
         for e in range(p, q):
             edge[e] = _mix(np.uint64(length[e]))
         seen, around = np.empty(q - p, np.uint64), np.empty(b - a, np.uint64)
-        classes, table = 0, np.empty(table_size(max(b - a, q - p)), np.uint64)
+        table = np.empty(table_size(max(b - a, q - p)), np.uint64)
+        angles = of[q] > of[p]
+        classes = 0 if angles else count_classes(node[a:b], table)
         while True:
             for e in range(p, q):
                 total = np.uint64(0)
@@ -91,9 +93,9 @@ def _colour(  # type: ignore[no-untyped-def]
                 around[target[e] - a] += _mix(edge[e])
             for v in range(a, b):
                 node[v] = _mix(node[v] + around[v - a])
-            found = count_classes(node[a:b], table) + count_classes(edge[p:q], table)
+            found = count_classes(node[a:b], table) + (count_classes(edge[p:q], table) if angles else 0)
             if found == classes:  # refinement only splits: the same number is the same partition
-                break
+                break  # and without angles edges of one class join the same classes of nodes by now
             classes = found
     return node, edge, angle
 
