@@ -142,7 +142,8 @@ class Crystals:
             return self
         sites, site_ptr = gather_ranges(self.site_ptr, rows)
         species, species_ptr = gather_ranges(self.species_ptr, sites)
-        return Crystals(
+        found = object.__new__(Crystals)  # what was checked is not checked again
+        found.__dict__.update(
             ids=self.ids[rows],
             lattice=self.lattice[rows],
             site_ptr=site_ptr,
@@ -152,6 +153,7 @@ class Crystals:
             occupancy=self.occupancy[species],
             columns={name: _taken(column, rows) for name, column in self.columns.items()},
         )
+        return found
 
     def with_columns(self, **columns: Any) -> Crystals:
         """The same crystals with columns added or replaced, each (n,)."""

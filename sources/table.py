@@ -69,9 +69,8 @@ RESERVED = frozenset(_OWN)
 """Names that a column of a batch may not have, because a crystal field has them."""
 
 ENCODING = {"compression": "zstd", "use_dictionary": False, "write_page_checksum": True, "write_statistics": False}
-"""How Parquet is written. Statistics are left out, because no checksum guards them: after a single
-flipped bit, a reader that trusts them would skip rows. zstd is smaller and quicker without
-dictionaries."""
+"""How Parquet is written. No checksum guards statistics: after a single flipped bit, a reader that
+trusts them would skip rows. Without dictionaries zstd is smaller and quicker."""
 
 _PACK = ("id", "n_sites", "lattice", "frac_coords", "atomic_numbers", "site_index", "occupancy")
 
@@ -101,18 +100,21 @@ def to_table(crystals: Crystals) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def from_table(table: pa.Table, name: str, max_sites: int = MAX_SITES, *, first: int = 0) -> Sifted:
+def from_table(table: pa.Table, name: str, max_sites: int = MAX_SITES, *, first: int = 0, sifted: bool = False) -> Sifted:
     """Read the crystals of a table in Assay's layout or in the layout of the data packs.
 
     Ids are kept as they are. Scalar columns become columns of the batch. A null becomes NaN among
     numbers, "" among texts and None among flags; a column that holds nothing else becomes None
     throughout. List columns of one fixed length become (n, length). Other columns are left out with
     a note in the log. `name` is the origin in quarantine records, `first` the place of row 0 there.
+    A table that `to_table` made of rows that passed is `sifted`: sifting it again changes nothing.
 
     Raises:
         ValueError: when the table is in neither layout, or a structure column has an unfitting
             type.
     """
+    if sifted:
+        return Crystals(**vars(_own_arrays(table))), []
     layout = _layout_of(table, name)
     table, refused = _without_ragged_rows(table, layout, name, first)
     batch = _own_arrays(table) if layout == "own" else _pack_arrays(table)

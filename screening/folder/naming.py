@@ -24,6 +24,8 @@ MAX_TEXT = 4096
 """Longest id or text, in characters; longer ones are refused where tables are read."""
 CACHED = 8192
 """KiB of the digests that are kept in memory."""
+ASKED = 512
+"""Digests that one question of SQLite asks for."""
 Refusal = tuple[str, str, str, str, int]
 """Id, origin, reason and message of a refused row, and how often a page had them before it."""
 Row = tuple[str, bytes, int]
@@ -56,8 +58,12 @@ class Digests:
 
     def find(self, wanted: Iterable[bytes]) -> dict[bytes, int]:
         """Those of some digests that are there, with their numbers."""
-        asked = (self._file.execute("SELECT * FROM digests WHERE digest = ?", (one,)).fetchone() for one in wanted)
-        return dict(filter(None, asked))
+        wanted, found = list(wanted), dict[bytes, int]()
+        for start in range(0, len(wanted), ASKED):
+            some = wanted[start : start + ASKED]
+            places = ",".join("?" * len(some))
+            found.update(self._file.execute(f"SELECT * FROM digests WHERE digest IN ({places})", some))  # noqa: S608
+        return found
 
 
 @dataclass

@@ -186,9 +186,9 @@ def unique(ledger: Ledger, source: str, shard: int, taken: Taken) -> Unique:
     content = rows(ledger, source, shard, taken)
     content = content.rename_columns([set_aside(column, (names.SOURCE,)) for column in content.column_names])
     content = content.append_column(names.SOURCE, pa.array([source] * content.num_rows, pa.string()))
-    crystals, refused = table.from_table(content.take(pc.sort_indices(content["id"])), "snapshot")
+    crystals, _ = table.from_table(content.take(pc.sort_indices(content["id"])), "snapshot", sifted=True)
     bad = [row for page in _refused(ledger, source, shard) for row in taken.refuse(page)]
-    bad = sorted([*bad, *refused], key=lambda row: (row.id, row.origin, row.message))
+    bad = sorted(bad, key=lambda row: (row.id, row.origin, row.message))
     return Unique(naming.warned(crystals, taken), bad, received - len(crystals) - len(bad))
 
 

@@ -90,9 +90,9 @@ class Score(Chunked):
         key = "" if models.store is None else _key(table, ensembles, standard)
         if models.store is not None and (kept := models.store.get(key)) is not None:
             return _part(kept)
-        crystals, refused = tables.from_table(table, "chunk")
+        crystals, _ = tables.from_table(table, "chunk", sifted=True)
         part = worker.score(crystals, ensembles, standard, models.store)
-        part = replace(part, table=_described(part.table, table.schema), quarantined=[*refused, *part.quarantined])
+        part = replace(part, table=_described(part.table, table.schema))
         if models.store is not None and part.plain:
             models.store.put(key, _kept(part))
         return part
