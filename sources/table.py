@@ -52,7 +52,6 @@ CRYSTAL_FIELDS: tuple[pa.Field, ...] = (
     _field("occupancy", _list_of(pa.float32()), "", "one per species, in (0, 1]"),
 )
 """The columns every crystal table starts with, in order."""
-
 QUARANTINE_SCHEMA = pa.schema(
     [
         _field("id", pa.string(), "", "provider/id"),
@@ -100,18 +99,19 @@ def to_table(crystals: Crystals) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def from_table(table: pa.Table, name: str, max_sites: int = MAX_SITES, *, first: int = 0, sifted: bool = False) -> Sifted:
+def from_table(
+    table: pa.Table, name: str, max_sites: int = MAX_SITES, *, first: int = 0, sifted: bool = False
+) -> Sifted:
     """Read the crystals of a table in Assay's layout or in the layout of the data packs.
 
     Ids are kept as they are. Scalar columns become columns of the batch. A null becomes NaN among
     numbers, "" among texts and None among flags; a column that holds nothing else becomes None
-    throughout. List columns of one fixed length become (n, length). Other columns are left out with
-    a note in the log. `name` is the origin in quarantine records, `first` the place of row 0 there.
-    A table that `to_table` made of rows that passed is `sifted`: sifting it again changes nothing.
+    throughout. List columns of one fixed length become (n, length). The log notes other columns.
+    `name` is the origin in quarantine records, `first` the place of row 0 there. What `to_table`
+    made of crystals read before is `sifted`: sifting it again would change nothing.
 
     Raises:
-        ValueError: when the table is in neither layout, or a structure column has an unfitting
-            type.
+        ValueError: when the table is in neither layout, or a structure column does not fit.
     """
     if sifted:
         return Crystals(**vars(_own_arrays(table))), []
