@@ -142,8 +142,7 @@ class Crystals:
             return self
         sites, site_ptr = gather_ranges(self.site_ptr, rows)
         species, species_ptr = gather_ranges(self.species_ptr, sites)
-        found = object.__new__(Crystals)  # what was checked is not checked again
-        found.__dict__.update(
+        return _trusted(
             ids=self.ids[rows],
             lattice=self.lattice[rows],
             site_ptr=site_ptr,
@@ -153,10 +152,11 @@ class Crystals:
             occupancy=self.occupancy[species],
             columns={name: _taken(column, rows) for name, column in self.columns.items()},
         )
-        return found
 
     def with_columns(self, **columns: Any) -> Crystals:
         """The same crystals with columns added or replaced, each (n,)."""
+        if not columns:
+            return self
         arrays = {name: getattr(self, name) for name in ("ids", *_NAMES)}
         return Crystals(**arrays, columns={**self.columns, **columns})
 
@@ -239,13 +239,20 @@ def concat(parts: Iterable[Crystals]) -> Crystals:
         raise ValueError("nothing to concatenate: at least one batch is needed")
     shared = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
     joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _NAMES if not name.endswith("_ptr")}
-    return Crystals(
+    return _trusted(
         ids=np.concatenate([part.ids for part in parts]),
         site_ptr=join_pointers([part.site_ptr for part in parts]),
         species_ptr=join_pointers([part.species_ptr for part in parts]),
-        columns={name: np.concatenate([part.columns[name] for part in parts]) for name in shared},
+        columns={name: _column(name, np.concatenate([part.columns[name] for part in parts])) for name in shared},
         **joined,
     )
+
+
+def _trusted(**arrays: Any) -> Crystals:
+    """A batch of arrays that come from batches, and were checked there."""
+    found = object.__new__(Crystals)
+    found.__dict__.update(arrays)
+    return found
 
 
 def set_aside(name: str, taken: Container[str]) -> str:

@@ -131,8 +131,8 @@ def crystal_update(x, message, degree, scale, shift):  # type: ignore[no-untyped
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH | {"reassoc"}, error_model="numpy")
-def distances(rows, points, out):  # type: ignore[no-untyped-def]
-    """Write the distance of every row (m, h) to every point (p, h) to `out` (m, p).
+def squares(rows, points, out):  # type: ignore[no-untyped-def]
+    """Write the squared distance of every row (m, h) to every point (p, h) to `out` (m, p).
 
     Each is a sum of its own: its last bits do not depend on the other rows.
     """
@@ -141,11 +141,11 @@ def distances(rows, points, out):  # type: ignore[no-untyped-def]
             total = _F(0.0)
             for j in range(rows.shape[1]):
                 total += (rows[i, j] - points[k, j]) ** 2
-            out[i, k] = np.sqrt(total)
+            out[i, k] = total
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
-def narrow_distances(rows, columns, out):  # type: ignore[no-untyped-def]
+def narrow_squares(rows, columns, out):  # type: ignore[no-untyped-def]
     """The same for few dimensions, quicker; each column of `columns` (h, p) is a point."""
     for i in range(len(rows)):
         out[i] = _F(0.0)
@@ -153,8 +153,6 @@ def narrow_distances(rows, columns, out):  # type: ignore[no-untyped-def]
             value = rows[i, j]
             for k in range(columns.shape[1]):
                 out[i, k] += (value - columns[j, k]) ** 2
-        for k in range(columns.shape[1]):
-            out[i, k] = np.sqrt(out[i, k])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -72,12 +72,12 @@ class Reference:
         scaled = (embedding - self.mean) / self.deviation
         pairs = torch.empty(len(scaled), len(self.points))
         if self.points.shape[1] <= NARROW:
-            kernels.narrow_distances(scaled.numpy(), np.ascontiguousarray(self.points.numpy().T), pairs.numpy())
+            kernels.narrow_squares(scaled.numpy(), np.ascontiguousarray(self.points.numpy().T), pairs.numpy())
         else:
-            kernels.distances(scaled.numpy(), self.points.numpy(), pairs.numpy())
+            kernels.squares(scaled.numpy(), self.points.numpy(), pairs.numpy())
         nearest = np.empty((len(scaled), min(self.k, len(self.points))), np.float32)
         kernels.smallest(pairs.numpy(), nearest)
-        return np.asarray(nearest.astype(np.float64).mean(axis=1), dtype=np.float64)
+        return np.asarray(np.sqrt(nearest).astype(np.float64).mean(axis=1), dtype=np.float64)
 
     def distance(self, embedding: Tensor) -> NDArray[np.float64]:
         """(n,) the same, divided by the distance that 95 % of the calibration crystals keep."""
