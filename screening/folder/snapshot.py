@@ -109,7 +109,7 @@ def pulled(ledger: Ledger, campaign: Campaign) -> bool:
 
 def sealed(ledger: Ledger, campaign: Campaign) -> bool:
     """Whether every shard of every source is cut into chunks."""
-    shards = list(plan_order(ledger, campaign))
+    shards = plan_order(ledger, campaign)
     return pulled(ledger, campaign) and all(ledger.find("chunks", shard_key(*shard)) is not None for shard in shards)
 
 
@@ -220,17 +220,23 @@ def _refused(ledger: Ledger, source: str, shard: int) -> Iterator[list[Quarantin
 
 
 def seal(
-    ledger: Ledger, campaign: Campaign, source: str, shard: int, found: Unique, same: Collection[str] = frozenset()
+    ledger: Ledger,
+    campaign: Campaign,
+    shard: tuple[str, int],
+    found: Unique,
+    columns: Columns,
+    same: Collection[str] = frozenset(),
 ) -> list[Chunk]:
     """Cut a shard into chunks; `same` holds ids of crystals that another row stands for."""
-    if shard == 0:
+    source, number = shard
+    if number == 0:
         filters.warn_of_absent(found.crystals, campaign.filters, source)
     wanted = keep(campaign, source, found.crystals)
     kept = found.crystals.select(wanted)
     alone = np.array([name not in same for name in kept.ids.tolist()], dtype=bool)
     kept = kept.select(alone)
     kinds = table.kinds(table.to_table(kept).schema) if len(kept) else {}
-    _check_columns(ledger, shard_key(source, shard), kinds)
+    columns.add(shard_key(*shard), kinds)
     made, tables = [], {}
     for part in _slices(kept, campaign.chunk_size):
         name = content_name(part)
@@ -238,7 +244,7 @@ def seal(
         made.append(chunk)
         tables[chunk.path] = table.to_table(part)
     if found.quarantined:
-        tables[f"snapshot/{source}/{shard:06d}.quarantine.parquet"] = table.quarantine_table(found.quarantined)
+        tables[f"snapshot/{source}/{number:06d}.quarantine.parquet"] = table.quarantine_table(found.quarantined)
     counts = {
         "received": found.received,
         "unique": len(wanted) - int((~alone).sum()) + len(found.quarantined),
@@ -248,7 +254,7 @@ def seal(
         "filtered": int((~wanted).sum()),
     }
     detail = {"chunks": [vars(chunk) for chunk in made], "columns": kinds}
-    ledger.commit("chunks", shard_key(source, shard), tables, counts, detail)
+    ledger.commit("chunks", shard_key(*shard), tables, counts, detail)
     return made
 
 
@@ -277,15 +283,29 @@ def content_name(crystals: Crystals) -> str:
     return digest.hexdigest()[:16]
 
 
-def _check_columns(ledger: Ledger, key: str, mine: Mapping[str, str]) -> None:
-    """Refuse, before anything of a shard is scored, columns that cannot be put into one table."""
-    for record in ledger.all("chunks"):
-        for name, kind in record.detail["columns"].items():
-            if mine.get(name, kind) != kind and "empty" not in (mine[name], kind):
+class Columns:
+    """The columns of the shards that are sealed: all can be put into one table."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._known: dict[str, tuple[str, str]] = {}  # name -> kind, and the first shard that has it
+        for record in ledger.all("chunks"):
+            self.add(record.key, record.detail["columns"])
+
+    def add(self, key: str, kinds: Mapping[str, str]) -> None:
+        """Learn the kinds of the columns of one shard more.
+
+        Raises:
+            Failure: CONFIG, when a shard before has a column of that name and of another kind.
+        """
+        for name, kind in kinds.items():
+            if kind == "empty":
+                continue
+            before, first = self._known.setdefault(name, (kind, key))
+            if before != kind:
                 raise Failure(
                     Exit.CONFIG,
-                    f"two sources report {name!r} with different types: {kind} in {record.key}, "
-                    f"{mine[name]} in {key}; leave one of them out",
+                    f"two sources report {name!r} with different types: {before} in {first}, "
+                    f"{kind} in {key}; leave one of them out",
                 )
 
 

@@ -45,6 +45,17 @@ threads = [threading.Thread(target=enter, args=(door,)) for door in doors]
 print(failed or "fine")
 """
 
+ALONE = """
+import sys
+import pyarrow
+from assay.sources.checks.importing import spare_pandas
+spare_pandas()
+spare_pandas()
+content = pyarrow.table({"a": pyarrow.array([1, None]), "b": ["x", "y"]})
+before = "pandas" in sys.modules
+print(before, content.to_pandas()["b"].tolist(), "pandas" in sys.modules)
+"""
+
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -67,6 +78,12 @@ def test_all_doors_at_once_in_a_fresh_process(mixed: Path, attempt: int) -> None
         check=False,
     )
     assert (done.stdout.strip(), done.returncode) == ("fine", 0), done.stderr
+
+
+def test_pyarrow_makes_arrays_without_pandas_and_tables_of_pandas_when_asked() -> None:
+    words = [sys.executable, "-c", ALONE]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("False ['x', 'y'] True", "")
 
 
 def _unguarded(tree: ast.AST, guarded: bool = False) -> list[int]:

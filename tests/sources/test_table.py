@@ -132,9 +132,10 @@ def test_a_table_with_any_shares_reads_the_same_once_it_is_read(rows: list[list[
     )
     crystals, refused = table.from_table(content, "memory")
     assert len(crystals) + len(refused) == len(rows)
-    again, none = table.from_table(table.to_table(crystals), "memory")
-    assert not none
-    assert again == crystals
+    for sifted in (False, True):
+        again, none = table.from_table(table.to_table(crystals), "memory", sifted=sifted)
+        assert not none
+        assert again == crystals
     total = {f"x/{row}": max(sum(shares) for shares in held) for row, held in enumerate(rows)}
     warned = dict(zip(crystals.ids.tolist(), crystals.columns.get("warnings", [""] * len(crystals)), strict=True))
     assert all(("scaled to 1" in text) == (total[name] > 1.000095) for name, text in warned.items()
@@ -219,6 +220,25 @@ def _page_bytes(path: Path) -> set[int]:
         data = column.data_page_offset
         found |= set(range(data + 200, start + column.total_compressed_size - 1))
     return found
+
+
+def test_what_was_read_once_is_the_same_when_it_is_not_sifted_again(data: Path) -> None:
+    for name in ("mp/mp_unlabelled_le40.parquet", "3dsc_mp/3dsc_mp.parquet"):
+        crystals, _ = table.from_table(table.read(data / name).slice(0, 3000), name)
+        content = table.to_table(crystals).take(pa.array(np.arange(len(crystals))[::-1]))
+        one, two = (table.from_table(content, name, sifted=sifted) for sifted in (False, True))
+        assert not one[1]
+        assert one == two
+        assert {k: v.dtype for k, v in vars(one[0]).items() if isinstance(v, np.ndarray)} == {
+            k: v.dtype for k, v in vars(two[0]).items() if isinstance(v, np.ndarray)
+        }
+
+
+def test_a_written_file_holds_no_dictionary_and_no_statistics(tmp_path: Path) -> None:
+    table.write(table.to_table(prototypes.generate(300)), tmp_path / "a.parquet")
+    group = pq.ParquetFile(tmp_path / "a.parquet").metadata.row_group(0)
+    columns = [group.column(place) for place in range(group.num_columns)]
+    assert not any(column.has_dictionary_page or column.is_stats_set for column in columns)
 
 
 def test_a_torn_file_and_a_foreign_file_are_refused(tmp_path: Path) -> None:

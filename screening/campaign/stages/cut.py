@@ -20,7 +20,7 @@ class Cutting(Stage):
     def __init__(self, campaign: Campaign, ledger: Ledger) -> None:
         self._campaign, self._ledger = campaign, ledger
         self._shards = NewShards(campaign, ledger)
-        self._taken = Taken()
+        self._taken, self._columns = Taken(), snapshot.Columns(ledger)
 
     def advance(self, *, complete: bool) -> Iterable[Unit]:
         """Cut the shards that came in."""
@@ -31,7 +31,7 @@ class Cutting(Stage):
         for source, shard in self._shards:
             if self._ledger.find("chunks", snapshot.shard_key(source, shard)) is None:
                 found = snapshot.unique(self._ledger, source, shard, self._taken)
-                snapshot.seal(self._ledger, self._campaign, source, shard, found, same)
+                snapshot.seal(self._ledger, self._campaign, (source, shard), found, self._columns, same)
             else:
                 snapshot.note(self._ledger, source, shard, self._taken)
         return ()

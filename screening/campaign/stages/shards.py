@@ -13,12 +13,14 @@ class NewShards:
     """Shards that are pulled whole, as far as all before them are pulled too; each comes once."""
 
     def __init__(self, campaign: Campaign, ledger: Ledger) -> None:
-        self._campaign, self._ledger = campaign, ledger
-        self._before: set[tuple[str, int]] = set()
+        self._ledger = ledger
+        self._next = dict.fromkeys(campaign.named_sources(), 0)
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
         """(source, shard) of the shards that came since the last time."""
-        for shard in list(snapshot.plan_order(self._ledger, self._campaign)):
-            if shard not in self._before:
-                self._before.add(shard)
-                yield shard
+        for source in self._next:
+            while self._ledger.find("shard", snapshot.shard_key(source, self._next[source])) is not None:
+                self._next[source] += 1
+                yield source, self._next[source] - 1
+            if self._ledger.find("source", source) is None:
+                return

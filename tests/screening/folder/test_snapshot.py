@@ -70,9 +70,9 @@ def committed(folder: Path, settings: Campaign, shards: dict[str, list[list[tupl
 
 
 def sealed(ledger: Ledger, settings: Campaign) -> Ledger:
-    taken = Taken()
+    taken, columns = Taken(), snapshot.Columns(ledger)
     for source, shard in snapshot.plan_order(ledger, settings):
-        snapshot.seal(ledger, settings, source, shard, snapshot.unique(ledger, source, shard, taken))
+        snapshot.seal(ledger, settings, (source, shard), snapshot.unique(ledger, source, shard, taken), columns)
     assert snapshot.sealed(ledger, settings)
     return ledger
 
