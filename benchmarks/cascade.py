@@ -94,7 +94,7 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--k", type=int, default=100, help="how many of the best (default: 100)")
     parser.add_argument("--order", choices=["descending", "ascending"], default="descending", help="which end is best")
     parser.add_argument("--chunk-size", type=int, default=512, help="crystals per chunk (default: 512, Assay's own)")
-    return parser.parse_args(words)
+    return parser.read(words, crystals=4000, draws=20)
 
 
 def composition_member(options: argparse.Namespace) -> dict[str, Any]:

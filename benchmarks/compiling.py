@@ -34,7 +34,7 @@ def main(words: list[str] | None = None) -> None:
     parser = arguments(__doc__, "compiling.json")
     parser.add_argument("--crystals", type=int, default=512, help="real crystals (default: 512)")
     parser.add_argument("--trained", type=Path, help="checkpoint folder of an ALIGNN (default: fresh weights)")
-    options = parser.parse_args(words)
+    options = parser.read(words, crystals=64, repeat=1)
     settle()
     import torch
 

@@ -15,7 +15,6 @@ crystals of WBM that neither has learned from.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from itertools import pairwise
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from measuring.stopwatch import ROOT, machine, say, settle, show, versions, write
+from measuring.stopwatch import ROOT, CommandLine, machine, say, settle, show, versions, write
 
 if TYPE_CHECKING:
     from assay.sources.datasets import Dataset
@@ -35,12 +34,12 @@ EDGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 
 def main(words: list[str] | None = None) -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = CommandLine(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--systems", type=int, default=300, help="chemical systems (default: 300)")
     parser.add_argument("--crystals", type=int, default=3000, help="test crystals for p_stable (default: 3000)")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/hull.json", help="JSON file")
     parser.add_argument("--wbm", action="store_true", help="the third table alone")
-    options = parser.parse_args(words)
+    options = parser.read(words, systems=60, crystals=600)
     settle()
     from assay.sources import datasets
 

@@ -59,7 +59,7 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--crystals", type=int, default=300, help="crystals disturbed and timed (default: 300)")
     parser.add_argument("--pairs", type=int, default=1500, help="known pairs of each pack, at most (default: 1500)")
     parser.add_argument("--families", type=int, default=1500, help="formulas with strangers (default: 1500)")
-    return parser.parse_args(words)
+    return parser.read(words, crystals=60, pairs=200, families=200, repeat=1)
 
 
 # What is measured.

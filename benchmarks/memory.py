@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from measuring.stopwatch import ROOT, machine, say, settle, show, versions, write
+from measuring.stopwatch import ROOT, CommandLine, machine, say, settle, show, versions, write
 
 BLOCK = 4096
 """Crystals that this script makes at once."""
@@ -55,7 +55,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 def _options(words: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = CommandLine(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 300_000, 1_000_000], help="rows of a campaign")
     parser.add_argument("--model", default="tc-fast", help="ensemble (default: tc-fast)")
     parser.add_argument("--peer", type=Path, help="root of another checkout to run on the same files")
@@ -64,7 +64,7 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--scratch", type=Path, help="folder for campaigns (default: that of the system)")
     default = ROOT / "benchmarks/results/memory.json"
     parser.add_argument("--output", type=Path, default=default, help="JSON file of the results")
-    return parser.parse_args(words)
+    return parser.read(words, rows=[20_000, 60_000])
 
 
 def make(rows: int, path: Path) -> None:

@@ -41,7 +41,7 @@ def main(words: list[str] | None = None) -> None:
     parser = arguments(__doc__, "split_positions.json or rounded_positions.json")
     parser.add_argument("question", choices=("split", "rounded"))
     parser.add_argument("--crystals", type=int, default=0, help="crystals (default: 1000 split, 2000 rounded)")
-    options = parser.parse_args(words)
+    options = parser.read(words, crystals=200)
     settle()
     found = _split(options.crystals or 1000) if options.question == "split" else _rounded(options.crystals or 2000)
     output = options.output

@@ -17,7 +17,6 @@ volume compared with that of DFT; ensembles predict from the guessed, the relaxe
 
 from __future__ import annotations
 
-import argparse
 import resource
 import time
 from collections import defaultdict
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from measuring.stopwatch import ROOT, machine, say, settle, show, versions, write
+from measuring.stopwatch import ROOT, CommandLine, machine, say, settle, show, versions, write
 
 if TYPE_CHECKING:
     from assay.models.potentials.potential import Potential
@@ -46,7 +45,7 @@ ATOMS = (1, 2, 4, 8, 16, 32, 64, 200)
 
 def main(words: list[str] | None = None) -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = CommandLine(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--few", type=int, default=24, help="crystals for slow contestants (default: 24)")
     parser.add_argument("--many", type=int, default=1000, help="crystals for quick ones (default: 1000)")
     parser.add_argument("--flat", type=int, default=0, help="also relax so many crystals, and show the memory")
@@ -54,7 +53,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--models", nargs="+", default=["potential", "chgnet"], help="force fields for --known")
     parser.add_argument("--teacher", default="nequix:nequix-oam-1-pft", help="another potential to measure")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/potential.json", help="JSON file")
-    options = parser.parse_args(words)
+    options = parser.read(words, few=6, many=200)
     settle()
     if options.known:
         found = come_back(options.known, options.models)

@@ -85,7 +85,7 @@ def _options(words: list[str] | None) -> argparse.Namespace:
         "--checked", type=int, default=2000, help="crystals per data pack of each check (default: 2000)"
     )
     parser.add_argument("--trained", type=Path, nargs="*", default=[], help="further checkpoint folders to check")
-    options = parser.parse_args(words)
+    options = parser.read(words, crystals=100, prototypes=100, checked=100, repeat=1)
     if options.repeat < 1 or min(options.crystals, options.prototypes, options.checked) < 100:
         parser.error(f"needs --repeat >= 1 and at least 100 crystals of each kind, got {vars(options)}")
     return options

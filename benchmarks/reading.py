@@ -60,7 +60,7 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--mutations", type=int, default=5000, help="files with one token changed (default: 5000)")
     parser.add_argument("--crystals", type=int, default=200, help="crystals of each pack, timed (default: 200)")
     parser.add_argument("--cifs", type=Path, nargs="*", default=[], help="more folders with CIFs")
-    return parser.parse_args(words)
+    return parser.read(words, seeds=1, names=1, mutations=300, crystals=60, repeat=1)
 
 
 # What is measured.

@@ -26,7 +26,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--crystals", type=int, default=20, help="crystals of 40 atoms (default: 20)")
     parser.add_argument("--size", type=int, default=224, help="pixels of an edge (default: 224)")
     parser.add_argument("--figure", type=Path, help="only draw the figure of docs/rendering.md into this PNG file")
-    options = parser.parse_args(words)
+    options = parser.read(words, crystals=6, repeat=1)
     settle()
     if options.figure:
         figure(options.figure)

@@ -55,7 +55,7 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--crystals", type=int, default=8192, help="crystals in all (default: 8192)")
     parser.add_argument("--chunk-size", type=int, default=512, help="crystals per chunk (default: 512, Assay's own)")
     parser.add_argument("--model", type=Path, default=ROOT / "models/zoo/tc-graphs", help="ensemble folder")
-    return parser.parse_args(words)
+    return parser.read(words, crystals=2048, chunk_size=128, repeat=1)
 
 
 Do = Callable[[Any, Any], Any]

@@ -70,7 +70,7 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--big-crystals", type=int, default=48, help="of them for ALIGNN 4 + 4 (default: 48)")
     parser.add_argument("--batch", type=int, default=64, help="crystals per step (default: 64)")
     parser.add_argument("--big-batch", type=int, default=16, help="the same, for ALIGNN 4 + 4 (default: 16)")
-    options = parser.parse_args(words)
+    options = parser.read(words, crystals=64, big_crystals=16, batch=32, big_batch=8)
     if options.repeat < 3 or min(options.crystals, options.big_crystals) < 2:
         parser.error(f"needs --repeat >= 3 and two crystals; got {vars(options)}")
     return options
@@ -147,6 +147,8 @@ class Training:
     """Its parameters are counted in the report."""
     step: Callable[[Any], float]
     """Learns from the crystals at positions (b,), and returns the loss."""
+    forward: Callable[[Any], Tensor]
+    """Says what the network says of these crystals, (b,)."""
     crystals: int
     """Positions are drawn from 0 to here."""
     batch: int
@@ -181,19 +183,15 @@ def compare(runs: dict[str, Training], title: str, repeat: int) -> Rates:
         counts = [f"{rate[key]:,.0f}" for key in ("nodes", "edges", "triplets")]
         speed = [f"{rate['us_per_crystal'] / 1000:,.2f}", f"{rate['crystals_per_s']:,.1f}"]
         rows.append([name, *speed, *counts, f"{rate['parameters']:,}", f"{rate['ratio_to_assay']:,.2f}×"])
-    header = [
-        "",
-        "ms CPU/structure",
-        "structures/s/core",
-        *("nodes", "edges", "triplets"),
-        "weights",
-        "we are faster by",
-    ]
+    counted = ["nodes", "edges", "triplets", "weights"]
+    header = ["", "ms CPU/structure", "structures/s/core", *counted, "we are faster by"]
     show(f"{title}: training on {n} crystals", header, rows)
     return rates
 
 
-def ours(name: str, sizes: dict[str, Any], crystals: Crystals, target: Any, batch: int) -> dict[str, Training]:
+def ours(
+    name: str, sizes: dict[str, Any], crystals: Crystals, target: Any, batch: int, device: str = "cpu"
+) -> dict[str, Training]:
     """The network on both kinds of graph; a full graph gets its angles with each batch."""
     from assay.featurize import graphs
     from assay.featurize.quotient import quotient
@@ -204,15 +202,18 @@ def ours(name: str, sizes: dict[str, Any], crystals: Crystals, target: Any, batc
     merged = quotient(full, Recipe.quotient)
     bare = graphs.build(crystals, _spec(angles=False))
     return {
-        "assay, quotients": _our_training(name, sizes, merged, target, batch, _sizes(merged)),
-        "assay, full graphs": _our_training(name, sizes, bare, target, batch, _sizes(full)),
+        "assay, quotients": _our_training(name, sizes, merged, target, batch, _sizes(merged), device),
+        "assay, full graphs": _our_training(name, sizes, bare, target, batch, _sizes(full), device),
     }
 
 
 def _our_training(
-    name: str, sizes: dict[str, Any], built: Graphs, target: Any, batch: int, facts: dict[str, float]
+    name: str, sizes: dict[str, Any], built: Graphs, target: Any, batch: int, facts: dict[str, float], device: str
 ) -> Training:
-    """The training step: L1 loss over known rows, clipped gradients, AdamW, averaged weights."""
+    """The training step: L1 loss over known rows, clipped gradients, AdamW, averaged weights.
+
+    Off the CPU the network runs under autocast to bfloat16, as in `assay train`.
+    """
     import torch
 
     from assay.featurize import atoms
@@ -221,30 +222,37 @@ def _our_training(
     from assay.models.training import optimise
 
     torch.manual_seed(SEED)
-    network = registry.create(name, atoms.width(built.spec.atom_features), ["y"], **sizes).train()
+    network = registry.create(name, atoms.width(built.spec.atom_features), ["y"], **sizes).train().to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
     average = optimise.MovingAverage(network.state_dict(), EMA)
-    truth, weight = torch.from_numpy(target), torch.ones(len(target))
+    truth, weight = torch.from_numpy(target).to(device), torch.ones(len(target), device=device)
 
-    def step(rows: Any) -> float:
+    def forward(rows: Any) -> Tensor:
         chosen = built.select(rows)
         chosen = chosen.with_angles() if registry.MODELS[name].reads.angles else chosen
+        with torch.autocast("cuda", torch.bfloat16, enabled=device != "cpu"):
+            said: Tensor = network(Batch.of(chosen).to(device))["y"]
+        return said.float()
+
+    def step(rows: Any) -> float:
         share = {"y": weight[rows].sum()}
         optimizer.zero_grad(set_to_none=True)
-        loss = optimise.masked_loss(network(Batch.of(chosen)), {"y": truth[rows]}, weight[rows], share, "l1")
+        loss = optimise.masked_loss({"y": forward(rows)}, {"y": truth[rows]}, weight[rows], share, "l1")
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
         optimizer.step()
         average.update(network.state_dict())
         return float(loss.item())
 
-    return Training(network, step, len(built), batch, facts)
+    return Training(network, step, forward, len(built), batch, facts)
 
 
 # The peers.
 
 
-def alignn_peers(crystals: Crystals, target: Any, sizes: tuple[int, int], batch: int) -> dict[str, Training]:
+def alignn_peers(
+    crystals: Crystals, target: Any, sizes: tuple[int, int], batch: int, device: str = "cpu"
+) -> dict[str, Training]:
     """The two models of alignn, of the same sizes, on its own graphs, in its own step."""
     from assay.models.published import alignn as interop
 
@@ -266,7 +274,7 @@ def alignn_peers(crystals: Crystals, target: Any, sizes: tuple[int, int], batch:
     builders = {"alignn, DGL": "alignn, atom_dgl_multigraph", "alignn, pure torch": "alignn, pure torch"}
     found = packs.alignn_builders(crystals)
     return {
-        name: _alignn_training(make, pairs, found[builders[name]](), crystals, target, batch)
+        name: _alignn_training(make, pairs, found[builders[name]](), crystals, target, batch, device)
         for name, (make, pairs) in models.items()
         if builders[name] in found
     }
@@ -279,6 +287,7 @@ def _alignn_training(
     crystals: Crystals,
     target: Any,
     batch: int,
+    device: str,
 ) -> Training:
     """The loop of `alignn.train.train_dgl`: collation, parameter groups, rates, L1 loss."""
     import torch
@@ -286,20 +295,24 @@ def _alignn_training(
     from assay.models.published import alignn as interop
 
     torch.manual_seed(SEED)
-    network = make().train()
+    network = make().train().to(device)
     optimizer = torch.optim.AdamW(interop.import_alignn("alignn.utils").group_decay(network), lr=RATE)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=RATE, total_steps=1_000_000, pct_start=0.3)
     criterion, kept = torch.nn.L1Loss(), []
     lattices, labels = torch.tensor(crystals.lattice, dtype=torch.float32), torch.from_numpy(target)
     samples = [(g, line, lattices[k], labels[k]) for k, (g, line) in enumerate(built)]
 
+    def forward(rows: Any) -> Tensor:
+        g, line, lattice, _ = collate([samples[k] for k in rows])
+        out = network([g.to(device), line.to(device), lattice.to(device)])
+        said: Tensor = out["out"] if isinstance(out, dict) else out
+        return said
+
     def step(rows: Any) -> float:
-        g, line, lattice, truth = collate([samples[k] for k in rows])
         optimizer.zero_grad()
-        out = network([g, line, lattice])
-        out = out["out"] if isinstance(out, dict) else out
+        out, truth = forward(rows), labels[rows].to(device)
         loss = criterion(out, truth)
-        kept.append((truth.numpy().tolist(), out.detach().numpy().tolist()))
+        kept.append((truth.tolist(), out.detach().tolist()))
         loss.backward()
         optimizer.step()
         scheduler.step()
@@ -307,10 +320,10 @@ def _alignn_training(
 
     edges, triplets = packs.sizes(built, len(built)).values()
     facts = {"nodes": float(crystals.nsites.mean()), "edges": edges, "triplets": triplets}
-    return Training(network, step, len(built), batch, facts)
+    return Training(network, step, forward, len(built), batch, facts)
 
 
-def geometric_peer(crystals: Crystals, target: Any, batch: int) -> dict[str, Training]:
+def geometric_peer(crystals: Crystals, target: Any, batch: int, device: str = "cpu") -> dict[str, Training]:
     """CGConv of PyTorch Geometric between an embedding and a mean, on full graphs."""
     try:
         from torch_geometric.data import Batch, Data
@@ -330,21 +343,22 @@ def geometric_peer(crystals: Crystals, target: Any, batch: int) -> dict[str, Tra
     for k in range(len(built)):
         nodes, edges = slice(*built.node_ptr[k : k + 2].tolist()), slice(*built.edge_ptr[k : k + 2].tolist())
         ends = torch.stack([ends[edges] for ends in index]) - nodes.start
-        data.append(
-            Data(x=content[nodes].clone(), edge_index=ends, edge_attr=radial[edges].clone(), y=truth[k : k + 1])
-        )
-    network = _geometric_network(content.shape[1])
+        data.append(Data(x=content[nodes].clone(), edge_index=ends, edge_attr=radial[edges].clone()))
+    network = _geometric_network(content.shape[1]).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
 
+    def forward(rows: Any) -> Tensor:
+        said: Tensor = network(Batch.from_data_list([data[k] for k in rows]).to(device))
+        return said
+
     def step(rows: Any) -> float:
-        part = Batch.from_data_list([data[k] for k in rows])
         optimizer.zero_grad()
-        loss = torch.nn.functional.l1_loss(network(part), part.y)
+        loss = torch.nn.functional.l1_loss(forward(rows), truth[rows].to(device))
         loss.backward()
         optimizer.step()
         return float(loss.item())
 
-    return {"PyG, CGConv": Training(network, step, len(built), batch, _sizes(built))}
+    return {"PyG, CGConv": Training(network, step, forward, len(built), batch, _sizes(built))}
 
 
 def _geometric_network(features: int) -> torch.nn.Module:

@@ -26,7 +26,7 @@ def main(words: list[str] | None = None) -> None:
     parser = arguments(__doc__, "vision.json")
     parser.add_argument("--pictures", type=int, default=16, help="pictures per round (default: 16)")
     parser.add_argument("--trained", type=Path, help="checkpoint of a trained vision network, measured too")
-    options = parser.parse_args(words)
+    options = parser.read(words, pictures=8, repeat=1)
     settle()
     report: dict[str, Any] = {"machine": machine(), "versions": versions("timm"), "pictures": options.pictures}
     for title, backbone in BACKBONES.items():

@@ -25,9 +25,21 @@ Contestant = Callable[[], Any]
 Rates = dict[str, dict[str, Any]]
 
 
-def arguments(doc: str, output: str) -> argparse.ArgumentParser:
+class CommandLine(argparse.ArgumentParser):
+    """A command line with an option `--output`, and with `--short`."""
+
+    def read(self, words: list[str] | None, **short: Any) -> argparse.Namespace:
+        """Read `words`; with `--short` the defaults are these, and results go to runs/short."""
+        told = ", ".join(f"{name} {value}" for name, value in short.items())
+        self.add_argument("--short", action="store_true", help=f"a short run: {told}; output in runs/short")
+        if "--short" in (sys.argv[1:] if words is None else words):
+            self.set_defaults(output=ROOT / "runs/short" / self.get_default("output").name, **short)
+        return self.parse_args(words)
+
+
+def arguments(doc: str, output: str) -> CommandLine:
     """A command line with data folder, rounds, and the JSON file `output` of the results."""
-    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser = CommandLine(description=doc.splitlines()[0])
     data = os.environ.get("ASSAY_DATA")
     parser.add_argument(
         "--data", type=_folder, default=data, required=data is None, help="data packs; default: ASSAY_DATA"

@@ -34,21 +34,21 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from measuring.stopwatch import machine, show, versions, write  # noqa: E402
+from measuring.stopwatch import CommandLine, machine, show, versions, write  # noqa: E402
 
 PATIENCE_S = 120
 
 
 def main() -> None:
     """Run what the arguments ask for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandLine(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--uploads", type=int, default=500)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--malformed", type=int, default=1000)
     parser.add_argument("--model", default="tc-fast")
     parser.add_argument("--replicas", help="on Ray, so many: 2 or 1-4; default: in the process of the server")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "serving" / "load.json")
-    asked = parser.parse_args()
+    asked = parser.read(None, uploads=100, clients=20, malformed=160)
     where = ["--on", "ray", "--replicas", asked.replicas] if asked.replicas else []
     files = cifs(asked.uploads)
     with tempfile.TemporaryDirectory() as place, served(Path(place), ["--model", asked.model, *where]) as (port, child):

@@ -25,7 +25,7 @@ from urllib.parse import quote
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from measuring.stopwatch import machine, settle, show, versions, write  # noqa: E402
+from measuring.stopwatch import CommandLine, machine, settle, show, versions, write  # noqa: E402
 
 if TYPE_CHECKING:
     from assay.screening.serving.shelf import Served
@@ -49,11 +49,11 @@ ASKED = {
 
 def main() -> None:
     """Serve the copy, and ask."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandLine(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "serving" / "pages.json")
-    asked = parser.parse_args()
+    asked = parser.read(None, rows=100_000)
     with tempfile.TemporaryDirectory() as place:
         served, port = _serve(asked.folder, asked.rows, Path(place))
         name = served.results.summary.target.name

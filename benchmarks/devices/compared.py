@@ -1,0 +1,96 @@
+"""Does a device say what the CPU says, and the same bits twice?
+
+Enters: a device, crystals, sizes of networks. Leaves: the largest differences by what was compared,
+whether they are within their bounds, and a printed table. It measures no time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from measuring.stopwatch import ROOT, say, show
+
+from devices import members
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from assay.models.ensemble.ensemble import Ensemble
+    from assay.sources.crystals import Crystals
+
+BUNDLED = ("tc-fast", "tc-graphs", "formation-energy", "band-gap")
+SINGLE, COMPILED, PICTURED = 3e-5, 1e-4, 2e-3
+"""Largest accepted difference of a member, in scales of the target: sums in another order; the same
+with torch's compiler; two surfaces equally near. The tests of the device path have the same."""
+
+
+def equality(place: torch.device, crystals: Crystals, sizes: members.Sizes, scratch: Path) -> dict[str, Any]:
+    """Compare graphs, the bundled ensembles and fresh networks of every kind."""
+    from assay.models.ensemble.ensemble import Ensemble
+
+    found: dict[str, Any] = {"graphs": graphs(place, crystals)}
+    for name in BUNDLED:
+        found[name] = predictions(place, Ensemble.load(ROOT / "models/zoo" / name), crystals, SINGLE)
+    fresh = members.ensemble(scratch / "compared", members.graph_members(crystals, sizes))
+    found["fresh networks"] = predictions(place, fresh, crystals, SINGLE)
+    if place.type == "cuda":
+        found["fresh networks, compiled"] = predictions(place, fresh, crystals, COMPILED, compiled=True)
+    try:
+        seen = members.ensemble(scratch / "pictured", members.vision_members(sizes))
+        found["pictures"] = predictions(place, seen, crystals[:8], PICTURED)
+    except (ImportError, ValueError) as error:
+        say(f"pictures are left out: {error}")
+    lines = [[name, "yes" if one["holds"] else "NO", *_cells(one)] for name, one in found.items()]
+    show(f"{place} beside the CPU, {len(crystals)} crystals", ["", "within bounds", "largest", "twice"], lines)
+    return found
+
+
+def _cells(one: dict[str, Any]) -> list[str]:
+    return [f"{one['largest']:.1e}", "the same bits" if one["same_twice"] else "other bits"]
+
+
+def graphs(place: torch.device, crystals: Crystals) -> dict[str, Any]:
+    """Edges and angles: ends alike, and the largest difference of a distance (Å) or a cosine."""
+    import numpy as np
+
+    from assay.featurize import graphs as host, graphs_torch
+
+    spec = host.GraphSpec(angles=True)
+    mine, yours = graphs_torch.build(crystals, spec, place), host.build(crystals, spec)
+    again = graphs_torch.build(crystals, spec, place)
+    edge, other, cosine = (part.numpy(force=True) for part in mine.angles())
+    ends = {"source": mine.source, "target": mine.target}
+    alike = [np.array_equal(part.numpy(force=True), getattr(yours, name)) for name, part in ends.items()]
+    alike += [np.array_equal(edge, yours.triplet_edge), np.array_equal(other, yours.triplet_other)]
+    if not all(alike):
+        return {"holds": False, "largest": float("inf"), "same_twice": False, "crystals": len(crystals)}
+    apart = np.abs(mine.distance.numpy(force=True) - yours.distance).max(), np.abs(cosine - yours.cosine).max()
+    same = bool((mine.vector == again.vector).all()) and bool((mine.distance == again.distance).all())
+    largest = float(max(apart))
+    return {"holds": same and largest <= 1e-6, "largest": largest, "same_twice": same, "crystals": len(crystals)}
+
+
+def predictions(
+    place: torch.device, ensemble: Ensemble, crystals: Crystals, most: float, *, compiled: bool = False
+) -> dict[str, Any]:
+    """Members on the device and on the CPU: the largest difference, in scales of the target."""
+    import numpy as np
+
+    from assay.models.ensemble.device import DevicePath
+
+    there = replace(ensemble, device=DevicePath(ensemble.members, place, compiled=compiled))
+    (mine, refused), (again, _), (yours, also) = (
+        there.predict(crystals),
+        there.predict(crystals),
+        ensemble.predict(crystals),
+    )
+    largest, same = 0.0, True
+    for prop in ensemble.properties:
+        values = [one.values[prop.name].members for one in (mine, yours, again)]
+        largest = max(largest, float(np.abs(prop.encode(values[0]) - prop.encode(values[1])).max()))
+        same = same and values[0].tobytes() == values[2].tobytes()
+    holds = refused == also and same and largest <= most
+    return {"holds": holds, "largest": largest, "same_twice": same, "bound": most, "crystals": len(crystals)}
