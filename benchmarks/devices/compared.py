@@ -6,7 +6,9 @@ whether they are within their bounds, and a printed table. It measures no time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from measuring.stopwatch import ROOT, say, show
@@ -31,25 +33,43 @@ def equality(place: torch.device, crystals: Crystals, sizes: members.Sizes, scra
     """Compare graphs, the bundled ensembles and fresh networks of every kind."""
     from assay.models.ensemble.ensemble import Ensemble
 
-    found: dict[str, Any] = {"graphs": graphs(place, crystals)}
-    for name in BUNDLED:
-        found[name] = predictions(place, Ensemble.load(ROOT / "models/zoo" / name), crystals, SINGLE)
-    fresh = members.ensemble(scratch / "compared", members.graph_members(crystals, sizes))
-    found["fresh networks"] = predictions(place, fresh, crystals, SINGLE)
+    def zoo(name: str) -> dict[str, Any]:
+        return predictions(place, Ensemble.load(ROOT / "models/zoo" / name), crystals, SINGLE)
+
+    def fresh(most: float, *, compiled: bool = False) -> dict[str, Any]:
+        made = members.ensemble(scratch / f"compared-{compiled}", members.graph_members(crystals, sizes))
+        return predictions(place, made, crystals, most, compiled=compiled)
+
+    def pictured() -> dict[str, Any]:
+        made = members.ensemble(scratch / "pictured", members.vision_members(sizes))
+        return predictions(place, made, crystals[:8], PICTURED)
+
+    asked: dict[str, Callable[[], dict[str, Any]]] = {"graphs": partial(graphs, place, crystals)}
+    asked |= {name: partial(zoo, name) for name in BUNDLED}
+    asked |= {"fresh networks": partial(fresh, SINGLE), "pictures": pictured}
     if place.type == "cuda":
-        found["fresh networks, compiled"] = predictions(place, fresh, crystals, COMPILED, compiled=True)
-    try:
-        seen = members.ensemble(scratch / "pictured", members.vision_members(sizes))
-        found["pictures"] = predictions(place, seen, crystals[:8], PICTURED)
-    except (ImportError, ValueError) as error:
-        say(f"pictures are left out: {error}")
+        asked["fresh networks, compiled"] = partial(fresh, COMPILED, compiled=True)
+    found = {name: answer for name, ask in asked.items() if (answer := judged(ask))}
     lines = [[name, "yes" if one["holds"] else "NO", *_cells(one)] for name, one in found.items()]
     show(f"{place} beside the CPU, {len(crystals)} crystals", ["", "within bounds", "largest", "twice"], lines)
     return found
 
 
 def _cells(one: dict[str, Any]) -> list[str]:
-    return [f"{one['largest']:.1e}", "the same bits" if one["same_twice"] else "other bits"]
+    largest = "–" if one["largest"] is None else f"{one['largest']:.1e}"
+    return [largest, "the same bits" if one["same_twice"] else "other bits"]
+
+
+def judged(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The answer; where there is none, why, and that nothing holds; empty without timm."""
+    try:
+        return ask()
+    except ImportError as error:
+        say(f"left out: {error}")
+        return {}
+    except Exception as error:  # noqa: BLE001 -- the other questions are asked all the same
+        say(reason := f"{type(error).__name__}: {error}".splitlines()[0])
+        return {"holds": False, "largest": None, "same_twice": False, "reason": reason}
 
 
 def graphs(place: torch.device, crystals: Crystals) -> dict[str, Any]:
@@ -66,7 +86,7 @@ def graphs(place: torch.device, crystals: Crystals) -> dict[str, Any]:
     alike = [np.array_equal(part.numpy(force=True), getattr(yours, name)) for name, part in ends.items()]
     alike += [np.array_equal(edge, yours.triplet_edge), np.array_equal(other, yours.triplet_other)]
     if not all(alike):
-        return {"holds": False, "largest": float("inf"), "same_twice": False, "crystals": len(crystals)}
+        return {"holds": False, "largest": None, "same_twice": False, "crystals": len(crystals)}
     apart = np.abs(mine.distance.numpy(force=True) - yours.distance).max(), np.abs(cosine - yours.cosine).max()
     same = bool((mine.vector == again.vector).all()) and bool((mine.distance == again.distance).all())
     largest = float(max(apart))
