@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
+from assay.featurize import identity
 from assay.models.potentials.columns import MEASURED
 from assay.screening.audit import cascade, outputs
 from assay.screening.audit.outputs import Ids
@@ -25,7 +25,7 @@ from assay.screening.folder.results import Results
 from assay.screening.folder.snapshot import Chunk
 from assay.screening.runners.match import PAIRS
 from assay.screening.settings.exits import Exit, Failure
-from assay.sources import identity, table
+from assay.sources import table
 
 REPLACEABLE = {"page", "ranked"}
 """Kinds that may be committed again under the same key: the pages of a walk that began anew, and
@@ -56,8 +56,8 @@ class Contents:
         """Compare every file that a record names with that record."""
         for record in self.ledger.all("page"):
             self._page(record)
-        for record in self.ledger.all("labels"):
-            self._rows(record, _labels())
+        for record in (*self.ledger.all("fingerprints"), *self.ledger.all("labels")):
+            self._rows(record, _fingerprints() if record.kind == "fingerprints" else {"id": "string"})
         for record in self.ledger.all("matches"):
             self._rows(record, _pairs())
         others = self._identity()
@@ -115,12 +115,11 @@ class Contents:
         for what in _inconsistent(self.ledger, content) if self.chained else ():
             self._defect(record, what)
         self._equal(record, "rows", record.counts["rows"], content.num_rows)
-        labelled = sum(labels.counts["rows"] for labels in self.ledger.all("labels"))
-        self._equal(record, "rows", record.counts["rows"], labelled)
-        clusters = len(set(content["cluster_id"].to_pylist()))
-        self._equal(record, "clusters", record.counts["clusters"], clusters)
-        related = sum(pairs.counts["related"] for pairs in self.ledger.all("matches"))
-        self._equal(record, "related pairs", record.counts["related"], related)
+        self._equal(record, "rows", record.counts["rows"], snapshot.fingerprinted(self.ledger))
+        clusters = dict(zip(content["id"].to_pylist(), content["cluster_id"].to_pylist(), strict=True))
+        self._equal(record, "clusters", record.counts["clusters"], len(set(clusters.values())))
+        if not self.problems:
+            self._equal(record, "related pairs", record.counts["related"], len(identify.related(self.ledger, clusters)))
         return identify.others(self.ledger)
 
     def _chunks(self, record: Record, others: frozenset[str]) -> None:
@@ -265,16 +264,16 @@ def _inconsistent(ledger: Ledger, content: pa.Table) -> Iterator[str]:
     if len(place) != len(ids):
         yield "an id stands in the table of crystals twice"
     try:
-        tables = [ledger.read(record, name) for record in ledger.all("matches") for name in record.files]
+        pairs = identify.pairs(ledger)
     except (Failure, ValueError):
         return  # listed where matches are read
-    pairs = [(row["a"], row["b"]) for pair in tables for row in pair.to_pylist() if row["same"]]
-    if any(name not in place for pair in pairs for name in pair):
+    if any(name not in place for side in ("a", "b") for name in pairs[side].to_pylist()):
         yield "a crystal was compared that is not in the table of crystals"
         return
-    rows = np.array([(place[a], place[b]) for a, b in pairs], dtype=np.int64).reshape(-1, 2)
-    root = identity.clusters(len(ids), rows).tolist()
-    if not len(set(zip(root, named, strict=True))) == len(set(root)) == len(set(named)):
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    leader = identify.leaders(ledger, [ids[row] for row in order]).tolist()
+    clusters = {(leader[rank], named[row]) for rank, row in enumerate(order)}
+    if not len(clusters) == len(set(leader)) == len(set(named)):
         yield "clusters are not those of the pairs"
     if content["representative"].to_pylist() != [name == cluster for name, cluster in zip(ids, named, strict=True)]:
         yield "a cluster has not exactly one representative, the one that it is named for"
@@ -290,8 +289,8 @@ def _quarantine() -> dict[str, str]:
     return {column.name: str(column.type) for column in table.QUARANTINE_SCHEMA}
 
 
-def _labels() -> dict[str, str]:
-    return {column.name: str(column.type) for column in identity.LABELS}
+def _fingerprints() -> dict[str, str]:
+    return {column.name: str(column.type) for column in identity.FINGERPRINTS}
 
 
 def _pairs() -> dict[str, str]:

@@ -132,7 +132,7 @@ def _identity(ledger: Ledger) -> dict[str, Any]:
     done, matches = ledger.find("identity", "all"), ledger.all("matches")
     related = sum(record.counts["related"] for record in matches)
     return {
-        "labelled": sum(record.counts["rows"] for record in ledger.all("labels")),
+        "fingerprints": snapshot.fingerprinted(ledger),
         "compared": len(matches),
         "pairs": sum(record.counts["rows"] for record in matches) - related,
         "related": related,
@@ -242,7 +242,7 @@ def _source_line(source: dict[str, Any]) -> str:
 
 
 def _identity_line(identity: dict[str, Any]) -> str:
-    text = f"{identity['labelled']:,} labelled, {identity['compared']:,} comparisons, {identity['pairs']:,} equal pairs"
+    text = f"{identity['fingerprints']:,} fingerprints, {identity['compared']:,} comparisons, {identity['pairs']:,} equal pairs"
     text += f", {identity['related']:,} related"
     if identity["rows"] is None:
         return text

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from assay.featurize import identity
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.potentials.potential import Potential
 from assay.screening.campaign import reference
@@ -23,7 +24,7 @@ from assay.screening.folder.stamp import CONTENT, FORMAT, SOURCES
 from assay.screening.pulling.source import named
 from assay.screening.settings.choice import Filters
 from assay.screening.settings.config import Campaign
-from assay.sources import identity, symmetry
+from assay.sources import symmetry
 
 MOST_FILES = 2_000
 """Files of one source that the fingerprint lists one by one."""

@@ -1,9 +1,9 @@
-"""The same crystal in several sources: labels, comparisons, clusters, related clusters.
+"""The same crystal in several sources: fingerprints, comparisons, clusters, related clusters.
 
-Enters: shards without duplicate ids. Leaves: units that label and compare crystals, one
+Enters: shards without duplicate ids. Leaves: units that take fingerprints and compare crystals, one
 committed table with every row of the campaign and the cluster it belongs to, and columns for the
 candidates.
-`assay.sources.identity` knows how two crystals are compared.
+`assay.featurize.identity` knows how two crystals are compared.
 """
 
 from __future__ import annotations
@@ -16,58 +16,60 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from assay.featurize import identity
 from assay.models.potentials.columns import FORMED, MEASURED
 from assay.screening.folder import snapshot
 from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.naming import Taken
-from assay.screening.runners.label import Label
-from assay.screening.runners.match import PAIRS, Match
+from assay.screening.runners.fingerprint import Fingerprint
+from assay.screening.runners.match import PAIRS
 from assay.screening.runners.runner import Unit
-from assay.screening.runners.work import Work
 from assay.screening.settings import names
 from assay.screening.settings.config import Campaign
-from assay.sources import identity, table
+from assay.sources import table
 from assay.sources.crystals import Crystals, empty
 
-LABELLED = 512
-"""Crystals labelled at once."""
-COMPARED = 256
-"""Crystals compared at once; a block is never split."""
+TAKEN = 512
+"""Crystals whose fingerprints are taken at once."""
 PATH = "identity/crystals.parquet"
-OWN = ("label", "cluster_id", "representative")
+OWN = ("composition", "cluster_id", "representative")
 """Columns of that table beside those of `assay.screening.settings.names`."""
 
 
-def label_units(ledger: Ledger, source: str, shard: int, crystals: Crystals) -> Iterator[Unit]:
-    """What is left to label in one shard."""
-    for number, start in enumerate(range(0, len(crystals), LABELLED)):
+def units(ledger: Ledger, source: str, shard: int, crystals: Crystals) -> Iterator[Unit]:
+    """The fingerprints that are left to take in one shard."""
+    for number, start in enumerate(range(0, len(crystals), TAKEN)):
         key = f"{snapshot.shard_key(source, shard)}/{number:06d}"
-        if ledger.find("labels", key) is None:
-            yield _unit(Label(), key, table.to_table(crystals[start : start + LABELLED]))
+        if ledger.find("fingerprints", key) is None:
+            content = table.to_table(crystals[start : start + TAKEN])
+            yield Unit(Fingerprint(), key, content.num_rows, lambda content=content: content)  # type: ignore[misc]
 
 
-def _unit(work: Work[pa.Table], key: str, content: pa.Table) -> Unit:
-    return Unit(work, key, content.num_rows, lambda: content)
+def fingerprints(ledger: Ledger) -> pa.Table:
+    """The fingerprints of all crystals that were compared or will be, by id."""
+    tables = [ledger.read(record, path) for record in ledger.all("fingerprints") for path in record.files]
+    if tables:
+        return pa.concat_tables(tables).sort_by("id")
+    return identity.FINGERPRINTS.empty_table()
 
 
-def match_units(ledger: Ledger, campaign: Campaign) -> list[Unit]:
-    """What is left to compare once everything is labelled: crystals whose labels agree."""
-    labels = _labels(ledger)
-    if labels.num_rows == 0:
-        return []
-    block = identity.blocks(labels)
-    _, inverse, size = np.unique(block, return_inverse=True, return_counts=True)
-    wanted = size[inverse] > 1
-    number = dict(zip(np.array(labels["id"].to_pylist(), dtype=object)[wanted], block[wanted].tolist(), strict=True))
-    pool = _gather(ledger, campaign, number)
-    units = []
-    for position, rows in enumerate(_batches(np.array([number[name] for name in pool["id"].to_pylist()]))):
-        key = f"{position:06d}"
-        if ledger.find("matches", key) is None:
-            chosen = pool.take(rows)
-            column = pa.array([number[name] for name in chosen["id"].to_pylist()], pa.int64())
-            units.append(_unit(Match(), key, chosen.append_column("block", column)))
-    return units
+def leaders(ledger: Ledger, ids: list[str]) -> NDArray[np.int64]:
+    """(n,) the row that leads each row, given the ids of all in order, as the comparisons say."""
+    leader = np.arange(len(ids))
+    place = {name: row for row, name in enumerate(ids)}
+    for records in rounds(ledger):
+        same = [pair for record in records for pair in _pairs(ledger, record).filter(pc.field("same")).to_pylist()]
+        rows = np.array([(place[pair["a"]], place[pair["b"]]) for pair in same], np.int64).reshape(-1, 2)
+        leader = identity.joined(leader, rows)
+    return leader
+
+
+def rounds(ledger: Ledger) -> list[list[Record]]:
+    """The records of comparisons, round by round; a folder of an older version has one round."""
+    found: dict[str, list[Record]] = {}
+    for record in ledger.all("matches"):
+        found.setdefault(record.key.rpartition("/")[0], []).append(record)
+    return [found[number] for number in sorted(found)]
 
 
 def resolve(ledger: Ledger, campaign: Campaign) -> Record:
@@ -77,15 +79,14 @@ def resolve(ledger: Ledger, campaign: Campaign) -> Record:
         return done
     rows = _rows(ledger, campaign)
     ids = rows["id"].to_pylist()
-    place = {name: row for row, name in enumerate(ids)}
-    found = pairs(ledger)
-    same = found.filter(found["same"]).select(["a", "b"])
-    equal = [(place[a], place[b]) for a, b in zip(*same.to_pydict().values(), strict=True)]
-    root = identity.clusters(len(ids), np.array(equal, dtype=np.int64).reshape(-1, 2))
+    order = np.argsort(np.array(ids, dtype=object), kind="stable")
+    root = np.empty(len(ids), np.int64)
+    root[order] = order[leaders(ledger, [ids[row] for row in order])]
     best = _representatives(rows, root, list(campaign.named_sources()))
     content = rows.append_column("cluster_id", pa.array([ids[row] for row in best[root]], pa.string()))
     content = content.append_column("representative", pa.array(best[root] == np.arange(len(ids))))
-    counts = {"rows": len(ids), "clusters": len(set(root.tolist())), "related": len(found) - len(equal)}
+    near = related(ledger, dict(zip(ids, content["cluster_id"].to_pylist(), strict=True)))
+    counts = {"rows": len(ids), "clusters": len(set(root.tolist())), "related": near.num_rows}
     return ledger.commit("identity", "all", {PATH: content}, counts)
 
 
@@ -105,14 +106,15 @@ def counts(ledger: Ledger) -> dict[str, int] | None:
     return None if record is None else dict(record.counts)
 
 
-def fan_out(portions: Iterable[pa.Table], ledger: Ledger) -> Iterator[pa.Table]:
+def fan_out(portions: Iterable[pa.Table], ledger: Ledger, top: int) -> Iterator[pa.Table]:
     """Add to every candidate the ids of the rows that are the same crystal, and their spread.
 
-    The columns are `ids`, `spacegroup` and, per reported property, `<name>_spread` (largest minus
-    smallest value among the rows, NaN for less than two) and `<name>_functionals`. Two functionals
-    there mean that the spread is not an error bar. Three lists name the related crystals, the
-    nearest first: `related_to` (ids of the rows that stand for them), `related_distance` (Å) and
-    `related_volume_ratio` (their volume per site over that of the candidate).
+    The columns are `ids`, `spacegroup` (of the first `top` candidates, null below) and, per
+    reported property, `<name>_spread` (largest minus smallest value among the rows, NaN for less
+    than two) and `<name>_functionals`. Two functionals there mean that the spread is not an error
+    bar. Three lists name the related crystals, the nearest first: `related_to` (ids of the rows
+    that stand for them), `related_distance` (Å) and `related_volume_ratio` (their volume per site
+    over that of the candidate).
     """
     record = ledger.find("identity", "all")
     if record is None:
@@ -123,11 +125,25 @@ def fan_out(portions: Iterable[pa.Table], ledger: Ledger) -> Iterator[pa.Table]:
     for row, cluster in enumerate(rows["cluster_id"].to_pylist()):
         members.setdefault(cluster, []).append(row)
     ids = rows["id"].to_pylist()
-    related = _related(ledger, dict(zip(ids, rows["cluster_id"].to_pylist(), strict=True)))
+    near = _nearest_first(related(ledger, dict(zip(ids, rows["cluster_id"].to_pylist(), strict=True))))
     for candidates in portions:
         names = candidates["id"].to_pylist()
-        near = _lists([related.get(name, []) for name in names])
-        yield _fanned_out(candidates, rows, ids, [members[name] for name in names], near)
+        groups = _space_groups(ledger, names[:top])
+        top -= len(groups)
+        added = {"spacegroup": pa.array([groups.get(name) for name in names], pa.int16())}
+        added |= _lists([near.get(name, []) for name in names])
+        yield _fanned_out(candidates, rows, ids, [members[name] for name in names], added)
+
+
+def _space_groups(ledger: Ledger, names: list[str]) -> dict[str, int]:
+    """Id -> number of the space group, of crystals as they were delivered."""
+    wanted, found = pa.array(names, pa.string()), {}
+    for record in ledger.all("chunks") if names else ():
+        for chunk in snapshot.chunks_in(record):
+            content = ledger.read(record, chunk.path, [field.name for field in table.CRYSTAL_FIELDS])
+            crystals, _ = table.from_table(content.filter(pc.is_in(content["id"], wanted)), "snapshot")
+            found |= dict(zip(crystals.ids.tolist(), identity.space_groups(crystals), strict=True))
+    return found
 
 
 def _fanned_out(
@@ -135,7 +151,6 @@ def _fanned_out(
 ) -> pa.Table:
     added: dict[str, Any] = {
         "ids": pa.array([sorted(ids[row] for row in group) for group in groups], pa.list_(pa.string())),
-        "spacegroup": rows["spacegroup"].take(_rows_of([group[0] for group in groups])),
         **near,
     }
     for name in [name.removesuffix("_functional") for name in rows.column_names if name.endswith("_functional")]:
@@ -166,77 +181,56 @@ def _spread(values: NDArray[Any]) -> float:
     return float(known.max() - known.min()) if len(known) > 1 else float("nan")
 
 
-def _labels(ledger: Ledger) -> pa.Table:
-    tables = [ledger.read(record, path) for record in ledger.all("labels") for path in record.files]
-    if tables:
-        return pa.concat_tables(tables).sort_by("id")
-    return identity.LABELS.empty_table()
-
-
 def pairs(ledger: Ledger) -> pa.Table:
     """Every pair of equal or related crystals that was found: rows of `match.PAIRS`."""
-    tables = [ledger.read(record, path) for record in ledger.all("matches") for path in record.files]
-    return pa.concat_tables([PAIRS.empty_table(), *tables])
+    return pa.concat_tables([PAIRS.empty_table(), *(_pairs(ledger, record) for record in ledger.all("matches"))])
 
 
-def _related(ledger: Ledger, cluster: dict[str, str]) -> dict[str, list[tuple[float, str, float]]]:
-    """Representative -> (distance, representative, volume ratio) of related ones, nearest first."""
+def _pairs(ledger: Ledger, record: Record) -> pa.Table:
+    return pa.concat_tables(ledger.read(record, path) for path in record.files)
+
+
+def related(ledger: Ledger, cluster: dict[str, str]) -> pa.Table:
+    """The nearest related pair of any two clusters, as rows of `PAIRS`; `cluster` is that of ids."""
     found = pairs(ledger)
-    related: dict[str, list[tuple[float, str, float]]] = {}
-    for row in found.filter(pc.invert(found["same"])).to_pylist():
-        a, b = cluster[row["a"]], cluster[row["b"]]
-        related.setdefault(a, []).append((row["distance"], b, row["volume_ratio"]))
-        related.setdefault(b, []).append((row["distance"], a, 1 / row["volume_ratio"]))
-    return {name: sorted(others) for name, others in related.items()}
+    found = found.filter(pc.invert(found["same"]))
+    number = {name: place for place, name in enumerate(sorted(set(cluster.values())))}
+    ends = [[number[cluster[name]] for name in found[side].to_pylist()] for side in ("a", "b")]
+    rows = np.array(ends, np.int64).reshape(2, -1).T
+    kept = identity.nearest_of_groups(np.arange(len(number)), rows, found["distance"].to_numpy())
+    named = [pa.array([cluster[name] for name in found[side].take(kept).to_pylist()], pa.string()) for side in "ab"]
+    return found.take(kept).set_column(0, "a", named[0]).set_column(1, "b", named[1])
 
 
-def _gather(ledger: Ledger, campaign: Campaign, wanted: dict[str, int]) -> pa.Table:
-    """The crystals of some ids, structure columns only, sorted by block and id."""
-    names = [field.name for field in table.CRYSTAL_FIELDS]
-    tables, taken = [table.to_table(empty()).select(names)], Taken()
-    for source, shard in snapshot.plan_order(ledger, campaign):
-        content = snapshot.rows(ledger, source, shard, taken, names)
-        chosen = [name in wanted for name in content["id"].to_pylist()]
-        tables.append(content.filter(pa.array(chosen, pa.bool_())))
-    pool = pa.concat_tables(tables).combine_chunks()
-    block = pa.array([wanted[name] for name in pool["id"].to_pylist()], pa.int64())
-    keys = pa.table({"block": block, "id": pool["id"]})
-    return pool.take(pc.sort_indices(keys, sort_keys=[("block", "ascending"), ("id", "ascending")]))
-
-
-def _batches(block: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Rows in batches of about `COMPARED`, whole blocks only."""
-    borders = [*(np.flatnonzero(np.diff(block)) + 1).tolist(), len(block)]
-    start = 0
-    for here, border in enumerate(borders):
-        following = borders[here + 1] if here + 1 < len(borders) else None
-        if following is None or following - start > COMPARED:
-            yield np.arange(start, border)
-            start = border
+def _nearest_first(found: pa.Table) -> dict[str, list[tuple[float, str, float]]]:
+    """Representative -> (distance, representative, volume ratio) of related ones, nearest first."""
+    near: dict[str, list[tuple[float, str, float]]] = {}
+    for row in found.to_pylist():
+        near.setdefault(row["a"], []).append((row["distance"], row["b"], row["volume_ratio"]))
+        near.setdefault(row["b"], []).append((row["distance"], row["a"], 1 / row["volume_ratio"]))
+    return {name: sorted(others) for name, others in near.items()}
 
 
 def _rows(ledger: Ledger, campaign: Campaign) -> pa.Table:
-    """Every labelled crystal in plan order.
+    """Every crystal with a fingerprint in plan order.
 
-    The columns are id, source, nsites, reported numbers with their functionals, and the labels.
+    The columns are id, source, nsites, reported numbers with their functionals, and composition.
     """
-    labels = _labels(ledger)
-    place = {name: row for row, name in enumerate(labels["id"].to_pylist())}
+    found = fingerprints(ledger).select(["id", "composition"])
+    place = {name: row for row, name in enumerate(found["id"].to_pylist())}
     ours = {*names.COLUMNS, *OWN, *(MEASURED | FORMED if campaign.relax else ())}
     tables, taken = [], Taken()
     for source, shard in snapshot.plan_order(ledger, campaign):
         content = snapshot.rows(ledger, source, shard, taken)
         reported = _compared(content.schema, ours)
-        labelled = [row for row, name in enumerate(content["id"].to_pylist()) if name in place]
-        content = content.select(["id", "nsites", *reported]).take(_rows_of(labelled))
-        tables.append(content.append_column("source", pa.array([source] * len(labelled), pa.string())))
+        taken_here = [row for row, name in enumerate(content["id"].to_pylist()) if name in place]
+        content = content.select(["id", "nsites", *reported]).take(_rows_of(taken_here))
+        tables.append(content.append_column("source", pa.array([source] * len(taken_here), pa.string())))
     if not tables:
         tables = [table.to_table(empty()).select(["id", "nsites"]).append_column("source", pa.array([], pa.string()))]
     rows = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
-    found = labels.take(_rows_of([place[name] for name in rows["id"].to_pylist()]))
-    for name in ("formula", "spacegroup", "label"):
-        rows = rows.append_column(name, found[name])
-    return rows
+    found = found.take(_rows_of([place[name] for name in rows["id"].to_pylist()]))
+    return rows.append_column("composition", found["composition"])
 
 
 def _compared(schema: pa.Schema, taken: Container[str]) -> list[str]:

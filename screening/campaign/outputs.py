@@ -63,7 +63,7 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
     counts |= {"excluded": rows.excluded} if limits else {}
     counted = balance.take(ledger, **counts)
     best = Best(min(plan.campaign.rank.top, report.ROWS), rows.standing)
-    candidates = map(best.seen, identify.fan_out(order, ledger))
+    candidates = map(best.seen, identify.fan_out(order, ledger, plan.campaign.rank.top))
     tables: dict[str, Iterable[pa.Table]] = {
         "candidates": candidates,
         "unrankable": rows.others,

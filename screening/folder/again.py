@@ -73,7 +73,7 @@ def _resting(ledger: Ledger, campaign: Campaign, up: Collection[str]) -> Iterato
             if (touched or campaign.merges()) and ledger.find("chunks", key) is not None:
                 yield "chunks", key
             if touched:
-                yield from (("labels", record.key) for record in ledger.all("labels") if _of(record.key) == key)
+                yield from (("fingerprints", record.key) for record in ledger.all("fingerprints") if _of(record.key) == key)
         changed = changed or source in up
     for kind in ("matches", "identity", "selection", "ranked"):
         yield from ((kind, record.key) for record in ledger.all(kind))
@@ -85,6 +85,6 @@ def _whole(ledger: Ledger, source: str, shard: int) -> bool:
     return bool(pages) and pages[-1].detail["cursor"] is None
 
 
-def _of(label: str) -> str:
-    """The key of the shard whose crystals some labels belong to."""
-    return label.rpartition("/")[0]
+def _of(fingerprints: str) -> str:
+    """The key of the shard whose crystals some fingerprints belong to."""
+    return fingerprints.rpartition("/")[0]

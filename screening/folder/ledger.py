@@ -31,8 +31,8 @@ class Record:
     prev_sha256: str
     """Hex digest of the record file before this one; empty for the first."""
     kind: str
-    """The kind of step: plan, page, shard, source, labels, matches, identity, chunks, relaxed,
-    selection, part, ranked or again."""
+    """The kind of step: plan, page, shard, source, fingerprints, matches, identity, chunks,
+    relaxed, selection, part, ranked or again (labels: of Assay before fingerprints)."""
     key: str
     """The name of the step: a later record of the same kind and key replaces an earlier one."""
     files: dict[str, str]

@@ -32,7 +32,7 @@ from assay.sources.quarantine import Quarantined
 CONTENT = ("lattice", "site_ptr", "frac", "species_ptr", "numbers", "occupancy")
 """Arrays of `Crystals` that name a chunk, beside the ids."""
 
-BEFORE_SCORES = ("plan", "page", "shard", "source", "labels", "matches", "identity", "chunks", "relaxed")
+BEFORE_SCORES = ("plan", "page", "shard", "source", "fingerprints", "matches", "identity", "chunks", "relaxed")
 """Kinds of the records that depend on no ensemble, see `assay.screening.folder.ledger.Record`."""
 
 
@@ -155,6 +155,11 @@ def contents(ledger: Ledger) -> Iterator[tuple[Record, Chunk]]:
 def tiers(ledger: Ledger) -> int:
     """How many tiers have chunks so far."""
     return 1 + len(ledger.all("selection"))
+
+
+def fingerprinted(ledger: Ledger) -> int:
+    """How many crystals have a fingerprint or, in a folder of an older version, a label."""
+    return sum(record.counts["rows"] for kind in ("fingerprints", "labels") for record in ledger.all(kind))
 
 
 def copy(ledger: Ledger, folder: Path) -> None:

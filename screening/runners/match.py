@@ -1,7 +1,7 @@
-"""Work that compares crystals whose labels agree.
+"""Work that compares crystals whose fingerprints are near.
 
-Enters: crystals with a column `block`. Leaves: pairs of ids that are the same crystal,
-or related.
+Enters: crystals, each with its `place` in the batch and the places of its `partners`. Leaves: pairs
+of ids that are the same crystal, or related.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from assay.featurize import identity
 from assay.screening.runners.work import Entry, Models, Work, merge_tables
-from assay.sources import identity, table as tables
+from assay.sources import table as tables
 
 PAIRS = pa.schema(
     [
-        pa.field("a", pa.string(), metadata={"unit": "", "meaning": "id of a row that stands for a group"}),
+        pa.field("a", pa.string(), metadata={"unit": "", "meaning": "id of one row"}),
         pa.field("b", pa.string(), metadata={"unit": "", "meaning": "id of a row that is like it"}),
         pa.field("same", pa.bool_(), metadata={"unit": "", "meaning": "the same crystal; false: related"}),
         pa.field("distance", pa.float64(), metadata={"unit": "Å", "meaning": "how far a site or the cell moves"}),
@@ -38,9 +39,12 @@ class Match(Work[pa.Table]):
         return "match"
 
     def do(self, models: Models, table: pa.Table) -> pa.Table:  # noqa: ARG002 (a comparison needs no ensemble)
-        """Rows of `PAIRS` among the rows of one `block`, equal pairs first."""
-        crystals, _ = tables.from_table(table, "match")
-        found = identity.confirm(crystals, crystals.columns["block"].astype(np.int64))
+        """Rows of `PAIRS` among those of the batch, equal pairs first."""
+        crystals, _ = tables.from_table(table.drop_columns(["partners"]), "match")
+        here = {int(place): row for row, place in enumerate(crystals.columns["place"])}
+        listed = dict(zip(table["place"].to_pylist(), table["partners"].to_pylist(), strict=True))
+        pairs = [(row, here[other]) for place, row in here.items() for other in listed[place] if other in here]
+        found = identity.confirm(crystals, np.array(pairs, np.int64))
         same, related = len(found.same), len(found.related)
         a, b = crystals.ids.astype(object)[np.concatenate([found.same, found.related]).T]
         distance = np.concatenate([np.zeros(same), found.distance])

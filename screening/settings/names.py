@@ -59,7 +59,7 @@ COLUMNS: Mapping[str, str] = {
     "p_stable": "probability of lying near the convex hull or below it, by the error of the predicted energy",
     "competing_phases": "phases of the hull at this composition, with their parts of the atoms; null: none known",
     "ids": "ids of all rows that are this crystal",
-    "spacegroup": "number of the space group at 0.1 Å; 0: not found",
+    "spacegroup": "number of the space group at 0.1 Å, of the first `rank.top` rows; 0: not found",
     "related_to": "ids of the rows that stand for related crystals, the nearest first",
     "related_distance": "Å, how far each lies: largest displacement of a site, or of the end of the cell",
     "related_volume_ratio": "volume per site of each over that of this row",

@@ -54,7 +54,7 @@ def test_every_kind_of_file_is_damaged(grounds: dict[str, Ground]) -> None:
     kinds = set(grounds["finished"].kinds())
     files = {"ensemble.json", "model.json", "weights.safetensors", "reference.safetensors", "README.md", "split.json"}
     assert {f"model {name}" for name in files} <= kinds
-    assert {"log", "page", "page quarantine", "chunks", "parts", "label", "match", "identity"} <= kinds
+    assert {"log", "page", "page quarantine", "chunks", "parts", "fingerprint", "match", "identity"} <= kinds
     assert {"candidates.parquet", "quarantine.parquet", "summary.json", "report.html", "fingerprint.json"} <= kinds
     assert {kind for kind in kinds if kind not in grounds["finished"].spare} == set()
 

@@ -17,7 +17,7 @@ HEAVY = {"pymatgen", "ase", "spglib", "moyopy", "mp_api", "optimade", "httpx2", 
 CROWD = """
 import sys, threading
 from pathlib import Path
-from assay.sources import files, identity, prototypes, symmetry
+from assay.sources import files, prototypes, symmetry
 from assay.sources.databases.filters import grammar
 from assay.sources.formats import convert
 folder = Path(sys.argv[1])
@@ -25,7 +25,6 @@ crystals = prototypes.generate(3)
 sites = __import__("numpy").arange(2)
 doors = [
     *(lambda path=path: files.read(path) for path in sorted(folder.iterdir())),
-    lambda: identity.labels(crystals),
     lambda: convert.to_pymatgen(crystals),
     lambda: convert.near_neighbours(crystals, crystals.lattice[0], crystals.frac[:2], sites),
     lambda: convert.to_ase(crystals),

@@ -1,10 +1,13 @@
-"""The stage that finds the same crystal in several sources: it labels, compares, decides."""
+"""The stage that finds the same crystal in several sources: fingerprints, comparisons,
+a decision.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 from assay.screening.campaign import identify
+from assay.screening.campaign.stages.rounds import Rounds
 from assay.screening.campaign.stages.shards import NewShards
 from assay.screening.campaign.stages.stage import Stage, commit
 from assay.screening.folder import snapshot
@@ -16,32 +19,34 @@ from assay.screening.settings.progress import Board
 
 
 class Identifying(Stage):
-    """Labels shards as they come in; compares crystals once everything is pulled and labelled."""
+    """Takes fingerprints as shards come in; compares crystals round by round once it has all."""
 
     def __init__(self, campaign: Campaign, ledger: Ledger, board: Board) -> None:
         self._campaign, self._ledger, self._board = campaign, ledger, board
         self._shards = NewShards(campaign, ledger)
         self._taken = Taken()
         self._left: set[str] = set()  # names of units that were offered and are not done
-        self._comparing = False
+        self._rounds: Rounds | None = None
 
     def advance(self, *, complete: bool) -> Iterator[Unit]:
-        """Units that label; after the last of them, units that compare."""
+        """Units that take fingerprints; after the last of them, units that compare."""
         if self.finished():
             return
-        yield from self._offered(self._labels())
-        if complete and not self._left and not self._comparing:
-            self._comparing = True
-            yield from self._offered(identify.match_units(self._ledger, self._campaign))
-        if self._comparing and not self._left:
+        yield from self._offered(self._fingerprints())
+        if not complete or self._left:
+            return
+        if self._rounds is None:
+            self._rounds = Rounds(self._ledger, self._campaign)
+        yield from self._offered(self._rounds.units())
+        if not self._left:
             identify.resolve(self._ledger, self._campaign)
-            self._taken = Taken()
+            self._taken, self._rounds = Taken(), None
 
-    def _labels(self) -> Iterator[Unit]:
+    def _fingerprints(self) -> Iterator[Unit]:
         for source, shard in self._shards:
             found = snapshot.unique(self._ledger, source, shard, self._taken)
             wanted = found.crystals.select(snapshot.keep(self._campaign, source, found.crystals))
-            yield from identify.label_units(self._ledger, source, shard, wanted)
+            yield from identify.units(self._ledger, source, shard, wanted)
 
     def _offered(self, units: Iterable[Unit]) -> Iterator[Unit]:
         for unit in units:
@@ -50,7 +55,7 @@ class Identifying(Stage):
             yield unit
 
     def done(self, done: Done) -> bool:
-        """Commit labels or pairs."""
+        """Commit fingerprints or pairs."""
         commit(self._ledger, done)
         self._board.advance(done.unit.work.name, done.unit.rows)
         self._left.discard(done.unit.name)

@@ -304,9 +304,9 @@ def _identity(ledger: Ledger, column: str, change: Callable[[list], list]) -> No
     again(ledger, record, identify.PATH, content.set_column(content.column_names.index(column), column, changed))
 
 
-def a_label_too_many(ledger: Ledger) -> None:
-    record = committed(ledger, "labels")
-    ledger.record("labels", record.key, record.files, {"rows": record.counts["rows"] + 1})
+def a_fingerprint_too_many(ledger: Ledger) -> None:
+    record = committed(ledger, "fingerprints")
+    ledger.record("fingerprints", record.key, record.files, {"rows": record.counts["rows"] + 1})
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def a_label_too_many(ledger: Ledger) -> None:
         (two_representatives, "has not exactly one representative"),
         (a_cluster_torn_apart, "clusters are not those of the pairs"),
         (two_clusters_in_one, "clusters are not those of the pairs"),
-        (a_label_too_many, "says 37 rows"),
+        (a_fingerprint_too_many, "says 37 rows"),
     ],
 )
 def test_rows_that_were_lost_or_doubled_are_found(

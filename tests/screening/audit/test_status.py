@@ -71,7 +71,7 @@ def test_a_ranked_campaign_tells_its_numbers(folder: Path) -> None:
     assert [source["name"] for source in found["sources"]] == ["a", "b"]
     assert sum(source["received"] for source in found["sources"]) == RECEIVED
     assert found["identity"] == {
-        "labelled": RECEIVED - BAD,
+        "fingerprints": RECEIVED - BAD,
         "compared": 1,
         "pairs": SHARED,
         "related": 0,
@@ -94,7 +94,7 @@ def test_a_ranked_campaign_tells_its_numbers(folder: Path) -> None:
     [
         ("plan", "planned", "planned", "nothing was pulled yet"),
         ("shard", "stopped", "pulling", "not finished"),
-        ("matches", "stopped", "scoring", f"{RECEIVED - BAD} labelled, 0 comparisons"),
+        ("matches", "stopped", "scoring", f"{RECEIVED - BAD} fingerprints, 0 comparisons"),
         ("identity", "stopped", "scoring", f"{SHARED} equal pairs"),
         ("part", "stopped", "scoring", "0 of "),
         ("ranked", "stopped", "scoring", f"{SCORED} of {SCORED} crystals"),

@@ -219,7 +219,7 @@ def test_twins_are_found_from_every_prefix_of_the_log(
     whole = planned(tmp_path / "whole", ensembles, twins)
     run(whole)
     expected, order = digest(whole.folder), kinds(whole.folder)
-    assert {"labels", "matches", "identity"} <= set(order)
+    assert {"fingerprints", "matches", "identity"} <= set(order)
     for kept in range(0, len(order), 2):
         shutil.copytree(whole.folder, tmp_path / "broken")
         for path in sorted((tmp_path / "broken" / "log").glob("*.json"))[kept:]:

@@ -26,7 +26,7 @@ from assay.screening.pulling.source import Job
 from assay.screening.pulling.steps import Down, Portion, ShardEnd, Sharding, SourceEnd, Step
 from assay.screening.runners import pool, worker
 from assay.screening.runners.cluster import ClusterRunner
-from assay.screening.runners.label import Label
+from assay.screening.runners.fingerprint import Fingerprint
 from assay.screening.runners.local import LocalRunner
 from assay.screening.runners.runner import Do, Done, Runner, Unit
 from assay.screening.runners.score import Score
@@ -69,7 +69,9 @@ def ids(*names: str) -> pa.Table:
 
 
 def units_of(*contents: pa.Table, **options: Any) -> deque[Unit]:
-    return deque(Unit(Label(), str(k), c.num_rows, partial(lambda c: c, c), **options) for k, c in enumerate(contents))
+    return deque(
+        Unit(Fingerprint(), str(k), c.num_rows, partial(lambda c: c, c), **options) for k, c in enumerate(contents)
+    )
 
 
 def finish(runner: Runner, units: deque[Unit], stopped: Callable[[], bool] = lambda: False) -> dict[str, Any]:
@@ -151,10 +153,8 @@ def suspicious() -> Do:
         return pa.table(
             {
                 "id": pa.array(names, pa.string()),
-                "formula": [str(len(names))] * len(names),
-                "spacegroup": pa.array([os.getpid()] * len(names), pa.int64()),
-                "label": names,
-                "label_fine": names,
+                "composition": [str(len(names))] * len(names),
+                "distances": pa.array([[float(os.getpid())]] * len(names), pa.list_(pa.float32())),
             }
         )
 
@@ -178,14 +178,14 @@ def test_other_units_go_on_while_one_is_rescued(ray_cluster: Any, tmp_path: Path
 
     contents = [ids("a", "bad"), *(ids(f"{k}") for k in range(9)), ids("last")]
     results = finish(ClusterRunner(make, Ray(workers=2), stall_s=60), units_of(*contents))
-    assert [row["formula"] for row in results["0"].to_pylist()] == ["1", ""]
+    assert [row["composition"] for row in results["0"].to_pylist()] == ["1", ""]
     assert len(results) == 11
 
 
 def test_a_suspect_is_rescued_at_once(ray_cluster: Any) -> None:
     results = finish(ClusterRunner(suspicious, Ray(workers=1)), units_of(ids("a", "bad"), suspect=True))
     assert results["0"]["id"].to_pylist() == ["a", "bad"]
-    assert results["0"]["formula"].to_pylist() == ["1", ""]
+    assert results["0"]["composition"].to_pylist() == ["1", ""]
 
 
 def silent_once(mark: str) -> Do:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from assay.screening.runners import pool
-from assay.screening.runners.label import Label
+from assay.screening.runners.fingerprint import Fingerprint
 from assay.screening.runners.pool import Workers
 from assay.screening.runners.remote import Died
 from assay.screening.runners.runner import Done, Unit
@@ -46,8 +46,8 @@ class Fake:
             raise Died(fate, with_node=fate == "node")
         if names == ["ready"]:
             return self.where.get(worker, "")
-        columns = {name: pa.array(names, pa.string()) for name in ("id", "formula", "label", "label_fine")}
-        return pa.table(columns | {"spacegroup": pa.array([len(names)] * len(names), pa.int16())})
+        columns = {name: pa.array(names, pa.string()) for name in ("id", "composition")}
+        return pa.table(columns | {"distances": pa.array([[float(len(names))]] * len(names), pa.list_(pa.float32()))})
 
     def end(self, worker: str) -> None:
         self.ended.append(worker)
@@ -64,9 +64,9 @@ class Fake:
 
 
 def units_of(*names: str, suspect: bool = False) -> deque[Unit]:
-    """Units to label, with one row per letter."""
+    """Units that take fingerprints, with one row per letter."""
     return deque(
-        Unit(Label(), name, len(name), lambda name=name: pa.table({"id": list(name)}), suspect)  # type: ignore[misc]
+        Unit(Fingerprint(), name, len(name), lambda name=name: pa.table({"id": list(name)}), suspect)  # type: ignore[misc]
         for name in names
     )
 
@@ -84,7 +84,7 @@ def finish(workers: Workers, units: deque[Unit], rounds: int = 100) -> list[Done
 
 
 def rows(done: Done) -> list[str]:
-    return [row["id"] for row in done.result.to_pylist() if row["label"]]
+    return [row["id"] for row in done.result.to_pylist() if row["composition"]]
 
 
 def test_the_pool_is_empty_until_there_is_something_to_do_and_then_as_large_as_that() -> None:

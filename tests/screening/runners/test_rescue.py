@@ -11,15 +11,15 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, strategies as st
 
+from assay.featurize.identity import FINGERPRINTS
 from assay.screening.runners.child import ChildProcess
-from assay.screening.runners.label import Label
+from assay.screening.runners.fingerprint import Fingerprint
 from assay.screening.runners.match import Match
 from assay.screening.runners.rescue import answer, rescue, rescued
 from assay.screening.runners.score import Score
 from assay.screening.runners.work import Work, merge_tables
 from assay.screening.runners.worker import Part
 from assay.screening.settings.exits import Exit, Failure
-from assay.sources.identity import LABELS
 from assay.sources.quarantine import Quarantined, Reason, Stage
 from tests.screening.runners.deadly import deadly, rows_of
 
@@ -139,27 +139,28 @@ def test_a_process_that_dies_without_a_crystal_blames_none() -> None:
     assert len(attempt.tried) <= 5
 
 
-def test_a_row_that_kills_is_quarantined_unlabelled_or_like_no_other() -> None:
+def test_a_row_that_kills_is_quarantined_without_fingerprint_or_like_no_other() -> None:
     table = rows_of(["", "exit"]).append_column("origin", pa.array(["here", None]))
     part = answer(rescued(Score(), table), lambda rows: None if simulated(rows) is None else as_part(rows))
     assert part.table["id"].to_pylist() == ["t/0"]
     assert [(row.id, row.origin) for row in part.quarantined] == [("t/1", "")]
     assert {(row.stage, row.reason) for row in part.quarantined} == {(Stage.PREDICT, Reason.WORKER_DIED)}
 
-    def labelled(rows: pa.Table) -> pa.Table | None:
+    def fingerprinted(rows: pa.Table) -> pa.Table | None:
         ids = rows["id"].to_pylist()
-        values = [[*ids], ["NaCl"] * len(ids), [225] * len(ids), ["x"] * len(ids), ["y"] * len(ids)]
-        arrays = [pa.array(value, field.type) for value, field in zip(values, LABELS, strict=True)]
-        return None if simulated(rows) is None else pa.Table.from_arrays(arrays, schema=LABELS)
+        values = [[*ids], ["Cl:1 Na:1"] * len(ids), [[1.0]] * len(ids)]
+        arrays = [pa.array(value, field.type) for value, field in zip(values, FINGERPRINTS, strict=True)]
+        return None if simulated(rows) is None else pa.Table.from_arrays(arrays, schema=FINGERPRINTS)
 
-    labels = answer(rescued(Label(), table), labelled).to_pylist()
-    assert [(row["id"], row["spacegroup"], row["label"]) for row in labels] == [("t/0", 225, "x"), ("t/1", 0, "")]
+    taken = answer(rescued(Fingerprint(), table), fingerprinted).to_pylist()
+    assert taken[0] == {"id": "t/0", "composition": "Cl:1 Na:1", "distances": [1.0]}
+    assert taken[1] == {"id": "t/1", "composition": "", "distances": []}
     pairs = pa.table({"a": ["t/0"], "b": ["t/2"]})
     found = answer(rescued(Match(), table), lambda rows: None if simulated(rows) is None else pairs)
     assert found.equals(pairs)
 
 
-@pytest.mark.parametrize("work", [Score(), Score(tier=2), Label(), Match()])
+@pytest.mark.parametrize("work", [Score(), Score(tier=2), Fingerprint(), Match()])
 def test_work_crosses_to_other_processes_as_itself(work: Work[object]) -> None:
     there = pickle.loads(pickle.dumps(work))
     assert there == work

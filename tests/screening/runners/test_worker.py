@@ -10,10 +10,11 @@ import pyarrow as pa
 import pytest
 
 from assay.featurize import standard
+from assay.featurize.identity import Search
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.ensemble.kept.store import Store
 from assay.screening.runners import worker
-from assay.screening.runners.label import Label
+from assay.screening.runners.fingerprint import Fingerprint
 from assay.screening.runners.match import Match
 from assay.screening.runners.score import Score
 from assay.screening.runners.worker import Worker
@@ -113,13 +114,16 @@ def test_symmetrised_cells_are_predicted_and_delivered_ones_described(ensemble: 
     assert told["nsites"].to_pylist() == crystals.nsites.tolist()
 
 
-def test_pairs_of_the_same_crystal_are_found_by_label_and_match(real: Crystals) -> None:
+def test_pairs_of_the_same_crystal_are_found_by_fingerprints_and_match(real: Crystals) -> None:
     twins = concat([real[:20], replace(real[:20], ids=np.array([f"other/{k}" for k in range(20)]))])
     do = Worker(list)
-    labels = do(Label(), table.to_table(twins))
-    assert labels["id"].to_pylist() == twins.ids.tolist()
-    block = np.unique(labels["label"].to_pylist(), return_inverse=True)[1]
-    pairs = do(Match(), table.to_table(twins.with_columns(block=block.astype(np.int64))))
+    taken = do(Fingerprint(), table.to_table(twins))
+    assert taken["id"].to_pylist() == twins.ids.tolist()
+    partners: list[list[int]] = [[] for _ in range(40)]
+    for one, other in Search(taken).pairs().tolist():
+        partners[one].append(other)
+    content = table.to_table(twins.with_columns(place=np.arange(40)))
+    pairs = do(Match(), content.append_column("partners", pa.array(partners, pa.list_(pa.int64()))))
     found = {frozenset((row["a"], row["b"])) for row in pairs.to_pylist()}
     assert found >= {frozenset((str(real.ids[k]), f"other/{k}")) for k in range(20)}
 

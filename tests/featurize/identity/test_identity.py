@@ -8,19 +8,19 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from assay.sources import files, identity, symmetry
+from assay.featurize import identity
+from assay.featurize.identity import search as search_module
+from assay.sources import files, symmetry
 from assay.sources.crystals import Crystals, concat
 from assay.sources.elements import NUMBERS
 from assay.sources.formats import convert
-from assay.sources.identity import search as search_module
 from tests.crystal_batches import batches
 from tests.crystal_copies import copies, in_cell
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 CUBE = np.eye(3)
 FCC = 0.5 * np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
 CENTRES = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
@@ -56,15 +56,14 @@ def scaled(one: Crystals, id: str, volume: float) -> Crystals:
 
 
 def search(*parts: Crystals) -> list[int]:
-    """Cluster of every crystal of all parts."""
-    both = concat(parts)
-    block = identity.blocks(identity.labels(both))
-    return identity.clusters(len(both), identity.confirm(both, block).same).tolist()
+    """First row of the group of every crystal of all parts."""
+    leader = identity.find(concat(parts))[0].tolist()
+    return [leader.index(row) for row in leader]
 
 
-def label(one: Crystals) -> str:
-    """Label at the coarse tolerance."""
-    found: list[str] = identity.labels(one)["label"].to_pylist()
+def composition(one: Crystals) -> str:
+    """Composition as the search compares it."""
+    found: list[str] = identity.fingerprints(one)["composition"].to_pylist()
     return found[0]
 
 
@@ -110,7 +109,7 @@ def test_rocksalt_is_one_crystal_in_every_cell() -> None:
     supercell = named(in_cell(ROCKSALT, np.diag([3, 2, 1])), "c/supercell")
     swapped = crystal("d/swapped", 5.64 * FCC, [("Cl", [0, 0, 0]), ("Na", [0.5, 0.5, 0.5])])
     assert search(ROCKSALT, conventional, supercell, swapped) == [0, 0, 0, 0]
-    assert label(ROCKSALT) == label(supercell) == "AB_cF8_225_a_b:Cl-Na"
+    assert composition(ROCKSALT) == composition(supercell) == "Cl:1 Na:1"
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -154,11 +153,11 @@ def test_a_distorted_perovskite_is_not_the_cubic_one_though_its_sites_fit() -> N
     cubic = crystal("a/1", 4 * CUBE, sites)
     polar = crystal("b/1", 4 * CUBE, [*sites[:1], ("Ti", [0.5, 0.5, 0.54]), *sites[2:]])
     both = concat([cubic, polar, named(polar, "c/1")])
-    assert identity.labels(both)["spacegroup"].to_pylist() == [221, 99, 99]
-    assert identity.confirm(both, np.zeros(3, dtype=np.int64)).same.tolist() == [[1, 2]]
+    assert identity.space_groups(both) == [221, 99, 99]
+    assert identity.find(both)[1].same.tolist() == [[1, 2]]
 
 
-def test_the_free_coordinate_decides_where_all_labels_agree() -> None:
+def test_the_free_coordinate_decides_where_space_group_and_letters_agree() -> None:
     """Pyrite and the same space group, letters and cell with sulphur elsewhere."""
 
     def pyrite(id: str, u: float) -> Crystals:
@@ -167,7 +166,7 @@ def test_the_free_coordinate_decides_where_all_labels_agree() -> None:
         return crystal(id, 5.42 * CUBE, places)  # type: ignore[arg-type]
 
     one, near, far = pyrite("a/1", 0.385), pyrite("b/1", 0.39), pyrite("c/1", 0.29)
-    assert label(one) == label(near) == label(far) == "AB2_cP12_205_a_c:Fe-S"
+    assert identity.space_groups(concat([one, near, far])) == [205, 205, 205]
     assert search(one, near, far) == [0, 0, 2]
 
 
@@ -180,33 +179,33 @@ def test_volumes_three_percent_apart_are_two_functionals_and_thirty_percent_two_
 
 def test_doped_and_undoped_cuprate_are_two_crystals() -> None:
     assert search(k2nif4("a/0", 0), k2nif4("b/0.15", 0.15), k2nif4("c/0", 0)) == [0, 1, 0]
-    assert label(k2nif4("b/0.15", 0.15)) == "AB2C4_tI14_139_a_e_ce:Cu-La0.92Sr0.08-O"
+    assert composition(k2nif4("b/0.15", 0.15)) == "Cu:1 La0.92Sr0.08:2 O:4"
 
 
 def test_neighbours_of_a_doping_series_stay_apart_and_rounding_of_a_file_does_not_matter() -> None:
     series = [k2nif4("a/0.150", 0.15), k2nif4("b/0.1501", 0.1501), k2nif4("c/0.154", 0.154)]
-    assert len({label(one) for one in series}) == 1
+    assert len({composition(one) for one in series}) == 1
     assert search(*series) == [0, 0, 2]
 
 
 def test_an_ordered_and_a_disordered_alloy_are_two_crystals() -> None:
     assert search(CUAU, ALLOY, named(in_cell(ALLOY, CONVENTIONAL), "c/cuau")) == [0, 1, 1]
-    assert label(ALLOY) == "A_cF4_225_a:Au0.5Cu0.5"
+    assert composition(ALLOY) == "Au0.5Cu0.5:1"
 
 
 def test_a_vacancy_is_part_of_the_crystal() -> None:
     empty = crystal("b/nacl", 5.64 * FCC, [({"Na": 0.9}, [0, 0, 0]), ("Cl", [0.5, 0.5, 0.5])])
     assert search(ROCKSALT, empty) == [0, 1]
-    assert label(empty) == "AB_cF8_225_a_b:Cl-Na0.9"
+    assert composition(empty) == "Cl:1 Na0.9:1"
 
 
-def test_a_doped_crystal_keeps_its_label_in_a_supercell() -> None:
+def test_a_doped_crystal_is_found_in_a_supercell() -> None:
     doped = crystal("a/1", 3.9 * CUBE, [({"La": 0.5, "Sr": 0.5}, [0, 0, 0]), ("Mn", [0.5, 0.5, 0.5])])
     large = named(in_cell(doped, np.diag([2, 1, 1])), "b/1")
     assert search(doped, large) == [0, 0]
 
 
-# Labels.
+# Fingerprints and space groups.
 
 
 def split_layer(id: str, apart: float, share: float | None = 0.5) -> Crystals:
@@ -222,7 +221,7 @@ def test_a_split_position_is_found_in_every_description(apart: float) -> None:
     known = concat([split_layer("a/half", apart), split_layer("a/mostly one", apart, 0.7), ROCKSALT])
     for seed in range(3):
         assert search(known, copies(known, seed)) == [0, 1, 2, 0, 1, 2]
-    assert label(known[:1]) == "ABC2_tP4_123_a_c_g:Cl-O-Tl0.5"
+    assert identity.space_groups(known[:1]) == [123]
 
 
 def test_how_far_an_atom_is_split_does_not_matter_but_whether_it_is() -> None:
@@ -230,33 +229,48 @@ def test_how_far_an_atom_is_split_does_not_matter_but_whether_it_is() -> None:
     assert search(split_layer("a", 0.2), split_layer("b", 0.35), split_layer("c", 0, None)) == [0, 0, 2]
 
 
-def test_labels_are_those_of_pymatgen(crystals: Crystals) -> None:
-    from pymatgen.analysis.prototypes import get_protostructure_label_from_moyopy
+def test_distances_are_those_of_ase(crystals: Crystals) -> None:
+    from ase.neighborlist import neighbor_list
 
-    found = identity.labels(crystals)
-    assert found.schema == identity.LABELS
-    assert found["id"].to_pylist() == crystals.ids.tolist()
-    assert found["formula"].to_pylist() == crystals.formulas().tolist()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # pymatgen's own gcd
-        structures = convert.to_pymatgen(crystals)
-        for name, symprec in (("label", 0.1), ("label_fine", 0.01)):
-            oracle = [get_protostructure_label_from_moyopy(one, symprec=symprec) for one in structures]
-            assert found[name].to_pylist() == oracle
-    assert [int(text.split("_")[2]) for text in found["label"].to_pylist()] == found["spacegroup"].to_pylist()
+    known = crystals[::20]
+    found = identity.fingerprints(known)
+    assert found.schema == identity.FINGERPRINTS
+    assert found["id"].to_pylist() == known.ids.tolist()
+    for atoms, distances in zip(convert.to_ase(known), found["distances"].to_pylist(), strict=True):
+        unit = (atoms.get_volume() / len(atoms)) ** (1 / 3)
+        first, length = neighbor_list("id", atoms, 4.0 * unit)
+        nearest = np.array([np.sort(length[first == i])[:48] / unit for i in range(len(atoms))])
+        symbols = np.array(atoms.get_chemical_symbols())
+        bins = np.split(np.arange(48), [4, 8, 12, 18, 24, 32, 40])
+        expected = [nearest[symbols == kind][:, part].mean() for kind in sorted(set(symbols)) for part in bins]
+        assert distances == pytest.approx(expected, abs=0.01)  # sites within 0.02 Å of a smaller cell are averaged
+
+
+def test_a_small_change_of_a_crystal_changes_its_fingerprint_little(crystals: Crystals) -> None:
+    known = crystals[::4]
+    both = identity.fingerprints(concat([known, copies(known, 1, shear=0.004)]))["distances"].to_pylist()
+    gaps = [np.abs(np.subtract(one, other)).max() for one, other in zip(both, both[len(known) :])]
+    assert max(gaps) < 0.03
+
+
+def test_space_groups_are_those_of_moyo(crystals: Crystals) -> None:
+    known = crystals[::10]
+    expected = []
+    for lattice, a, b in zip(known.lattice, known.site_ptr, known.site_ptr[1:]):
+        found = symmetry.dataset(lattice.tolist(), known.frac[a:b].tolist(), known.numbers[a:b].tolist(), 0.1)
+        expected.append(0 if found is None else found.number)
+    assert identity.space_groups(known) == expected
 
 
 def test_a_broken_cell_does_not_stop_the_batch() -> None:
     broken = crystal("a/twice", 4 * CUBE, [("Na", [0, 0, 0]), ("Na", [0, 0, 0])])
     batch = concat([broken, ROCKSALT, named(broken, "b/twice"), named(ROCKSALT, "b/nacl")])
-    found = identity.labels(batch)
-    assert found["spacegroup"].to_pylist() == [0, 225, 0, 225]
-    assert found["label"].to_pylist()[::2] == found["label_fine"].to_pylist()[::2] == ["", ""]
-    assert identity.blocks(found).tolist() == [0, 1, 2, 1]
-    assert identity.confirm(batch, np.zeros(4, dtype=np.int64)).same.tolist() == [[1, 3]]
+    assert identity.fingerprints(batch)["composition"].to_pylist() == ["", "Cl:1 Na:1", "", "Cl:1 Na:1"]
+    assert identity.space_groups(batch)[1::2] == [225, 225]
+    assert identity.find(batch)[0].tolist() == [0, 1, 2, 1]
 
 
-def test_a_panic_of_moyo_is_a_crystal_without_label(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_panic_of_moyo_is_a_crystal_without_symmetry(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="assay.sources.symmetry"):
         assert symmetry.dataset(CUBE.tolist(), [], [], 0.1) is None
     assert "no symmetry at 0.1" in caplog.text
@@ -270,7 +284,7 @@ def test_an_interrupt_is_no_panic(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(moyopy, "MoyoDataset", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        identity.labels(ROCKSALT)
+        identity.space_groups(ROCKSALT)
 
 
 def test_a_very_flat_cell_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
@@ -279,30 +293,18 @@ def test_a_very_flat_cell_is_left_alone(caplog: pytest.LogCaptureFixture) -> Non
     assert "too flat" in caplog.text
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(batches())
-def test_any_batch_has_one_row_of_labels_per_crystal(batch: Crystals) -> None:
-    found = identity.labels(batch)
+def test_any_batch_has_one_fingerprint_per_crystal(batch: Crystals) -> None:
+    found = identity.fingerprints(batch)
     assert len(found) == len(batch)
-    for group, text, fine in zip(*(found[name].to_pylist() for name in ("spacegroup", "label", "label_fine"))):
-        assert (group == 0) == (not text)
-        assert text or not fine
+    for text, distances in zip(found["composition"].to_pylist(), found["distances"].to_pylist()):
+        assert len(distances) == 8 * len(text.split())
+        assert np.all(np.isfinite(distances))
+    identity.find(batch)
 
 
-# Blocks, order, limits.
-
-
-def table(*rows: tuple[str, str]) -> pa.Table:
-    """A table of labels from pairs (label, label_fine)."""
-    coarse, fine = zip(*rows)
-    n = len(rows)
-    arrays = [[str(row) for row in range(n)], ["X"] * n, [1] * n, coarse, fine]
-    return pa.table([pa.array(values, field.type) for values, field in zip(arrays, identity.LABELS)], identity.LABELS)
-
-
-def test_rows_that_share_either_label_are_in_one_block() -> None:
-    rows = table(("a", "x"), ("b", "y"), ("", ""), ("b", "x"), ("", ""), ("x", "a"), ("c", ""), ("d", ""))
-    assert identity.blocks(rows).tolist() == [0, 0, 2, 0, 4, 5, 6, 7]
+# Rounds, order, limits.
 
 
 def test_the_order_of_rows_changes_nothing(crystals: Crystals) -> None:
@@ -316,59 +318,69 @@ def test_the_order_of_rows_changes_nothing(crystals: Crystals) -> None:
         assert {frozenset(mixed.ids[roots == root].tolist()) for root in roots} == groups
 
 
-def test_blocks_confirmed_apart_give_the_same_pairs() -> None:
-    known = concat([ROCKSALT, DIAMOND, named(ROCKSALT, "b/nacl"), named(DIAMOND, "b/diamond")])
-    block = identity.blocks(identity.labels(known))
-    apart = []
-    for number in np.unique(block):
-        rows = np.flatnonzero(block == number)
-        apart += rows[identity.confirm(known.select(rows), block[rows]).same].tolist()
-    assert sorted(apart) == identity.confirm(known, block).same.tolist() == [[0, 2], [1, 3]]
+def test_pairs_confirmed_apart_give_the_same_answers() -> None:
+    known = concat([ROCKSALT, DIAMOND, named(ROCKSALT, "b/nacl"), named(DIAMOND, "b/diamond"), WURTZITE, ZINCBLENDE])
+    pairs = identity.Search(identity.fingerprints(known)).pairs()
+    assert {(0, 2), (1, 3)} <= set(map(tuple, pairs.tolist()))
+    apart = [pair for pair in pairs for _ in identity.confirm(known.select(pair), np.array([[0, 1]])).same]
+    assert sorted(np.array(apart).tolist()) == sorted(identity.confirm(known, pairs).same.tolist()) == [[0, 2], [1, 3]]
 
 
-def test_a_large_block_is_cut_by_volume_into_equal_parts(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(search_module, "LARGEST_BLOCK", 4)
-    sizes = [1.0, 1.5, 2.3, 1.001, 1.501, 2.301]  # every volume twice, out of order
-    known = concat([scaled(ROCKSALT, f"{'ab'[row // 3]}/{row}", size) for row, size in enumerate(sizes)])
-    with caplog.at_level(logging.WARNING):
-        pairs = identity.confirm(known, np.zeros(6, dtype=np.int64))
-    assert pairs.same.tolist() == [[0, 3], [2, 5]]  # the pair in the middle is what the cut costs
-    assert "6 crystals may be the same as a/0: compared in 2 parts" in caplog.text
+def frames(n: int, seed: int = 0) -> Crystals:
+    """Snapshots of one cell of 16 atoms without symmetry: each atom 0.1 Å from its place, more or less."""
+    rng = np.random.default_rng(seed)
+    cell = in_cell(CUAU, np.diag([2, 2, 2]))
+    frac = (np.tile(cell.frac, (n, 1, 1)) + rng.normal(size=(n, 16, 3)) * 0.1 / 6).reshape(-1, 3) % 1.0
+    names = np.array([f"a/{k:05d}" for k in range(n)])
+    return Crystals(
+        names,
+        np.tile(cell.lattice, (n, 1, 1)),
+        np.arange(n + 1) * 16,
+        frac,
+        np.arange(16 * n + 1),
+        np.tile(cell.numbers, n),
+        np.tile(cell.occupancy, n),
+    )
 
 
-def test_confirm_wants_a_block_for_every_crystal() -> None:
-    with pytest.raises(ValueError, match=r"shape \(2,\), expected \(1,\)"):
-        identity.confirm(ROCKSALT, np.zeros(2, dtype=np.int64))
+def test_snapshots_of_one_cell_are_compared_with_their_nearest_ones_only() -> None:
+    """And each is found in another source."""
+    one = frames(120)
+    other = copies(one, seed=3)
+    both = concat([one, other])
+    search = identity.Search(identity.fingerprints(both))
+    pairs = search.pairs()
+    assert len(pairs) <= search_module.NEAR * len(both)
+    assert {(k, k + 120) for k in range(120)} <= set(map(tuple, pairs.tolist()))
+    leader, _ = identity.find(both)
+    assert leader[120:].tolist() == leader[:120].tolist()
+
+
+def test_many_copies_of_one_crystal_become_one_round_by_round() -> None:
+    many = concat([named(ROCKSALT, f"a/{k:03d}") for k in range(100)])
+    assert set(identity.find(many)[0].tolist()) == {0}
 
 
 def test_nothing_gives_nothing() -> None:
     none = ROCKSALT[:0]
-    assert identity.labels(none).num_rows == 0
-    assert identity.blocks(identity.labels(none)).shape == (0,)
-    assert identity.confirm(none, np.empty(0, dtype=np.int64)).same.shape == (0, 2)
-    assert identity.clusters(0, np.empty((0, 2), dtype=np.int64)).shape == (0,)
+    assert identity.fingerprints(none).num_rows == 0
+    leader, found = identity.find(none)
+    assert (leader.shape, found.same.shape) == ((0,), (0, 2))
 
 
-# Clusters.
+# Groups.
 
 
 @given(st.integers(1, 30).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.tuples(*[st.integers(0, n - 1)] * 2)))))
-def test_clusters_are_the_connected_rows_named_by_the_smallest(case: tuple[int, list[tuple[int, int]]]) -> None:
+def test_every_row_is_equal_to_the_one_that_leads_it_and_no_two_leaders_are_equal(
+    case: tuple[int, list[tuple[int, int]]],
+) -> None:
     n, pairs = case
-    found = identity.clusters(n, np.array(pairs, dtype=np.int64).reshape(-1, 2))
-    reach = np.eye(n, dtype=bool)
-    for one, other in pairs:
-        reach[one, other] = reach[other, one] = True
-    for _ in range(n):
-        reach = reach @ reach
-    assert found.tolist() == [int(np.argmax(row)) for row in reach]
-    again = identity.clusters(n, np.array([pair[::-1] for pair in pairs[::-1]], dtype=np.int64))
-    assert again.tolist() == found.tolist()
-
-
-def test_a_pair_outside_the_rows_is_refused() -> None:
-    for pair in ([0, 3], [-1, 0]):
-        with pytest.raises(ValueError, match="expected 0 to 2"):
-            identity.clusters(3, np.array([pair]))
+    same = {tuple(sorted(pair)) for pair in pairs if pair[0] != pair[1]}
+    leader = identity.joined(np.arange(n), np.array(sorted(same), dtype=np.int64)).tolist()
+    for row, first in enumerate(leader):
+        assert row == first or (first, row) in same
+        assert leader[first] == first
+    assert not any(leader[a] == a and leader[b] == b for a, b in same)
+    again = identity.joined(np.arange(n), np.array([pair[::-1] for pair in same], dtype=np.int64))
+    assert again.tolist() == leader

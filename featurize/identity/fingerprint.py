@@ -1,0 +1,103 @@
+"""Fingerprints: mean distances to neighbours, which near crystals have nearly the same.
+
+Enters: `Crystals`. Leaves: a row of `FINGERPRINTS` for each: its composition, and for each kind of
+site the mean distances to the 48 nearest neighbours in units of (V / sites)^(1/3) (average minimum
+distances per kind: Widdowson and Kurlin, arXiv:2009.02488). They do not depend on the cell, and a small change of the
+crystal changes them little. This module does not know which crystals are the same.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from assay.featurize import neighbours
+from assay.featurize.identity.cells import Cells, kinds, primitive
+from assay.featurize.threads import njit
+from assay.sources.crystals import Crystals
+
+log = logging.getLogger(__name__)
+
+NEIGHBOURS = 48
+BINS = np.array([4, 8, 12, 18, 24, 32, 40, NEIGHBOURS])
+"""A number is the mean over the neighbours up to each of these, from the one before on."""
+FINE = 0.02
+"""Å, tolerance of the primitive cells."""
+MOST_POINTS = 100_000
+"""Most lattice points within the longest vector; a very flat cell has more, and comparing it would
+take too long."""
+FINGERPRINTS = pa.schema(
+    [
+        pa.field("id", pa.string(), metadata={"unit": "", "meaning": "id of the crystal"}),
+        pa.field("composition", pa.string(), metadata={"unit": "", "meaning": "kinds of sites and their ratio"}),
+        pa.field("distances", pa.list_(pa.float32()), metadata={"unit": "(V/N)^(1/3)", "meaning": "mean distances"}),
+    ]
+)
+"""One row per crystal; the composition of a crystal that cannot be compared is empty."""
+
+
+def fingerprints(crystals: Crystals) -> pa.Table:
+    """One row of `FINGERPRINTS` per crystal, in order.
+
+    `distances` has eight numbers for each kind of site, kinds in alphabetical order.
+    """
+    kind, compositions = kinds(crystals)
+    cells = primitive(crystals, kind, FINE)
+    usable = _usable(crystals, cells)
+    rows = np.flatnonzero(usable)
+    part = _selected(cells, rows)
+    _, _, target, _, distance = neighbours.nearest(
+        part.basis, part.frac, part.pointer, NEIGHBOURS, 0.0, dtype=np.float32
+    )
+    sizes = np.zeros(len(crystals), np.int64)
+    sizes[rows] = [1 + part.kind[end - 1] for end in part.pointer[1:].tolist()]
+    ends = np.concatenate([[0], np.cumsum(len(BINS) * sizes)])
+    values = np.zeros((sizes.sum(), len(BINS)))
+    _means(part.pointer, part.kind, target, distance, BINS, np.concatenate([[0], np.cumsum(sizes[rows])]), values)
+    lists = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(values.ravel().astype(np.float32)))
+    texts = pa.array([text if good else "" for text, good in zip(compositions, usable.tolist())], pa.string())
+    return pa.Table.from_arrays([pa.array(crystals.ids.astype(object), pa.string()), texts, lists], schema=FINGERPRINTS)
+
+
+def _usable(crystals: Crystals, cells: Cells) -> NDArray[np.bool_]:
+    """Which crystals have a cell that is not too flat."""
+    counts = np.diff(cells.pointer)
+    longest = np.linalg.norm(cells.basis, axis=2).max(axis=1)
+    flat = 4.19 * (1.1 * longest) ** 3 > MOST_POINTS * counts
+    for row in np.flatnonzero(flat & (counts > 0)):
+        long, volume = longest[row] * cells.unit[row], counts[row] * cells.unit[row] ** 3
+        name = crystals.ids[row]
+        log.warning("%s: a cell of %.4g Å^3 with a vector of %.4g Å is too flat to be compared", name, volume, long)
+    return (counts > 0) & ~flat
+
+
+def _selected(cells: Cells, rows: NDArray[np.int64]) -> Cells:
+    counts = np.diff(cells.pointer)[rows]
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    sites = np.repeat(cells.pointer[:-1][rows] - ends[:-1], counts) + np.arange(ends[-1])
+    frac = cells.frac[sites]
+    return Cells(cells.basis[rows], frac, cells.kind[sites], ends, cells.unit[rows], cells.spread[rows])
+
+
+@njit(cache=True, nogil=True)
+def _means(pointer, kind, target, distance, bins, starts, out):  # type: ignore[no-untyped-def]
+    """Mean distances per kind and bin; edges are in the order of their target."""
+    edge = 0
+    for c in range(len(pointer) - 1):
+        sites = np.zeros(starts[c + 1] - starts[c])
+        for i in range(pointer[c], pointer[c + 1]):
+            first = edge
+            while edge < len(target) and target[edge] == i:
+                edge += 1
+            lengths = np.sort(distance[first:edge])
+            row = starts[c] + kind[i]
+            sites[kind[i]] += 1
+            low = 0
+            for b in range(len(bins)):
+                out[row, b] += lengths[low : bins[b]].mean()
+                low = bins[b]
+        for k in range(len(sites)):
+            out[starts[c] + k] /= sites[k]

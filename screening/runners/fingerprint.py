@@ -1,0 +1,44 @@
+"""Work that takes fingerprints, so that the same crystal in several sources can be found.
+
+Enters: crystals. Leaves: one row per crystal (`assay.featurize.identity.fingerprints`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from assay.featurize import identity
+from assay.screening.runners.work import Entry, Models, Work, merge_tables
+from assay.sources import table as tables
+
+
+@dataclass(frozen=True)
+class Fingerprint(Work[pa.Table]):
+    """Distances that two rows of one crystal share; a crystal that kills workers has none."""
+
+    @property
+    def name(self) -> str:
+        """`fingerprint`."""
+        return "fingerprint"
+
+    def do(self, models: Models, table: pa.Table) -> pa.Table:  # noqa: ARG002 (distances need no ensemble)
+        """One row of `FINGERPRINTS` per crystal."""
+        return identity.fingerprints(tables.from_table(table, "fingerprint")[0])
+
+    def merge(self, results: Sequence[pa.Table]) -> pa.Table:
+        """Rows in order."""
+        return merge_tables(results)
+
+    def blame(self, table: pa.Table, result: pa.Table, guilty: Sequence[int]) -> pa.Table:
+        """Add an empty fingerprint for each guilty row."""
+        if not guilty:
+            return result
+        rows = [{"id": table["id"][row].as_py(), "composition": "", "distances": []} for row in guilty]
+        return merge_tables([result, pa.Table.from_pylist(rows, schema=result.schema)])
+
+    def entry(self, key: str, rows: int, result: pa.Table) -> Entry:  # noqa: ARG002 (a refused row has none)
+        """A record of the kind `fingerprints`."""
+        return Entry("fingerprints", {f"identity/fingerprint/{key}.parquet": result}, {"rows": result.num_rows})
