@@ -108,7 +108,6 @@ def _primitives(lattice, frac, kind, pointer, tolerance, basis, out, own, count,
     """Fill the arrays of `primitive`; a cell has as much room as its crystal has sites."""
     for c in range(len(lattice)):
         a, b = pointer[c], pointer[c + 1]
-        n = b - a
         order = np.argsort(kind[a:b], kind="mergesort")
         kinds, places = kind[a:b][order], frac[a:b][order]
         cell = lattice[c].copy()

@@ -1,9 +1,10 @@
 """Fingerprints: mean distances to neighbours, which near crystals have nearly the same.
 
 Enters: `Crystals`. Leaves: a row of `FINGERPRINTS` for each: its composition, and for each kind of
-site the mean distances to the 48 nearest neighbours in units of (V / sites)^(1/3) (average minimum
-distances per kind: Widdowson and Kurlin, arXiv:2009.02488). They do not depend on the cell, and a small change of the
-crystal changes them little. This module does not know which crystals are the same.
+site the mean distances to the 24 nearest neighbours in units of (V / sites)^(1/3): the average
+minimum distances of Widdowson and Kurlin (arXiv:2009.02488), per kind. They do not depend on the
+cell, and a small change of the crystal changes them little. This module does not know which
+crystals are the same.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from assay.sources.crystals import Crystals
 
 log = logging.getLogger(__name__)
 
-NEIGHBOURS = 48
-BINS = np.array([4, 8, 12, 18, 24, 32, 40, NEIGHBOURS])
+NEIGHBOURS = 24
+BINS = np.array([2, 4, 6, 8, 12, 16, 20, NEIGHBOURS])
 """A number is the mean over the neighbours up to each of these, from the one before on."""
 FINE = 0.02
 """Å, tolerance of the primitive cells."""
@@ -92,12 +93,16 @@ def _means(pointer, kind, target, distance, bins, starts, out):  # type: ignore[
             first = edge
             while edge < len(target) and target[edge] == i:
                 edge += 1
-            lengths = np.sort(distance[first:edge])
+            lengths = distance[first:edge]
+            lengths.sort()
             row = starts[c] + kind[i]
             sites[kind[i]] += 1
             low = 0
             for b in range(len(bins)):
-                out[row, b] += lengths[low : bins[b]].mean()
+                total = 0.0
+                for k in range(low, bins[b]):
+                    total += lengths[k]
+                out[row, b] += total / (bins[b] - low)
                 low = bins[b]
         for k in range(len(sites)):
             out[starts[c] + k] /= sites[k]

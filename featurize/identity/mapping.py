@@ -18,6 +18,11 @@ from assay.featurize.threads import njit
 
 REACH = 2
 """Vectors of the second cell are sums of up to so many of its shortest ones."""
+TOLERANCE, OWN_STRAIN = 0.1, 0.015
+"""Å and largest strain, to which an operation must lay a crystal on itself to be its symmetry."""
+KEPT = 0.1
+"""Largest change of a strain under an operation that it is said to keep, relative to the strain."""
+NOTHING, EVERYTHING, SOMETHING, PARENT = range(4)
 
 
 class Mapping(NamedTuple):
@@ -37,14 +42,20 @@ def between(
     others: Cells,
     other: NDArray[np.int64],
     bounds: tuple[float, float, float],
+    small: float = np.inf,
 ) -> NDArray[np.float64]:
-    """(m, 3) displacement, strain and 1.0 if proper, of each pair of rows; infinite without one.
+    """(m, 4) displacement, strain, 1.0 if proper, and what the strain breaks, of each pair of rows.
+
+    The numbers are infinite where there is no mapping. What the strain breaks is one of `NOTHING`,
+    `EVERYTHING` and `SOMETHING` of the symmetry that the crystals have to within 0.1 Å; `PARENT` is
+    `SOMETHING` where the lattice of one of them has all that is broken. A strain up to `small`
+    breaks nothing.
 
     `bounds` are the largest relative difference of vectors, displacement and difference of angles
     in degrees. Of several mappings it is the one that moves least: the larger of the displacement
     and of what the strain moves the end of the cell.
     """
-    out = np.empty((len(one), 3))
+    out = np.empty((len(one), 4))
     length, displacement, angle = bounds
     _pairs(
         tuple(cells.__dict__[n] for n in _FIELDS),
@@ -54,32 +65,45 @@ def between(
         length,
         displacement,
         math.radians(angle),
+        small,
         out,
     )
     return out
 
 
-_FIELDS = "basis", "frac", "kind", "pointer"
+_FIELDS = "basis", "frac", "kind", "pointer", "unit"
 
 
 @njit(cache=True, nogil=True)
-def _pairs(cells, one, others, other, length, displacement, angle, out):  # type: ignore[no-untyped-def]
-    basis, frac, kind, pointer = cells
-    basis2, frac2, kind2, pointer2 = others
+def _pairs(cells, one, others, other, length, displacement, angle, small, out):  # type: ignore[no-untyped-def]
+    basis, frac, kind, pointer, unit = cells
     for p in range(len(one)):
         i, j = one[p], other[p]
-        a, b, c, d = pointer[i], pointer[i + 1], pointer2[j], pointer2[j + 1]
-        if b - a != d - c:
-            out[p] = np.inf
-            continue
-        out[p] = _map(basis[i], frac[a:b], kind[a:b], basis2[j], frac2[c:d], length, displacement, angle)
+        a, b, c, d = pointer[i], pointer[i + 1], others[3][j], others[3][j + 1]
+        out[p] = np.inf
+        if b - a == d - c and b > a:
+            found, lattice = _map(
+                basis[i], frac[a:b], kind[a:b], others[0][j], others[1][c:d], length, displacement, angle
+            )
+            out[p, :3] = found
+            out[p, 3] = NOTHING
+            if small < found[1] < np.inf:
+                most = TOLERANCE / unit[i]
+                out[p, 3] = _broken(basis[i], frac[a:b], kind[a:b], lattice, found[1], small, most)
+                if out[p, 3] == SOMETHING:
+                    back, lattice = _map(
+                        others[0][j], others[1][c:d], kind[a:b], basis[i], frac[a:b], length, displacement, angle
+                    )
+                    if back[1] < np.inf:
+                        seen = _broken(others[0][j], others[1][c:d], kind[a:b], lattice, back[1], small, most)
+                        out[p, 3] = PARENT if seen == PARENT else SOMETHING
 
 
 @njit(cache=True, nogil=True)
 def _map(cell, frac, kind, other, places, length, displacement, angle):  # type: ignore[no-untyped-def]
-    """The best mapping of one pair of cells, a proper one if there is any."""
+    """The best mapping of one pair of cells, a proper one if there is any, and its lattice."""
     vectors, steps, norms = _vectors(other)
-    found = np.full(3, np.inf)
+    found, lattice = np.full(3, np.inf), cell
     for hand in (1.0, -1.0):
         lattices, strains = _lattices(cell, vectors, steps, norms, length, angle, hand)
         order = np.argsort(strains, kind="mergesort")
@@ -88,13 +112,43 @@ def _map(cell, frac, kind, other, places, length, displacement, angle):  # type:
             end = strains[r] * len(frac) ** (1 / 3)
             if end >= best:
                 break
-            moved = _sites(cell, frac, kind, places @ np.linalg.inv(lattices[r]), displacement, best)
+            moved = _sites(cell, frac, kind, places @ np.linalg.inv(lattices[r]), displacement)
             if moved <= displacement and max(moved, end) < best:
                 best = max(moved, end)
                 found[0], found[1], found[2] = moved, strains[r], 1.0 if hand > 0 else 0.0
+                lattice = lattices[r] @ other
         if best < np.inf:
             break
-    return found
+    return found, lattice
+
+
+@njit(cache=True, nogil=True)
+def _broken(cell, frac, kind, lattice, size, small, tolerance):  # type: ignore[no-untyped-def]
+    """What a strain from the lattice of a cell to another one breaks of the symmetry of the cell."""
+    inverse = np.linalg.inv(cell)
+    gradient = inverse @ lattice
+    squares, axes = np.linalg.eigh(gradient @ gradient.T)
+    logarithms = 0.5 * np.log(squares)
+    strain = (axes * (logarithms - logarithms.mean())) @ axes.T
+    vectors, steps, norms = _vectors(cell)
+    broken = kept = False
+    own = 0.0
+    for hand in (1.0, -1.0):
+        lattices, strains = _lattices(cell, vectors, steps, norms, 2 * OWN_STRAIN, 4 * OWN_STRAIN, hand)
+        for r in range(len(lattices)):
+            turn = inverse @ lattices[r] @ cell
+            if strains[r] > OWN_STRAIN or abs(abs(turn[0, 0] + turn[1, 1] + turn[2, 2]) - 3) < 1e-6:
+                continue
+            change = np.abs(turn @ strain @ turn.T - strain).max()
+            keeps, breaks = change <= KEPT * size, change > max(small, KEPT * size)
+            if (not keeps or kept) and (not breaks or (broken and strains[r] <= own)):
+                continue
+            if _sites(cell, frac, kind, frac @ np.linalg.inv(lattices[r]), tolerance) <= tolerance:
+                kept, broken = kept or keeps, broken or breaks
+                own = max(own, strains[r]) if breaks else own
+    if broken and kept:
+        return PARENT if own <= 2 * small else SOMETHING
+    return EVERYTHING if broken else NOTHING
 
 
 @njit(cache=True, nogil=True)
@@ -186,7 +240,7 @@ def principal(gradient):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _sites(cell, frac, kind, places, most, best):  # type: ignore[no-untyped-def]
+def _sites(cell, frac, kind, places, most):  # type: ignore[no-untyped-def]
     """Farthest step of a site, the mean step left out, over all shifts of the second crystal."""
     first, size = rarest(kind)
     least = np.inf

@@ -8,7 +8,7 @@ crystals only. This module does not know sources or campaigns.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from importlib import metadata
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from assay.featurize.identity import likeness, mapping
 from assay.featurize.identity.cells import kinds, primitive
 from assay.featurize.identity.fingerprint import BINS, FINE, fingerprints
-from assay.featurize.identity.likeness import OCCUPANCY, RELATED, SAME, SHIFT, STRAIN, Crystal
+from assay.featurize.identity.likeness import NOISE_STRAIN, OCCUPANCY, RELATED, SAME, SHIFT, STRAIN, Crystal
 from assay.featurize.threads import njit
 from assay.sources.crystals import Crystals
 from assay.sources.occupants import occupants, shares
@@ -26,7 +26,7 @@ from assay.sources.occupants import occupants, shares
 LEVELS = (FINE, 0.1, 0.3)
 """Å, tolerances of the primitive cells: the first at which two crystals have equally many sites and
 map on each other counts."""
-FAR = 0.15
+FAR = 0.2
 """Fingerprints that differ more in any number are of different crystals."""
 NEAR = 16
 """Most rows of one composition, the nearest ones, with which a row is compared at once."""
@@ -96,7 +96,7 @@ class Search:
         self.compared[np.concatenate([order[:0], *self._blocks])] = True
 
     def pairs(self) -> NDArray[np.int64]:
-        """(m, 2) the pairs of the next round, those of one composition together; none at the end."""
+        """(m, 2) the pairs of the next round, by composition; none at the end."""
         found, left = [], []
         for rows in self._blocks:
             leaders = rows[self.leader[rows] == rows]
@@ -165,7 +165,10 @@ def joined(leader: NDArray[np.int64], same: NDArray[np.int64]) -> NDArray[np.int
 def nearest_of_groups(
     leader: NDArray[np.int64], related: NDArray[np.int64], distance: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """The places of the nearest related pair (k, 2) of any two groups; pairs of one group are none."""
+    """The places of the nearest related pair (k, 2) of any two groups.
+
+    Two rows of one group are no pair.
+    """
     groups = np.sort(leader[related], axis=1)
     order = np.lexsort((distance, groups[:, 1], groups[:, 0]))
     order = order[groups[order, 0] != groups[order, 1]]
@@ -219,35 +222,48 @@ class _Comparison:
 
     def __post_init__(self) -> None:
         kind, _ = kinds(self.crystals)
-        one, other = self.pairs[:, 0].copy(), self.pairs[:, 1].copy()
+        one, other = self.pairs.T
         volume = self.crystals.volume / np.maximum(self.crystals.nsites, 1)
         self.ratio = volume[other] / volume[one]
         self._unit = np.cbrt(volume[one])
-        found, spread = np.full((len(one), 3), np.inf), np.zeros(len(one))
+        found, spread = np.full((len(one), 4), np.inf), np.zeros(len(one))
         self._sites = np.ones(len(one))
         self.level = np.zeros(len(one), np.int64)
+        left = np.flatnonzero(np.abs(np.log(self.ratio)) < np.log(RELATED.volume))
+        counts, rest = self.crystals.nsites, self.pairs[:0, 0]
         for level, tolerance in enumerate(LEVELS):
-            left = np.flatnonzero(~np.isfinite(found[:, 0]) & (np.abs(np.log(self.ratio)) < np.log(RELATED.volume)))
-            if not len(left):
-                break
-            cells = primitive(self.crystals, kind, tolerance)
-            counts = np.diff(cells.pointer)
-            if level:  # nothing new where both have their cells of the level before
-                left = left[np.any(counts[self.pairs[left]] != before[self.pairs[left]], axis=1)]
-            before = counts
-            found[left] = mapping.between(cells, one[left], cells, other[left], RELATED[:3])
-            spread[left] = cells.spread[one[left]] + cells.spread[other[left]]
+            rows, ends = np.unique(self.pairs[left], return_inverse=True)
+            ends = ends.reshape(-1, 2)
+            some = self.crystals.select(rows)
+            sites = np.isin(self.crystals.site_crystal, rows)
+            cells = primitive(some, kind[sites], tolerance)
+            before, counts = counts, counts.copy()
+            counts[rows] = np.diff(cells.pointer)
+            if level == 0:
+                self._cells, self._place = cells, np.searchsorted(rows, np.arange(len(self.crystals)))
+            else:  # nothing is new where both have their cells of the level before
+                new = np.any(counts[self.pairs[left]] != before[self.pairs[left]], axis=1)
+                left, ends, rest = left[new], ends[new], left[~new]
+            first, second = ends[:, 0].copy(), ends[:, 1].copy()
+            found[left] = mapping.between(cells, first, cells, second, RELATED[:3], STRAIN)
+            spread[left] = cells.spread[first] + cells.spread[second]
             self._sites[left] = counts[one[left]]
             self.level[left] = level
+            left = np.sort(np.concatenate([rest, left[~np.isfinite(found[left, 0])]]))
         self.moved = found[:, 0] * self._unit + spread
         self._folded = spread > 2 * SHIFT  # a superstructure is never the same as its parent
-        self.strain, self.proper = found[:, 1], found[:, 2] == 1
-        self._single = cache(partial(crystal, self.crystals, kind))
+        self.strain, self.proper, self._breaks = found[:, 1], found[:, 2] == 1, found[:, 3]
+        self._single = cache(self._crystal)
         self._share = list(shares(self.crystals, occupants(self.crystals)))
 
     def distance(self) -> NDArray[np.float64]:
         """(m,) Å, see `Compared`."""
         return np.maximum(self.moved, self.strain * self._unit * np.cbrt(self._sites))
+
+    def _idle(self, row: int) -> bool:
+        """Whether a strain tells no phases apart: it is small, noise, or breaks no symmetry."""
+        most = {mapping.NOTHING: SAME.length / 2, mapping.EVERYTHING: NOISE_STRAIN, mapping.SOMETHING: STRAIN, mapping.PARENT: STRAIN}
+        return bool(self.strain[row] <= most[int(self._breaks[row])])
 
     def verdict(self, row: int) -> int:
         """What is said of a pair."""
@@ -258,14 +274,23 @@ class _Comparison:
         if np.abs(self._share[one] - self._share[other]).max() > OCCUPANCY + 1e-9:
             return _APART
         near = abs(np.log(self.ratio[row])) < np.log(SAME.volume)
-        if near and self.level[row] == 0 and self.proper[row] and moved <= SHIFT and strain <= STRAIN:
+        if self.level[row] == 0 and self.proper[row] and moved <= SHIFT and near and self._idle(row):
             return _SAME
+        if self.level[row] == 0 and self.proper[row] and self._breaks[row] == mapping.PARENT:
+            return _RELATED
         close = moved <= SAME.displacement * unit + SLACK and strain <= SAME.length + SLACK / 10
         if near and close and not self._folded[row] and likeness.same(self._single(one), self._single(other)):
             return _SAME
         if self.proper[row] or likeness.one_group(self._single(one), self._single(other)):
             return _RELATED
         return _APART
+
+
+    def _crystal(self, row: int) -> Crystal:
+        """The primitive cell of a crystal, in Å."""
+        cells, place = self._cells, self._place[row]
+        sites = slice(cells.pointer[place], cells.pointer[place + 1])
+        return Crystal(cells.basis[place] * cells.unit[place], cells.frac[sites], cells.kind[sites])
 
 
 @njit(cache=True, nogil=True)

@@ -242,8 +242,8 @@ def _source_line(source: dict[str, Any]) -> str:
 
 
 def _identity_line(identity: dict[str, Any]) -> str:
-    text = f"{identity['fingerprints']:,} fingerprints, {identity['compared']:,} comparisons, {identity['pairs']:,} equal pairs"
-    text += f", {identity['related']:,} related"
+    text = f"{identity['fingerprints']:,} fingerprints, {identity['compared']:,} comparisons"
+    text += f", {identity['pairs']:,} equal pairs, {identity['related']:,} related"
     if identity["rows"] is None:
         return text
     return f"{text}, {identity['clusters']:,} different crystals among {identity['rows']:,}"

@@ -191,7 +191,10 @@ def _pairs(ledger: Ledger, record: Record) -> pa.Table:
 
 
 def related(ledger: Ledger, cluster: dict[str, str]) -> pa.Table:
-    """The nearest related pair of any two clusters, as rows of `PAIRS`; `cluster` is that of ids."""
+    """The nearest related pair of any two clusters, as rows of `PAIRS`.
+
+    `cluster` is that of each id.
+    """
     found = pairs(ledger)
     found = found.filter(pc.invert(found["same"]))
     number = {name: place for place, name in enumerate(sorted(set(cluster.values())))}

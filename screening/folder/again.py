@@ -73,7 +73,8 @@ def _resting(ledger: Ledger, campaign: Campaign, up: Collection[str]) -> Iterato
             if (touched or campaign.merges()) and ledger.find("chunks", key) is not None:
                 yield "chunks", key
             if touched:
-                yield from (("fingerprints", record.key) for record in ledger.all("fingerprints") if _of(record.key) == key)
+                taken = ledger.all("fingerprints")
+                yield from ((record.kind, record.key) for record in taken if _of(record.key) == key)
         changed = changed or source in up
     for kind in ("matches", "identity", "selection", "ranked"):
         yield from ((kind, record.key) for record in ledger.all(kind))

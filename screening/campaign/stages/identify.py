@@ -1,6 +1,4 @@
-"""The stage that finds the same crystal in several sources: fingerprints, comparisons,
-a decision.
-"""
+"""The stage that finds the same crystal in several sources."""
 
 from __future__ import annotations
 

@@ -239,9 +239,9 @@ def test_distances_are_those_of_ase(crystals: Crystals) -> None:
     for atoms, distances in zip(convert.to_ase(known), found["distances"].to_pylist(), strict=True):
         unit = (atoms.get_volume() / len(atoms)) ** (1 / 3)
         first, length = neighbor_list("id", atoms, 4.0 * unit)
-        nearest = np.array([np.sort(length[first == i])[:48] / unit for i in range(len(atoms))])
+        nearest = np.array([np.sort(length[first == i])[:24] / unit for i in range(len(atoms))])
         symbols = np.array(atoms.get_chemical_symbols())
-        bins = np.split(np.arange(48), [4, 8, 12, 18, 24, 32, 40])
+        bins = np.split(np.arange(24), [2, 4, 6, 8, 12, 16, 20])
         expected = [nearest[symbols == kind][:, part].mean() for kind in sorted(set(symbols)) for part in bins]
         assert distances == pytest.approx(expected, abs=0.01)  # sites within 0.02 Å of a smaller cell are averaged
 
