@@ -225,12 +225,14 @@ class Bench:
     def play(self, keep: float) -> dict[str, float]:
         """One cut: its cost, its recall, and the estimates of its audits, averaged over draws."""
         import numpy as np
+        import pyarrow as pa
 
         from assay.screening.ranking import cascade, rank
 
         n = len(self._ids)
-        cheap = rank.Measured(self._ids, self._low, self._std, self._low, {})
-        full = rank.Measured(self._ids, self._high, np.zeros(n), self._high, {})
+        ids, nothing = pa.array(self._ids), ({}, {})
+        cheap = rank.Measured(ids, self._low, self._std, self._low, *nothing)
+        full = rank.Measured(ids, self._high, np.zeros(n), self._high, *nothing)
         kept = cascade.survivors(cheap, self._rule, cascade.quota(keep, n))
         best = rank.best_first(full, self._rule)[: self._options.k]
         draws = [self._draw(kept, best, seed) for seed in range(self._options.draws)]

@@ -215,12 +215,13 @@ def one_by_one(name: str, potential: Potential) -> Any:
     from assay.models.potentials.as_ase import PROPERTIES, measured
     from assay.sources.formats.convert import to_ase, to_calculator
 
-    calculator = to_calculator(partial(measured, potential), PROPERTIES, name)
+    def calculator() -> Any:
+        return to_calculator(partial(measured, potential), PROPERTIES, name, calculator)
 
     def run(crystals: Crystals) -> tuple[Any, Any]:
         ends = []
         for atoms in to_ase(crystals):
-            atoms.calc = calculator
+            atoms.calc = calculator()
             mover = FIRE(FrechetCellFilter(atoms), logfile=None)
             arrived = mover.run(fmax=FMAX, steps=STEPS)
             ends.append((mover.nsteps, atoms.get_volume() if arrived else np.nan))

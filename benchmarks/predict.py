@@ -10,6 +10,7 @@ several rounds counts.
 from __future__ import annotations
 
 import argparse
+import copy
 import io
 import json
 import tempfile
@@ -20,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from measuring.crystals import CUTOFF, NEIGHBOURS, jarvis_atoms, real_crystals, superconductors
+from measuring.crystals import CUTOFF, NEIGHBOURS, jarvis_atoms, prototypes, real_crystals, superconductors
 from measuring.stopwatch import Contestant, Rates, arguments, machine, race, row, say, settle, show, versions, write
 
 if TYPE_CHECKING:
@@ -168,6 +169,9 @@ class Peer:
         import numpy as np
         import torch
 
+        from assay.models.ensemble.frozen import freeze
+        from assay.models.networks.linear import multiplies_bfloat16
+
         def shipped() -> NDArray[np.float64]:
             return np.array([float(self.theirs(_dgl(one)).detach().numpy()) for one in atoms])
 
@@ -176,8 +180,13 @@ class Peer:
                 return shipped()
 
         frozen, plain = self.imported.frozen, self.imported.network
-        return {
-            "assay": lambda: self._predict(frozen, crystals, merge=True),
+        ours: dict[str, Contestant] = {"assay": lambda: self._predict(frozen, crystals, merge=True)}
+        if multiplies_bfloat16():
+            half = copy.deepcopy(plain)
+            half.lower()
+            lowered = freeze(half)
+            ours["assay, precision: bfloat16"] = lambda: self._predict(lowered, crystals, merge=True)
+        return ours | {
             "assay, full graphs": lambda: self._predict(frozen, crystals, merge=False),
             "assay, full graphs, plain network": lambda: self._predict(plain, crystals, merge=False),
             "alignn's loop, no_grad": without_gradients,
@@ -298,8 +307,8 @@ def ensembles(packs: dict[str, Crystals], repeat: int) -> Rates:
     from assay.models.ensemble.ensemble import Ensemble
 
     rates: Rates = {}
-    for folder in sorted((ROOT / "models/zoo").iterdir()):
-        ensemble = Ensemble.load(folder)
+    for described in sorted((ROOT / "models/zoo").glob("*/ensemble.json")):
+        ensemble = Ensemble.load(described.parent)
         for name, pack in packs.items():
             parts = [pack[start : start + 512] for start in range(0, len(pack), 512)]
             contest: dict[str, Contestant] = {
@@ -310,14 +319,6 @@ def ensembles(packs: dict[str, Crystals], repeat: int) -> Rates:
             rates |= race(contest, len(pack), repeat)
     show("bundled ensembles", ["", "µs CPU/crystal", "crystals/s/core"], [row(*item) for item in rates.items()])
     return rates
-
-
-def prototypes(n: int) -> Crystals:
-    """Ideal cells of many structure types, ordered."""
-    from assay.sources import prototypes as source
-
-    crystals = source.generate(8 * n, seed=0)
-    return crystals.select(crystals.is_ordered.nonzero()[0][:n])
 
 
 # The machine.
@@ -345,13 +346,10 @@ def roofline(crystals: Crystals) -> dict[str, Any]:
         ["", "GFLOP/crystal", "GFLOP/s", "of the measured product"],
         [
             *([f"{name}, 1024 x 256 x 256", "", f"{rate:,.0f}", f"{rate / best:.0%}"] for name, rate in rates.items()),
-            [
-                "what is multiplied",
-                f"{multiplied:.3f}",
-                f"{multiplied / seconds:,.0f}",
-                f"{multiplied / seconds / best:.0%}",
-            ],
-            ["what the network asks for", f"{asked:.3f}", f"{asked / seconds:,.0f}", f"{asked / seconds / best:.0%}"],
+            *(
+                [name, f"{work:.3f}", f"{work / seconds:,.0f}", f"{work / seconds / best:.0%}"]
+                for name, work in (("what is multiplied", multiplied), ("what the network asks for", asked))
+            ),
         ],
     )
     return found

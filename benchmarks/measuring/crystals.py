@@ -1,7 +1,7 @@
-"""Real crystals for the benchmarks, and the same crystals as the objects and the graphs of a peer.
+"""Crystals for the benchmarks, and the same crystals as the objects and the graphs of a peer.
 
-Enters: the folder of the data packs. Leaves: `Crystals`, spread evenly over a pack, and alignn's
-builders of graphs. It does not know what is measured.
+Enters: the folder of the data packs. Leaves: `Crystals`, real ones spread evenly over a pack and
+ideal ones, and alignn's builders of graphs. It does not know what is measured.
 """
 
 from __future__ import annotations
@@ -41,6 +41,14 @@ def _spread(path: Path, n: int, *, ordered: bool = False) -> Crystals:
     if refused:
         say(f"{len(refused)} of {n} rows are left out: {refused[0].id}, {refused[0].message}")
     return crystals
+
+
+def prototypes(n: int) -> Crystals:
+    """Ideal cells of many structure types, ordered."""
+    from assay.sources import prototypes as source
+
+    crystals = source.generate(8 * n, seed=0)
+    return crystals.select(crystals.is_ordered.nonzero()[0][:n])
 
 
 def jarvis_atoms(crystals: Crystals) -> list[Any]:

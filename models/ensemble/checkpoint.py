@@ -69,7 +69,8 @@ class Checkpoint:
     def outputs(self) -> str:
         """What its outputs depend on, as text: weights with their types, sizes, inputs, scalers."""
         kinds = sorted({str(tensor.dtype) for tensor in self.network.state_dict().values()})
-        return repr((self.sha256, self.name, sorted(self.sizes.items()), self.spec, self.properties, kinds))
+        lowered = ("bfloat16",) if self.network.lowered else ()
+        return repr((self.sha256, self.name, sorted(self.sizes.items()), self.spec, self.properties, kinds, *lowered))
 
     @cached_property
     def trunk(self) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,8 @@ class _FrozenGCN(_Frozen):
         self._pairs: list[tuple[_Update, _Update]] = []
         if isinstance(trained, ALIGNN):
             both = zip(trained.node_updates, trained.edge_updates, strict=True)
-            self._pairs = [(_Update(on_bonds), _Update(on_angles)) for on_bonds, on_angles in both]
+            half = trained.lowered
+            self._pairs = [(_Update(on_bonds), _Update(on_angles, half=half)) for on_bonds, on_angles in both]
             for _, first in self._pairs[:1]:
                 first.begin_with(trained.angle_embedding)
         for first in [*(bonds for bonds, _ in self._pairs), *self._layers][:1]:
@@ -150,6 +152,20 @@ class _Product:
         return out
 
 
+class _HalfProduct(_Product):
+    """One linear map in bfloat16; sums and the bias are in single precision."""
+
+    def __call__(self, block: Rows) -> Rows:
+        """Rows (m, in) of one block to (m, out)."""
+        x = torch.from_numpy(block).to(torch.bfloat16)
+        made: Rows = linear.product(x, self._half, None).float().add_(self._bias).numpy()
+        return made
+
+    @cached_property
+    def _half(self) -> Tensor:
+        return self._weight.to(torch.bfloat16)
+
+
 class _Table:
     """A function of one number that sees it through Gaussians."""
 
@@ -173,9 +189,9 @@ class _Table:
 class _Update:
     """An edge-gated convolution; nodes and links are updated in place."""
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Any, *, half: bool = False) -> None:
         self._layer: EdgeGatedConvolution = layer
-        self._edge = _Product(layer.edge_gate)
+        self._edge = (_HalfProduct if half else _Product)(layer.edge_gate)
         self._ends = _Product(layer.src_gate, layer.dst_gate, layer.dst_update, layer.src_update)
         self._edge_norm, self._node_norm = _norm(layer.bn_edges), _norm(layer.bn_nodes)
         self._first: tuple[_Table, _Table] | None = None

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from assay.models.networks.batch import Batch, total
 from assay.models.networks.fused import steps
 from assay.models.networks.layers import BatchNorm, GraphPool, LayerNorm, Network, PropertyHeads, RadialBasis
+from assay.models.networks.linear import check_bfloat16
 
 
 class Embedding(nn.Sequential):
@@ -200,6 +201,19 @@ class ALIGNN(GatedGCN):
         self.angle_embedding = _expansion(-1.0, 1.0, angle_bins, (embedding, hidden), norm)
         self.node_updates = nn.ModuleList(EdgeGatedConvolution(hidden, norm) for _ in range(alignn_layers))
         self.edge_updates = nn.ModuleList(EdgeGatedConvolution(hidden, norm) for _ in range(alignn_layers))
+
+    def lower(self) -> None:
+        """Let the frozen network multiply the states of triplets in bfloat16.
+
+        These are half of its products. Each prediction sums over so many triplets that it moves by
+        less than 1e-4 of the target's scale, see docs/performance.md; bonds and atoms, which are
+        fewer, would move it more.
+
+        Raises:
+            ValueError: when the processor has no instructions for it.
+        """
+        check_bfloat16()
+        self.lowered = True
 
     def begun(self, x: Tensor, y: Tensor, bonds: Ends, batch: Batch) -> tuple[Tensor, Tensor]:
         """Node and edge states after the updates that see angles."""

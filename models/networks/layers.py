@@ -80,6 +80,9 @@ class Network(nn.Module):
             ValueError: when they do not.
         """
 
+    lowered: bool = False
+    """Whether it predicts in bfloat16 and keeps its weights in float32."""
+
     def lower(self) -> None:
         """Predict in bfloat16 on the CPU from now on; by default a network cannot and stays."""
 

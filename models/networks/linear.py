@@ -97,6 +97,19 @@ def multiplies_bfloat16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
 
 
+def check_bfloat16() -> None:
+    """Refuse a processor that does not multiply bfloat16.
+
+    Raises:
+        ValueError: on such a processor.
+    """
+    if not multiplies_bfloat16():
+        raise ValueError(
+            "precision is bfloat16, and this processor does not multiply it (x86 with AVX-512 BF16 or AMX "
+            "does); say float32 in ensemble.json for slower predictions with other last bits"
+        )
+
+
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Map x (..., in) to (..., out), by oneDNN where torch was built with it; without gradients."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]

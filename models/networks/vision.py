@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from assay.models.networks import torchvision_ops
 from assay.models.networks.batch import Images
 from assay.models.networks.layers import VIEWS, Network, PropertyHeads
-from assay.models.networks.linear import Half, multiplies_bfloat16
+from assay.models.networks.linear import Half, check_bfloat16
 
 HUB = "timm"
 """As the folder of a start: the published weights of the backbone, from the cache or the hub."""
@@ -118,11 +118,7 @@ class ViT(Network):
         Raises:
             ValueError: when the CPU has none.
         """
-        if not multiplies_bfloat16():
-            raise ValueError(
-                "precision is bfloat16, and this processor does not multiply it (x86 with AVX-512 BF16 or AMX "
-                "does); say float32 in ensemble.json for slower predictions with other last bits"
-            )
+        check_bfloat16()
         for block in self.vit.blocks:
             for name, module in list(block.named_modules()):
                 if isinstance(module, nn.Linear):

@@ -16,6 +16,7 @@ from assay.models.ensemble.frozen import BLOCK, freeze
 from assay.models.networks import registry
 from assay.models.networks.batch import Batch
 from assay.models.networks.layers import Network
+from assay.models.networks.linear import multiplies_bfloat16
 from assay.sources.crystals import Crystals
 from tests.models.networks.test_networks import SMALL, SPEC, network
 
@@ -111,6 +112,26 @@ def test_trained_networks_and_their_twins_agree_on_real_crystals(
     name = kept.properties[0].name
     apart = said(kept.frozen, part)[name] - said(kept.network, part)[name]
     assert apart.abs().max() < 1e-5
+
+
+@pytest.mark.skipif(not multiplies_bfloat16(), reason="oneDNN or the processor has no bfloat16")
+def test_in_bfloat16_predictions_move_by_less_than_a_ten_thousandth(zoo: Path, crystals: Crystals) -> None:
+    """Of the target's standard deviation; the plain network stays, and a store keeps the outputs apart."""
+    folder = zoo / "tc-graphs/member-0"
+    full, half = checkpoint.read(folder), checkpoint.read(folder, "bfloat16")
+    part = quotient(graphs.build(crystals, replace(full.spec, angles=True)))
+    values, moved = (said(kept.frozen, part)["tc"] for kept in (full, half))
+    assert 0 < (moved - values).abs().max() < 1e-4
+    assert set(moved.topk(100).indices.tolist()) == set(values.topk(100).indices.tolist())
+    assert torch.equal(said(half.network, part)["tc"], said(full.network, part)["tc"])
+    assert full.outputs != half.outputs
+
+
+def test_an_alignn_in_bfloat16_without_the_instructions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    with pytest.raises(ValueError, match="this processor does not multiply it"):
+        network("alignn").lower()
+    network("cgcnn").lower()
 
 
 def test_the_twin_is_made_once() -> None:
