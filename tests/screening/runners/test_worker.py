@@ -74,7 +74,7 @@ class Measuring:
 
     def __init__(self, inner: Ensemble, name: str, slope: float | None) -> None:
         self.inner, self.name, self.slope = inner, name, slope
-        self.members, self.learned = inner.members, inner.learned
+        self.members, self.learned, self.structural = inner.members, inner.learned, inner.structural
 
     def predict(self, crystals: Crystals, store: object = None) -> object:
         found, refused = self.inner.predict(crystals)

@@ -45,6 +45,22 @@ def test_two_campaigns_of_one_name_are_told_apart(campaign: Path, quick: Path, t
     assert (small_campaign.digests(campaign), sorted(path.name for path in campaign.iterdir())) == before
 
 
+def test_the_first_page_names_all_that_ranks(campaign: Path, quick: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(campaign, copy)
+    content = yaml.safe_load((copy / "config.resolved.yaml").read_text())
+    content |= {"output": str(copy), "rank": {"objectives": [{"property": "tc"}, {"property": "nsites"}]}}
+    (tmp_path / "both.yaml").write_text(yaml.safe_dump(content))
+    drive.rerank(small_campaign.make(tmp_path / "both.yaml"))
+    url, served = "http://127.0.0.1:9", shelf.serve([campaign, copy], tmp_path)
+    database = server.make(served, f"{url}/optimade", tmp_path)
+    made = app.make(served, predict.load(quick), Store(tmp_path / "store"), app.Limits(), database)
+    with TestClient(made, base_url=url) as client:
+        page = client.get("/").text
+    assert page.count("<td>tc (K)</td>") == 1
+    assert page.count("<td>tc (K), nsites</td>") == 1
+
+
 @pytest.mark.parametrize("place", ["candidates.parquet", "snapshot"])
 def test_a_damaged_campaign_is_not_served(campaign: Path, tmp_path: Path, place: str) -> None:
     copy = tmp_path / "copy"
