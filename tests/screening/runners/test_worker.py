@@ -140,7 +140,7 @@ def test_a_lost_crystal_is_an_error(ensemble: Ensemble, real: Crystals) -> None:
     class Forgetful:
         """An ensemble that loses its last crystal."""
 
-        properties, members, learned = ensemble.properties, ensemble.members, None
+        properties, members, learned, structural = ensemble.properties, ensemble.members, None, True
 
         def predict(self, crystals: Crystals, store: object = None) -> object:
             return ensemble.predict(crystals[: len(crystals) - 1])
