@@ -13,7 +13,7 @@ import logging
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any
 
 import ray
@@ -115,7 +115,7 @@ def started(model: str, least: int, most: int) -> Iterator[Replicas]:
         serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
         yield Replicas(_deployed(name, model, least, most), described)
     finally:
-        with redirect_stdout(sys.stderr):  # Ray tells that its own processes end
+        with redirect_stdout(sys.stderr), suppress(RayServeException):  # Ray tells what ends; nothing may run
             serve.delete(name)
             if ours and not serve.status().applications:
                 serve.shutdown()  # type: ignore[no-untyped-call]
@@ -141,4 +141,7 @@ def _deployed(name: str, model: str, least: int, most: int) -> Any:
     try:
         return serve.run(deployment.bind(model), name=name, route_prefix=None)
     except RuntimeError as error:
-        raise Failure(Exit.CLUSTER, f"no replica of {model} starts: {one_line(error)[-600:]}") from error
+        whole = serve.status().applications.get(name)
+        told = [] if whole is None else [part.message.strip() for part in whole.deployments.values()]
+        why = "; ".join(text.rpartition("\n")[2] for text in told if text) or str(error)  # the last line of a traceback
+        raise Failure(Exit.CLUSTER, f"no replica starts: {one_line(why)[:600]}") from error

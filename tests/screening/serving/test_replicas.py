@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -179,15 +180,39 @@ def test_the_end_of_the_server_leaves_other_applications_alone(server: Running, 
     assert (server.child.returncode, said.splitlines()[-1]) == (0, "stopped")
     assert list(serve.status().applications) == [neighbour]
     assert replicas() == []
-    serve.shutdown()
+
+
+def test_a_model_that_a_replica_does_not_find_is_named(
+    neighbour: str, quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray import serve
+
+    from assay.screening.serving.predicting import replicas as on_ray
+
+    folder, load = tmp_path / "elsewhere", on_ray.prediction.load
+    shutil.copytree(quick, folder)
+
+    def load_and_lose(model: str) -> Any:
+        found = load(model)
+        shutil.rmtree(model)
+        return found
+
+    monkeypatch.setattr(on_ray.prediction, "load", load_and_lose)
+    monkeypatch.setattr(on_ray, "TRIES", 1)
+    with pytest.raises(Failure, match="no replica starts: FileNotFoundError: model folder .*elsewhere not found"):
+        on_ray.started(str(folder), 1, 1).__enter__()
+    assert list(serve.status().applications) == [neighbour]
 
 
 def test_ray_serve_ends_with_the_replicas_that_needed_it(ray_cluster: Any, quick: Path) -> None:
+    from ray import serve
+
     from assay.screening.serving.predicting import replicas as on_ray
 
     def running() -> list[str]:
         return [actor["name"] for actor in ray_cluster.util.list_named_actors(all_namespaces=True)]
 
+    serve.shutdown()  # that of the neighbour
     assert not any("SERVE" in name for name in running())
     with on_ray.started(str(quick), 1, 1) as predictor:
         told = asyncio.run(predictor.predict([("MgB2.cif", MGB2)]))
