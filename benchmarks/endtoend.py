@@ -97,7 +97,7 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--ranking", type=int, default=0, help="rank so many scored rows, and nothing else")
     parser.add_argument("--store", action="store_true", help="campaigns that share a store, and nothing else")
     parser.add_argument("--beside", type=int, default=20_000, help="rows of the fronts beside pymoo (default: 20000)")
-    options = parser.read(words, repeat=1)
+    options = parser.read(words, crystals=10_000, repeat=1)
     if options.ranking and options.output == parser.get_default("output"):
         options.output = options.output.parent / "ranking" / "ranking.json"
     if options.repeat < 1 or options.crystals < 1024:

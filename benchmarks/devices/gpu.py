@@ -7,8 +7,8 @@ they may, the exit code is 1. The other parts time: wall time, the device awake 
 contestants in turns, the best of several rounds. A contestant that fails (memory, a compiler, a
 peer that is not installed) is left out with a note. Without CUDA the exit code is 78.
 
-With `--device cpu` everything runs the same way with tiny networks and a few crystals. This shows
-that the script works, and measures nothing.
+With `--device cpu` everything runs the same way with tiny networks, at most 24 crystals and one
+round. This shows that the script works, and measures nothing.
 
     python benchmarks/devices/gpu.py --help
 """
@@ -97,6 +97,9 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     options = parser.read(words, crystals=512, compared=64, pictures=8, seconds=2)
     if options.repeat < 1 or min(options.crystals, options.compared, options.pictures) < 4:
         parser.error(f"needs --repeat >= 1 and at least 4 crystals for each question, got {vars(options)}")
+    if options.device == "cpu":
+        for name, most in {"crystals": 24, "compared": 8, "pictures": 4, "seconds": 0.1, "repeat": 1}.items():
+            setattr(options, name, min(getattr(options, name), most))
     return options
 
 

@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "serving" / "pages.json")
-    asked = parser.read(None, rows=100_000)
+    asked = parser.read(None, rows=1_000_000)
     with tempfile.TemporaryDirectory() as place:
         served, port = _serve(asked.folder, asked.rows, Path(place))
         name = served.results.summary.target.name

@@ -74,7 +74,7 @@ def test_without_a_card_nothing_is_measured(data: Path, tmp_path: Path) -> None:
 
 
 def test_the_script_for_a_card_runs_on_a_cpu(data: Path, tmp_path: Path) -> None:
-    small = ["--crystals", "8", "--compared", "4", "--pictures", "4", "--seconds", "0.01", "--repeat", "1"]
+    small = ["--crystals", "8", "--compared", "4"]
     child = gpu("--device", "cpu", "--data", str(data), "--output", str(tmp_path / "card.json"), *small)
     assert child.returncode == 0, child.stderr[-2000:]
     found: dict[str, Any] = json.loads((tmp_path / "card.json").read_text())
