@@ -1,9 +1,10 @@
-"""Finding the same crystal: errors of both kinds, and cost beside StructureMatcher and spglib.
+"""Finding the same crystal: errors of both kinds, and cost beside StructureMatcher and before.
 
 Enters: real crystals of the data packs. Leaves: one table on the terminal and one JSON file. Known
 pairs are rows of two packs with one Materials Project id and geometries from different releases;
-known strangers are Materials Project ids of one formula. One thread, process CPU time, contestants
-in turns.
+known strangers are Materials Project ids of one formula. `--before FOLDER` is a checkout of the
+build with labels (`git worktree add FOLDER c8e5383a`), which searches the same pull. One thread,
+process CPU time, contestants in turns.
 
     python benchmarks/identity.py --help
 """
@@ -11,6 +12,10 @@ in turns.
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
+import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -48,9 +53,11 @@ def main(words: list[str] | None = None) -> None:
         "overlap": overlap(mp, _pack(options.data, "oqmd/oqmd_perovskites")),
         "cost": cost(options.data, options.crystals, options.repeat),
         "cost of whole search": search(mp, options.families // 5, options.repeat),
+        "a pull of three sources": pull(options.data, mp, options.rows, options.before),
+        "snapshots": {str(n): snapshots(n) for n in (options.frames // 4, options.frames)},
     }
     show("identity", ["question", "answer"], [[name, line] for name in found for line in _lines(found[name])])
-    report = {"machine": machine(), "versions": versions("moyopy", "pymatgen", "spglib"), **found}
+    report = {"machine": machine(), "versions": versions("moyopy", "pymatgen"), **found}
     write(report, options.output)
 
 
@@ -59,7 +66,10 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--crystals", type=int, default=300, help="crystals disturbed and timed (default: 300)")
     parser.add_argument("--pairs", type=int, default=1500, help="known pairs of each pack, at most (default: 1500)")
     parser.add_argument("--families", type=int, default=1500, help="formulas with strangers (default: 1500)")
-    return parser.read(words, crystals=60, pairs=200, families=200, repeat=1)
+    parser.add_argument("--rows", type=int, default=20_000, help="rows of the pull (default: 20,000)")
+    parser.add_argument("--frames", type=int, default=4_000, help="snapshots of one cell (default: 4,000)")
+    parser.add_argument("--before", type=Path, help="checkout of the build with labels")
+    return parser.read(words, crystals=60, pairs=200, families=200, rows=3_000, frames=400, repeat=1)
 
 
 # What is measured.
@@ -139,41 +149,29 @@ def overlap(mp: Crystals, oqmd: Crystals) -> dict[str, Any]:
 
 
 def cost(data: Path, n: int, repeat: int) -> Rates:
-    """The cost of labels beside two routes of pymatgen, and of one comparison."""
-    from pymatgen.analysis import prototypes
+    """The cost of fingerprints, of mappings and of symmetry beside StructureMatcher."""
+    import numpy as np
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
-    from assay.sources import identity
+    from assay.featurize import identity
+    from assay.sources.crystals import concat
     from assay.sources.formats import convert
-    from assay.sources.identity import likeness
-    from assay.sources.identity.cells import cells
     from tests import crystal_copies
 
     batch = _spread(_pack(data, "mp/mp_labelled_le40"), n)
     other = crystal_copies.copies(batch, 0)
+    both = concat([batch.without_columns(), other])
+    pairs = np.stack([np.arange(n), np.arange(n) + n], axis=1)
     matcher = StructureMatcher(0.2, 0.3, 5)
-
-    def reduced(crystals: Crystals) -> list[Any]:
-        return [likeness.reduced(cell) for cell in cells(crystals)]
-
-    mine, theirs = reduced(batch), reduced(other)
-    labelling: dict[str, Contestant] = {
-        "labels, both tolerances": lambda: identity.labels(batch),
-        "pymatgen via moyopy, both tolerances": lambda: [
-            prototypes.get_protostructure_label_from_moyopy(one, symprec=symprec)
-            for symprec in (0.1, 0.01)
-            for one in convert.to_pymatgen(batch)
-        ],
-        "pymatgen via spglib, one tolerance": lambda: [
-            prototypes.get_protostructure_label_from_spglib(one) for one in convert.to_pymatgen(batch)
-        ],
-        "reduced cell": lambda: reduced(batch),
-        "comparison of reduced cells, same crystal": lambda: [likeness.compare(a, b) for a, b in zip(mine, theirs)],
+    contestants: dict[str, Contestant] = {
+        "fingerprints": lambda: identity.fingerprints(batch),
+        "comparison, same crystal": lambda: identity.confirm(both, pairs),
+        "space group at 0.1 Å": lambda: identity.space_groups(batch),
         "StructureMatcher, same crystal": lambda: [
             matcher.fit(a, b) for a, b in zip(convert.to_pymatgen(batch), convert.to_pymatgen(other))
         ],
     }
-    return race(labelling, len(batch), repeat)
+    return race(contestants, len(batch), repeat)
 
 
 def search(mp: Crystals, families: int, repeat: int) -> Rates:
@@ -193,42 +191,151 @@ def search(mp: Crystals, families: int, repeat: int) -> Rates:
             groups += len(StructureMatcher(0.2, 0.3, 5).group_structures(block))
         return groups
 
-    contestants: dict[str, Contestant] = {
-        "labels, blocks, confirm": lambda: _search(batch),
-        "StructureMatcher on formula blocks": matcher,
-    }
+    ours, theirs = "fingerprints, mappings", "StructureMatcher on formula blocks"
+    contestants: dict[str, Contestant] = {ours: lambda: _search(batch), theirs: matcher}
     rates = race(contestants, len(batch), repeat)
-    rates["labels, blocks, confirm"] |= {"crystals": len(batch), "clusters": len(set(_search(batch)[0].tolist()))}
-    rates["StructureMatcher on formula blocks"] |= {"crystals": len(batch), "clusters": matcher()}
+    rates[ours] |= {"crystals": len(batch), "clusters": len(set(_search(batch)[0].tolist()))}
+    rates[theirs] |= {"crystals": len(batch), "clusters": matcher()}
     return rates
+
+
+BEFORE = """
+import sys, time, warnings, logging
+warnings.simplefilter("ignore"); logging.disable(logging.WARNING)
+from assay.sources import identity, table
+crystals = table.from_table(table.read(sys.argv[1]), "pull")[0]
+def find(batch):
+    pairs = identity.confirm(batch, identity.blocks(identity.labels(batch)))
+    return identity.clusters(len(batch), pairs.same)
+find(crystals[:200])
+start = time.process_time()
+found = find(crystals)
+print(time.process_time() - start, len(set(found.tolist())))
+"""
+
+
+def pull(data: Path, mp: Crystals, rows: int, before: Path | None) -> dict[str, Any]:
+    """Rows of databases with disturbed copies, searched whole by this build and the one before."""
+    from assay.sources import table
+    from assay.sources.crystals import concat
+    from tests import crystal_copies
+
+    transfer = concat([_pack(data, f"transfer/matbench_mp_{name}").without_columns() for name in ("e_form", "gap")])
+    base = _spread(mp, rows // 2)
+    parts = [base.without_columns(), _spread(_pack(data, "oqmd/oqmd_perovskites"), rows // 10).without_columns()]
+    parts += [_named(_spread(transfer, rows // 4), "t"), crystal_copies.copies(_spread(base, 3 * rows // 20), 1, 0.002)]
+    both = concat(parts)
+    _search(both[:200])
+    start = time.process_time()
+    groups = len(set(_search(both)[0].tolist()))
+    report = {"this build": _timed(time.process_time() - start, len(both), groups)}
+    if before is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "pull.parquet"
+            table.write(table.to_table(both), path)
+            words = [sys.executable, "-c", BEFORE, str(path)]
+            environment = {**os.environ, "PYTHONPATH": str(before)}
+            said = subprocess.run(words, env=environment, cwd=before, check=True, capture_output=True, text=True)  # noqa: S603
+        seconds, groups = said.stdout.split()
+        report["build with labels"] = _timed(float(seconds), len(both), int(groups))
+    return report
+
+
+def snapshots(n: int) -> dict[str, Any]:
+    """Frames of one cell of 16 atoms in molecular dynamics, in two sources, found and timed."""
+    import numpy as np
+
+    from assay.sources.crystals import Crystals, concat
+
+    lattice, numbers, places = _dynamics(n)
+    moved = places + 1e-5 * np.random.default_rng(0).normal(size=places.shape)
+
+    def source(name: str, frac: NDArray[Any]) -> Crystals:
+        return Crystals(
+            ids=np.array([f"{name}/{k:06d}" for k in range(n)], dtype=object),
+            lattice=np.tile(lattice, (n, 1, 1)),
+            site_ptr=16 * np.arange(n + 1),
+            frac=(frac % 1.0).reshape(-1, 3),
+            species_ptr=np.arange(16 * n + 1),
+            numbers=np.tile(numbers, n).astype(np.uint8),
+            occupancy=np.ones(16 * n, np.float32),
+        )
+
+    both = concat([source("a", places), source("b", moved)])
+    start = time.process_time()
+    cluster, _ = _search(both)
+    seconds = time.process_time() - start
+    found = int(np.sum(cluster[:n] == cluster[n:]))
+    return {"rows": 2 * n, "ms_per_row": 1e3 * seconds / (2 * n), "found": found}
+
+
+def _dynamics(n: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Cell, atomic numbers and fractional positions of CuAu, 16 atoms, 600 K, every 20 fs."""
+    import numpy as np
+    from ase import units
+    from ase.build import bulk
+    from ase.calculators.emt import EMT
+    from ase.md.langevin import Langevin
+
+    atoms = bulk("Cu", cubic=True, a=3.8) * (2, 2, 1)
+    atoms.numbers[np.random.default_rng(1).permutation(16)[:8]] = 79
+    atoms.calc = EMT()
+    md = Langevin(atoms, 5 * units.fs, temperature_K=600, friction=0.02, rng=np.random.default_rng(2))
+    places = []
+    for steps in [200] + [4] * (n - 1):
+        md.run(steps)
+        places.append(atoms.get_scaled_positions())
+    return atoms.cell.array, atoms.numbers, np.array(places)
+
+
+def _timed(seconds: float, rows: int, groups: int) -> dict[str, Any]:
+    return {"rows": rows, "us_per_crystal": 1e6 * seconds / rows, "clusters": groups}
+
+
+def _named(crystals: Crystals, source: str) -> Crystals:
+    """The same under ids of their own, without columns."""
+    import numpy as np
+
+    from assay.sources.crystals import Crystals
+
+    ids = np.array([f"{source}/{k}" for k in range(len(crystals))], dtype=object)
+    names = ("lattice", "site_ptr", "frac", "species_ptr", "numbers", "occupancy")
+    return Crystals(ids, *(getattr(crystals, name) for name in names))
 
 
 # Crystals, and the search.
 
 
 def _search(crystals: Crystals) -> tuple[NDArray[Any], set[tuple[int, int]]]:
-    """The cluster of each row, and the pairs of related clusters, each in both orders."""
-    from assay.sources import identity
+    """The group of each row, and the pairs of related groups, each in both orders."""
+    from assay.featurize import identity
 
-    found = identity.confirm(crystals, identity.blocks(identity.labels(crystals)))
-    cluster = identity.clusters(len(crystals), found.same)
-    near = cluster[found.related].tolist()
-    return cluster, {(a, b) for pair in near for a, b in (pair, pair[::-1])}
+    leader, found = identity.find(crystals)
+    near = found.related.tolist()
+    return leader, {(a, b) for pair in near for a, b in (pair, pair[::-1])}
 
 
 def _matched(one: Crystals, other: Crystals, concat: Any) -> tuple[int, int]:
-    """How many rows of `one` equal the row of `other` beside them, and how many are related."""
+    """How many rows of `one` equal the row of `other` beside them, and how many are related.
+
+    A pair counts only if fingerprints propose it.
+    """
     import numpy as np
 
-    from assay.sources import identity
+    from assay.featurize import identity
 
     n = len(one)
-    both = concat([one, other])
-    block = identity.blocks(identity.labels(both))
-    alike = np.flatnonzero(block[:n] == block[n:])
-    pairs = both.select(np.concatenate([alike, alike + n]))
-    found = identity.confirm(pairs, np.tile(np.arange(len(alike)), 2))
+    both = concat([_named(one, "a"), _named(other, "b")])
+    pairs = np.array([pair for k in range(n) for pair in _proposed(both, k, n)]).reshape(-1, 2)
+    found = identity.confirm(both, pairs)
     return len(found.same), len(found.related)
+
+
+def _proposed(both: Crystals, k: int, n: int) -> list[list[int]]:
+    from assay.featurize import identity
+
+    proposed = len(identity.Search(identity.fingerprints(both.select([k, k + n]))).pairs())
+    return [[k, k + n]] * proposed
 
 
 def _families(mp: Crystals, families: int) -> tuple[Crystals, int]:

@@ -35,7 +35,7 @@ def keys(graphs: Graphs, tolerance: float = TOLERANCE, grain: float = GRAIN) -> 
     It is a hash: numbers that differ by little may round apart. Descriptions of the same numbers
     keep their key, but of crystals whose coordinates were rounded to 6 decimals 7 % get another
     one, to 5 decimals half of them. Who looks for one crystal in several files or databases wants
-    `assay.sources.identity`.
+    `assay.featurize.identity`.
 
     Raises:
         ValueError: when the graphs are quotients, the tolerance is below 1e-15, or the grain not

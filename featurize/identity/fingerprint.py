@@ -72,7 +72,7 @@ def _usable(crystals: Crystals, cells: Cells) -> NDArray[np.bool_]:
         long, volume = longest[row] * cells.unit[row], counts[row] * cells.unit[row] ** 3
         name = crystals.ids[row]
         log.warning("%s: a cell of %.4g Å^3 with a vector of %.4g Å is too flat to be compared", name, volume, long)
-    return (counts > 0) & ~flat
+    return np.asarray((counts > 0) & ~flat)
 
 
 def _selected(cells: Cells, rows: NDArray[np.int64]) -> Cells:

@@ -124,7 +124,7 @@ def _map(cell, frac, kind, other, places, length, displacement, angle):  # type:
 
 @njit(cache=True, nogil=True)
 def _broken(cell, frac, kind, lattice, size, small, tolerance):  # type: ignore[no-untyped-def]
-    """What a strain from the lattice of a cell to another one breaks of the symmetry of the cell."""
+    """What a strain from the lattice of a cell to another one breaks of its symmetry."""
     inverse = np.linalg.inv(cell)
     gradient = inverse @ lattice
     squares, axes = np.linalg.eigh(gradient @ gradient.T)

@@ -36,6 +36,9 @@ SLACK = 0.06
 """What noise and distortions that symmetry takes away may add to the bounds of `SAME`: Å of a
 displacement, and a tenth of it of a strain."""
 
+FREE_STRAIN = 0.025
+"""Largest strain of the same crystal that breaks no symmetry, where no site moves."""
+
 
 def stamp() -> str:
     """Library version and tolerances, which decide which crystals are the same.
@@ -50,8 +53,9 @@ def stamp() -> str:
             f"finding the same crystal in two sources needs {error.name}: pip install {error.name}, "
             "or set identity: false"
         ) from None
-    numbers = (*likeness.bounds(), *LEVELS, *BINS.tolist(), FAR, NEAR, WINDOW, SLACK)
-    return ", ".join([f"moyopy {version}", "distances", *map(str, numbers)])
+    numbers = (*likeness.bounds(), *LEVELS, *BINS.tolist(), FAR, NEAR, WINDOW)
+    strains = (SLACK, FREE_STRAIN, mapping.KEPT, mapping.OWN_STRAIN)
+    return ", ".join([f"moyopy {version}", "distances", *map(str, (*numbers, *strains))])
 
 
 @dataclass(frozen=True)
@@ -258,12 +262,12 @@ class _Comparison:
 
     def distance(self) -> NDArray[np.float64]:
         """(m,) Å, see `Compared`."""
-        return np.maximum(self.moved, self.strain * self._unit * np.cbrt(self._sites))
+        return np.asarray(np.maximum(self.moved, self.strain * self._unit * np.cbrt(self._sites)))
 
     def _idle(self, row: int) -> bool:
         """Whether a strain tells no phases apart: it is small, noise, or breaks no symmetry."""
-        most = {mapping.NOTHING: SAME.length / 2, mapping.EVERYTHING: NOISE_STRAIN, mapping.SOMETHING: STRAIN, mapping.PARENT: STRAIN}
-        return bool(self.strain[row] <= most[int(self._breaks[row])])
+        most = {mapping.NOTHING: FREE_STRAIN, mapping.EVERYTHING: NOISE_STRAIN}
+        return bool(self.strain[row] <= most.get(int(self._breaks[row]), STRAIN))
 
     def verdict(self, row: int) -> int:
         """What is said of a pair."""
@@ -284,7 +288,6 @@ class _Comparison:
         if self.proper[row] or likeness.one_group(self._single(one), self._single(other)):
             return _RELATED
         return _APART
-
 
     def _crystal(self, row: int) -> Crystal:
         """The primitive cell of a crystal, in Å."""

@@ -137,7 +137,8 @@ def fan_out(portions: Iterable[pa.Table], ledger: Ledger, top: int) -> Iterator[
 
 def _space_groups(ledger: Ledger, names: list[str]) -> dict[str, int]:
     """Id -> number of the space group, of crystals as they were delivered."""
-    wanted, found = pa.array(names, pa.string()), {}
+    wanted = pa.array(names, pa.string())
+    found: dict[str, int] = {}
     for record in ledger.all("chunks") if names else ():
         for chunk in snapshot.chunks_in(record):
             content = ledger.read(record, chunk.path, [field.name for field in table.CRYSTAL_FIELDS])
@@ -183,7 +184,8 @@ def _spread(values: NDArray[Any]) -> float:
 
 def pairs(ledger: Ledger) -> pa.Table:
     """Every pair of equal or related crystals that was found: rows of `match.PAIRS`."""
-    return pa.concat_tables([PAIRS.empty_table(), *(_pairs(ledger, record) for record in ledger.all("matches"))])
+    records = sorted(ledger.all("matches"), key=lambda record: record.key)  # whatever worker was first
+    return pa.concat_tables([PAIRS.empty_table(), *(_pairs(ledger, record) for record in records)])
 
 
 def _pairs(ledger: Ledger, record: Record) -> pa.Table:
