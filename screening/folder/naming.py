@@ -22,7 +22,7 @@ from assay.sources.quarantine import Quarantined
 
 MAX_TEXT = 4096
 """Longest id or text, in characters; longer ones are refused where tables are read."""
-CACHED = 8192
+CACHED = 65_536
 """KiB of the digests that are kept in memory."""
 ASKED = 512
 """Digests that one question of SQLite asks for."""
