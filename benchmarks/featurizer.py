@@ -66,7 +66,7 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     parser = arguments(__doc__, "featurize.json")
     parser.add_argument("--crystals", type=int, default=600, help="of either data pack (default: 600)")
     parser.add_argument("--quotients", type=int, default=2000, help="whose quotients are counted (default: 2000)")
-    options = parser.read(words, crystals=128, quotients=200)
+    options = parser.read(words, crystals=256, quotients=200)
     if options.repeat < 3 or options.crystals < BATCH or options.quotients < 1:
         parser.error(f"needs --repeat >= 3, --crystals >= {BATCH}, --quotients >= 1, got {vars(options)}")
     return options
