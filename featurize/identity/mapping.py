@@ -20,8 +20,9 @@ REACH = 2
 """Vectors of the second cell are sums of up to so many of its shortest ones."""
 TOLERANCE, OWN_STRAIN = 0.1, 0.015
 """Å and largest strain, to which an operation must lay a crystal on itself to be its symmetry."""
-KEPT = 0.1
-"""Largest change of a strain under an operation that it is said to keep, relative to the strain."""
+KEPT, BROKEN = 0.03, 0.1
+"""Changes of a strain under an operation, relative to the strain: up to the first the strain keeps
+the operation, beyond the second it breaks it."""
 NOTHING, EVERYTHING, SOMETHING, PARENT = range(4)
 
 
@@ -140,7 +141,7 @@ def _broken(cell, frac, kind, lattice, size, small, tolerance):  # type: ignore[
             if strains[r] > OWN_STRAIN or abs(abs(turn[0, 0] + turn[1, 1] + turn[2, 2]) - 3) < 1e-6:
                 continue
             change = np.abs(turn @ strain @ turn.T - strain).max()
-            keeps, breaks = change <= KEPT * size, change > max(small, KEPT * size)
+            keeps, breaks = change <= KEPT * size, change > max(small, BROKEN * size)
             if (not keeps or kept) and (not breaks or (broken and strains[r] <= own)):
                 continue
             if _sites(cell, frac, kind, frac @ np.linalg.inv(lattices[r]), tolerance) <= tolerance:

@@ -54,7 +54,7 @@ def stamp() -> str:
             "or set identity: false"
         ) from None
     numbers = (*likeness.bounds(), *LEVELS, *BINS.tolist(), FAR, NEAR, WINDOW)
-    strains = (SLACK, FREE_STRAIN, mapping.KEPT, mapping.OWN_STRAIN)
+    strains = (SLACK, FREE_STRAIN, mapping.KEPT, mapping.BROKEN, mapping.OWN_STRAIN)
     return ", ".join([f"moyopy {version}", "distances", *map(str, (*numbers, *strains))])
 
 

@@ -242,8 +242,8 @@ def test_a_functional_without_a_number_beside_it_is_a_column_like_any_other(
     model: Path, real: Crystals, tmp_path: Path
 ) -> None:
     """A `<name>_functional` alone, of a text, of numbers, or of a name that Assay uses itself."""
-    odd = {"gap_functional": "PBE", "composition": 1.0, "composition_functional": "PBE", "spacegroup": 4.0,
-           "score_functional": 1.0, "spacegroup_functional": "PBE", "score": 1.0, "kind": "a", "kind_functional": "b"}  # fmt: skip
+    odd = {"gap_functional": "PBE", "composition": 1.0, "composition_functional": "PBE", "spacegroup": 4.0}
+    odd |= {"spacegroup_functional": "PBE", "score": 1.0, "score_functional": 1.0, "kind": "a", "kind_functional": "b"}
     columns = {name: np.full(9, value) for name, value in odd.items()}
     table.write(table.to_table(real[:9].with_columns(**columns)), tmp_path / "a.parquet")
     source = {"kind": "files", "paths": [str(tmp_path / "a.parquet")]}
