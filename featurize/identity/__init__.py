@@ -7,7 +7,7 @@ The result depends on the crystals and their ids, not on their order. This packa
 sources or properties, and does not choose which crystal of a cluster is kept.
 """
 
-from assay.featurize.identity.fingerprint import FINGERPRINTS, fingerprints
+from assay.featurize.identity.fingerprint import Fingerprints, fingerprints
 from assay.featurize.identity.search import (
     Compared,
     Search,
@@ -20,8 +20,8 @@ from assay.featurize.identity.search import (
 )
 
 __all__ = [
-    "FINGERPRINTS",
     "Compared",
+    "Fingerprints",
     "Search",
     "confirm",
     "find",

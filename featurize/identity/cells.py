@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from assay.featurize.threads import njit
@@ -45,12 +44,12 @@ def kinds(crystals: Crystals) -> tuple[NDArray[np.int64], list[str]]:
 
     Crystals that may be the same have equal texts: the kinds with their shares of all sites.
     """
-    texts = pa.array(occupants(crystals), pa.string()).dictionary_encode()
-    names = np.array(texts.dictionary.to_pylist(), dtype=object)
-    order = np.argsort(names)
-    number = np.argsort(order)[texts.indices.to_numpy()]
+    texts = occupants(crystals)
+    names = np.array(sorted(set(texts)), dtype=object)
+    place = {name: k for k, name in enumerate(names.tolist())}
+    number = np.array([place[text] for text in texts], np.int64)
     kind, own, counts, ends = _kinds(number, crystals.site_ptr, len(names))
-    words = [f"{name}:{n}" for name, n in zip(names[order][own], counts.tolist())]
+    words = [f"{name}:{n}" for name, n in zip(names[own], counts.tolist())]
     return kind, [" ".join(words[a:b]) for a, b in pairwise(ends.tolist())]
 
 

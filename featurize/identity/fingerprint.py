@@ -1,6 +1,6 @@
 """Fingerprints: mean distances to neighbours, which near crystals have nearly the same.
 
-Enters: `Crystals`. Leaves: a row of `FINGERPRINTS` for each: its composition, and for each kind of
+Enters: `Crystals`. Leaves: `Fingerprints`: for each its composition, and for each kind of
 site the mean distances to the 24 nearest neighbours in units of (V / sites)^(1/3): the average
 minimum distances of Widdowson and Kurlin (arXiv:2009.02488), per kind. They do not depend on the
 cell, and a small change of the crystal changes them little. This module does not know which
@@ -10,9 +10,10 @@ crystals are the same.
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from assay.featurize import neighbours
@@ -30,21 +31,24 @@ FINE = 0.02
 MOST_POINTS = 100_000
 """Most lattice points within the longest vector; a very flat cell has more, and comparing it would
 take too long."""
-FINGERPRINTS = pa.schema(
-    [
-        pa.field("id", pa.string(), metadata={"unit": "", "meaning": "id of the crystal"}),
-        pa.field("composition", pa.string(), metadata={"unit": "", "meaning": "kinds of sites and their ratio"}),
-        pa.field("distances", pa.list_(pa.float32()), metadata={"unit": "(V/N)^(1/3)", "meaning": "mean distances"}),
-    ]
-)
-"""One row per crystal; the composition of a crystal that cannot be compared is empty."""
 
 
-def fingerprints(crystals: Crystals) -> pa.Table:
-    """One row of `FINGERPRINTS` per crystal, in order.
+@dataclass(frozen=True, eq=False)
+class Fingerprints:
+    """Of `n` crystals, in their order."""
 
-    `distances` has eight numbers for each kind of site, kinds in alphabetical order.
-    """
+    ids: NDArray[Any]
+    """(n,) texts."""
+    compositions: list[str]
+    """Kinds of sites with their ratio; empty for a crystal that cannot be compared."""
+    pointer: NDArray[np.int64]
+    """(n + 1,) numbers of crystal i are `values[pointer[i]:pointer[i + 1]]`."""
+    values: NDArray[np.float32]
+    """(V/N)^(1/3), mean distances: eight for each kind of site, kinds in alphabetical order."""
+
+
+def fingerprints(crystals: Crystals) -> Fingerprints:
+    """The fingerprint of each crystal."""
     kind, compositions = kinds(crystals)
     cells = primitive(crystals, kind, FINE)
     usable = _usable(crystals, cells)
@@ -58,9 +62,8 @@ def fingerprints(crystals: Crystals) -> pa.Table:
     ends = np.concatenate([[0], np.cumsum(len(BINS) * sizes)])
     values = np.zeros((sizes.sum(), len(BINS)))
     _means(part.pointer, part.kind, target, distance, BINS, np.concatenate([[0], np.cumsum(sizes[rows])]), values)
-    lists = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(values.ravel().astype(np.float32)))
-    texts = pa.array([text if good else "" for text, good in zip(compositions, usable.tolist())], pa.string())
-    return pa.Table.from_arrays([pa.array(crystals.ids.astype(object), pa.string()), texts, lists], schema=FINGERPRINTS)
+    texts = [text if good else "" for text, good in zip(compositions, usable.tolist())]
+    return Fingerprints(crystals.ids, texts, ends, values.ravel().astype(np.float32))
 
 
 def _usable(crystals: Crystals, cells: Cells) -> NDArray[np.bool_]:

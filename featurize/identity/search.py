@@ -12,12 +12,11 @@ from functools import cache
 from importlib import metadata
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from assay.featurize.identity import likeness, mapping
 from assay.featurize.identity.cells import kinds, primitive
-from assay.featurize.identity.fingerprint import BINS, FINE, fingerprints
+from assay.featurize.identity.fingerprint import BINS, FINE, Fingerprints, fingerprints
 from assay.featurize.identity.likeness import NOISE_STRAIN, OCCUPANCY, RELATED, SAME, SHIFT, STRAIN, Crystal
 from assay.featurize.threads import njit
 from assay.sources.crystals import Crystals
@@ -80,22 +79,20 @@ class Search:
     with at most `NEAR` + 1 rows, in which every pair is compared at once, has one round.
     """
 
-    def __init__(self, rows: pa.Table) -> None:
-        """`rows` are those of `FINGERPRINTS`, each id once; rows with lower ids lead."""
-        self.leader: NDArray[np.int64] = np.arange(len(rows))
+    def __init__(self, rows: Fingerprints) -> None:
+        """Each id stands there once; rows with lower ids lead."""
+        self.leader: NDArray[np.int64] = np.arange(len(rows.ids))
         """(n,) the row that leads each row."""
-        self._rank = np.argsort(np.argsort(rows["id"].to_numpy(), kind="stable"))
-        texts = rows["composition"].combine_chunks().dictionary_encode()
-        block, known = texts.indices.to_numpy(), np.array([bool(t) for t in texts.dictionary.to_pylist()], bool)
-        lists = rows["distances"].combine_chunks()
-        self._values = lists.values.to_numpy()
-        self._start = lists.offsets.to_numpy()
-        usable = np.flatnonzero(known[block]) if len(known) else np.empty(0, np.int64)
+        self._rank = np.argsort(np.argsort(rows.ids, kind="stable"))
+        number: dict[str, int] = {}
+        block = np.array([number.setdefault(text, len(number)) for text in rows.compositions], np.int64)
+        self._values, self._start = rows.values, rows.pointer
+        usable = np.flatnonzero([bool(text) for text in rows.compositions])
         order = usable[np.lexsort((self._rank[usable], block[usable]))]
         parts = np.split(order, np.flatnonzero(np.diff(block[order])) + 1)
         self._blocks = [part for part in parts if len(part) > 1]
         self._tested: set[tuple[int, int]] = set()
-        self.compared = np.zeros(len(rows), bool)
+        self.compared = np.zeros(len(rows.ids), bool)
         """(n,) whether another row has the composition of a row."""
         self.compared[np.concatenate([order[:0], *self._blocks])] = True
 

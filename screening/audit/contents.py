@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from assay.featurize import identity
 from assay.models.potentials.columns import MEASURED
 from assay.screening.audit import cascade, outputs
 from assay.screening.audit.outputs import Ids
@@ -23,6 +22,7 @@ from assay.screening.folder.balance import Balance
 from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.results import Results
 from assay.screening.folder.snapshot import Chunk
+from assay.screening.runners.fingerprint import FINGERPRINTS
 from assay.screening.runners.match import PAIRS
 from assay.screening.settings.exits import Exit, Failure
 from assay.sources import table
@@ -290,7 +290,7 @@ def _quarantine() -> dict[str, str]:
 
 
 def _fingerprints() -> dict[str, str]:
-    return {column.name: str(column.type) for column in identity.FINGERPRINTS}
+    return {column.name: str(column.type) for column in FINGERPRINTS}
 
 
 def _pairs() -> dict[str, str]:

@@ -21,7 +21,7 @@ from assay.models.potentials.columns import FORMED, MEASURED
 from assay.screening.folder import snapshot
 from assay.screening.folder.ledger import Ledger, Record
 from assay.screening.folder.naming import Taken
-from assay.screening.runners.fingerprint import Fingerprint
+from assay.screening.runners.fingerprint import FINGERPRINTS, Fingerprint
 from assay.screening.runners.match import PAIRS
 from assay.screening.runners.runner import Unit
 from assay.screening.settings import names
@@ -50,7 +50,7 @@ def fingerprints(ledger: Ledger) -> pa.Table:
     tables = [ledger.read(record, path) for record in ledger.all("fingerprints") for path in record.files]
     if tables:
         return pa.concat_tables(tables).sort_by("id")
-    return identity.FINGERPRINTS.empty_table()
+    return FINGERPRINTS.empty_table()
 
 
 def leaders(ledger: Ledger, ids: list[str]) -> NDArray[np.int64]:

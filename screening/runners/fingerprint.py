@@ -8,11 +8,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 from assay.featurize import identity
+from assay.featurize.identity import Fingerprints
 from assay.screening.runners.work import Entry, Models, Work, merge_tables
 from assay.sources import table as tables
+
+FINGERPRINTS = pa.schema(
+    [
+        pa.field("id", pa.string(), metadata={"unit": "", "meaning": "id of the crystal"}),
+        pa.field("composition", pa.string(), metadata={"unit": "", "meaning": "kinds of sites and their ratio"}),
+        pa.field("distances", pa.list_(pa.float32()), metadata={"unit": "(V/N)^(1/3)", "meaning": "mean distances"}),
+    ]
+)
+"""One row per crystal; the composition of a crystal that cannot be compared is empty."""
+
+
+def to_table(found: Fingerprints) -> pa.Table:
+    """Rows of `FINGERPRINTS`."""
+    lists = pa.ListArray.from_arrays(pa.array(found.pointer, pa.int32()), pa.array(found.values))
+    columns = [pa.array(found.ids.astype(object), pa.string()), pa.array(found.compositions, pa.string()), lists]
+    return pa.Table.from_arrays(columns, schema=FINGERPRINTS)
+
+
+def from_table(rows: pa.Table) -> Fingerprints:
+    """The fingerprints of such rows."""
+    lists = rows["distances"].combine_chunks()
+    pointer = np.concatenate([[0], np.cumsum(lists.value_lengths().to_numpy())]).astype(np.int64)
+    ids = np.array(rows["id"].to_pylist(), dtype=object)
+    return Fingerprints(ids, rows["composition"].to_pylist(), pointer, lists.flatten().to_numpy())
 
 
 @dataclass(frozen=True)
@@ -26,7 +52,7 @@ class Fingerprint(Work[pa.Table]):
 
     def do(self, models: Models, table: pa.Table) -> pa.Table:  # noqa: ARG002 (distances need no ensemble)
         """One row of `FINGERPRINTS` per crystal."""
-        return identity.fingerprints(tables.from_table(table, "fingerprint")[0])
+        return to_table(identity.fingerprints(tables.from_table(table, "fingerprint")[0]))
 
     def merge(self, results: Sequence[pa.Table]) -> pa.Table:
         """Rows in order."""

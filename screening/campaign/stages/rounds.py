@@ -21,6 +21,7 @@ from assay.screening.campaign import identify
 from assay.screening.folder import snapshot
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.naming import Taken
+from assay.screening.runners.fingerprint import from_table
 from assay.screening.runners.match import Match
 from assay.screening.runners.runner import Unit
 from assay.screening.settings.config import Campaign
@@ -37,7 +38,7 @@ class Rounds:
         self._ledger = ledger
         rows = identify.fingerprints(ledger)
         self._ids = rows["id"].combine_chunks()
-        self._search = identity.Search(rows)
+        self._search = identity.Search(from_table(rows))
         self._keys: list[str] = []  # units of the round that runs
         self._round = 0
         self._crystals = _Pool(ledger, campaign, self._ids, self._search.compared)

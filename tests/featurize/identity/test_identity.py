@@ -61,10 +61,14 @@ def search(*parts: Crystals) -> list[int]:
     return [leader.index(row) for row in leader]
 
 
+def numbers(found: identity.Fingerprints) -> list[list[float]]:
+    """The numbers of each fingerprint."""
+    return [part.tolist() for part in np.split(found.values, found.pointer[1:-1])]
+
+
 def composition(one: Crystals) -> str:
     """Composition as the search compares it."""
-    found: list[str] = identity.fingerprints(one)["composition"].to_pylist()
-    return found[0]
+    return identity.fingerprints(one).compositions[0]
 
 
 ROCKSALT = crystal("a/nacl", 5.64 * FCC, [("Na", [0, 0, 0]), ("Cl", [0.5, 0.5, 0.5])])
@@ -234,9 +238,8 @@ def test_distances_are_those_of_ase(crystals: Crystals) -> None:
 
     known = crystals[::20]
     found = identity.fingerprints(known)
-    assert found.schema == identity.FINGERPRINTS
-    assert found["id"].to_pylist() == known.ids.tolist()
-    for atoms, distances in zip(convert.to_ase(known), found["distances"].to_pylist(), strict=True):
+    assert found.ids.tolist() == known.ids.tolist()
+    for atoms, distances in zip(convert.to_ase(known), numbers(found), strict=True):
         unit = (atoms.get_volume() / len(atoms)) ** (1 / 3)
         first, length = neighbor_list("id", atoms, 4.0 * unit)
         nearest = np.array([np.sort(length[first == i])[:24] / unit for i in range(len(atoms))])
@@ -248,7 +251,7 @@ def test_distances_are_those_of_ase(crystals: Crystals) -> None:
 
 def test_a_small_change_of_a_crystal_changes_its_fingerprint_little(crystals: Crystals) -> None:
     known = crystals[::4]
-    both = identity.fingerprints(concat([known, copies(known, 1, shear=0.004)]))["distances"].to_pylist()
+    both = numbers(identity.fingerprints(concat([known, copies(known, 1, shear=0.004)])))
     gaps = [np.abs(np.subtract(one, other)).max() for one, other in zip(both, both[len(known) :])]
     assert max(gaps) < 0.03
 
@@ -265,7 +268,7 @@ def test_space_groups_are_those_of_moyo(crystals: Crystals) -> None:
 def test_a_broken_cell_does_not_stop_the_batch() -> None:
     broken = crystal("a/twice", 4 * CUBE, [("Na", [0, 0, 0]), ("Na", [0, 0, 0])])
     batch = concat([broken, ROCKSALT, named(broken, "b/twice"), named(ROCKSALT, "b/nacl")])
-    assert identity.fingerprints(batch)["composition"].to_pylist() == ["", "Cl:1 Na:1", "", "Cl:1 Na:1"]
+    assert identity.fingerprints(batch).compositions == ["", "Cl:1 Na:1", "", "Cl:1 Na:1"]
     assert identity.space_groups(batch)[1::2] == [225, 225]
     assert identity.find(batch)[0].tolist() == [0, 1, 2, 1]
 
@@ -297,8 +300,8 @@ def test_a_very_flat_cell_is_left_alone(caplog: pytest.LogCaptureFixture) -> Non
 @given(batches())
 def test_any_batch_has_one_fingerprint_per_crystal(batch: Crystals) -> None:
     found = identity.fingerprints(batch)
-    assert len(found) == len(batch)
-    for text, distances in zip(found["composition"].to_pylist(), found["distances"].to_pylist()):
+    assert len(found.ids) == len(batch)
+    for text, distances in zip(found.compositions, numbers(found), strict=True):
         assert len(distances) == 8 * len(text.split())
         assert np.all(np.isfinite(distances))
     identity.find(batch)
@@ -363,7 +366,7 @@ def test_many_copies_of_one_crystal_become_one_round_by_round() -> None:
 
 def test_nothing_gives_nothing() -> None:
     none = ROCKSALT[:0]
-    assert identity.fingerprints(none).num_rows == 0
+    assert len(identity.fingerprints(none).ids) == 0
     leader, found = identity.find(none)
     assert (leader.shape, found.same.shape) == ((0,), (0, 2))
 

@@ -11,9 +11,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, strategies as st
 
-from assay.featurize.identity import FINGERPRINTS
 from assay.screening.runners.child import ChildProcess
-from assay.screening.runners.fingerprint import Fingerprint
+from assay.screening.runners.fingerprint import FINGERPRINTS, Fingerprint
 from assay.screening.runners.match import Match
 from assay.screening.runners.rescue import answer, rescue, rescued
 from assay.screening.runners.score import Score

@@ -14,7 +14,7 @@ from assay.featurize.identity import Search
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.ensemble.kept.store import Store
 from assay.screening.runners import worker
-from assay.screening.runners.fingerprint import Fingerprint
+from assay.screening.runners.fingerprint import Fingerprint, from_table
 from assay.screening.runners.match import Match
 from assay.screening.runners.score import Score
 from assay.screening.runners.worker import Worker
@@ -120,7 +120,7 @@ def test_pairs_of_the_same_crystal_are_found_by_fingerprints_and_match(real: Cry
     taken = do(Fingerprint(), table.to_table(twins))
     assert taken["id"].to_pylist() == twins.ids.tolist()
     partners: list[list[int]] = [[] for _ in range(40)]
-    for one, other in Search(taken).pairs().tolist():
+    for one, other in Search(from_table(taken)).pairs().tolist():
         partners[one].append(other)
     content = table.to_table(twins.with_columns(place=np.arange(40)))
     pairs = do(Match(), content.append_column("partners", pa.array(partners, pa.list_(pa.int64()))))
