@@ -63,7 +63,7 @@ def search(*parts: Crystals) -> list[int]:
 
 def numbers(found: identity.Fingerprints) -> list[list[float]]:
     """The numbers of each fingerprint."""
-    return [part.tolist() for part in np.split(found.values, found.pointer[1:-1])]
+    return [found.values[a:b].tolist() for a, b in zip(found.pointer, found.pointer[1:])]
 
 
 def composition(one: Crystals) -> str:
