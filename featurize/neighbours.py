@@ -391,12 +391,10 @@ def kth(target, distance, count, k):  # type: ignore[no-untyped-def]
         if last == len(target) or target[last] != target[first]:
             largest = np.float32(0)
             for p in range(first, last):
-                if distance[p] <= largest:
-                    continue
                 below = np.float32(0)
-                for q in range(first, last):
+                for q in range(first, last if distance[p] > largest else first):  # a smaller one cannot be the k-th
                     below += count[q] if distance[q] < distance[p] else np.float32(0)
                 if below < k:
-                    largest = distance[p]
+                    largest = max(largest, distance[p])
             out[first:last], first = largest, last
     return out
