@@ -70,7 +70,7 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--big-crystals", type=int, default=48, help="of them for ALIGNN 4 + 4 (default: 48)")
     parser.add_argument("--batch", type=int, default=64, help="crystals per step (default: 64)")
     parser.add_argument("--big-batch", type=int, default=16, help="the same, for ALIGNN 4 + 4 (default: 16)")
-    options = parser.read(words, crystals=128, big_crystals=32)
+    options = parser.read(words, big_crystals=32)
     if options.repeat < 3 or min(options.crystals, options.big_crystals) < 2:
         parser.error(f"needs --repeat >= 3 and two crystals; got {vars(options)}")
     return options
