@@ -96,7 +96,9 @@ class Crystal:
     """One crystal, whose symmetry is searched for on demand."""
 
     lattice: NDArray[np.float64]
+    """(3, 3) Å, rows are the vectors."""
     frac: NDArray[np.float64]
+    """(n, 3) fractional coordinates."""
     kind: NDArray[np.int64]
     """(n,) see `assay.featurize.identity.cells.Cells`."""
 
