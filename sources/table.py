@@ -28,7 +28,6 @@ from assay.sources.quarantine import Quarantined, Reason, Stage
 from assay.sources.sift import MAX_SITES, sift
 
 log = logging.getLogger(__name__)
-
 Sifted = tuple[Crystals, list[Quarantined]]
 """Crystals, and a record for each refused row."""
 Refusals = list[tuple[str, Reason, str]]
@@ -38,18 +37,19 @@ def _field(name: str, kind: pa.DataType, unit: str, meaning: str) -> pa.Field:
     return pa.field(name, kind, metadata={"unit": unit, "meaning": meaning})
 
 
-def _list_of(kind: pa.DataType) -> pa.DataType:
-    return pa.list_(pa.field("element", kind))  # Parquet's own name, so that a table read and written again is the same
+def list_of(kind: pa.DataType) -> pa.DataType:
+    """A list, with Parquet's own name inside: a table that is read and written again is the same."""
+    return pa.list_(pa.field("element", kind))
 
 
 CRYSTAL_FIELDS: tuple[pa.Field, ...] = (
     _field("id", pa.string(), "", "provider/id, unique within a campaign"),
     _field("nsites", pa.int32(), "", "sites in the cell"),
-    _field("lattice_vectors", _list_of(pa.float64()), "Å", "9 values, row-major, rows are a, b, c"),
-    _field("fractional_site_positions", _list_of(pa.float64()), "", "3 values per site, in [0, 1)"),
-    _field("species_count", _list_of(pa.int32()), "", "species on each site"),
-    _field("atomic_numbers", _list_of(pa.uint8()), "", "one per species, site after site"),
-    _field("occupancy", _list_of(pa.float32()), "", "one per species, in (0, 1]"),
+    _field("lattice_vectors", list_of(pa.float64()), "Å", "9 values, row-major, rows are a, b, c"),
+    _field("fractional_site_positions", list_of(pa.float64()), "", "3 values per site, in [0, 1)"),
+    _field("species_count", list_of(pa.int32()), "", "species on each site"),
+    _field("atomic_numbers", list_of(pa.uint8()), "", "one per species, site after site"),
+    _field("occupancy", list_of(pa.float32()), "", "one per species, in (0, 1]"),
 )
 """The columns every crystal table starts with, in order."""
 QUARANTINE_SCHEMA = pa.schema(
@@ -216,7 +216,7 @@ def quarantine_rows(table: pa.Table) -> list[Quarantined]:
 
 
 def _lists(offsets: NDArray[Any], values: NDArray[Any], kind: pa.DataType) -> pa.Array:
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values, kind), type=_list_of(kind))
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values, kind), type=list_of(kind))
 
 
 def _to_arrow(name: str, column: NDArray[Any]) -> pa.Array:

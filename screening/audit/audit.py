@@ -16,8 +16,8 @@ from assay.models.ensemble import zoo
 from assay.screening.audit import outputs, shortlist
 from assay.screening.audit.contents import Contents
 from assay.screening.campaign import fingerprint, plan
-from assay.screening.folder import inventory, lock, stamp
-from assay.screening.folder.ledger import Ledger
+from assay.screening.folder import balance, inventory, lock, snapshot, stamp
+from assay.screening.folder.ledger import Ledger, damaged
 from assay.screening.folder.lock import Verdict
 from assay.screening.folder.results import Results
 from assay.screening.settings import config
@@ -92,6 +92,34 @@ def check(folder: Path, load: Load = plan.load_ensembles) -> Findings:
             findings.problems += outputs.compare(contents.results, contents.balance, contents.scored)
             _shortlist(findings, contents.results, contents.balance.scored, load)
         _stray(findings, contents.ledger)
+    return findings
+
+
+def quick(folder: Path) -> Findings:
+    """Compare every file with the digest that the log has of it, and the counts with each other.
+
+    No table is decoded and no model is loaded: this finds damage, and `check` also finds what was
+    never written as it should be.
+
+    Raises:
+        Failure: CONFIG, when the folder is no campaign folder.
+    """
+    stamp.expect(folder)
+    findings = Findings(folder)
+    ledger = Ledger(folder, findings.problems.append)
+    chained = not findings.problems
+    for record, name in ledger.files():
+        findings.files += 1
+        if wrong := ledger.wrong(name, record.files[name]):
+            findings.problems.append(damaged(folder / name, wrong))
+    findings.records, findings.crystals = len(ledger), sum(chunk.rows for chunk in snapshot.chunks(ledger))
+    if chained:
+        findings.problems += outputs.damaged(Results(folder, ledger))
+        ranked = ledger.find("ranked", "all")
+        try:
+            balance.take(ledger, **(ranked.counts if ranked else {}))
+        except Failure as failure:
+            findings.problems.append(failure)
     return findings
 
 

@@ -16,11 +16,12 @@ from assay.featurize.identity import Fingerprints
 from assay.screening.runners.work import Entry, Models, Work, merge_tables
 from assay.sources import table as tables
 
+DISTANCES = tables.list_of(pa.float32())
 FINGERPRINTS = pa.schema(
     [
         pa.field("id", pa.string(), metadata={"unit": "", "meaning": "id of the crystal"}),
         pa.field("composition", pa.string(), metadata={"unit": "", "meaning": "kinds of sites and their ratio"}),
-        pa.field("distances", pa.list_(pa.float32()), metadata={"unit": "(V/N)^(1/3)", "meaning": "mean distances"}),
+        pa.field("distances", DISTANCES, metadata={"unit": "(V/N)^(1/3)", "meaning": "mean distances"}),
     ]
 )
 """One row per crystal; the composition of a crystal that cannot be compared is empty."""
@@ -28,7 +29,7 @@ FINGERPRINTS = pa.schema(
 
 def to_table(found: Fingerprints) -> pa.Table:
     """Rows of `FINGERPRINTS`."""
-    lists = pa.ListArray.from_arrays(pa.array(found.pointer, pa.int32()), pa.array(found.values))
+    lists = pa.ListArray.from_arrays(pa.array(found.pointer, pa.int32()), pa.array(found.values), DISTANCES)
     columns = [pa.array(found.ids.astype(object), pa.string()), pa.array(found.compositions, pa.string()), lists]
     return pa.Table.from_arrays(columns, schema=FINGERPRINTS)
 

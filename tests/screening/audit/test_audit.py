@@ -60,6 +60,29 @@ def test_an_untouched_campaign_is_intact(check: Callable[[], Findings]) -> None:
     assert text(findings).startswith("intact: ")
 
 
+def test_a_quick_look_compares_digests_and_counts(folder: Path, check: Callable[[], Findings]) -> None:
+    whole, found = check(), audit.quick(folder)
+    assert (found.code, found.problems, found.litter) == (Exit.DONE, [], [])
+    assert (found.records, found.files, found.crystals) == (whole.records, whole.files, whole.crystals)
+    fingerprints = min((folder / "identity" / "fingerprint").rglob("*.parquet"))
+    bad = [min((folder / "parts").iterdir()), fingerprints, folder / "candidates.parquet"]
+    for path in bad:
+        flip(path)
+    lost = max((folder / "snapshot" / "chunks").iterdir())
+    lost.unlink()
+    found = audit.quick(folder)
+    assert found.code is Exit.DISK
+    assert sorted(str(problem).split(" ")[0] for problem in found.problems) == sorted(map(str, [*bad, lost]))
+
+
+def test_a_quick_look_finds_a_balance_that_does_not_add_up(folder: Path) -> None:
+    ledger = Ledger(folder)
+    (record, *_) = ledger.all("part")
+    tables = {name: ledger.read(record, name) for name in record.files}
+    ledger.commit("part", record.key, tables, {**record.counts, "scored": record.counts["scored"] + 1})
+    assert Exit.BALANCE_BROKEN in {problem.code for problem in audit.quick(folder).problems}
+
+
 def test_every_problem_is_told_with_its_path_and_what_to_do(folder: Path, check: Callable[[], Findings]) -> None:
     part = min((folder / "parts").iterdir())
     chunk = max((folder / "snapshot" / "chunks").iterdir())
