@@ -38,7 +38,7 @@ def _field(name: str, kind: pa.DataType, unit: str, meaning: str) -> pa.Field:
 
 
 def list_of(kind: pa.DataType) -> pa.DataType:
-    """A list, with Parquet's own name inside: a table that is read and written again is the same."""
+    """A list, with Parquet's own name inside: a table read and written again is the same."""
     return pa.list_(pa.field("element", kind))
 
 
