@@ -10,7 +10,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rank": (f"{_AT}.run_campaign:rank", "Rank a scored campaign again, for example with --set rank.by=lower."),
     "report": (f"{_AT}.run_campaign:report", "Write the outputs of a scored campaign again, report.html among them."),
     "status": (f"{_ON}.inspect_campaign:status", "Show how far a campaign is, also while it runs."),
-    "verify": (f"{_ON}.inspect_campaign:verify", "Read a campaign folder again; list damaged, lost or changed files."),
+    "verify": (f"{_ON}.verify_campaign:verify", "Read a campaign folder again; list damaged, lost or changed files."),
     "unlock": (f"{_ON}.inspect_campaign:unlock", "Remove the lock that a dead process left in a campaign folder."),
     "errors": (f"{_ON}.inspect_campaign:errors", "List the refused crystals of a campaign by cause, with remedies."),
     "export": (f"{_ON}.export_candidates:export", "Write the best of a campaign as CIF, POSCAR, tables and more."),

@@ -1,6 +1,7 @@
-"""The commands that look at a campaign folder or free it: status, verify, errors, unlock.
+"""The quick commands that look at a campaign folder or free it: status, errors, unlock.
 
-Enters: a campaign folder. Leaves: text or JSON on standard output. Nothing but a lock is changed.
+Enters: a campaign folder. Leaves: text or JSON on standard output. Nothing but a lock is changed,
+and no network is loaded, so that they answer at once.
 """
 
 from __future__ import annotations
@@ -12,11 +13,10 @@ from typing import Annotated, Any
 
 import typer
 
-from assay.screening.audit import audit, refusals, status as progress
+from assay.screening.audit import refusals, status as progress
 from assay.screening.commands.arguments import AsJson, Folder
 from assay.screening.commands.terminal import say
 from assay.screening.folder import lock
-from assay.screening.settings.exits import Exit, Failure
 
 
 class By(StrEnum):
@@ -33,17 +33,6 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
     The sources, the chunks, the counts, and the process that works on it.
     """
     _show(progress.read(folder), progress.lines, as_json=as_json)
-
-
-def verify(
-    folder: Folder,
-    quick: Annotated[bool, typer.Option("--quick", help="Compare digests and counts alone; decode nothing.")] = False,
-) -> None:
-    """Read a campaign folder again; list damaged, lost or changed files."""
-    report = audit.quick(folder) if quick else audit.check(folder)
-    say(*audit.lines(report))
-    if report.code is not Exit.DONE:
-        raise Failure(report.code, f"{folder} is not intact: {audit.count(report)}, listed above")
 
 
 def unlock(

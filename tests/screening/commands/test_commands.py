@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -63,6 +64,14 @@ def test_a_command_from_outside_the_package_is_one_file_and_one_line(monkeypatch
     assert "Count words." in CliRunner().invoke(cli.app, ["--help"]).stdout
     done = CliRunner().invoke(cli.app, ["count", "one", "two", "--loud"])
     assert (done.exit_code, done.stdout) == (0, "2!\n")
+
+
+def test_commands_that_look_at_a_folder_load_no_network() -> None:
+    code = "import sys; from assay.screening.commands import cli; [cli.load(name) for name in sys.argv[1:]]"
+    words = [sys.executable, "-c", f"{code}; print('torch' in sys.modules)"]
+    for names, loaded in ((("status", "errors", "unlock"), "False"), (("verify",), "True")):
+        done = subprocess.run([*words, *names], capture_output=True, text=True, cwd=FOLDER.parents[1], check=False)
+        assert (done.stdout.strip(), done.stderr) == (loaded, ""), names
 
 
 def test_the_files_of_commands_are_short_and_shadow_no_module() -> None:
