@@ -54,7 +54,7 @@ def test_the_first_page_names_all_that_ranks(campaign: Path, quick: Path, tmp_pa
     drive.rerank(small_campaign.make(tmp_path / "both.yaml"))
     url, served = "http://127.0.0.1:9", shelf.serve([campaign, copy], tmp_path)
     database = server.make(served, f"{url}/optimade", tmp_path)
-    made = app.make(served, predict.load(quick), Store(tmp_path / "store"), app.Limits(), database)
+    made = app.make(served, LocalPredictor(predict.load(quick)), Store(tmp_path / "store"), app.Limits(), database)
     with TestClient(made, base_url=url) as client:
         page = client.get("/").text
     assert page.count("<td>tc (K)</td>") == 1
