@@ -81,8 +81,9 @@ def find(served: Served, query: Query, columns: Sequence[str] | None = None) -> 
     if not wanted and query.sort == "rank":
         ranks = range(query.offset + 1, min(query.offset + query.limit, served.count) + 1)
         return served.rows(ranks, shown), served.count
-    if wanted:
-        frame = frame.filter(reduce(lambda one, other: one & other, wanted))
+    if wanted:  # rows are looked at once, for the page and for the number
+        keys = list(dict.fromkeys([query.sort.removeprefix("-"), "rank"]))
+        frame = frame.filter(reduce(lambda one, other: one & other, wanted)).select(keys).collect().lazy()
     found = served.rows(_ranks(frame, query).to_list(), shown)
     return found, served.count if not wanted else frame.select(pl.len()).collect().item()
 
