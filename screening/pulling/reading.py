@@ -69,7 +69,7 @@ def blocks(paths: Sequence[str], size: int, most_s: int | None = None) -> Iterat
                     yield block
             done = True
         except (EOFError, ConnectionError):
-            deaths[reader.current] += 1
+            deaths[reader.current] += bool(reader.current) or not reader.waited
         finally:
             if done:
                 _idle.append(reader)
@@ -104,6 +104,8 @@ class _Reader:
         """The processor time that it may use for this file."""
         self.code = 0
         """Its exit code, once it has ended; below 0: the signal that ended it."""
+        self.waited = False
+        """Whether it has read before: that one ended while it waited tells nothing of a path."""
         words = [sys.executable, "-I", "-c", START, json.dumps(_PATH), str(theirs.fileno())]
         self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])  # noqa: S603
         theirs.close()
@@ -152,6 +154,7 @@ def _free() -> _Reader:
     while _idle:
         reader = _idle.pop()
         if reader.alive:
+            reader.current, reader.waited = "", True
             return reader
         reader.end()
     return _Reader()

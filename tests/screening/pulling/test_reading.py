@@ -73,6 +73,18 @@ def test_files_that_do_not_end_or_that_end_their_reader_cost_themselves(
     assert "more than 1 s of processor time" in records[1].message
 
 
+def test_readers_that_ended_while_they_waited_cost_no_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_idle", [])
+    waiting = [reading._Reader() for _ in range(3)]
+    for reader in waiting:
+        reader._process.kill()
+        reader._process.wait()
+    reading._idle[:] = waiting
+    monkeypatch.setattr(reading._Reader, "alive", True)  # asked before the kernel has ended them
+    (((crystals, refused), _),) = reading.blocks([str(folder / "a.xyz")], 9)
+    assert (crystals.ids.tolist(), refused) == (["file/a.xyz", "file/a.xyz#2", "file/a.xyz#3"], [])
+
+
 DEATH = """
 import os, signal
 from assay.sources.formats import parquet
