@@ -34,7 +34,6 @@ WINDOW = 256
 SLACK = 0.06
 """What noise and distortions that symmetry takes away may add to the bounds of `SAME`: Å of a
 displacement, and a tenth of it of a strain."""
-
 FREE_STRAIN = 0.025
 """Largest strain of the same crystal that breaks no symmetry, where no site moves."""
 
@@ -135,15 +134,17 @@ def find(crystals: Crystals) -> tuple[NDArray[np.int64], Compared]:
     while len(pairs := search.pairs()):
         found.append(confirm(crystals, pairs))
         search.learn(found[-1].same)
-    joined = Compared(
-        np.concatenate([np.empty((0, 2), np.int64), *(one.same for one in found)]),
-        np.concatenate([np.empty((0, 2), np.int64), *(one.related for one in found)]),
-        np.concatenate([np.empty(0), *(one.distance for one in found)]),
-        np.concatenate([np.empty(0), *(one.volume_ratio for one in found)]),
-    )
-    kept = nearest_of_groups(search.leader, joined.related, joined.distance)
-    groups = search.leader[joined.related[kept]]
-    return search.leader, Compared(joined.same, groups, joined.distance[kept], joined.volume_ratio[kept])
+    every = _together(found)
+    kept = nearest_of_groups(search.leader, every.related, every.distance)
+    groups = search.leader[every.related[kept]]
+    return search.leader, Compared(every.same, groups, every.distance[kept], every.volume_ratio[kept])
+
+
+def _together(found: list[Compared]) -> Compared:
+    """What all rounds found."""
+    none, nothing = np.empty((0, 2), np.int64), np.empty(0)
+    rows = [vars(one) for one in (Compared(none, none, nothing, nothing), *found)]
+    return Compared(**{name: np.concatenate([one[name] for one in rows]) for name in rows[0]})
 
 
 def joined(leader: NDArray[np.int64], same: NDArray[np.int64]) -> NDArray[np.int64]:
