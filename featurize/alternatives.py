@@ -189,8 +189,9 @@ def replaced(edges: Edges, rows: NDArray[np.int64], others: Edges, site_ptr: NDA
 
 def crowded(crystals: Crystals) -> NDArray[np.int64]:
     """Rows with more than one atom at a place, which no network reads; `crowding` says where."""
-    found = find(crystals.lattice, crystals.frac, crystals.site_ptr, crystals.site_occupancy)
-    return np.unique(crystals.site_crystal[found.crowded])
+    source, target, _ = _close_pairs(crystals.lattice, crystals.frac, crystals.site_ptr)
+    over = _rounded(_around(source, target, crystals.site_occupancy)) > FULL
+    return np.unique(crystals.site_crystal[over])
 
 
 def crowding(crystals: Crystals, row: int) -> str:

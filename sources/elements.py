@@ -57,7 +57,7 @@ SAME = 5e-4
 less, and those of three, such as 0.333, by twice as much: these count as 1 and 2 in formulas of at
 most `FEW` atoms."""
 
-_ORDER = np.array(FORMULA_ORDER)
+_PLACE = np.argsort(np.array([0, *FORMULA_ORDER])) - 1
 _ORDERED_SYMBOLS = [SYMBOLS[number] for number in FORMULA_ORDER]
 _CARBON, _HYDROGEN = (FORMULA_ORDER.index(NUMBERS[symbol]) for symbol in ("C", "H"))
 
@@ -76,23 +76,39 @@ def reduced_formulas(amounts: NDArray[np.float64]) -> NDArray[np.str_]:
     >>> reduced_formulas(amounts).tolist()
     ['Sr0.15La1.85CuO4', 'LiCo2O4', 'MgB2']
     """
-    ordered = amounts[:, _ORDER]
-    counts = np.rint(ordered).astype(np.int64)
-    whole = np.asarray((np.abs(ordered - counts) <= 1e-9).all(axis=1) & (counts > 0).any(axis=1))
-    counts //= np.maximum(np.gcd.reduce(counts, axis=1), 1)[:, None]
-    plain = np.asarray(whole & (counts.sum(axis=1) <= FEW))
-    row, column = np.nonzero(ordered > 0)
-    units = counts[row, column].astype(np.float64)
-    texts = [symbol + _amount(n) for symbol, n in zip(map(_ORDERED_SYMBOLS.__getitem__, column.tolist()), units)]
-    ends = np.searchsorted(row, np.arange(len(amounts) + 1)).tolist()
+    row, number = np.nonzero(amounts > 0)
+    order = np.argsort(row * len(SYMBOLS) + _PLACE[number])
+    row, number = row[order], number[order]
+    given, column = amounts[row, number], _PLACE[number]
+    ends = np.searchsorted(row, np.arange(len(amounts) + 1))
+    whole, units = _common(given, ends)
+    plain = (whole & (np.add.reduceat(np.append(units, 0), ends[:-1]) <= FEW)).tolist()
+    units = np.where(np.repeat(whole, np.diff(ends)), units, given)
     found = []
-    for n, (start, end) in enumerate(itertools.pairwise(ends)):
-        if plain[n]:
-            found.append("".join(texts[start:end]))
+    places, counts = column.tolist(), units.tolist()
+    for simple, (start, end) in zip(plain, itertools.pairwise(ends.tolist())):
+        if simple:
+            found.append("".join([_ORDERED_SYMBOLS[places[k]] + _amount(counts[k]) for k in range(start, end)]))
         else:
-            given = counts[n, column[start:end]] if whole[n] else ordered[n, column[start:end]]
-            found.append(_formula(tuple(column[start:end].tolist()), tuple(given.tolist())))
+            found.append(_formula(tuple(places[start:end]), tuple(counts[start:end])))
     return np.array(found, dtype=np.str_)
+
+
+def _common(given: NDArray[np.float64], ends: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """(n,) whether the amounts of a formula are whole numbers, and all (m,) without common factors.
+
+    Amounts (m,) of n formulas, one after the other, `ends` (n + 1,) says where each begins.
+    """
+    held = np.flatnonzero(np.diff(ends))
+    if not len(held):
+        return np.zeros(len(ends) - 1, bool), given
+    counts, starts = np.rint(given).astype(np.int64), ends[held]
+    whole = np.zeros(len(ends) - 1, bool)
+    whole[held] = np.logical_and.reduceat(np.abs(given - counts) <= 1e-9, starts) & np.logical_or.reduceat(
+        counts > 0, starts
+    )
+    divisor = np.repeat(np.maximum(np.gcd.reduceat(counts, starts), 1), np.diff(ends)[held])
+    return whole, (counts // divisor).astype(np.float64)
 
 
 @lru_cache(maxsize=16384)

@@ -64,9 +64,9 @@ class File:
             FileNotFoundError: when it had to make room meanwhile.
             ValueError: when it is damaged, or lies under another key.
         """
-        content = self.path.read_bytes()
-        payload = content[DIGEST:]
-        if content[:DIGEST] != _digest(self.key, payload):
+        with self.path.open("rb", buffering=0) as file:
+            digest, payload = file.read(DIGEST), file.read()
+        if digest != _digest(self.key, payload):
             raise ValueError(f"{self.path} is damaged")
         try:
             return Kept(load(payload), _notes(payload))
@@ -118,7 +118,8 @@ class Store:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with durable.whole(path, synced=False) as file:  # `get` notices what a crash damaged
-                file.write(_digest(key, payload) + payload)
+                file.write(_digest(key, payload))
+                file.write(payload)
             self._unseen += len(payload)
             if self.limit is not None and self._unseen > self.limit // 16:
                 self.prune(self.limit)
@@ -166,11 +167,13 @@ class Store:
         return gone
 
     def _path(self, key: str) -> Path:
-        return self.folder / key[:2] / f"{key}.safetensors"
+        return self.folder / f"{key[:2]}/{key}.safetensors"
 
 
 def _digest(key: str, payload: bytes) -> bytes:
-    return hashlib.sha256(key.encode() + payload).digest()
+    digest = hashlib.sha256(key.encode())
+    digest.update(payload)
+    return digest.digest()
 
 
 def _notes(payload: bytes) -> dict[str, str]:
