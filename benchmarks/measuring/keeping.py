@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from assay.screening.runners.work import Work
 
 ZOO = Path(__file__).resolve().parents[2] / "models/zoo"
-ENSEMBLES = {"tc": 8, "tc-graphs": 5}
-"""Ensemble -> members before one is added."""
+ENSEMBLES = {"forests of tc": (("tc",), 8), "networks of tc-graphs and tc-fast": (("tc-graphs", "tc-fast"), 7)}
+"""Name -> bundled ensembles whose members it holds, and how many of them before one is added."""
 OUTPUTS = ("candidates.parquet", "unrankable.parquet", "quarantine.parquet", "report.html", "summary.json")
 
 
@@ -32,8 +33,8 @@ def kept(name: str, crystals: int, new: int, folder: Path) -> dict[str, Any]:
     from assay.models.ensemble.ensemble import Ensemble
     from assay.sources import prototypes
 
-    k = ENSEMBLES[name]
-    few, more = (Ensemble.load(some(ZOO / name, folder / f"{name}-{n}", n)) for n in (k, k + 1))
+    models, k = ENSEMBLES[name]
+    few, more = (Ensemble.load(some(models, folder / f"{models[0]}-{n}", n)) for n in (k, k + 1))
     more.predict(prototypes.generate(64))  # compiled loops are loaded
     both = {"first": (crystals, 0), "second": (new, 7)}
     found: dict[str, Any] = {"members": k, "crystals": crystals, "new": new}
@@ -57,20 +58,21 @@ def kept(name: str, crystals: int, new: int, folder: Path) -> dict[str, Any]:
         for what, one in found.items()
         if isinstance(one, dict)
     ]
-    show(f"{name}, {k} members, {crystals:,} + {new:,} crystals", ["", "worker, CPU s", "campaign, CPU s"], lines)
+    show(f"{name}: {k} members, {crystals:,} + {new:,} crystals", ["", "worker, CPU s", "campaign, CPU s"], lines)
     return found
 
 
-def some(model: Path, folder: Path, k: int) -> Path:
-    """An ensemble of the first `k` members of another one, with its calibration and reference."""
+def some(models: Sequence[str], folder: Path, k: int) -> Path:
+    """The first `k` members of some bundled ensembles as one, calibrated as the first of these."""
     from assay.models.ensemble import novelty
 
-    described = json.loads((model / "ensemble.json").read_text())
-    described = {key: described[key] for key in ("calibration", "decision", "novelty", "members") if key in described}
+    first, *others = (json.loads((ZOO / model / "ensemble.json").read_text()) for model in models)
+    described = {key: first[key] for key in ("calibration", "decision", "novelty") if key in first}
+    members = [ZOO / model / member for model, one in zip(models, [first, *others]) for member in one["members"]]
     folder.mkdir(parents=True)
-    described["members"] = [os.path.relpath(model / member, folder) for member in described["members"][:k]]
-    described["name"] = model.name
-    shutil.copy(model / novelty.FILE, folder)
+    described["members"] = [os.path.relpath(member, folder) for member in members[:k]]
+    described["name"] = models[0]
+    shutil.copy(ZOO / models[0] / novelty.FILE, folder)
     (folder / "ensemble.json").write_text(json.dumps(described))
     return folder
 
