@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,7 @@ _WIDTH = 16
 """Columns of the energies: OpenBLAS adds up one column, or one row, in an order of its own."""
 
 Rows = NDArray[Any]
+Arrays = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 
 def freeze(network: PaiNN) -> Frozen:
@@ -54,52 +56,73 @@ class Frozen:
         self._scale, self._shift = float(wide.scale), wide.shift.numpy()
         self._radii, self._screening = wide.radii.numpy(), np.array(SCREENING) * (COULOMB, 1)
 
-    def evaluate(self, crystals: Crystals) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Evaluate n ordered crystals with S sites.
+    def evaluate(self, crystals: Crystals) -> Arrays:
+        """Evaluate n ordered crystals with S sites; see `together`."""
+        return together([self], crystals)[0]
 
-        The other crystals of a batch change no bit of a result with OpenBLAS, whose sums over
-        columns do not depend on the number of rows; with another BLAS they may change the last.
-
-        Returns:
-            (n,) energies in eV, (S, 3) forces in eV/Å, (n, 3, 3) stresses in eV/Å^3, positive
-            under tension.
-        """
-        shapes = len(crystals), crystals.frac.shape, crystals.lattice.shape
-        energy, forces, stress = (np.zeros(shape) for shape in shapes)
-        first, pointer = 0, crystals.site_ptr
-        while first < len(crystals):
-            last = max(first + 1, int(np.searchsorted(pointer, pointer[first] + ATOMS, "right")) - 1)
-            sites = slice(pointer[first], pointer[last])
-            with np.errstate(over="ignore"):
-                self._some(crystals, first, last, energy[first:last], forces[sites], stress[first:last])
-            first = last
-        stress = (stress + stress.transpose(0, 2, 1)) / 2
-        return energy, forces, stress / crystals.volume[:, None, None]
-
-    def _some(self, crystals: Crystals, first: int, last: int, energy: Rows, forces: Rows, stress: Rows) -> None:
-        """Evaluate the crystals from `first` to `last`; the stress is not divided by the volume."""
+    def pairs(self, crystals: Crystals, first: int, last: int) -> _Pairs:
+        """Pairs in the crystals from `first` to `last`, for every network `alike`."""
         pointer = crystals.site_ptr[first : last + 1]
-        low, high = int(pointer[0]), int(pointer[-1])
         found = neighbours.within(crystals.lattice[first:last], crystals.frac, pointer, self._cutoff)
-        numbers = np.resize(crystals.numbers[low:high], max(2, high - low)).astype(np.int64)
-        pairs = _Pairs(found, low, len(numbers), _KNOTS / self._cutoff, self._room)
+        return _Pairs(found, pointer, _KNOTS / self._cutoff, self._room)
+
+    @property
+    def alike(self) -> tuple[Any, ...]:
+        """Networks that are alike here read the same pairs."""
+        return self._cutoff, self._room.kind
+
+    def some(self, numbers: NDArray[np.uint8], pairs: _Pairs, energy: Rows, forces: Rows, stress: Rows) -> None:
+        """Evaluate crystals with these atoms and pairs; the stress is not divided by the volume."""
+        atoms, pointer = len(numbers), pairs.site_ptr
+        numbers = np.resize(numbers, pairs.atoms).astype(np.int64)
         f = self._embed.shape[1]
         states, learned = self._room("states", len(numbers), 4 * f), self._room("learned", len(numbers), _WIDTH)
-        states[:, :f], states[:, f:] = self._embed[numbers], 0
+        states[:, :f], states[:, f:], pairs.slope[:] = self._embed[numbers], 0, 0
         for k, layer in enumerate(self._layers):
             layer.forward(pairs, states, self._sent[numbers] if k == 0 else None)
         self._readout.forward(states[:, :f], learned)
-        atoms = learned[: high - low, 0] * self._scale + self._shift[numbers[: high - low]]
-        energy[:] = np.add.reduceat(atoms, pointer[:-1] - low)
+        energies = learned[:atoms, 0] * self._scale + self._shift[numbers[:atoms]]
+        energy[:] = np.add.reduceat(energies, pointer[:-1])
         learned[:], states[:, f:] = 0, 0
         learned[:, 0] = self._scale
         self._readout.back(learned, states[:, :f])
         for layer in reversed(self._layers):
             layer.back(pairs, states)
         kernels.collect(
-            *(pointer - low, pairs.begin, pairs.other, pairs.vector, pairs.distance, pairs.slope),
+            *(pointer, pairs.begin, pairs.other, pairs.vector, pairs.distance, pairs.slope),
             *(numbers.astype(np.float64), self._radii[numbers], self._screening, energy, forces, stress),
         )
+
+
+def together(networks: Sequence[Frozen], crystals: Crystals) -> list[Arrays]:
+    """Evaluate n ordered crystals with S sites by several networks, which share what they can.
+
+    The other crystals of a batch change no bit of a result with OpenBLAS, whose sums over columns
+    do not depend on the number of rows; with another BLAS they may change the last. Nor do the
+    other networks.
+
+    Returns:
+        For each network (n,) energies in eV, (S, 3) forces in eV/Å, (n, 3, 3) stresses in eV/Å^3,
+        positive under tension.
+    """
+    shapes = len(crystals), crystals.frac.shape, crystals.lattice.shape
+    made = [tuple(np.zeros(shape) for shape in shapes) for _ in networks]
+    first, pointer = 0, crystals.site_ptr
+    while first < len(crystals):
+        last = max(first + 1, int(np.searchsorted(pointer, pointer[first] + ATOMS, "right")) - 1)
+        sites = slice(pointer[first], pointer[last])
+        met: dict[tuple[Any, ...], _Pairs] = {}
+        for network, (energy, forces, stress) in zip(networks, made, strict=True):
+            if network.alike not in met:
+                met[network.alike] = network.pairs(crystals, first, last)
+            with np.errstate(over="ignore"):
+                network.some(
+                    *(crystals.numbers[sites], met[network.alike]),
+                    *(energy[first:last], forces[sites], stress[first:last]),
+                )
+        first = last
+    volume = crystals.volume[:, None, None]
+    return [(energy, forces, (stress + stress.transpose(0, 2, 1)) / 2 / volume) for energy, forces, stress in made]
 
 
 class _Room:
@@ -127,16 +150,16 @@ class _Room:
 class _Pairs:
     """Pairs of atoms; arrays are as in `assay.models.potentials.student.kernels.pair`."""
 
-    def __init__(self, found: neighbours.Edges, low: int, atoms: int, per_step: float, room: _Room) -> None:
+    def __init__(self, found: neighbours.Edges, pointer: NDArray[np.int64], per_step: float, room: _Room) -> None:
         _, source, target, vector, distance = found
-        half = len(source) // 2
-        self.begin = room("begin", atoms + 1, kind=np.int64)
+        low, half = int(pointer[0]), len(source) // 2
+        self.site_ptr, self.atoms = pointer - low, max(2, int(pointer[-1]) - low)
+        self.begin = room("begin", self.atoms + 1, kind=np.int64)
         self.other, knot = room("other", half, kind=np.int32), room("knot", half, kind=np.int32)
         self.edge, self.slope = room("edge", half, 12), room("slope", half, 3)
         kernels.pair(
             *(source, target, vector, distance, low, per_step, _KNOTS - 1), *(self.begin, self.other, knot, self.edge)
         )
-        self.slope[:] = 0
         self.vector, self.distance = vector, distance
         self.ends = self.begin, self.other, knot, self.edge
 

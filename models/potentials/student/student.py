@@ -21,7 +21,7 @@ from safetensors.torch import save
 
 from assay.models.networks import tensors
 from assay.models.potentials.potential import Evaluation, Scale
-from assay.models.potentials.student.frozen import Frozen, freeze
+from assay.models.potentials.student.frozen import Frozen, freeze, together
 from assay.models.potentials.student.painn import PaiNN
 from assay.sources.crystals import Crystals
 from assay.sources.durable import whole
@@ -61,7 +61,7 @@ class Student:
 
     def _each(self, crystals: Crystals) -> list[Evaluation]:
         """What every network says."""
-        return [Evaluation(*one.evaluate(crystals)) for one in self._frozen]
+        return [Evaluation(*one) for one in together(self._frozen, crystals)]
 
     def disagreement(self, crystals: Crystals) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Standard deviations over the networks: (n,) eV/atom, (S,) eV/Å.
