@@ -25,8 +25,8 @@ from assay.screening.settings.exits import Failure, explain
 def read(folder: Path) -> dict[str, Any]:
     """The status of the campaign in a folder.
 
-    Keys: folder, campaign, state (planned, pulling, scoring, ranked, incomplete, running or
-    stopped), phase (the state without running and stopped), holder, records, sources, identity,
+    Keys: folder, campaign, state (planned, pulling, relaxing, scoring, ranked, incomplete, running
+    or stopped), phase (the state without running and stopped), holder, records, sources, identity,
     relaxation (None where nothing is relaxed), chunks, tiers (chunks by tier of a cascade),
     balance, excluded (reason -> crystals that filters on predictions excluded; None
     without such filters), outputs, suspects, notes.
@@ -41,9 +41,10 @@ def read(folder: Path) -> dict[str, Any]:
     ledger = Ledger(folder)
     sources = [_source(ledger, name) for name in _names(ledger, campaign)]
     outputs = current_outputs(Results(folder, ledger))
-    phase = _phase(ledger, sources, outputs)
+    relaxation = _relaxation(ledger, campaign)
+    phase = _phase(ledger, sources, relaxation, outputs)
     running = holder is not None and holder.verdict in {Verdict.ALIVE, Verdict.UNREADABLE}
-    waiting = phase in {"pulling", "scoring"}
+    waiting = phase in {"pulling", "relaxing", "scoring"}
     return {
         "folder": str(folder),
         "campaign": campaign.name if campaign else None,
@@ -53,7 +54,7 @@ def read(folder: Path) -> dict[str, Any]:
         "records": len(ledger),
         "sources": sources,
         "identity": _identity(ledger) if campaign is None or campaign.merges() else None,
-        "relaxation": _relaxation(ledger, campaign),
+        "relaxation": relaxation,
         "chunks": _progress(ledger, snapshot.chunks(ledger)),
         "tiers": _tiers(ledger, campaign),
         "balance": _balance(ledger, notes),
@@ -90,12 +91,14 @@ def _names(ledger: Ledger, campaign: Campaign | None) -> list[str]:
     return list(campaign.named_sources()) if campaign else [record.key for record in ledger.all("plan")]
 
 
-def _phase(ledger: Ledger, sources: list[dict[str, Any]], outputs: str) -> str:
+def _phase(ledger: Ledger, sources: list[dict[str, Any]], relaxation: dict[str, int] | None, outputs: str) -> str:
     if outputs == "current":
         return "ranked" if all(source["complete"] for source in sources) else "incomplete"
     if not ledger.all("plan"):
         return "planned"
-    return "scoring" if all(source["complete"] is not None for source in sources) else "pulling"
+    if any(source["complete"] is None for source in sources):
+        return "pulling"
+    return "relaxing" if relaxation and relaxation["done"] < relaxation["total"] else "scoring"
 
 
 def _source(ledger: Ledger, name: str) -> dict[str, Any]:
@@ -226,6 +229,7 @@ def _state_line(status: dict[str, Any]) -> str:
     phases = {
         "planned": "nothing was pulled yet",
         "pulling": "while pulling; the same assay run goes on",
+        "relaxing": "while relaxing; the same assay run goes on",
         "scoring": "while scoring; the same assay run goes on",
         "ranked": "everything is scored and ranked",
         "incomplete": "everything that was delivered is scored and ranked",

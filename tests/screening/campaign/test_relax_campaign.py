@@ -137,6 +137,8 @@ def test_it_goes_on_from_every_prefix_of_its_log(done: Plan, tmp_path: Path) -> 
         before, scored, found = kinds[:kept].count("relaxed"), kinds[:kept].count("part"), status.read(folder)
         if "chunks" in kinds[:kept]:
             assert f"relaxation {before} of 4 chunks" in "\n".join(status.lines(found))
+            pulled = all(source["complete"] for source in found["sources"])
+            assert found["phase"] == ("pulling" if not pulled else "relaxing" if before < 4 else "scoring")
             assert found["chunks"]["scored"] == scored
             assert (found["balance"]["pending"] > 0) == (scored < 4 and found["balance"]["scored"] < 24)
         assert small_campaign.run(replace(done, folder=folder)).code is Exit.DONE
