@@ -5,6 +5,7 @@ Enters: a cell and a `ViewSpec`. Leaves: rotations. This module does not know at
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -22,10 +23,11 @@ def cameras(cell: NDArray[np.float64], *, axes: bool, random: int, seed: int) ->
 
 
 def _looking(towards: NDArray[np.float64], up: NDArray[np.float64]) -> NDArray[np.float64]:
-    z = towards / np.linalg.norm(towards)
+    z = towards / math.sqrt(towards @ towards)
     y = up - (up @ z) * z
-    y /= np.linalg.norm(y)
-    return np.array([np.cross(y, z), y, z])
+    y /= math.sqrt(y @ y)
+    (a, b, c), (d, e, f) = y.tolist(), z.tolist()
+    return np.array([[b * f - c * e, c * d - a * f, a * e - b * d], [a, b, c], [d, e, f]])
 
 
 @lru_cache(maxsize=16)

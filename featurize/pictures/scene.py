@@ -11,29 +11,21 @@ relates them, are recognised and drawn once.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Sequence, Sized
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from assay.featurize import alternatives, elements, neighbours, standard
-from assay.featurize.pictures import colours
+from assay.featurize import alternatives, elements, neighbours
+from assay.featurize.pictures import blocks, colours, frames
 from assay.featurize.pictures.cameras import cameras
 from assay.featurize.readable import too_heavy
-from assay.sources.crystals import Crystals, gather_ranges
+from assay.sources.crystals import Crystals
 from assay.sources.elements import SYMBOLS
 from assay.sources.formats import convert
 
-EDGE = 1e-3
-"""Atoms this far outside the block, in fractions of its cell, are drawn: those on its faces are on
-both."""
-SAME = 1e-6
-"""Difference per atom below which two views are one, see `_mark`."""
 MARGIN = 1.03
 """Edge of the image over the reach of its spheres."""
 MOST_ATOMS = 20_000
@@ -159,7 +151,7 @@ def build(crystals: Crystals, spec: ViewSpec, refused: dict[int, str] | None = N
         ImportError: when `bonding` is "crystal-nn" and pymatgen is missing.
     """
     look = _appearance(crystals, spec)
-    views: list[list[_View]] = []
+    views: list[list[_Shown]] = []
     for row in range(len(crystals)):
         try:
             views.append(_views(crystals, row, look, spec))
@@ -203,97 +195,49 @@ def _appearance(crystals: Crystals, spec: ViewSpec) -> _Look:
 
 
 @dataclass(frozen=True)
-class _Block:
-    """The atoms of a block of cells and the halves of their bonds, in the frame of the cell, Å."""
+class _Shown:
+    """The different views of a block."""
 
-    site: NDArray[np.int64]
-    position: NDArray[np.float64]
-    owner: NDArray[np.int64]
-    """Atom that each half bond begins at."""
-    middle: NDArray[np.float64]
-    """Where it ends."""
-
-
-_Frame = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
-"""Cell (3, 3) in Å, fractional positions (s, 3), and a site (s,) of the batch like each, see
-`standard.frame`."""
-
-
-@dataclass
-class _View:
     number: int
-    block: _Block
-    camera: NDArray[np.float64]
-    mark: NDArray[np.float64]
-    weight: int = 1
+    """Position in `ViewSpec.supercells`."""
+    block: blocks.Block
+    cameras: NDArray[np.float64]
+    """(v, 3, 3)."""
+    seen: NDArray[np.float64]
+    """(v, m, 3) Å, atoms in the frame of each camera."""
+    weight: NDArray[np.int64]
+    """(v,)."""
+    sites: NDArray[np.int64]
+    """(s,) site of the batch of each atom of the cell."""
 
 
-@dataclass(frozen=True)
-class _Bonds:
-    """Bonds of the cell: those of site i are `ptr[i]:ptr[i + 1]`; in Å and fractional."""
-
-    ptr: NDArray[np.int64]
-    vector: NDArray[np.float64]
-    fraction: NDArray[np.float64]
-
-
-def _views(crystals: Crystals, row: int, look: _Look, spec: ViewSpec) -> list[_View]:
+def _views(crystals: Crystals, row: int, look: _Look, spec: ViewSpec) -> list[_Shown]:
     """The views of one crystal; of several that show the same, the first."""
-    cell, frac, sites = standard.frame(crystals, row)
-    bonds = _bonds(crystals, row, (cell, frac % 1.0 % 1.0, sites), look, spec)
-    weight = np.asarray(1 + 0.37 * standard.kinds_of(crystals, sites), np.float64)
-    views: list[_View] = []
+    held = frames.frame(crystals, row)
+    bonds = _bonds(crystals, row, held, look, spec)
+    every = cameras(held.cell, axes=spec.axes, random=spec.random, seed=spec.seed)
+    shown = []
     for number, size in enumerate(spec.supercells):
-        if len(frac) * math.prod(size) > MOST_ATOMS:
+        if len(held.frac) * math.prod(size) > MOST_ATOMS:
             raise ValueError(
-                f"{crystals.ids[row]}: a block of {size} cells has {len(frac) * math.prod(size)} atoms or "
+                f"{crystals.ids[row]}: a block of {size} cells has {len(held.frac) * math.prod(size)} atoms or "
                 f"more, at most {MOST_ATOMS} are drawn"
             )
-        index, fraction = _inside(frac, size)
-        owner, middle = _halves(index, fraction, cell, bonds, size)
-        block = _Block(sites[index], fraction @ cell, owner, middle)
-        first = len(views)
-        for camera in cameras(cell, axes=spec.axes, random=spec.random, seed=spec.seed):
-            mark = _mark(block.position @ camera.T, weight[index])
-            same = next((view for view in views[first:] if abs(view.mark - mark).max() < SAME * len(index)), None)
-            if same:
-                same.weight += 1
-            else:
-                views.append(_View(number, block, camera, mark))
-    return views
+        block = blocks.block(held.cell, held.frac, size, bonds)
+        seen = block.position @ every.transpose(0, 2, 1)
+        kept, weight = blocks.different(seen, 1 + 0.37 * held.kinds[block.atom])
+        shown.append(_Shown(number, block, every[kept], seen[kept], weight, held.sites))
+    return shown
 
 
-def _mark(position: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Three numbers that two views share only if they show the same atoms at the same places."""
-    waves = np.array([[0.731, 1.137, 0.419], [-0.523, 0.877, 1.291], [1.083, -0.349, 0.967]])
-    return np.asarray(weight @ np.sin(position @ waves.T + 0.613), np.float64)
-
-
-def _inside(frac: NDArray[np.float64], size: tuple[int, int, int]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Atom (m,) and fractional position (m, 3) of all in a block around the origin, with faces."""
-    steps = _translations(size)
-    every = frac[:, None, :] + steps
-    atom, step = np.nonzero((abs(every) <= np.array(size) / 2 + EDGE).all(axis=2))
-    return atom, every[atom, step]
-
-
-@lru_cache(maxsize=64)
-def _translations(size: tuple[int, int, int]) -> NDArray[np.float64]:
-    reach = [range(-(n // 2 + 1), n // 2 + 2) for n in size]
-    return np.array(list(itertools.product(*reach)), np.float64)
-
-
-def _bonds(crystals: Crystals, row: int, frame: _Frame, look: _Look, spec: ViewSpec) -> _Bonds:
-    """Bonds by the rule of `ViewSpec.bonding`, none of them between sites of a split position.
-
-    Positions are in [0, 1).
-    """
-    cell, frac, sites = frame
+def _bonds(crystals: Crystals, row: int, held: frames.Frame, look: _Look, spec: ViewSpec) -> blocks.Bonds:
+    """Bonds by the rule of `ViewSpec.bonding`, none of them between sites of a split position."""
+    cell, frac, sites = held.cell, held.frac % 1.0 % 1.0, held.sites
     if spec.bonding == "radii" or spec.bonds == 0:
         source, owner, vector = _within_radii(cell, frac, look.covalent[sites], spec.bonds)
     else:
         try:
-            source, owner, vector = _near(crystals, frame)
+            source, owner, vector = _near(crystals, cell, frac, sites)
         except ValueError as error:
             raise ValueError(f"{crystals.ids[row]}: {error}") from error
     joined = np.linalg.norm(vector, axis=1) >= alternatives.CLOSEST
@@ -302,8 +246,8 @@ def _bonds(crystals: Crystals, row: int, frame: _Frame, look: _Look, spec: ViewS
         split = alternatives.find(cell[None], frac, np.array([0, len(frac)]), share)
         joined &= ~split.between(source, owner, vector)
     owner, vector = owner[joined], vector[joined]
-    held = np.bincount(owner, minlength=len(frac))
-    return _Bonds(np.concatenate([[0], np.cumsum(held)]), vector, vector @ np.linalg.inv(cell))
+    count = np.bincount(owner, minlength=len(frac))
+    return blocks.Bonds(np.concatenate([[0], np.cumsum(count)]), vector, vector @ np.linalg.inv(cell))
 
 
 def _within_radii(
@@ -316,9 +260,10 @@ def _within_radii(
     return source[joined].astype(np.int64), target[joined].astype(np.int64), vector[joined]
 
 
-def _near(crystals: Crystals, frame: _Frame) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+def _near(
+    crystals: Crystals, cell: NDArray[np.float64], frac: NDArray[np.float64], sites: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Near neighbours by CrystalNN, in both directions; laid out as by `_within_radii`."""
-    cell, frac, sites = frame
     source, target, image = convert.near_neighbours(crystals, cell, frac, sites)
     there = np.column_stack([source, target, image])
     back = np.column_stack([target, source, -image])
@@ -327,65 +272,42 @@ def _near(crystals: Crystals, frame: _Frame) -> tuple[NDArray[np.int64], NDArray
     return both[:, 1], both[:, 0], vector
 
 
-def _halves(
-    index: NDArray[np.int64],
-    fraction: NDArray[np.float64],
-    cell: NDArray[np.float64],
-    bonds: _Bonds,
-    size: tuple[int, int, int],
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Atom (t,) and end (t, 3) in Å of every half bond whose atoms are both in the block."""
-    edge, ptr = gather_ranges(bonds.ptr, index)
-    owner = np.repeat(np.arange(len(index)), np.diff(ptr))
-    far = fraction[owner] + bonds.fraction[edge]
-    kept = (abs(far) <= np.array(size) / 2 + EDGE).all(axis=1)
-    owner, edge = owner[kept], edge[kept]
-    return owner, fraction[owner] @ cell + bonds.vector[edge] / 2
-
-
-def _joined(crystals: list[list[_View]], look: _Look) -> Scenes:
+def _joined(crystals: list[list[_Shown]], look: _Look) -> Scenes:
     """Views laid end to end; within a view by depth, nearest first, then by place."""
-    spheres, sticks, extent, depth = [], [], [], []
-    first = 0
-    for view in (view for found in crystals for view in found):
-        block = view.block
-        centre, start = block.position @ view.camera.T, block.position[block.owner] @ view.camera.T
-        order, place = _order(centre), _order(start)
-        rank = np.empty(len(order), np.int64)
-        rank[order] = first + np.arange(len(order))
-        spheres.append((centre[order], block.site[order]))
-        sticks.append((start[place], (block.middle @ view.camera.T)[place], rank[block.owner[place]]))
-        radius = look.radius[block.site]
-        extent.append(MARGIN * float((abs(centre[:, :2]).max(axis=1) + radius).max()))
-        depth.append([(centre[:, 2] - radius).min(), (centre[:, 2] + radius).max()])
-        first += len(order)
-    site = np.concatenate([np.zeros(0, np.int64), *(held for _, held in spheres)])
+    shown = [each for found in crystals for each in found]
+    views = [len(each.weight) for each in shown]
+    sphere_ptr = _pointer(np.repeat([len(each.block.atom) for each in shown], views))
+    stick_ptr = _pointer(np.repeat([len(each.block.middle) for each in shown], views))
+    site, owner = np.empty(sphere_ptr[-1], np.int32), np.empty(stick_ptr[-1], np.int32)
+    centre = np.empty((sphere_ptr[-1], 3), np.float32)
+    start, end = np.empty((2, stick_ptr[-1], 3), np.float32)
+    reach, first = np.empty((len(sphere_ptr) - 1, 3)), 0
+    for each, last in zip(shown, np.cumsum(views, dtype=np.int64), strict=True):
+        held, sticks = slice(*sphere_ptr[[first, last]]), slice(*stick_ptr[[first, last]])
+        sites = each.sites[each.block.atom]
+        blocks.draw(
+            *(each.seen, blocks.order(each.seen), sites, look.radius[sites]),
+            *(each.block.middle @ each.cameras.transpose(0, 2, 1), each.block.half_ptr, held.start),
+            *(centre[held], site[held], start[sticks], end[sticks], owner[sticks], reach[first:last]),
+        )
+        first = last
     return Scenes(
-        view_ptr=_pointer(crystals),
-        weight=np.array([view.weight for found in crystals for view in found], np.float32),
-        block=np.array([view.number for found in crystals for view in found], np.int32),
-        extent=np.array(extent, np.float32),
-        depth=np.array(depth, np.float32).reshape(-1, 2),
-        sphere_ptr=_pointer([held for _, held in spheres]),
-        centre=_stacked([place for place, _ in spheres]),
+        view_ptr=_pointer([sum(len(each.weight) for each in found) for found in crystals]),
+        weight=np.concatenate([np.zeros(0, np.float32), *(each.weight for each in shown)], dtype=np.float32),
+        block=np.repeat(np.array([each.number for each in shown], np.int32), views),
+        extent=(MARGIN * reach[:, 0]).astype(np.float32),
+        depth=reach[:, 1:].astype(np.float32),
+        sphere_ptr=sphere_ptr,
+        centre=centre,
         radius=look.radius[site].astype(np.float32),
         colour=look.colour[site],
-        site=site.astype(np.int32),
-        stick_ptr=_pointer([owner for _, _, owner in sticks]),
-        start=_stacked([start for start, _, _ in sticks]),
-        end=_stacked([end for _, end, _ in sticks]),
-        owner=np.concatenate([np.zeros(0, np.int64), *(owner for _, _, owner in sticks)]).astype(np.int32),
+        site=site,
+        stick_ptr=stick_ptr,
+        start=start,
+        end=end,
+        owner=owner,
     )
 
 
-def _order(place: NDArray[np.float64]) -> NDArray[np.int64]:
-    x, y, z = place.round(3).T
-    return np.lexsort((y, x, -z))
-
-
-def _pointer(parts: Sequence[Sized]) -> NDArray[np.int64]:
-    return np.cumsum([0, *map(len, parts)], dtype=np.int64)
-
-
-def _stacked(parts: list[NDArray[np.float64]]) -> NDArray[np.float32]:
-    return np.concatenate([np.zeros((0, 3)), *parts]).astype(np.float32)
+def _pointer(counts: ArrayLike) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])

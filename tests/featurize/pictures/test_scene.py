@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from assay.featurize import standard
+from assay.featurize.pictures import frames
 from assay.featurize.pictures import raster, scene
 from assay.featurize.pictures.cameras import cameras
 from assay.featurize.pictures.scene import ViewSpec
@@ -303,7 +303,7 @@ def test_the_view_fits(crystals: Crystals) -> None:
 
 
 def test_cameras_are_rotations() -> None:
-    cell, _, _ = standard.frame(quartz(1), 0)
+    cell = frames.frame(quartz(1), 0).cell
     found = cameras(cell, axes=True, random=5, seed=0)
     np.testing.assert_allclose(found @ found.transpose(0, 2, 1), np.broadcast_to(np.eye(3), (8, 3, 3)), atol=1e-12)
     assert np.linalg.det(found) == pytest.approx(np.ones(8))
