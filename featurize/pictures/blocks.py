@@ -62,15 +62,16 @@ def different(seen: NDArray[np.float64], weight: NDArray[np.float64]) -> tuple[N
         seen: (v, m, 3) Å, the atoms in the frame of every camera.
         weight: (m,) a number for the species of each.
     """
-    marks, kept, counts = _marks(seen, weight), [], []
-    for number, mark in enumerate(marks):
-        same = next((k for k, view in enumerate(kept) if abs(marks[view] - mark).max() < SAME * len(weight)), None)
-        if same is None:
-            kept.append(number)
-            counts.append(1)
-        else:
-            counts[same] += 1
-    return np.array(kept), np.array(counts)
+    marks = _marks(seen, weight)
+    alike = abs(marks[:, None] - marks).max(axis=2) < SAME * len(weight)
+    kept: list[int] = []
+    counts = np.zeros(len(marks), np.int64)
+    for view, others in enumerate(alike):
+        first = next((k for k in kept if others[k]), view)
+        if first == view:
+            kept.append(view)
+        counts[first] += 1
+    return np.array(kept), counts[kept]
 
 
 def _marks(seen: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -81,8 +82,11 @@ def _marks(seen: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np
 
 def order(seen: NDArray[np.float64]) -> NDArray[np.int64]:
     """(v, m) the atoms of each view (v, m, 3) by depth, nearest first, then by place."""
-    x, y, z = np.moveaxis(seen.round(3), -1, 0)
-    return np.lexsort((y, x, -z))
+    places = np.rint(1000 * seen)
+    x, y, z = np.moveaxis(places.astype(np.int64), -1, 0)
+    if abs(places).max() >= 2**20:  # beyond 1,048 Å; three whole numbers do not fit into one
+        return np.lexsort((y, x, -z))
+    return np.argsort(((-z << 21) + x << 21) + y, axis=-1, kind="stable")
 
 
 @njit(cache=True, nogil=True)
@@ -133,7 +137,7 @@ def draw(seen, order, sites, radius, middle, half_ptr, first, centre, site, star
         order: (v, m) the order in which they are drawn.
         sites: (m,) site of the batch of each atom.
         radius: (m,) Å.
-        middle: (v, t, 3) Å, where half bonds end.
+        middle: (t, v, 3) Å, where half bonds end.
         half_ptr: (m + 1,) half bonds of each atom.
         first: spheres of the batch before these.
         centre, site, start, end, owner: to be filled, `v` times `m` or `t` rows.
@@ -150,7 +154,7 @@ def draw(seen, order, sites, radius, middle, half_ptr, first, centre, site, star
             centre[k, 0], centre[k, 1], centre[k, 2], site[k] = x, y, z, sites[m]
             for h in range(half_ptr[m], half_ptr[m + 1]):
                 start[t, 0], start[t, 1], start[t, 2] = x, y, z
-                end[t, 0], end[t, 1], end[t, 2] = middle[view, h, 0], middle[view, h, 1], middle[view, h, 2]
+                end[t, 0], end[t, 1], end[t, 2] = middle[h, view, 0], middle[h, view, 1], middle[h, view, 2]
                 owner[t] = first + k
                 t += 1
             k += 1

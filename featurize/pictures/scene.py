@@ -284,10 +284,10 @@ def _joined(crystals: list[list[_Shown]], look: _Look) -> Scenes:
     reach, first = np.empty((len(sphere_ptr) - 1, 3)), 0
     for each, last in zip(shown, np.cumsum(views, dtype=np.int64), strict=True):
         held, sticks = slice(*sphere_ptr[[first, last]]), slice(*stick_ptr[[first, last]])
-        sites = each.sites[each.block.atom]
+        sites, rows = each.sites[each.block.atom], each.cameras.reshape(-1, 3)
         blocks.draw(
             *(each.seen, blocks.order(each.seen), sites, look.radius[sites]),
-            *(each.block.middle @ each.cameras.transpose(0, 2, 1), each.block.half_ptr, held.start),
+            *((each.block.middle @ rows.T).reshape(-1, *each.cameras.shape[:2]), each.block.half_ptr, held.start),
             *(centre[held], site[held], start[sticks], end[sticks], owner[sticks], reach[first:last]),
         )
         first = last
