@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +56,9 @@ def block(cell: NDArray[np.float64], frac: NDArray[np.float64], size: tuple[int,
     return Block(atom, position, half_ptr, middle)
 
 
-def different(seen: NDArray[np.float64], weight: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def different(
+    seen: NDArray[np.float64], weight: NDArray[np.floating[Any]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Views of which no two show the same, the first of each, and how many each stands for.
 
     Args:
@@ -74,7 +77,7 @@ def different(seen: NDArray[np.float64], weight: NDArray[np.float64]) -> tuple[N
     return np.array(kept), counts[kept]
 
 
-def _marks(seen: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+def _marks(seen: NDArray[np.float64], weight: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """(v, 3) numbers that two views share only if they show the same atoms at the same places."""
     waves = np.array([[0.731, 1.137, 0.419], [-0.523, 0.877, 1.291], [1.083, -0.349, 0.967]])
     return np.asarray(weight @ np.sin(seen @ waves.T + 0.613), np.float64)
@@ -132,17 +135,11 @@ def draw(seen, order, sites, radius, middle, half_ptr, first, centre, site, star
 
     A stick begins where its atom is, so that sticks are in the order of atoms.
 
-    Args:
-        seen: (v, m, 3) Å, atoms in the frame of each camera.
-        order: (v, m) the order in which they are drawn.
-        sites: (m,) site of the batch of each atom.
-        radius: (m,) Å.
-        middle: (t, v, 3) Å, where half bonds end.
-        half_ptr: (m + 1,) half bonds of each atom.
-        first: spheres of the batch before these.
-        centre, site, start, end, owner: to be filled, `v` times `m` or `t` rows.
-        reach: (v, 3) Å, to be filled: the furthest that spheres come from the middle of the image,
-            then z of the furthest and of the nearest point.
+    Of atoms: `seen` (v, m, 3) Å in the frame of each camera, `order` (v, m) of drawing, `sites` (m,)
+    of the batch, `radius` (m,) Å, `half_ptr` (m + 1,) half bonds. `middle` is (t, v, 3) Å, where
+    half bonds end. `first` spheres of the batch come before these. The rest is filled; `reach` (v,
+    3) Å with the furthest that spheres come from the middle of the image, then with z of the
+    furthest and of the nearest point.
     """
     k = t = 0
     for view in range(len(seen)):

@@ -75,11 +75,11 @@ def _values(frac, weight, centres, vectors, factors, most):  # type: ignore[no-u
         for s in range(n):
             angle = 2 * math.pi * frac[s, axis]
             one, other = math.cos(angle), math.sin(angle)
-            x, y = 1.0, 0.0
+            p, q = 1.0, 0.0
             for k in range(most + 1):
-                real[axis, most + k, s], imaginary[axis, most + k, s] = x, y
-                real[axis, most - k, s], imaginary[axis, most - k, s] = x, -y
-                x, y = x * one - y * other, x * other + y * one
+                real[axis, most + k, s], imaginary[axis, most + k, s] = p, q
+                real[axis, most - k, s], imaginary[axis, most - k, s] = p, -q
+                p, q = p * one - q * other, p * other + q * one
     out = np.zeros((len(vectors), len(centres)))
     x, y = np.empty(n), np.empty(n)
     for t in range(len(vectors)):

@@ -5,8 +5,8 @@ Enters: `Scenes`. Leaves: (V, C, size, size) float32. Spheres and half bonds are
 pixel of an outline is mixed with what lies behind it by the share of the pixel it covers, of
 several outlines in one pixel the nearest. This module does not know crystals or networks.
 
-What is known of 16 neighbouring pixels of a row lies together, a tile, and is computed together,
-without branches: the loops over a tile have a fixed length and only distances known beforehand
+What is known of a square of 4 x 4 pixels lies together, a tile, and is computed together, without
+branches: the loops over a tile have a fixed length and only distances known beforehand
 between what they read and write, and so become a few instructions of a processor with wide
 registers. Three channels are painted along with the depth, so that no pixel needs to look up which
 atom it shows; for more channels the scene is gone through again. Which tiles a surface may touch is
@@ -27,9 +27,11 @@ from assay.featurize.threads import njit
 _NOTHING = np.float32(-1e30)
 _TIE = np.float32(1e-3)
 """Pixels of depth; of two surfaces closer than this the first drawn is seen."""
-_TILE = 16
+_SIDE = 4
+"""Pixels of an edge of a tile."""
+_TILE = _SIDE * _SIDE
 _BAND = 256
-"""Rows drawn at once, so that a large picture needs little memory."""
+"""Rows drawn at once, so that a large picture needs little memory; a multiple of `_SIDE`."""
 _AT_ONCE = 3
 """Channels painted at once."""
 _RIM, _SHARE, _SOLID, _EDGE, _ALL = (np.uint64(k * _TILE) for k in (1, 2, 3, 6, 9))
@@ -148,8 +150,8 @@ def _draw(  # type: ignore[no-untyped-def]
 ):
     """Fill the images: view by view, three channels by three, band of rows by band."""
     size = out.shape[2]
-    across, half = (size + _TILE - 1) // _TILE, np.float32(0.5) * np.float32(size)
-    tiles = np.zeros(min(_BAND, size) * across * _ALL, np.float32)
+    across, half = (size + _SIDE - 1) // _SIDE, np.float32(0.5) * np.float32(size)
+    tiles = np.zeros((min(_BAND, size) + _SIDE - 1) // _SIDE * across * _ALL, np.float32)
     for first in range(0, base.shape[1], _AT_ONCE):
         tint, ground = gain[:, first : first + _AT_ONCE], base[:, first : first + _AT_ONCE]
         goal = target[first : first + _AT_ONCE]
@@ -180,20 +182,20 @@ def _sphere(x, y, z, r, shading, tint, ground, top, bottom, size, tiles):  # typ
     """One sphere of radius `r` pixels about column `x` and row `y`."""
     half, none, one = np.float32(0.5), np.float32(0.0), np.float32(1.0)
     outer, inner, most = r + half, max(r - half, none), min(one, r + r)
-    across = (size + _TILE - 1) // _TILE
+    across = (size + _SIDE - 1) // _SIDE
     first, last = _range(y - outer, y + outer, top, bottom)
     left, right = _range(x - outer, x + outer, 0, size)
-    begin, end = left // _TILE, (right + _TILE - 1) // _TILE
+    begin, end = left // _SIDE, (right + _SIDE - 1) // _SIDE
     red, green, blue = tint[0], tint[1], tint[2]
     red0, green0, blue0 = ground[0], ground[1], ground[2]
     dull, bright = one - shading, shading / r
-    for i in range(first, last):
-        dy2 = (np.float32(i) + half - y) ** 2
+    for i in range(first // _SIDE, (last + _SIDE - 1) // _SIDE):
+        dy = np.float32(i * _SIDE) + half - y
         for tile in range(begin, end):
-            at = np.uint64((i - top) * across + tile) * _ALL
-            dx = np.float32(tile * _TILE) + half - x
+            at = np.uint64((i - top // _SIDE) * across + tile) * _ALL
+            dx = np.float32(tile * _SIDE) + half - x
             for t in range(np.uint32(_TILE)):
-                d2 = dy2 + (dx + np.float32(np.int32(t))) ** 2
+                d2 = (dy + np.float32(np.int32(t) // _SIDE)) ** 2 + (dx + np.float32(np.int32(t) % _SIDE)) ** 2
                 height = math.sqrt(max(r * r - d2, none))
                 lit = dull + bright * height
                 solid, outline = d2 < inner * inner, (d2 >= inner * inner) & (d2 < outer * outer)
@@ -223,19 +225,21 @@ def _stick(ax, ay, az, bx, by, bz, r, atom, shading, tint, ground, top, bottom, 
     least, furthest = min(sx, bx) - outer, max(sx, bx) + outer
     steep = abs(uy) > np.float32(0.01)  # then it covers few columns of a row
     slope, reach = (ux / uy, outer * width / abs(uy)) if steep else (none, np.float32(2 * size))
-    across = (size + _TILE - 1) // _TILE
+    across = (size + _SIDE - 1) // _SIDE
     red, green, blue = tint[0], tint[1], tint[2]
     red0, green0, blue0 = ground[0], ground[1], ground[2]
     dull, bright = one - shading, shading / r
-    for i in range(first, last):
-        py = np.float32(i) + half - ay
-        middle = ax + py * slope
-        left, right = _range(max(least, middle - reach), min(furthest, middle + reach), 0, size)
-        for tile in range(left // _TILE, (right + _TILE - 1) // _TILE):
-            at = np.uint64((i - top) * across + tile) * _ALL
-            dx = np.float32(tile * _TILE) + half - ax
+    for i in range(first // _SIDE, (last + _SIDE - 1) // _SIDE):
+        dy = np.float32(i * _SIDE) + half - ay
+        upper = ax + max(dy, np.float32(first) + half - ay) * slope
+        lower = ax + min(dy + np.float32(_SIDE - 1), np.float32(last) - half - ay) * slope
+        west, east = max(least, min(upper, lower) - reach), min(furthest, max(upper, lower) + reach)
+        left, right = _range(west, east, 0, size)
+        for tile in range(left // _SIDE, (right + _SIDE - 1) // _SIDE):
+            at = np.uint64((i - top // _SIDE) * across + tile) * _ALL
+            dx = np.float32(tile * _SIDE) + half - ax
             for t in range(np.uint32(_TILE)):
-                px = dx + np.float32(np.int32(t))
+                px, py = dx + np.float32(np.int32(t) % _SIDE), dy + np.float32(np.int32(t) // _SIDE)
                 apart = abs(px * uy - py * ux) / width
                 along = px * ux + py * uy
                 bulge = math.sqrt(max(r * r - apart * apart, none))
@@ -289,11 +293,11 @@ def _clear(tiles, empty):  # type: ignore[no-untyped-def]
 def _finish(tiles, empty, goal, top, bottom, out):  # type: ignore[no-untyped-def]
     """Mix outlines with the surfaces behind them into the image, and clear the tiles."""
     size = out.shape[2]
-    across = (size + _TILE - 1) // _TILE
+    across = (size + _SIDE - 1) // _SIDE
     red, green, blue = empty[0], empty[1], empty[2]
-    for i in range(top, bottom):
+    for i in range(top // _SIDE, (bottom + _SIDE - 1) // _SIDE):
         for tile in range(across):
-            base = np.uint64((i - top) * across + tile) * _ALL
+            base = np.uint64((i - top // _SIDE) * across + tile) * _ALL
             for t in range(np.uint32(_TILE)):
                 at = base + np.uint64(t)
                 alpha = tiles[at + _SHARE] if tiles[at + _RIM] > tiles[at] else np.float32(0.0)
@@ -302,24 +306,35 @@ def _finish(tiles, empty, goal, top, bottom, out):  # type: ignore[no-untyped-de
                     solid, edge = at + _SOLID + np.uint64(c * _TILE), at + _EDGE + np.uint64(c * _TILE)
                     tiles[edge] = tiles[solid] + alpha * (tiles[edge] - tiles[solid])
                     tiles[solid] = red if c == 0 else (green if c == 1 else blue)
-            first = tile * _TILE
-            n = min(_TILE, size - first)
-            for c in range(len(goal)):
-                row, edge = out[goal[c], i], base + _EDGE + np.uint64(c * _TILE)
-                for t in range(n):
-                    row[first + t] = tiles[edge + np.uint64(t)]
+        for c in range(len(goal)):
+            for r in range(min(_SIDE, bottom - i * _SIDE)):
+                edge = np.uint64((i - top // _SIDE) * across) * _ALL + _EDGE + np.uint64(c * _TILE + r * _SIDE)
+                _copy(tiles[edge:], out[goal[c], i * _SIDE + r])
+
+
+@njit(cache=True, nogil=True)
+def _copy(tiles, row):  # type: ignore[no-untyped-def]
+    """One row of pixels from a row of tiles; four are read before one is written, for speed."""
+    at, to = np.uint64(0), np.uint64(0)
+    for _ in range(len(row) // _SIDE):
+        one, two, three, four = tiles[at], tiles[at + np.uint64(1)], tiles[at + np.uint64(2)], tiles[at + np.uint64(3)]
+        row[to], row[to + np.uint64(1)], row[to + np.uint64(2)], row[to + np.uint64(3)] = one, two, three, four
+        at, to = at + _ALL, to + np.uint64(_SIDE)
+    for t in range(np.uint64(len(row)) - to):
+        row[to + t] = tiles[at + t]
 
 
 @njit(cache=True, nogil=True, fastmath=True)
 def _depths(tiles, span, scale, shift, top, bottom, out):  # type: ignore[no-untyped-def]
     """How far to the front the surface is, 0 where there is none."""
     size = len(out)
-    across, none, one = (size + _TILE - 1) // _TILE, np.float32(0.0), np.float32(1.0)
+    across, none, one = (size + _SIDE - 1) // _SIDE, np.float32(0.0), np.float32(1.0)
     back, deep = span[0], span[1] - span[0]
     for i in range(top, bottom):
         for tile in range(across):
-            first, base = tile * _TILE, np.uint64((i - top) * across + tile) * _ALL
-            for t in range(min(_TILE, size - first)):
+            first = tile * _SIDE
+            base = np.uint64(((i - top) // _SIDE) * across + tile) * _ALL + np.uint64((i % _SIDE) * _SIDE)
+            for t in range(min(_SIDE, size - first)):
                 at = base + np.uint64(t)
                 far = (tiles[at] - back) / deep if tiles[at] > _NOTHING else none
                 alpha = tiles[at + _SHARE] if tiles[at + _RIM] > tiles[at] else none
