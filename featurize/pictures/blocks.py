@@ -135,11 +135,11 @@ def draw(seen, order, sites, radius, middle, half_ptr, first, centre, site, star
 
     A stick begins where its atom is, so that sticks are in the order of atoms.
 
-    Of atoms: `seen` (v, m, 3) Å in the frame of each camera, `order` (v, m) of drawing, `sites` (m,)
-    of the batch, `radius` (m,) Å, `half_ptr` (m + 1,) half bonds. `middle` is (t, v, 3) Å, where
-    half bonds end. `first` spheres of the batch come before these. The rest is filled; `reach` (v,
-    3) Å with the furthest that spheres come from the middle of the image, then with z of the
-    furthest and of the nearest point.
+    Of atoms: `seen` (v, m, 3) Å in the frame of each camera, `order` (v, m) of drawing, `sites`
+    (m,) of the batch, `radius` (m,) Å, `half_ptr` (m + 1,) half bonds. `middle` is (t, v, 3) Å,
+    where half bonds end. `first` spheres of the batch come before these. The rest is filled;
+    `reach` (v, 3) Å with the furthest that spheres come from the middle of the image, then with z
+    of the furthest and of the nearest point.
     """
     k = t = 0
     for view in range(len(seen)):

@@ -55,17 +55,23 @@ class Half(nn.Module):
     The input may have any precision, the output is in bfloat16.
 
     Sums are kept in single precision by the processor. Half the bytes, and twice the products per
-    instruction.
+    instruction. oneDNN lays the weights out once as its products read them, where it would do so in
+    every call (2 to 6 % of a product of ViT-B).
     """
 
     def __init__(self, trained: nn.Linear) -> None:
         super().__init__()
-        self.register_buffer("weight", trained.weight.detach().to(torch.bfloat16))
+        weight = trained.weight.detach().to(torch.bfloat16)
+        self.packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)  # noqa: SLF001
         self.register_buffer("bias", None if trained.bias is None else trained.bias.detach().to(torch.bfloat16))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has the weights in the usual order: torch cannot copy the other."""
+        return {**self.__dict__, "packed": self.packed.to_dense()}
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., in) to (..., out)."""
-        return product(x.to(torch.bfloat16), self.get_buffer("weight"), self._buffers["bias"])
+        return product(x.to(torch.bfloat16), self.packed, self._buffers["bias"])
 
 
 class _Product(torch.autograd.Function):
@@ -120,7 +126,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if "could not create a primitive" not in str(error):
             raise
         _log.warning("oneDNN has no room for its code; MKL takes over, with other last bits")  # address space is capped
-        return functional.linear(x, weight, bias)
+        return functional.linear(x, weight.to_dense() if weight.is_mkldnn else weight, bias)
     return made
 
 
