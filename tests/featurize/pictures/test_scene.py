@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from assay.featurize.pictures import frames
-from assay.featurize.pictures import raster, scene
+from assay.featurize.pictures import frames, raster, scene
 from assay.featurize.pictures.cameras import cameras
 from assay.featurize.pictures.scene import ViewSpec
 from assay.sources import files

@@ -95,3 +95,16 @@ def test_networks_are_routed_when_they_are_made() -> None:
     network = registry.create("cgcnn", 4, ["y"])
     kinds = {type(module) for module in network.modules() if isinstance(module, nn.Linear)}
     assert kinds == {linear.Linear}
+
+
+@pytest.mark.skipif(not linear.multiplies_bfloat16(), reason="oneDNN or the processor has no bfloat16")
+@pytest.mark.parametrize("bias", [True, False])
+def test_packed_weights_in_bfloat16_are_the_same_function_in_copies_too(bias: bool) -> None:
+    torch.manual_seed(0)
+    trained, x = nn.Linear(96, 160, bias=bias), torch.randn(3, 50, 96)
+    half = linear.Half(trained)
+    assert half.packed.is_mkldnn
+    with torch.inference_mode():
+        wanted = nn.functional.linear(x, trained.weight, trained.bias)
+        for one in (half, copy.deepcopy(half), copy.deepcopy(copy.deepcopy(half))):
+            torch.testing.assert_close(one(x).float(), wanted, atol=0.02, rtol=0.02)
