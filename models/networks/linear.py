@@ -65,9 +65,14 @@ class Half(nn.Module):
         self.packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)  # noqa: SLF001
         self.register_buffer("bias", None if trained.bias is None else trained.bias.detach().to(torch.bfloat16))
 
+    @property
+    def weight(self) -> Tensor:
+        """(out, in) the weights in the usual order, for backbones that multiply by them directly."""
+        return self.packed.to_dense()
+
     def __getstate__(self) -> dict[str, Any]:
         """A copy has the weights in the usual order: torch cannot copy the other."""
-        return {**self.__dict__, "packed": self.packed.to_dense()}
+        return {**self.__dict__, "packed": self.weight}
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., in) to (..., out)."""

@@ -104,6 +104,7 @@ def test_packed_weights_in_bfloat16_are_the_same_function_in_copies_too(bias: bo
     trained, x = nn.Linear(96, 160, bias=bias), torch.randn(3, 50, 96)
     half = linear.Half(trained)
     assert half.packed.is_mkldnn
+    assert torch.equal(half.weight, trained.weight.to(torch.bfloat16))
     with torch.inference_mode():
         wanted = nn.functional.linear(x, trained.weight, trained.bias)
         for one in (half, copy.deepcopy(half), copy.deepcopy(copy.deepcopy(half))):
