@@ -67,7 +67,7 @@ class Half(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """(out, in) the weights in the usual order, for backbones that multiply by them directly."""
+        """(out, in) in the usual order, for backbones that multiply by the weights directly."""
         return self.packed.to_dense()
 
     def __getstate__(self) -> dict[str, Any]:
