@@ -223,7 +223,7 @@ def _our_training(
 
     torch.manual_seed(SEED)
     network = registry.create(name, atoms.width(built.spec.atom_features), ["y"], **sizes).train().to(device)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
     average = optimise.MovingAverage(network.state_dict(), EMA)
     truth, weight = torch.from_numpy(target).to(device), torch.ones(len(target), device=device)
 

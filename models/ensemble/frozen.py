@@ -26,6 +26,7 @@ from assay.models.networks import linear
 from assay.models.networks.alignn import ALIGNN, EdgeGatedConvolution, GatedGCN
 from assay.models.networks.batch import Batch
 from assay.models.networks.cgcnn import CGCNN, GatedConvolution
+from assay.models.networks.fused import loops
 from assay.models.networks.layers import BatchNorm, Network, RadialBasis
 
 BLOCK = 1_024
@@ -182,7 +183,7 @@ class _Table:
     def __call__(self, values: Rows, out: Rows | None = None) -> Rows:
         """Numbers (m,) to rows (m, w), into the first rows of `out` if given."""
         out = np.empty((len(values), self._rows.shape[1]), np.float32) if out is None else out
-        kernels.look_up(values, np.float32(self._low), self._per_step, self._rows, out)
+        loops.look_up(values, np.float32(self._low), self._per_step, self._rows, out)
         return out
 
 

@@ -16,30 +16,6 @@ _F = np.float32
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
-def look_up(values, low, per_step, table, out):  # type: ignore[no-untyped-def]
-    """Write a smooth function of one number, by cubic interpolation in a table, to `out` (m, w).
-
-    Args:
-        values: (m,) where; beyond the table, its end.
-        low: where the second row of the table stands.
-        per_step: rows per unit.
-        table: (rows, w) the function, equidistant.
-        out: (m, w).
-    """
-    end = _F(table.shape[0] - 4)
-    for k in range(len(values)):
-        place = min(max((values[k] - low) * per_step, _F(0.0)), end)
-        row = int(place)
-        t = place - _F(row) + (values[k] - values[k])
-        a = t * (t - _F(1.0)) * (_F(2.0) - t) * _F(1 / 6)
-        b = (t + _F(1.0)) * (t - _F(1.0)) * (t - _F(2.0)) * _F(0.5)
-        c = t * (t + _F(1.0)) * (_F(2.0) - t) * _F(0.5)
-        d = t * (t + _F(1.0)) * (t - _F(1.0)) * _F(1 / 6)
-        for j in range(table.shape[1]):
-            out[k, j] = a * table[row, j] + b * table[row + 1, j] + c * table[row + 2, j] + d * table[row + 3, j]
-
-
-@njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
 def silu(x, out):  # type: ignore[no-untyped-def]
     """Write x sigmoid(x) of `x` (m, h) to `out`, which may be `x`."""
     for k in range(x.shape[0]):

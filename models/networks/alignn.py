@@ -10,6 +10,7 @@ kind do not predict on the other (`assay.models.published.graphs`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,7 +20,10 @@ from torch import Tensor, nn
 from assay.models.networks.batch import Batch, total
 from assay.models.networks.fused import steps
 from assay.models.networks.layers import BatchNorm, GraphPool, LayerNorm, Network, PropertyHeads, RadialBasis
-from assay.models.networks.linear import check_bfloat16
+from assay.models.networks.linear import check_bfloat16, together
+
+_FINENESS = 0.02
+"""Step of a table, in widths of a Gaussian."""
 
 
 class Embedding(nn.Sequential):
@@ -64,11 +68,18 @@ class EdgeGatedConvolution(nn.Module):
         self.dst_update = nn.Linear(hidden, hidden)
         self.bn_nodes = normalisation(norm, hidden)
 
-    def forward(self, x: Tensor, y: Tensor, ends: Ends, *, last: bool = False) -> tuple[Tensor, Tensor]:
-        """Return new node and edge states; with `last` the old edge states: nothing reads them."""
-        parts = self.edge_gate(y), self.src_gate(x), self.dst_gate(x), self.dst_update(x)
-        m, message = steps.gated(*parts, (ends.source, ends.target, ends.weight))
-        x = self.bn_nodes.activated(self.src_update(x) + message, ends.node_count, x)
+    def forward(
+        self, x: Tensor, y: Tensor, ends: Ends, *, last: bool = False, places: steps.Places | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return new node and edge states; with `last` the old edge states: nothing reads them.
+
+        With `places` the edges are looked up in the table `y`.
+        """
+        own, parts = self.edge_gate(y), together(x, self.src_gate, self.dst_gate, self.dst_update, self.src_update)
+        if places is not None:
+            own, y = places.look_up(own), y if last else places.look_up(y)
+        m, updated = steps.gated(own, parts, (ends.source, ends.target, ends.weight))
+        x = self.bn_nodes.activated(updated, ends.node_count, x)
         return x, y if last else self.bn_edges.activated(m, ends.edge_count, y)
 
 
@@ -219,11 +230,20 @@ class ALIGNN(GatedGCN):
         """Node and edge states after the updates that see angles."""
         triplets, pairs = batch.triplet_count, len(self.node_updates)
         angles = Ends(batch.triplet_other, batch.triplet_edge, batch.triplet_weight, bonds.edge_count, triplets)
-        z = _embed(self.angle_embedding, batch.cosine, triplets)
+        places = self._places(batch.cosine) if self.training else None
+        if places is None:
+            z = _embed(self.angle_embedding, batch.cosine, triplets)
+        else:
+            z = _embed(self.angle_embedding, places.knots, places.spread(triplets))
         for k, (node_update, edge_update) in enumerate(zip(self.node_updates, self.edge_updates, strict=True), 1):
             x, y = node_update(x, y, bonds)
-            y, z = edge_update(y, z, angles, last=k == pairs)
+            y, z = edge_update(y, z, angles, last=k == pairs, places=places if k == 1 else None)
         return x, y
+
+    def _places(self, cosine: Tensor) -> steps.Places | None:
+        """Where angles stand in a table of their embedding: batches repeat them many times."""
+        basis: Any = self.angle_embedding[0]
+        return steps.Places.between(-1.0, 1.0, _FINENESS / math.sqrt(basis.gamma), cosine)
 
     def stages(self) -> list[nn.Module]:
         """The three embeddings, then one entry per layer."""

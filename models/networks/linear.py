@@ -42,6 +42,15 @@ class Linear(nn.Linear):
         return product(x, self.weight, self.bias)
 
 
+def together(x: Tensor, *maps: nn.Module) -> Tensor:
+    """(m, all their columns) what linear maps make of the same rows (m, in), side by side."""
+    plain = all(type(one) is Linear and one.bias is not None for one in maps)  # an adapter is none
+    if plain and _suits(x, maps[0].weight) and torch.is_grad_enabled():
+        made: Tensor = _Together.apply(x, *(one.weight for one in maps), *(one.bias for one in maps))  # type: ignore[no-untyped-call]
+        return made
+    return torch.cat([one(x) for one in maps], dim=1)
+
+
 def route(network: nn.Module) -> None:
     """Make every linear layer of a network one of ours; weights and names stay."""
     for module in network.modules():
@@ -99,6 +108,28 @@ class _Product(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             of_weight = _transposed(rows, x.reshape(-1, x.shape[-1]))
         return of_x, of_weight, rows.sum(0) if ctx.biased and ctx.needs_input_grad[2] else None
+
+
+class _Together(torch.autograd.Function):
+    """Several maps of the same rows as one, and its gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *maps: Tensor) -> Tensor:
+        weights, biases = maps[: len(maps) // 2], maps[len(maps) // 2 :]
+        weight = torch.cat(weights)
+        ctx.save_for_backward(x, weight)
+        ctx.sizes = [len(one) for one in weights]
+        multiply = product if x.numel() * len(weight) >= SMALL else functional.linear
+        return multiply(x, weight, torch.cat(biases))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        large = x.numel() * len(weight) >= SMALL
+        of_x = product(gradient, weight.t(), None) if large else gradient @ weight
+        of_weight = _transposed(gradient, x) if large else gradient.t() @ x
+        return of_x, *of_weight.split(ctx.sizes), *gradient.sum(0).split(ctx.sizes)
 
 
 def multiplies_bfloat16() -> bool:

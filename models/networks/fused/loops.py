@@ -46,69 +46,77 @@ def sigmoid(x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
-def gate(own, sends, receives, sent, source, target, weight, m, gates, message):  # type: ignore[no-untyped-def]
+def gate(own, parts, source, target, weight, m, gates, message, out):  # type: ignore[no-untyped-def]
     """Open the gates of an edge-gated convolution, and average what comes through.
 
     Args:
         own: (e, h) the edges' part of the gate.
-        sends: (n, h) a node's part, where it sends.
-        receives: (n, h) the same, where it receives.
-        sent: (n, h) what a node sends.
+        parts: (n, 4 h) of each node: part of the gate where it sends, the same where it receives,
+            what it sends, and its own part of its update.
         source: (e,) node that each message comes from.
         target: (e,) node that it goes to.
         weight: (e,) how often it counts.
         m: (e, h) written: the gates before the sigmoid.
         gates: (n, h) zeros; gains the sum of the gates.
         message: (n, h) zeros; gains the mean of the messages.
+        out: (n, h) written: a node's own part of its update, and the message.
     """
     h = own.shape[1]
     share = np.empty(h, np.float32)
     for k in range(len(source)):  # one array written per loop: the compiler then makes vector instructions of each
-        out, edge, w = m[k], own[k], weight[k]
-        as_source, as_target, come = sends[source[k]], receives[target[k]], sent[source[k]]
+        before, edge, w = m[k], own[k], weight[k]
+        sends, receives = parts[source[k]], parts[target[k]]
+        as_source, as_target, come = sends[:h], receives[h : 2 * h], sends[2 * h : 3 * h]
         for j in range(h):
-            out[j] = edge[j] + as_source[j] + as_target[j]
+            before[j] = edge[j] + as_source[j] + as_target[j]
         for j in range(h):
-            share[j] = w * sigmoid(out[j])
+            share[j] = w * sigmoid(before[j])
         sum_of_gates, sum_of_messages = gates[target[k]], message[target[k]]
         for j in range(h):
             sum_of_gates[j] += share[j]
         for j in range(h):
             sum_of_messages[j] += share[j] * come[j]
     for i in range(len(message)):
+        mean, total, to, kept = message[i], gates[i], out[i], parts[i][3 * h :]
         for j in range(h):
-            message[i, j] = message[i, j] / (gates[i, j] + _TINY)
+            mean[j] = mean[j] / (total[j] + _TINY)
+        for j in range(h):
+            to[j] = kept[j] + mean[j]
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
-def gate_back(d_m, d_message, m, gates, message, sent, source, target, weight, d_own, d_sends, d_receives, d_sent):  # type: ignore[no-untyped-def]
-    """Gradients of `gate`, from those of `m` (empty: zero) and `message`, into the last four.
+def gate_back(d_m, d_out, m, gates, message, parts, source, target, weight, d_own, d_parts):  # type: ignore[no-untyped-def]
+    """Gradients of `gate`, from those of `m` (empty: zero) and `out`, into the last two.
 
-    `d_own` (e, h) is written; the others (n, h) come as zeros and gain.
+    `d_own` (e, h) is written; `d_parts` (n, 4 h) comes as zeros and gains.
     """
     n, h = message.shape
     of_sum, of_gates = np.empty((n, h), np.float32), np.empty((n, h), np.float32)
     for i in range(n):
+        come, to = d_out[i], d_parts[i][3 * h :]
         for j in range(h):
-            of_sum[i, j] = d_message[i, j] / (gates[i, j] + _TINY)
+            of_sum[i, j] = come[j] / (gates[i, j] + _TINY)
         for j in range(h):
             of_gates[i, j] = -of_sum[i, j] * message[i, j]
+        for j in range(h):
+            to[j] = come[j]
     opened, share = np.empty(h, np.float32), np.empty(h, np.float32)
     known = len(d_m) > 0
     for k in range(len(source)):
-        out, w = d_own[k], weight[k]
-        a, b, come, before = of_sum[target[k]], of_gates[target[k]], sent[source[k]], m[k]
+        out, w, before = d_own[k], weight[k], m[k]
+        a, b, sent = of_sum[target[k]], of_gates[target[k]], parts[source[k]][2 * h : 3 * h]
         for j in range(h):
             opened[j] = sigmoid(before[j])
         for j in range(h):
             share[j] = w * opened[j]
         for j in range(h):
-            out[j] = (a[j] * come[j] + b[j]) * share[j] * (_F(1.0) - opened[j])
+            out[j] = (a[j] * sent[j] + b[j]) * share[j] * (_F(1.0) - opened[j])
         if known:
             more = d_m[k]
             for j in range(h):
                 out[j] += more[j]
-        to_source, to_target, to_sent = d_sends[source[k]], d_receives[target[k]], d_sent[source[k]]
+        sends, receives = d_parts[source[k]], d_parts[target[k]]
+        to_source, to_target, to_sent = sends[:h], receives[h : 2 * h], sends[2 * h : 3 * h]
         for j in range(h):
             to_source[j] += out[j]
         for j in range(h):
@@ -268,3 +276,63 @@ def normalise_back(d_out, values, count, centre, inverse, gain, offset, d_values
         for j in range(h):
             to[j] = factor[j] * (to[j] - share * (d_offset[j] + (row[j] - centre[j]) * inverse[j] * d_gain[j]))
     return d_gain, d_offset
+
+
+@njit(cache=True, inline="always", fastmath=_MATH)
+def _place(value, low, per_step, end):  # type: ignore[no-untyped-def]
+    """Of a value: the first of the four rows of a table that it lies between, and their shares."""
+    place = min(max((value - low) * per_step, _F(0.0)), end)
+    row = int(place)
+    t = place - _F(row) + (value - value)
+    a = t * (t - _F(1.0)) * (_F(2.0) - t) * _F(1 / 6)
+    b = (t + _F(1.0)) * (t - _F(1.0)) * (t - _F(2.0)) * _F(0.5)
+    c = t * (t + _F(1.0)) * (_F(2.0) - t) * _F(0.5)
+    d = t * (t + _F(1.0)) * (t - _F(1.0)) * _F(1 / 6)
+    return row, a, b, c, d
+
+
+@njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
+def look_up(values, low, per_step, table, out):  # type: ignore[no-untyped-def]
+    """Write a smooth function of one number, by cubic interpolation in a table, to `out` (m, w).
+
+    Args:
+        values: (m,) where; beyond the table, its end.
+        low: where the second row of the table stands.
+        per_step: rows per unit.
+        table: (rows, w) the function, equidistant.
+        out: (m, w).
+    """
+    end = _F(table.shape[0] - 4)
+    for k in range(len(values)):
+        row, a, b, c, d = _place(values[k], low, per_step, end)
+        for j in range(table.shape[1]):
+            out[k, j] = a * table[row, j] + b * table[row + 1, j] + c * table[row + 2, j] + d * table[row + 3, j]
+
+
+@njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
+def look_up_back(d_out, values, low, per_step, d_table):  # type: ignore[no-untyped-def]
+    """Gradient of the table of `look_up`: `d_table` (rows, w) comes as zeros and gains."""
+    end = _F(d_table.shape[0] - 4)
+    for k in range(len(values)):
+        row, a, b, c, d = _place(values[k], low, per_step, end)
+        come, first, second, third, fourth = d_out[k], d_table[row], d_table[row + 1], d_table[row + 2], d_table[row + 3]
+        for j in range(len(come)):
+            first[j] += a * come[j]
+        for j in range(len(come)):
+            second[j] += b * come[j]
+        for j in range(len(come)):
+            third[j] += c * come[j]
+        for j in range(len(come)):
+            fourth[j] += d * come[j]
+
+
+@njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
+def spread(count, values, low, per_step, total):  # type: ignore[no-untyped-def]
+    """Add how often each value (m,) counts to the rows of a table that stand for it, `total`."""
+    end = _F(len(total) - 4)
+    for k in range(len(values)):
+        row, a, b, c, d = _place(values[k], low, per_step, end)
+        total[row] += count[k] * a
+        total[row + 1] += count[k] * b
+        total[row + 2] += count[k] * c
+        total[row + 3] += count[k] * d

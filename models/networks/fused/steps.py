@@ -6,6 +6,8 @@ gradients have the plain way only. This module does not know networks or batches
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,29 +21,29 @@ from assay.models.networks.fused import loops
 
 
 def gated(
-    own: Tensor, sends: Tensor, receives: Tensor, sent: Tensor, ends: tuple[Tensor, Tensor, Tensor | None]
+    own: Tensor, parts: Tensor, ends: tuple[Tensor, Tensor, Tensor | None]
 ) -> tuple[Tensor, Tensor]:
     """The messages of an edge-gated convolution (Bresson and Laurent, 2017).
 
     Args:
         own: (m, h) each message's own part of its gate.
-        sends: (n, h) a node's part of the gates of what it sends.
-        receives: (n, h) the same of what it receives.
-        sent: (n, h) what it sends.
+        parts: (n, 4 h) of each node: its part of the gates of what it sends, the same of what it
+            receives, what it sends, and what it adds to the messages.
         ends: (m,) row each message comes from, row it goes to, and how often it counts; None: once.
 
     Returns:
         (m, h) the gates before their sigmoid; (n, h) the mean of the messages to each node, by
-        their gates.
+        their gates, and what the node adds.
     """
     source, target, weight = ends
     if compiled(own) and not (weight is not None and weight.requires_grad):
-        made: tuple[Tensor, Tensor] = _Gated.apply(own, sends, receives, sent, *ends)  # type: ignore[no-untyped-call]
+        made: tuple[Tensor, Tensor] = _Gated.apply(own, parts, *ends)  # type: ignore[no-untyped-call]
         return made
+    sends, receives, sent, kept = parts.chunk(4, dim=1)
     m = own + sends.index_select(0, source) + receives.index_select(0, target)
     gate = torch.sigmoid(m)
     message = total(gate * sent.index_select(0, source), target, len(sent), weight)
-    return m, message / (total(gate, target, len(sent), weight) + 1e-6)
+    return m, kept + message / (total(gate, target, len(sent), weight) + 1e-6)
 
 
 def gated_sum(z: Tensor, sends: Tensor, receives: Tensor, ends: tuple[Tensor, Tensor, Tensor | None]) -> Tensor:
@@ -88,6 +90,44 @@ def expanded(values: Tensor, centers: Tensor, gamma: float) -> Tensor:
     return torch.from_numpy(made)
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where numbers stand in a table of a smooth function of them, whose rows are knots apart."""
+
+    values: Tensor
+    """(m,) the numbers."""
+    knots: Tensor
+    """(g,) the numbers that the rows stand for."""
+
+    @classmethod
+    def between(cls, low: float, high: float, gap: float, values: Tensor) -> Places | None:
+        """Places from `low` to `high`, in a table of knots `gap` apart at most.
+
+        None where the table would have half as many rows as there are values, or where nothing is
+        `compiled`.
+        """
+        steps = math.ceil((high - low) / gap)
+        if 2 * steps > len(values) or not compiled(values):
+            return None
+        return cls(values, low + (high - low) / steps * torch.arange(-1, steps + 3))
+
+    def spread(self, count: Tensor | None) -> Tensor:
+        """(g,) how often each row counts in a mean over the values; value i counts `count[i]`."""
+        made, ones = np.zeros(len(self.knots)), np.ones(len(self.values), np.float32)
+        loops.spread(ones if count is None else _array(count), *self.arrays(), made)
+        return torch.from_numpy(made.astype(np.float32))
+
+    def look_up(self, table: Tensor) -> Tensor:
+        """(m, h) the function at the values, by cubic interpolation in its table (g, h)."""
+        made: Tensor = _LookUp.apply(table, self)  # type: ignore[no-untyped-call]
+        return made
+
+    def arrays(self) -> tuple[Any, np.float32, np.float32]:
+        """The values, the number that the second row stands for, and rows per unit."""
+        low, after = float(self.knots[1]), float(self.knots[-3])
+        return _array(self.values), np.float32(low), np.float32((len(self.knots) - 4) / (after - low))
+
+
 def compiled(values: Tensor) -> bool:
     """Whether the compiled loops read such values; torch's compiler traces plain torch only."""
     if torch.compiler.is_compiling():  # first: the compiler stops at what it cannot trace
@@ -110,23 +150,39 @@ def _ends(source: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Any, A
 
 class _Gated(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, own: Tensor, sends: Tensor, receives: Tensor, sent: Tensor, *ends: Any) -> Any:
-        arrays, where = [_array(tensor) for tensor in (own, sends, receives, sent)], _ends(*ends)
-        m, gates, message = np.empty_like(arrays[0]), *(np.zeros_like(arrays[3]) for _ in range(2))
-        loops.gate(*arrays, *where, m, gates, message)
-        ctx.kept = (m, gates, message, arrays[3], *where)
+    def forward(ctx: Any, own: Tensor, parts: Tensor, *ends: Any) -> Any:
+        arrays, where = [_array(own), _array(parts)], _ends(*ends)
+        m, gates, message, out = np.empty_like(arrays[0]), *(_zeros(len(parts), own.shape[1]) for _ in range(3))
+        loops.gate(*arrays, *where, m, gates, message, out)
+        ctx.kept = (m, gates, message, arrays[1], *where)
         ctx.set_materialize_grads(False)
-        return torch.from_numpy(m), torch.from_numpy(message)
+        return torch.from_numpy(m), torch.from_numpy(out)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_m: Tensor | None, d_message: Tensor | None) -> Any:
-        m, gates, message, sent, *where = ctx.kept
-        made = [np.empty_like(m), *(np.zeros_like(sent) for _ in range(3))]
+    def backward(ctx: Any, d_m: Tensor | None, d_out: Tensor | None) -> Any:
+        m, gates, message, parts, *where = ctx.kept
+        made = np.empty_like(m), np.zeros_like(parts)
         come = _zeros(0, m.shape[1]) if d_m is None else _array(d_m)
-        arrived = np.zeros_like(message) if d_message is None else _array(d_message)
-        loops.gate_back(come, arrived, m, gates, message, sent, *where, *made)
+        arrived = np.zeros_like(message) if d_out is None else _array(d_out)
+        loops.gate_back(come, arrived, m, gates, message, parts, *where, *made)
         return (*map(torch.from_numpy, made), None, None, None)
+
+
+class _LookUp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, places: Places) -> Tensor:
+        ctx.places, ctx.shape = places.arrays(), table.shape
+        out = np.empty((len(places.values), table.shape[1]), np.float32)
+        loops.look_up(*ctx.places, _array(table), out)
+        return torch.from_numpy(out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_out: Tensor) -> Any:
+        d_table = _zeros(*ctx.shape)
+        loops.look_up_back(_array(d_out), *ctx.places, d_table)
+        return torch.from_numpy(d_table), None
 
 
 class _GatedSum(torch.autograd.Function):
