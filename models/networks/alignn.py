@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from assay.models.networks.batch import Batch, total
 from assay.models.networks.fused import steps
 from assay.models.networks.layers import BatchNorm, GraphPool, LayerNorm, Network, PropertyHeads, RadialBasis
-from assay.models.networks.linear import check_bfloat16, together
+from assay.models.networks.linear import check_bfloat16, halved, together
 
 _FINENESS = 0.02
 """Step of a table, in widths of a Gaussian."""
@@ -58,6 +58,9 @@ class Ends:
 class EdgeGatedConvolution(nn.Module):
     """Update of node (N, h) and edge states (E, h) with soft gates (Bresson and Laurent, 2017)."""
 
+    half: bool = False
+    """Whether it learns with products of edge states in bfloat16."""
+
     def __init__(self, hidden: int, norm: str) -> None:
         super().__init__()
         self.src_gate = nn.Linear(hidden, hidden)
@@ -75,7 +78,8 @@ class EdgeGatedConvolution(nn.Module):
 
         With `places` the edges are looked up in the table `y`.
         """
-        own, parts = self.edge_gate(y), together(x, self.src_gate, self.dst_gate, self.dst_update, self.src_update)
+        own = halved(y, self.edge_gate) if self.half and self.training else self.edge_gate(y)
+        parts = together(x, self.src_gate, self.dst_gate, self.dst_update, self.src_update)
         if places is not None:
             own, y = places.look_up(own), y if last else places.look_up(y)
         m, updated = steps.gated(own, parts, (ends.source, ends.target, ends.weight))

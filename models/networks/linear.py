@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,12 @@ def together(x: Tensor, *maps: nn.Module) -> Tensor:
         made: Tensor = _Together.apply(x, *(one.weight for one in maps), *(one.bias for one in maps))  # type: ignore[no-untyped-call]
         return made
     return torch.cat([one(x) for one in maps], dim=1)
+
+
+def halved(x: Tensor, trained: nn.Linear) -> Tensor:
+    """Map x (m, in) to (m, out) with products in bfloat16, forward and backward; sums are in float32."""
+    made: Tensor = _Halved.apply(x, trained.weight, trained.bias)  # type: ignore[no-untyped-call]
+    return made
 
 
 def route(network: nn.Module) -> None:
@@ -132,6 +139,23 @@ class _Together(torch.autograd.Function):
         return of_x, *of_weight.split(ctx.sizes), *gradient.sum(0).split(ctx.sizes)
 
 
+class _Halved(torch.autograd.Function):
+    """A map and its gradients with factors in bfloat16."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        factors = x.to(torch.bfloat16), weight.to(torch.bfloat16)
+        ctx.save_for_backward(*factors)
+        return product(*factors, None).float().add_(bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        rows = gradient.to(torch.bfloat16)
+        return product(rows, weight.t(), None).float(), (rows.t() @ x).float(), gradient.sum(0)
+
+
 def multiplies_bfloat16() -> bool:
     """Whether torch was built with oneDNN, and this processor has instructions for bfloat16."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
@@ -167,7 +191,12 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _transposed(left: Tensor, right: Tensor) -> Tensor:
-    """Left' right, for tall matrices; a product copies its first factor, hence the narrower one."""
+    """Left' right, for tall matrices; oneDNN copies its first factor, hence the narrower one.
+
+    Where MKL is as quick, the copies decide.
+    """
+    if narrow():
+        return left.t() @ right
     if left.shape[1] > right.shape[1]:
         return product(right.t(), left.t(), None).t().contiguous()
     return product(left.t(), right.t(), None)
@@ -176,11 +205,21 @@ def _transposed(left: Tensor, right: Tensor) -> Tensor:
 @cache
 def of_intel() -> bool:
     """Whether Intel made the processor, as Linux and Windows tell."""
+    return "GenuineIntel" in _told()
+
+
+@cache
+def narrow() -> bool:
+    """Whether it multiplies 256 bits at a time, as AMD's do up to Zen 4: MKL does not ask for more."""
+    family = re.search(r"(?i)family\s*:?\s*(\d+)", _told())
+    return family is not None and "AuthenticAMD" in _told() and int(family[1]) <= 25
+
+
+def _told() -> str:
     try:
-        told = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
-        told = platform.processor()
-    return "GenuineIntel" in told
+        return platform.processor()
 
 
 def _suits(x: Tensor, weight: Tensor) -> bool:

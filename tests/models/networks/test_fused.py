@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from assay.featurize import graphs
 from assay.featurize.graphs import GraphSpec
 from assay.featurize.quotient import quotient
+from assay.models.networks import registry
 from assay.models.networks.batch import Batch
 from assay.models.networks.fused import steps
 from assay.models.networks.layers import BatchNorm, RadialBasis
@@ -58,8 +60,7 @@ def ends(batch: Batch, like: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
 
 @pytest.mark.parametrize("heard", [(0, 1), (1,), (0,)], ids=str)
 def test_gated_messages_and_their_gradients(batch: Batch, heard: tuple[int, ...]) -> None:
-    nodes = len(batch.x)
-    inputs = drawn(len(batch.source), nodes, nodes, nodes)
+    inputs = [*drawn(len(batch.source)), *drawn(len(batch.x), width=4 * WIDTH)]
     compare(lambda *given: steps.gated(*given, ends(batch, given[0])), inputs, heard)
 
 
@@ -99,6 +100,53 @@ def test_large_offsets_do_not_cost_the_deviation() -> None:
     torch.testing.assert_close(made, exact, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_angles_from_a_table_teach_the_same(crystals: Crystals, norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loss, gradients and running statistics with the table, beside the plain way in float64."""
+    built = graphs.build(crystals[:30], GraphSpec(k=10, angles=True, taper=0.3))
+    batch, found = Batch.of(quotient(built)), []
+    for table in (True, False):
+        kind = torch.float32 if table else torch.float64
+        asked: list[bool] = []
+        monkeypatch.setattr(steps.Places, "look_up", _counted(steps.Places.look_up, asked))
+        torch.manual_seed(0)
+        network = registry.create(
+            "alignn", batch.x.shape[1], ["y"], hidden=WIDTH, alignn_layers=2, gcn_layers=1, norm=norm
+        )
+        network.to(kind).train()(_of_kind(batch, kind))["y"].square().mean().backward()
+        assert len(asked) == 2 * table
+        found.append(
+            {name: p.grad for name, p in network.named_parameters() if p.grad is not None} | dict(network.named_buffers())
+        )
+    largest = max(float(one.abs().max()) for name, one in found[1].items() if name.endswith("weight"))
+    for name, exact in found[1].items():
+        torch.testing.assert_close(found[0][name].double(), exact.double(), rtol=2e-4, atol=2e-5 * largest, msg=name)
+
+
+def _counted(method: Callable[..., Tensor], asked: list[bool]) -> Callable[..., Tensor]:
+    def counted(*given: Any) -> Tensor:
+        asked.append(True)
+        return method(*given)
+
+    return counted
+
+
+def _of_kind(batch: Batch, kind: torch.dtype) -> Batch:
+    parts = {name: getattr(batch, name) for name in batch.__dataclass_fields__}
+    cast = {name: one.to(kind) for name, one in parts.items() if one is not None and one.is_floating_point()}
+    return replace(batch, **cast)
+
+
+def test_a_table_for_few_values_is_none() -> None:
+    assert steps.Places.between(-1.0, 1.0, 0.01, torch.zeros(300)) is None
+    places = steps.Places.between(-1.0, 1.0, 0.01, torch.linspace(-1.0, 1.0, 500))
+    assert places is not None
+    torch.testing.assert_close(places.look_up(places.knots[:, None] ** 3)[:, 0], places.values**3, rtol=1e-5, atol=1e-6)
+    weight = torch.linspace(0.0, 2.0, 500)
+    spread = places.spread(weight)
+    assert float(spread @ places.knots**2) == pytest.approx(float(weight @ places.values**2), rel=1e-5)
+
+
 def test_gaussians_of_distances(batch: Batch) -> None:
     basis = RadialBasis(0.0, 8.0, 40)
     quick = basis(batch.distance)
@@ -109,8 +157,8 @@ def test_gaussians_of_distances(batch: Batch) -> None:
 
 
 def test_weights_that_learn_get_their_gradient(batch: Batch) -> None:
-    nodes = len(batch.x)
-    inputs, weight = drawn(len(batch.source), nodes, nodes, nodes), torch.ones(len(batch.source), requires_grad=True)
+    inputs, weight = drawn(len(batch.source)), torch.ones(len(batch.source), requires_grad=True)
+    inputs += drawn(len(batch.x), width=4 * WIDTH)
     steps.gated(*inputs, (batch.source, batch.target, weight))[1].sum().backward()  # type: ignore[no-untyped-call]
     assert weight.grad is not None
     assert weight.grad.abs().max() > 0

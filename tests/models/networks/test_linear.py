@@ -14,6 +14,7 @@ pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason
 @pytest.fixture(autouse=True)
 def not_of_intel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear, "of_intel", lambda: False)
+    monkeypatch.setattr(linear, "narrow", lambda: False)
 
 
 def pair(inputs: int, outputs: int, bias: bool = True) -> tuple[nn.Module, nn.Module]:
@@ -51,6 +52,23 @@ def test_a_slice_is_no_slower_path_to_other_numbers(monkeypatch: pytest.MonkeyPa
     x = torch.randn(100, 9, 32)[:, 0]
     assert not x.is_contiguous()
     torch.testing.assert_close(routed(x), plain(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("small", [0, 2**40], ids=["oneDNN", "torch"])
+@pytest.mark.parametrize("narrow", [True, False])
+def test_maps_of_the_same_rows_together(small: int, narrow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "SMALL", small)
+    monkeypatch.setattr(linear, "narrow", lambda: narrow)
+    torch.manual_seed(0)
+    maps = [linear.Linear(24, outputs) for outputs in (16, 40)]
+    found = []
+    for way in (lambda x: linear.together(x, *maps), lambda x: torch.cat([one(x) for one in maps], 1)):
+        x = torch.linspace(-1, 1, 24 * 50).view(50, 24).sin().requires_grad_()
+        out = way(x)
+        every = [x, *(p for one in maps for p in one.parameters())]
+        found.append([out.detach(), *torch.autograd.grad((out * torch.linspace(-1, 1, 56)).sum(), every)])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_small_double_and_reduced_precision_products_stay_with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
