@@ -217,6 +217,16 @@ class ALIGNN(GatedGCN):
         self.node_updates = nn.ModuleList(EdgeGatedConvolution(hidden, norm) for _ in range(alignn_layers))
         self.edge_updates = nn.ModuleList(EdgeGatedConvolution(hidden, norm) for _ in range(alignn_layers))
 
+    def learn_lowered(self) -> None:
+        """Multiply the states of triplets in bfloat16 while learning; the first are a table.
+
+        Raises:
+            ValueError: when the processor has no instructions for it.
+        """
+        check_bfloat16()
+        for update in list(self.edge_updates)[1:]:
+            update.half = True  # type: ignore[assignment]  # a flag, no module
+
     def lower(self) -> None:
         """Let the frozen network multiply the states of triplets in bfloat16.
 

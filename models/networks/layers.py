@@ -86,6 +86,9 @@ class Network(nn.Module):
     def lower(self) -> None:
         """Predict in bfloat16 on the CPU from now on; by default a network cannot and stays."""
 
+    def learn_lowered(self) -> None:
+        """Learn with some products in bfloat16 on the CPU from now on; by default none are."""
+
     def lower_on(self, device: torch.device) -> None:
         """The same on another device."""
 

@@ -52,8 +52,13 @@ def together(x: Tensor, *maps: nn.Module) -> Tensor:
     return torch.cat([one(x) for one in maps], dim=1)
 
 
-def halved(x: Tensor, trained: nn.Linear) -> Tensor:
-    """Map x (m, in) to (m, out) with products in bfloat16, forward and backward; sums are in float32."""
+def halved(x: Tensor, trained: nn.Module) -> Tensor:
+    """Map x (m, in) to (m, out) with products in bfloat16, forward and backward; sums are in float32.
+
+    What is not a plain linear layer (an adapter) maps as it always does.
+    """
+    if type(trained) is not Linear:
+        return trained(x)
     made: Tensor = _Halved.apply(x, trained.weight, trained.bias)  # type: ignore[no-untyped-call]
     return made
 
@@ -172,7 +177,7 @@ def check_bfloat16() -> None:
     if not multiplies_bfloat16():
         raise ValueError(
             "precision is bfloat16, and this processor does not multiply it (x86 with AVX-512 BF16 or AMX "
-            "does); say float32 in ensemble.json for slower predictions with other last bits"
+            "does); float32 is slower, with other last bits"
         )
 
 

@@ -39,6 +39,8 @@ def of(recipe: Recipe, spec: MemberSpec, material: Sequence[NDArray[Any]], sourc
         (described["graph"], "taper"),
     ]
     later.append((described["schedule"], "matrix_rate"))
+    if described["schedule"]["precision"] == "float32":
+        del described["schedule"]["precision"]
     if described["formulas"]:
         later.append((described["formulas"], "learn_from"))
     later.extend((one, name) for one in described["members"] for name in ("schedule", "start", "composition"))

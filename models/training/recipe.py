@@ -206,6 +206,10 @@ class Schedule:
     instead of the last weights; 0: none, else for example 0.999."""
     patience: int = 20
     """Epochs without a better validation error before the run stops."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """In which an ALIGNN multiplies the states of its triplets while it learns on a CPU. bfloat16
+    makes a wide one a sixth faster, and asks for a processor with the instructions. A GPU takes all
+    products in bfloat16, whatever stands here."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "learning_rate", "clip", "patience"):
@@ -267,8 +271,8 @@ class Recipe:
     their quantiles that is calibrated by range of the predicted value; all members must be forests.
     Unset: the members have a mean, and the interval is scaled with their spread."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """In which vision networks predict on a CPU, and an ALIGNN takes its triplets; learning is in
-    float32. bfloat16 is several times as fast for pictures and a fifth faster for a wide ALIGNN
+    """In which vision networks predict on a CPU, and an ALIGNN takes its triplets; how it learns is
+    `Schedule.precision`. bfloat16 is several times as fast for pictures and a fifth faster for a wide ALIGNN
     where the processor has the instructions, and cannot be used where it has none."""
     level: float = 0.9
     """Nominal coverage of the interval."""

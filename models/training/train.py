@@ -177,6 +177,8 @@ class _Run:
         if self.start and source:
             start.begin(self.network, self.start, source)
         self.network.to(self.device)
+        if schedule.precision == "bfloat16" and self.device.type == "cpu":
+            self.network.learn_lowered()
         _log.info(
             "%s seed %d: %d of %d numbers learn, from %s",
             spec.network,

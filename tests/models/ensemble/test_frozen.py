@@ -15,6 +15,7 @@ from assay.models.ensemble import checkpoint, kernels
 from assay.models.ensemble.frozen import BLOCK, freeze
 from assay.models.networks import registry
 from assay.models.networks.batch import Batch
+from assay.models.networks.fused import loops
 from assay.models.networks.layers import Network
 from assay.models.networks.linear import multiplies_bfloat16
 from assay.sources.crystals import Crystals
@@ -131,6 +132,8 @@ def test_an_alignn_in_bfloat16_without_the_instructions_is_refused(monkeypatch: 
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     with pytest.raises(ValueError, match="this processor does not multiply it"):
         network("alignn").lower()
+    with pytest.raises(ValueError, match="this processor does not multiply it"):
+        network("alignn").learn_lowered()
     network("cgcnn").lower()
 
 
@@ -159,7 +162,7 @@ def test_what_is_not_finite_becomes_nan(bad: float) -> None:
     assert np.isfinite(x[0, 0])
     assert np.isnan(x[0, 1])
     out = np.empty((1, 2), np.float32)
-    kernels.look_up(np.array([bad], np.float32), np.float32(0), np.float32(1), np.ones((9, 2), np.float32), out)
+    loops.look_up(np.array([bad], np.float32), np.float32(0), np.float32(1), np.ones((9, 2), np.float32), out)
     assert np.isnan(out).all()
 
 
@@ -170,8 +173,8 @@ def test_a_table_is_exact_for_cubics_and_constant_beyond_its_ends() -> None:
     table = cubic(0.25 * (np.arange(40) - 1)).astype(np.float32)
     values = np.linspace(0, 9, 500).astype(np.float32)
     out = np.empty((len(values), 2), np.float32)
-    kernels.look_up(values, np.float32(0), np.float32(4), table, out)
+    loops.look_up(values, np.float32(0), np.float32(4), table, out)
     np.testing.assert_allclose(out, cubic(values.astype(np.float64)), rtol=1e-5, atol=1e-5)
     ends = np.empty((2, 2), np.float32)
-    kernels.look_up(np.array([-5, 99], np.float32), np.float32(0), np.float32(4), table, ends)
+    loops.look_up(np.array([-5, 99], np.float32), np.float32(0), np.float32(4), table, ends)
     np.testing.assert_allclose(ends, table[[1, 37]], rtol=1e-6)
