@@ -58,7 +58,7 @@ class Ends:
 class EdgeGatedConvolution(nn.Module):
     """Update of node (N, h) and edge states (E, h) with soft gates (Bresson and Laurent, 2017)."""
 
-    half: bool = False
+    lowered: bool = False
     """Whether it learns with products of edge states in bfloat16."""
 
     def __init__(self, hidden: int, norm: str) -> None:
@@ -78,7 +78,7 @@ class EdgeGatedConvolution(nn.Module):
 
         With `places` the edges are looked up in the table `y`.
         """
-        own = halved(y, self.edge_gate) if self.half and self.training else self.edge_gate(y)
+        own = halved(y, self.edge_gate) if self.lowered and self.training else self.edge_gate(y)
         parts = together(x, self.src_gate, self.dst_gate, self.dst_update, self.src_update)
         if places is not None:
             own, y = places.look_up(own), y if last else places.look_up(y)
@@ -225,7 +225,8 @@ class ALIGNN(GatedGCN):
         """
         check_bfloat16()
         for update in list(self.edge_updates)[1:]:
-            update.half = True  # type: ignore[assignment]  # a flag, no module
+            assert isinstance(update, EdgeGatedConvolution)
+            update.lowered = True
 
     def lower(self) -> None:
         """Let the frozen network multiply the states of triplets in bfloat16.

@@ -45,21 +45,20 @@ class Linear(nn.Linear):
 
 def together(x: Tensor, *maps: nn.Module) -> Tensor:
     """(m, all their columns) what linear maps make of the same rows (m, in), side by side."""
-    plain = all(type(one) is Linear and one.bias is not None for one in maps)  # an adapter is none
-    if plain and _suits(x, maps[0].weight) and torch.is_grad_enabled():
-        made: Tensor = _Together.apply(x, *(one.weight for one in maps), *(one.bias for one in maps))  # type: ignore[no-untyped-call]
+    plain = [one for one in maps if type(one) is Linear and one.bias is not None]  # an adapter is none
+    if len(plain) == len(maps) and _suits(x, plain[0].weight) and torch.is_grad_enabled():
+        made: Tensor = _Together.apply(x, *(one.weight for one in plain), *(one.bias for one in plain))  # type: ignore[no-untyped-call]
         return made
     return torch.cat([one(x) for one in maps], dim=1)
 
 
 def halved(x: Tensor, trained: nn.Module) -> Tensor:
-    """Map x (m, in) to (m, out) with products in bfloat16, forward and backward; sums are in float32.
+    """Map x (m, in) to (m, out) with products in bfloat16, forward and backward.
 
-    What is not a plain linear layer (an adapter) maps as it always does.
+    Sums are in float32. What is not a plain linear layer (an adapter) maps as it always does.
     """
-    if type(trained) is not Linear:
-        return trained(x)
-    made: Tensor = _Halved.apply(x, trained.weight, trained.bias)  # type: ignore[no-untyped-call]
+    plain = type(trained) is Linear and trained.bias is not None
+    made: Tensor = _Halved.apply(x, trained.weight, trained.bias) if plain else trained(x)  # type: ignore[no-untyped-call]
     return made
 
 
@@ -141,7 +140,7 @@ class _Together(torch.autograd.Function):
         large = x.numel() * len(weight) >= SMALL
         of_x = product(gradient, weight.t(), None) if large else gradient @ weight
         of_weight = _transposed(gradient, x) if large else gradient.t() @ x
-        return of_x, *of_weight.split(ctx.sizes), *gradient.sum(0).split(ctx.sizes)
+        return of_x, *torch.split(of_weight, ctx.sizes), *torch.split(gradient.sum(0), ctx.sizes)
 
 
 class _Halved(torch.autograd.Function):
@@ -215,7 +214,7 @@ def of_intel() -> bool:
 
 @cache
 def narrow() -> bool:
-    """Whether it multiplies 256 bits at a time, as AMD's do up to Zen 4: MKL does not ask for more."""
+    """Whether it multiplies 256 bits at a time, as AMD's do up to Zen 4; MKL asks for no more."""
     family = re.search(r"(?i)family\s*:?\s*(\d+)", _told())
     return family is not None and "AuthenticAMD" in _told() and int(family[1]) <= 25
 

@@ -271,9 +271,9 @@ class Recipe:
     their quantiles that is calibrated by range of the predicted value; all members must be forests.
     Unset: the members have a mean, and the interval is scaled with their spread."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """In which vision networks predict on a CPU, and an ALIGNN takes its triplets; how it learns is
-    `Schedule.precision`. bfloat16 is several times as fast for pictures and a fifth faster for a wide ALIGNN
-    where the processor has the instructions, and cannot be used where it has none."""
+    """In which vision networks predict on a CPU, and an ALIGNN takes its triplets; learning has
+    `Schedule.precision`. bfloat16 is several times as fast for pictures and a fifth faster for a
+    wide ALIGNN where the processor has the instructions, and cannot be used where it has none."""
     level: float = 0.9
     """Nominal coverage of the interval."""
     note: str = ""

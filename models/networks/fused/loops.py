@@ -93,13 +93,11 @@ def gate_back(d_m, d_out, m, gates, message, parts, source, target, weight, d_ow
     n, h = message.shape
     of_sum, of_gates = np.empty((n, h), np.float32), np.empty((n, h), np.float32)
     for i in range(n):
-        come, to = d_out[i], d_parts[i][3 * h :]
+        d_parts[i, 3 * h :] = d_out[i]
         for j in range(h):
-            of_sum[i, j] = come[j] / (gates[i, j] + _TINY)
+            of_sum[i, j] = d_out[i, j] / (gates[i, j] + _TINY)
         for j in range(h):
             of_gates[i, j] = -of_sum[i, j] * message[i, j]
-        for j in range(h):
-            to[j] = come[j]
     opened, share = np.empty(h, np.float32), np.empty(h, np.float32)
     known = len(d_m) > 0
     for k in range(len(source)):
@@ -315,7 +313,13 @@ def look_up_back(d_out, values, low, per_step, d_table):  # type: ignore[no-unty
     end = _F(d_table.shape[0] - 4)
     for k in range(len(values)):
         row, a, b, c, d = _place(values[k], low, per_step, end)
-        come, first, second, third, fourth = d_out[k], d_table[row], d_table[row + 1], d_table[row + 2], d_table[row + 3]
+        come, first, second, third, fourth = (
+            d_out[k],
+            d_table[row],
+            d_table[row + 1],
+            d_table[row + 2],
+            d_table[row + 3],
+        )
         for j in range(len(come)):
             first[j] += a * come[j]
         for j in range(len(come)):

@@ -20,9 +20,7 @@ from assay.models.networks.batch import total
 from assay.models.networks.fused import loops
 
 
-def gated(
-    own: Tensor, parts: Tensor, ends: tuple[Tensor, Tensor, Tensor | None]
-) -> tuple[Tensor, Tensor]:
+def gated(own: Tensor, parts: Tensor, ends: tuple[Tensor, Tensor, Tensor | None]) -> tuple[Tensor, Tensor]:
     """The messages of an edge-gated convolution (Bresson and Laurent, 2017).
 
     Args:

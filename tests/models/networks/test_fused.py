@@ -116,7 +116,8 @@ def test_angles_from_a_table_teach_the_same(crystals: Crystals, norm: str, monke
         network.to(kind).train()(_of_kind(batch, kind))["y"].square().mean().backward()
         assert len(asked) == 2 * table
         found.append(
-            {name: p.grad for name, p in network.named_parameters() if p.grad is not None} | dict(network.named_buffers())
+            {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+            | dict(network.named_buffers())
         )
     largest = max(float(one.abs().max()) for name, one in found[1].items() if name.endswith("weight"))
     for name, exact in found[1].items():

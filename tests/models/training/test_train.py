@@ -102,8 +102,9 @@ OF_THE_NETWORK = ("scratch", "full graphs", "two properties", "fine-tuned", "all
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [(name, kind) for name in SMALL for kind in (KINDS if name == "cgcnn" else OF_THE_NETWORK)]
-    + [("alignn", "bfloat16")]
+    ("name", "kind"),
+    [(name, kind) for name in SMALL for kind in (KINDS if name == "cgcnn" else OF_THE_NETWORK)]
+    + [("alignn", "bfloat16")],
 )
 def test_stopped_and_resumed_equals_unbroken(name: str, kind: str, crystals: Crystals, tmp_path: Path) -> None:
     """Dropout makes the state of the random generator matter."""
