@@ -49,14 +49,9 @@ def main(words: list[str] | None = None) -> None:
     crystals, target = labelled(options.data, options.crystals)
     few = min(options.big_crystals, len(crystals))
     say(f"{len(crystals)} crystals of {options.data.name}/mp, {crystals.nsites.mean():.1f} atoms each, 1 thread")
-    report: dict[str, Any] = {
-        "machine": machine(),
-        "versions": versions("alignn", "dgl", "jarvis-tools", "torch_geometric"),
-        "seed": SEED,
-        "crystals": len(crystals),
-    }
-    report["atoms_per_crystal"] = float(crystals.nsites.mean())
-    report["big_crystals"], report["load"] = few, os.getloadavg()[0]
+    report: dict[str, Any] = {"machine": machine(), "seed": SEED, "crystals": len(crystals)}
+    report["versions"] = versions("alignn", "dgl", "jarvis-tools", "torch_geometric")
+    report |= {"atoms_per_crystal": float(crystals.nsites.mean()), "big_crystals": few, "load": os.getloadavg()[0]}
     report["graphs"] = build_graphs(crystals, options.repeat)
     report["alignn-2+2-64"] = alignn(crystals, target, ZOO, options.batch, options.repeat)
     report |= smaller(crystals, target, options.batch, options.repeat)
@@ -96,9 +91,17 @@ def labelled(data: Path, n: int) -> tuple[Crystals, Any]:
 
 def alignn(crystals: Crystals, target: Any, sizes: tuple[int, int], batch: int, repeat: int) -> Rates:
     """An ALIGNN learns: ours on quotients and on full graphs, alignn's two on alignn's graphs."""
+    from assay.models.networks import linear
+
     layers, hidden = sizes
     options = {"hidden": hidden, "alignn_layers": layers, "gcn_layers": layers}
-    runs = ours("alignn", options, crystals, target, batch) | alignn_peers(crystals, target, sizes, batch)
+    runs = ours("alignn", options, crystals, target, batch)
+    if linear.multiplies_bfloat16():
+        runs["assay, quotients, bfloat16"] = again = ours("alignn", options, crystals, target, batch)[
+            "assay, quotients"
+        ]
+        again.network.learn_lowered()
+    runs |= alignn_peers(crystals, target, sizes, batch)
     return compare(runs, f"ALIGNN {layers} + {layers}, hidden {hidden}, batches of {batch}", repeat)
 
 
@@ -143,7 +146,7 @@ def build_graphs(crystals: Crystals, repeat: int) -> Rates:
 class Training:
     """A network that learns for one epoch per call."""
 
-    network: torch.nn.Module
+    network: Any
     """Its parameters are counted in the report."""
     step: Callable[[Any], float]
     """Learns from the crystals at positions (b,), and returns the loss."""
@@ -210,10 +213,7 @@ def ours(
 def _our_training(
     name: str, sizes: dict[str, Any], built: Graphs, target: Any, batch: int, facts: dict[str, float], device: str
 ) -> Training:
-    """The training step: L1 loss over known rows, clipped gradients, AdamW, averaged weights.
-
-    Off the CPU the network runs under autocast to bfloat16, as in `assay train`.
-    """
+    """The step of `assay train`: L1 loss, clipping, AdamW, averages; off the CPU in bfloat16."""
     import torch
 
     from assay.featurize import atoms
