@@ -90,7 +90,7 @@ REMEDIES = {
     "to relax it, a whole atom on each",
     Reason.FILTER_MISMATCH: "nothing to do: the server sent what was not asked for",
     Reason.SERVER_ERROR: "tell the provider, or ask for this entry alone later",
-    Reason.PREDICTION_FAILED: "report this as a defect, with the crystal",
+    Reason.PREDICTION_FAILED: "report this, with the crystal: as a defect of Assay, or to the makers of a force field",
     Reason.WORKER_DIED: "look at the cell: it may be enormous; with more memory per worker it may pass",
     Reason.NOT_RELAXED: "allow more steps, or larger forces that remain",
     Reason.EXPLODED: "look at the cell: its atoms may be far too close, or the potential may not know such a crystal",

@@ -240,7 +240,7 @@ class _Run:
                 ends = float(found.energy[place]), float(force[place]), float(stress[place])
                 self.arrived[row] = _End(state.lattice[place], frac, *ends, step)
             else:
-                said = f"after {step} steps: {force[place]:.3g} eV/Å, {stress[place]:.3g} GPa"
+                said = f"after {step} step{'s' * (step > 1)}: {force[place]:.3g} eV/Å, {stress[place]:.3g} GPa"
                 wanted = f"expected at most {self.settings.fmax:g} eV/Å"
                 wanted += f" and {self.settings.smax:g} GPa" if self.settings.cell else ""
                 self.lost[row] = Reason.NOT_RELAXED, f"{said}; {wanted}"

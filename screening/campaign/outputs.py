@@ -120,7 +120,7 @@ class Best:
         self.columns = portion.column_names
         self.rows += portion.slice(0, self._most - len(self.rows)).to_pylist()
         self._standing.see(portion)
-        if not self._standing.rule.whole:
+        if not isinstance(self._standing.rule, several.Pareto):  # the hypervolume orders a front
             self.ties.take(portion)
         return portion
 

@@ -56,8 +56,9 @@ def relax(
         Symmetry, typer.Option(help="keep: the space group of each crystal stays; free: it may change.")
     ] = Symmetry.FREE,
     symprec: Annotated[
-        float, typer.Option(help="With keep: Å within which the space group is found.")
-    ] = _DEFAULT.symprec,
+        float | None,
+        typer.Option(help=f"With --symmetry keep: Å within which the space group is found; unset: {_DEFAULT.symprec}."),
+    ] = None,
     max_bad: MaxBad = 0.05,
 ) -> None:
     """Relax crystals with a force field, atoms and cell together.
@@ -65,10 +66,13 @@ def relax(
     They move until forces and stress are small. A crystal that is disordered, holds an element that
     the potential does not know, explodes, collapses or does not arrive is refused, with the reason.
     """
+    if symprec is not None and symmetry is not Symmetry.KEEP:
+        raise Failure(Exit.USAGE, "--symprec is for --symmetry keep; give both")
     if output is not None:
-        relaxing.check(output)
+        relaxing.check(output, files)
     try:
-        settings = Settings(fmax, smax, steps, not fixed_cell, method.value, symmetry.value, symprec)
+        within = _DEFAULT.symprec if symprec is None else symprec
+        settings = Settings(fmax, smax, steps, not fixed_cell, method.value, symmetry.value, within)
         potential = potentials.load(model)
     except (ValueError, ImportError, OSError) as error:
         raise Failure(Exit.USAGE, str(error)) from error

@@ -26,7 +26,7 @@ from assay.screening.deciding import hypervolume
 from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Target
 from assay.screening.prediction import predict
-from assay.screening.ranking import rules
+from assay.screening.ranking import rules, stability
 from assay.screening.ranking.compared import draws
 from assay.screening.runners.worker import seen_by
 from assay.screening.settings import config, nearest as nearest_name
@@ -112,6 +112,9 @@ def choose(results: Results, wish: Wish) -> Batch:
         raise Failure(Exit.CONFIG, f"--by {wish.by}: {reason}; choose std")
     needed = not wish.known or wish.apart is not None
     ensemble = _ensemble(results, target) if needed else None
+    if wish.apart is not None and ensemble is None:
+        reason = f"{target.name} comes from {target.model}, a force field, which knows no distance between crystals"
+        raise Failure(Exit.CONFIG, f"--diverse: {reason}; leave it out")
     shown = [target] if wish.by != EHVI else [one for one in results.summary.objectives if one.model]
     content, left_out = _eligible(results, wish, target, None if wish.known else ensemble, shown)
     if not content.num_rows:
@@ -140,15 +143,29 @@ def _measured(results: Results, wish: Wish) -> tuple[Target, str]:
     known = {one.name: one for one in (*summary.objectives, summary.target) if one.model}
     name = wish.property or summary.target.name
     if name not in known:
-        predicted = [item.name for model in summary.models for item in model.properties]
-        if name not in predicted:
+        known |= _beside_hull(results)
+        predicted = _predicted(results)
+        if name in predicted:
+            known[name] = as_target(_owner(results, name), name)
+        elif name not in known:
             near = nearest_name.hint(name, dict.fromkeys([*known, *predicted]), "it predicts")
             raise Failure(Exit.CONFIG, f"--property: this campaign does not predict {name!r}; {near}")
-        known[name] = as_target(_owner(results, name), name)
     order = wish.order or wanted.get(name)
     if order is None:
         raise Failure(Exit.CONFIG, f"--property {name} does not rank, so say which end is wanted: --order")
     return known[name], order
+
+
+def _beside_hull(results: Results) -> dict[str, Target]:
+    """What a section `stability` judges: a formation energy, and the energy above the hull."""
+    found = results.summary.stability
+    if found is None:
+        return {}
+    energy = found.settings.compared()
+    judged = Target(found.model, energy, stability.UNIT, calibrated=True)  # by a force field
+    if energy in _predicted(results):
+        judged = as_target(_owner(results, energy), energy)
+    return {energy: judged, ABOVE_HULL: stability.as_target(judged)}
 
 
 def spread(order: Sequence[int], most: int, apart: float, embed: Embed) -> tuple[list[int], Floats]:
@@ -188,11 +205,18 @@ def _embedder(results: Results, ensemble: Ensemble, ids: Sequence[str]) -> Embed
     return embed
 
 
-def _ensemble(results: Results, target: Target) -> Ensemble:
-    """The ensemble that predicts what is measured, or what it is derived from."""
-    stability = results.summary.stability
-    derived = stability is not None and target.name == ABOVE_HULL
-    return _owner(results, stability.settings.compared() if stability and derived else target.name)
+def _predicted(results: Results) -> list[str]:
+    """The properties that ensembles predict."""
+    return [item.name for model in results.summary.models for item in model.properties]
+
+
+def _ensemble(results: Results, target: Target) -> Ensemble | None:
+    """The ensemble that predicts what is measured, or what it is derived from; None of a
+    force field.
+    """
+    found = results.summary.stability
+    name = found.settings.compared() if found and target.name == ABOVE_HULL else target.name
+    return _owner(results, name) if name in _predicted(results) else None
 
 
 def _owner(results: Results, name: str) -> Ensemble:

@@ -162,6 +162,6 @@ def _number(name: str, text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not math.isfinite(value) or "_" in text:  # 1_0 is 10 to Python alone
         raise ValueError(f"{name} is {text!r}, expected a number")
     return value

@@ -56,7 +56,10 @@ def find(results: Results, top: int) -> Best:
     """
     summary, table = results.summary, results.best(top)
     if not table.num_rows:
-        raise Failure(Exit.CONFIG, f"{results.folder} has no candidates; its refused crystals: assay errors")
+        balance = summary.balance
+        lost = f"{balance.quarantined:,} are refused (assay errors), {balance.unrankable:,} unrankable"
+        lost += f", {balance.excluded:,} excluded (excluded.parquet)" if balance.excluded else ""
+        raise Failure(Exit.CONFIG, f"{results.folder} has no candidates: of {balance.unique:,} crystals {lost}")
     name = summary.target.name
     kept = {"rank", "id", "formula", f"{name}_mean", f"{name}_std", "tier"}
     rows = table.select([column for column in table.column_names if column in kept]).to_pylist()

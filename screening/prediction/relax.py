@@ -7,7 +7,7 @@ module does not know campaigns, nor how a relaxation is done.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,7 +90,7 @@ def lines(found: Relaxations, most: int | None = SHOWN) -> Iterator[str]:
     shown = found.crystals[: len(found) if most is None else most]
     rows = zip(shown.ids.tolist(), shown.formulas().tolist(), *(shown.columns[name].tolist() for name in MEASURED))
     for id, formula, energy, change, steps, force, stress in rows:
-        ends = f"{digits.alone(force)} eV/Å, {digits.alone(stress)} GPa left after {int(steps)} steps"
+        ends = f"{digits.alone(force)} eV/Å, {digits.alone(stress)} GPa left after {int(steps)} step{'s' * (steps > 1)}"
         yield f"{escaped(id)}  {formula}  {energy:.3f} eV/atom  volume {change:+.1%}  {ends}"
     if len(found) > len(shown):
         yield f"... and {len(found) - len(shown):,} more"
@@ -98,12 +98,12 @@ def lines(found: Relaxations, most: int | None = SHOWN) -> Iterator[str]:
         yield f"energies by {found.potential}: {found.scale}; compare them with no others"
 
 
-def check(path: Path) -> None:
+def check(path: Path, files: Sequence[Path] = ()) -> None:
     """Check that relaxed crystals can be written to a path, before there are any.
 
     Raises:
         Failure: USAGE, when the name does not end in .parquet; CONFIG, when a file is there that
-            holds anything else than relaxed crystals.
+            holds anything else than relaxed crystals, or is itself one of the `files` to relax.
     """
     if path.suffix.lower() != ".parquet":
         raise Failure(
@@ -117,6 +117,9 @@ def check(path: Path) -> None:
         known = False
     if not known:
         raise Failure(Exit.CONFIG, f"{path} is there and holds no relaxed crystals; choose another --output")
+    here = path.resolve()
+    if any(given.resolve() in (here, *(here.parents if given.is_dir() else ())) for given in files):
+        raise Failure(Exit.CONFIG, f"{path} is one of the files to read; choose another --output, or move it away")
 
 
 def write(found: Relaxations, path: Path) -> None:

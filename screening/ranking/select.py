@@ -11,6 +11,7 @@ nor folders.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -192,9 +193,11 @@ def _estimate(found: Selection, share: float) -> str:
     of = f"{found.rows:,} calibration rows, of which {found.missed:,} miss the threshold"
     if found.share is None:
         least = 1 / (1 + found.rows)
+        needed = math.ceil(least / share * found.tests)
+        crystals = "crystal" if needed == 1 else "crystals"
         return (
-            f"There are {of}. No p-value is below {least:.2g}, so a shortlist needs more than {least / share:.2g} of "
-            "all scored crystals with a p-value as small as that, or more with larger ones."
+            f"There are {of}, so no p-value is below {least:.2g}. A shortlist of m crystals needs p-values of at most "
+            f"m times {share / max(found.tests, 1):.2g}; here it has {needed:,} {crystals} at least."
         )
     together = {"element-set": "one element set", "formula": "one formula"}.get(found.by)
     return (

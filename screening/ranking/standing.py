@@ -148,7 +148,8 @@ def sentences(certainty: Certainty | None, fronts: Fronts | None, rule: Rule) ->
         return said
     ends = zip(rule.goals, fronts.reference)
     point = ", ".join(f"{goal.target.name} {digits.alone(end)} {goal.target.unit}".rstrip() for goal, end in ends)
-    first = f"{fronts.first:,} crystals are on the first of {fronts.count:,} fronts: no other crystal is at least as "
+    are, of = "crystal is" if fronts.first == 1 else "crystals are", "front" if fronts.count == 1 else "fronts"
+    first = f"{fronts.first:,} {are} on the first of {fronts.count:,} {of}: no other crystal is at least as "
     often = (
         f"On average of {fronts.trials:,} trials {fronts.expected:.1f} crystals were on the first front of the true "
         "values; p_front says how often each was. "

@@ -26,7 +26,8 @@ class Ties:
     def __init__(self, rule: Rule, shown: int) -> None:
         """`shown` is the number of rows that people see, 1 or more."""
         self._rule, self._shown = rule, shown
-        self._columns = {"score"}.union(*(_other(rule, name).columns().values() for name in RULES))
+        others = [] if rule.whole else [_other(rule, name) for name in RULES]
+        self._columns = {"score"}.union(*(other.columns().values() for other in others))
         self._kept: list[pa.Table] = []
         self._tier: pa.Scalar | None = None
         self._rows = 0  # of that tier
@@ -73,6 +74,9 @@ def _sentence(tie: Tie, by: str) -> str:
     place = "at the top" if tie.first == 1 else f"from rank {tie.first:,}"
     remedy = f"`rank.by: {tie.rule}` would separate them" if tie.rule else "no rule separates them"
     order = "std, then by id" if by == "mean" else "mean, then by std and id"
+    if by not in RULES:  # several objectives
+        remedy = "other ranges of the objectives may separate them"
+        order = "the std of the first predicted objective, then by id"
     return (
         f"{tie.rows:,} of {tie.of:,} rows tie {place}, at a score of {tie.score:.4g} (by {by}); {remedy}. "
         f"Among themselves they stand by {order}."
@@ -87,7 +91,7 @@ def _other(rule: Rule, name: str) -> Rule:
 def _separating(rows: pa.Table, rule: Rule) -> str:
     """The first rule that tells half of some equal rows apart, or most of them; "" for none."""
     best, most = "", 1
-    for name in RULES:
+    for name in () if rule.whole else RULES:
         other = _other(rule, name)
         columns = other.columns()
         if name == rule.settings.by or not set(columns.values()) <= set(rows.column_names):

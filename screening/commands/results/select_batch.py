@@ -52,6 +52,12 @@ SAID = {
     By.EHVI: "expected hypervolume improvement over the first front of their predicted values",
 }
 """What each of them is, in words."""
+READ_BY = {
+    "--best": (batch.NEEDS_BEST, "the value that ei and pi improve on"),
+    "--kappa": (("ucb",), "the number of standard deviations that ucb adds"),
+    "--seed": (("thompson",), "the seed of thompson"),
+}
+"""Option -> the functions that read it, and what it is to them."""
 APART = 0.5
 """Least distance of two crystals of a diverse batch."""
 
@@ -71,8 +77,8 @@ def select(
     best: Annotated[
         float | None, typer.Option(help="Value that ei and pi improve on; unset: the best predicted one.")
     ] = None,
-    kappa: Annotated[float, typer.Option(min=0, help="Standard deviations that ucb adds.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of thompson.")] = 0,
+    kappa: Annotated[float | None, typer.Option(min=0, help="Standard deviations that ucb adds; unset: 1.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="Of thompson; unset: 0.")] = None,
     diverse: Annotated[bool, typer.Option("--diverse", help="No two crystals alike, see --apart.")] = False,
     apart: Annotated[
         float | None,
@@ -84,14 +90,14 @@ def select(
     known: Annotated[bool, typer.Option("--known", help="Also compositions that the ensemble learned from.")] = False,
 ) -> None:
     """Choose what to measure next from a finished campaign."""
-    _check(by, {"--best": best, "--kappa": kappa, "--apart": apart}, diverse=diverse)
+    _check(by, {"--best": best, "--kappa": kappa, "--seed": seed, "--apart": apart}, diverse=diverse)
     if by is By.EHVI and (property is not None or order is not None):
         raise Failure(Exit.USAGE, "--by ehvi weighs all objectives of the campaign; --property and --order name one")
     written.free(output, batch.FIRST, "select")
     results = Results(folder)
     far = (APART if apart is None else apart) if diverse else None
     end = None if order is None else order.value
-    wish = Wish(n, by.value, property, end, best=best, kappa=kappa, seed=seed, cost=cost, apart=far, known=known)
+    wish = Wish(n, by.value, property, end, best, 1.0 if kappa is None else kappa, seed or 0, cost, far, known)
     found = batch.choose(results, wish)
     written.write(found.rows, output)
     say(output)
@@ -104,8 +110,9 @@ def _check(by: By, numbers: dict[str, float | None], *, diverse: bool) -> None:
     for name, value in numbers.items():
         if value is not None and not math.isfinite(value):
             raise Failure(Exit.USAGE, f"{name} {value} is not finite")
-    if numbers["--best"] is not None and by.value not in batch.NEEDS_BEST:
-        raise Failure(Exit.USAGE, f"--best is the value that ei and pi improve on; --by {by.value} reads none")
+    for name, (readers, what) in READ_BY.items():
+        if numbers[name] is not None and by.value not in readers:
+            raise Failure(Exit.USAGE, f"{name} is {what}; --by {by.value} reads none")
     if numbers["--apart"] is not None and not diverse:
         raise Failure(Exit.USAGE, "--apart says how far the crystals of --diverse lie apart; give both")
 

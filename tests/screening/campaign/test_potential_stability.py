@@ -29,6 +29,8 @@ from assay.models.stability.references import formation_energies
 from assay.screening.audit import audit
 from assay.screening.campaign import plan
 from assay.screening.campaign.plan import Plan
+from assay.screening.deciding import batch
+from assay.screening.deciding.batch import Wish
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.results import Results
 from assay.screening.ranking.stability import Judge
@@ -233,6 +235,19 @@ def test_this_energy_is_an_objective_and_a_filter_as_any_predicted_one(planned: 
         chances = stats.norm.cdf(0.02, rows["relaxed_formation_energy_mean"], ERROR)
         assert ((chances >= 0.8) == passes).all()
     assert audit.check(asked.folder).problems == []
+
+
+def test_what_to_measure_next_is_chosen_by_it(done: Plan) -> None:
+    results = Results(done.folder)
+    found = batch.choose(results, Wish(3, "mean"))
+    assert (
+        found.rows["energy_above_hull_mean"].to_pylist()
+        == results.candidates()["energy_above_hull_mean"].to_pylist()[:3]
+    )
+    formed = batch.choose(results, Wish(3, "ucb", "relaxed_formation_energy", "ascending"))
+    assert formed.rows["utility"][0].as_py() > formed.rows["utility"][2].as_py()
+    with pytest.raises(Failure, match="EMT, a force field, which knows no distance between crystals; leave it out"):
+        batch.choose(results, Wish(3, apart=0.5))
 
 
 def test_a_shortlist_by_it_is_refused(planned: Callable[..., Plan]) -> None:

@@ -189,6 +189,11 @@ def test_any_predicted_property_of_a_campaign_is_asked_for(
         (["--best", "nan"], "--best nan is not finite"),
         (["--by", "ucb", "--kappa", "inf"], "--kappa inf is not finite"),
         (["--by", "mean", "--best", "30"], "--by mean reads none"),
+        (
+            ["--by", "ei", "--kappa", "2"],
+            "--kappa is the number of standard deviations that ucb adds; --by ei reads none",
+        ),
+        (["--by", "ehvi", "--seed", "1"], "--by ehvi reads none"),
         (["--by", "ehvi", "--property", "tc"], "--by ehvi weighs all objectives of the campaign"),
         (["--apart", "1"], "--apart says how far the crystals of --diverse lie apart"),
     ],

@@ -72,12 +72,13 @@ def test_measured_values_are_learned_and_the_campaign_is_ranked_again(
         ",Qq3,39,K,",
         ",MgB2,39,K,,,5",
         f"{last['id']},MgB2,39,K,",
+        ",MgB2,3_9,K,",
     ]
     (tmp_path / "new.csv").write_text("\n".join(rows))
     before = [(ranked.folder / name).read_bytes() for name in OUTPUTS]
     ended = assay("learn", ranked.folder, "--measured", "new.csv", "--output", "next", "--weight", "20")
     assert ended.returncode == 0, ended.stderr
-    assert "3 measured values of tc are learned, 6 refused -> next-ensemble" in ended.stderr
+    assert "3 measured values of tc are learned, 7 refused -> next-ensemble" in ended.stderr
     for number, why in {
         5: "scored no crystal with the id 'proto/none'",
         6: "unit is 'mK', tc is in K",
@@ -85,6 +86,7 @@ def test_measured_values_are_learned_and_the_campaign_is_ranked_again(
         8: "'Qq' is no symbol of an element",
         9: "more cells than the file has columns",
         10: "says id and formula, expected one of id, formula, file",
+        11: "value is '3_9', expected a number",
     }.items():
         line = next(line for line in ended.stderr.splitlines() if line.startswith(f"line {number} of new.csv: "))
         assert why in line

@@ -185,6 +185,14 @@ def test_what_lies_at_the_output_is_not_touched(mixed: Path, tmp_path: Path) -> 
     assert audit.check(mixed).code is Exit.DONE
 
 
+def test_a_campaign_without_candidates_says_where_its_crystals_are(make: Callable[..., Path], tmp_path: Path) -> None:
+    nobody = make(metals(2), filters={"predicted": {"tc": {"min": 5000.0}}})
+    said = str(export(nobody, "--output", tmp_path / "cif").exception)
+    assert said.endswith(
+        "no candidates: of 2 crystals 0 are refused (assay errors), 0 unrankable, 2 excluded (excluded.parquet)"
+    )
+
+
 def test_one_of_format_and_inputs(mixed: Path, tmp_path: Path) -> None:
     done = export(mixed, "--format", "cif", "--inputs", "MPRelaxSet", "--output", tmp_path / "x")
     assert "give one of them" in str(done.exception)

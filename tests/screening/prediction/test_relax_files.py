@@ -93,6 +93,19 @@ def test_a_foreign_file_is_not_replaced(tmp_path):
     assert foreign.read_bytes() == b"mine"
 
 
+def test_what_is_read_is_not_replaced(tmp_path):
+    bulk("Cu", a=3.7).write(tmp_path / "cu.vasp", direct=True)
+    output = tmp_path / "relaxed.parquet"
+    assert command(tmp_path, "--model", EMT, "--output", output).returncode == 0
+    before = output.read_bytes()
+    for given in (output, tmp_path):
+        done = command(given, "--model", EMT, "--output", output)
+        assert done.returncode == Exit.CONFIG
+        assert "relaxed.parquet is one of the files to read; choose another --output" in done.stderr
+    assert output.read_bytes() == before
+    assert command(tmp_path / "cu.vasp", "--model", EMT, "--output", output).returncode == 0
+
+
 def test_the_space_group_is_kept_on_request(tmp_path):
     atoms = bulk("Cu", "bcc", a=2.8, cubic=True)
     atoms.set_cell(atoms.cell[:] + np.outer([0.002, 0.001, 0], [1, 0, 0]), scale_atoms=True)
@@ -105,6 +118,9 @@ def test_the_space_group_is_kept_on_request(tmp_path):
     done = command(tmp_path / "bcc.vasp", "--model", EMT, "--symmetry", "keep", "--symprec", 0)
     assert done.returncode == Exit.USAGE
     assert "symprec is 0.0, expected above 0" in done.stderr
+    done = command(tmp_path / "bcc.vasp", "--model", EMT, "--symprec", 0.1)
+    assert done.returncode == Exit.USAGE
+    assert "--symprec is for --symmetry keep; give both" in done.stderr
 
 
 def test_columns_of_the_input_stay_beside_ours():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from assay.screening.audit import audit
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.results import Results
 from assay.screening.folder.summary import Target
+from assay.screening.ranking import select
 from assay.screening.ranking.select import Shortlist
 from assay.screening.settings.choice import Rank
 from assay.screening.settings.exits import Exit, Failure
@@ -149,6 +151,9 @@ def test_nothing_is_certain_without_calibration_rows_or_beyond_them() -> None:
     few.marked(rows)
     assert few.summary().selected == 0
     assert few.summary().share is None
+    said = select.lines(few.summary(), settings(0.1), TC)[1]
+    assert "no p-value is below 0.17" in said
+    assert said.endswith(f"; here it has {math.ceil(len(rows) / 6 / 0.1):,} crystals at least.")
 
 
 def test_crystals_that_are_set_aside_are_tests_and_unknown_ones_are_never_selected() -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from assay.screening.folder.summary import Certainty, Fronts, Target
 from assay.screening.ranking import rank, several, standing
 from assay.screening.ranking.compared import fronts, pfront, swaps, together, topk
+from assay.screening.ranking.ties import Ties, sentences
 from assay.screening.settings.choice import Rank
 from assay.screening.settings.exits import Exit, Failure
 
@@ -123,6 +124,8 @@ def test_nothing_is_said_of_the_order_of_no_crystals() -> None:
     assert standing.sentences(None, Fronts(0, 0, 0.0, pfront.DRAWS, []), goals) == []
     assert standing.sentences(Certainty(0, 4096, 0.0, []), None, goals) == []
     assert standing.sentences(Certainty(1, 4096, 1.0, []), None, goals)
+    one = standing.sentences(None, Fronts(1, 1, 1.0, pfront.DRAWS, [0.0] * len(goals.goals)), goals)
+    assert one[0].startswith("1 crystal is on the first of 1 front: ")
 
 
 def test_p_front_agrees_with_independent_draws_whatever_rows_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,6 +288,20 @@ def test_a_range_is_enough_or_is_the_goal() -> None:
     ranked = rank.rank(content, weighed, {}).candidates
     assert ranked["id"].to_pylist() == ["a", "b", "c"]
     assert ranked["score"].to_pylist() == pytest.approx([0.2**0.25, 0.6**0.75 * 0.4**0.25, 0.1**0.75 * 0.9**0.25])
+
+
+def test_people_learn_that_every_crystal_is_worth_nothing() -> None:
+    asked = rule(
+        [
+            {"property": "tc", "range": {"min": 500.0, "max": 600.0}},
+            {"property": "p_stable", "range": {"min": 0.0, "max": 1.0}},
+        ],
+        by="desirability",
+    )
+    seen = Ties(asked, 10)
+    seen.take(rank.rank(rows(30), asked, {}).candidates)
+    (said,) = sentences(seen.found(), "desirability")
+    assert said.startswith("30 of 30 rows tie at the top, at a score of 0 (by desirability); other ranges")
 
 
 def test_a_cut_by_one_property_loses_half_of_a_front(data: Path) -> None:
