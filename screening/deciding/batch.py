@@ -211,9 +211,7 @@ def _predicted(results: Results) -> list[str]:
 
 
 def _ensemble(results: Results, target: Target) -> Ensemble | None:
-    """The ensemble that predicts what is measured, or what it is derived from; None of a
-    force field.
-    """
+    """The ensemble that predicts what is measured, or what it comes from; None of a force field."""
     found = results.summary.stability
     name = found.settings.compared() if found and target.name == ABOVE_HULL else target.name
     return _owner(results, name) if name in _predicted(results) else None

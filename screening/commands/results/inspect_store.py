@@ -69,8 +69,12 @@ def prune(
 
 
 def _opened(folder: Path) -> Store:
+    made = "a campaign with `store: auto` makes the folder .store beside its own"
     if not folder.is_dir():
-        raise Failure(Exit.USAGE, f"{folder} is no folder; a campaign with `store: auto` makes one beside its folder")
+        raise Failure(Exit.USAGE, f"{folder} is no folder; {made}")
+    inside = [path.name for path in folder.iterdir()]
+    if inside and not any(re.fullmatch(r"[0-9a-f]{2}", name) for name in inside):
+        raise Failure(Exit.USAGE, f"{folder} is no store; {made}")
     return Store(folder)
 
 

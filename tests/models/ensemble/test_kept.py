@@ -175,3 +175,7 @@ def test_the_commands_list_check_and_shrink(ensemble: Ensemble, crystals: Crysta
         said("prune", str(folder), "--most", "10")
     with pytest.raises(Failure, match="is no folder"):
         said("ls", str(tmp_path / "gone"))
+    assert "0 files" in said("ls", str(folder))
+    (tmp_path / "campaign" / "parts").mkdir(parents=True)
+    with pytest.raises(Failure, match="is no store; a campaign with `store: auto` makes the folder .store beside its"):
+        said("verify", str(tmp_path / "campaign"))
