@@ -266,7 +266,7 @@ def find_target(
     ensemble = ensembles[0]
     if rule.model is not None:
         names = {Path(e.folder).name: e for e in ensembles} | {e.name: e for e in ensembles}
-        ensemble = names[_known("rank.model", rule.model, list(names))]
+        ensemble = names[_known("rank.model", rule.model, list(names), "models of this campaign")]
     elif rule.property is not None:
         owners = [e for e in ensembles if rule.property in {item.name for item in e.properties}]
         ensemble = owners[0] if owners else ensemble
@@ -316,9 +316,7 @@ def _check_tiers(tiers: Sequence[Ensemble], ensembles: Sequence[Ensemble], targe
         used[tier.sha256] = str(tier.folder)
 
 
-def _known(key: str, value: str, names: Sequence[str]) -> str:
+def _known(key: str, value: str, names: Sequence[str], what: str = "properties that this campaign predicts") -> str:
     if value in names:
         return value
-    raise Failure(
-        Exit.CONFIG, f"{key}: {value!r} is not among the models of this campaign; {nearest.hint(value, names)}"
-    )
+    raise Failure(Exit.CONFIG, f"{key}: {value!r} is not among the {what}; {nearest.hint(value, names)}")

@@ -329,7 +329,7 @@ def test_numbers_of_another_functional_are_refused(
         ({"hull": "mp-formation-enery"}, "is not one of"),
         ({"hull": "UNSAID"}, "hull .*unsaid.parquet#e_form does not name one; say it here"),
         ({"hull": "UNSAID", "functional": "PBE(+U), MP2020"}, "2018/19', stability.functional says .*MP2020"),
-        ({"property": "band_gap"}, "stability.property: 'band_gap' is not among the models"),
+        ({"property": "band_gap"}, "stability.property: 'band_gap' is not among the properties"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_compared_is_refused_in_one_line(

@@ -68,7 +68,7 @@ print([name for name in {heavy!r} if name in sys.modules])
         (["run", "nowhere.yaml"], 78, "nowhere.yaml not found"),
         (["run", "{config}", "--set", "rank.buy=mean"], 78, "unknown key 'rank.buy'; did you mean 'by'?"),
         (["run", "{config}", "--set", "models=[no/such]"], 78, "model folder no/such not found"),
-        (["run", "{config}", "--set", "rank.property=x"], 78, "rank.property: 'x' is not among the models"),
+        (["run", "{config}", "--set", "rank.property=x"], 78, "rank.property: 'x' is not among the properties"),
         (["run", "{config}", "--set", "filters.formula=[mgb2]"], 78, "'mgb2' is not a formula"),
         (["run", "{config}", "--set", "sources.0.paths=[gone.cif]"], 78, "gone.cif does not exist"),
         (["run", "{config}", "--set", "nonsense"], 2, "is not of the form a.b=c"),
