@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from assay.featurize import neighbours
 from assay.models.potentials import potential as potentials
 from assay.sources.crystals import Crystals, wrap
 from assay.sources.formats import convert
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 PROPERTIES = ("energy", "free_energy", "forces", "stress")
 """In eV, eV, eV/Å and eV/Å^3; the stress is positive under tension, as everywhere in ASE."""
+ONE_PLACE = 1e-3
+"""Å; closer atoms have no direction in which a force could part them."""
 _VOIGT = [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]
 
 
@@ -61,7 +64,7 @@ def measured(potential: Potential, atoms: Atoms) -> dict[str, Any]:
 
 
 def _crystal(potential: Potential, atoms: Atoms) -> Crystals:
-    """Atoms as a batch of one, whatever the distances between them."""
+    """Atoms as a batch of one, whatever the distances between them, as long as there are some."""
     if not len(atoms):
         raise ValueError("there are no atoms")
     if not all(atoms.pbc):
@@ -86,4 +89,7 @@ def _crystal(potential: Potential, atoms: Atoms) -> Crystals:
     _, refused = potentials.known(potential, one)
     if refused:
         raise ValueError(refused[0].message)
+    _, first, second, *_ = neighbours.within(one.lattice, one.frac, one.site_ptr, ONE_PLACE)
+    if len(first):
+        raise ValueError(f"atoms {second[0]} and {first[0]} are at one place: no force would part them")
     return one

@@ -140,6 +140,7 @@ def with_nan():
     [
         (fcc111("Cu", (1, 1, 3), vacuum=8.0), "not periodic along c; .* set pbc=True"),
         (Atoms("Cu"), "not periodic along a, b, c"),
+        (Atoms("Cu2", [[0, 0, 0], [4, 0, 1e-4]], cell=[4, 4, 4], pbc=True), "atoms 0 and 1 are at one place"),
         (Atoms("Cu", pbc=True), "no volume"),
         (Atoms(cell=[3, 3, 3], pbc=True), "no atoms"),
         (bulk("Po", "sc", a=3.3), "chgnet has not learned Po"),
