@@ -67,10 +67,13 @@ def _merge(
     into = starts(graphs.target, len(nodes))
     node_ptr, node, node_weight, place = _merge_nodes(graphs.node_ptr, nodes)
     ends, edge, edge_weight, target, distance, slot = _merge_edges(node, into, edges, graphs.distance)
-    _find_classes(slot, place, graphs.target, ends, edge, edges)
-    triplet_ends, triplet_edge, triplet_other, cosine, triplet_weight = _merge_triplets(
-        edge, of, slot, graphs.triplet_other, angles, graphs.cosine
-    )
+    if len(graphs.triplet_other):
+        _find_classes(slot, place, graphs.target, ends, edge, edges)
+        triplets = _merge_triplets(edge, of, slot, graphs.triplet_other, angles, graphs.cosine)
+    else:
+        none = graphs.cosine.copy()
+        triplets = np.zeros(len(edge) + 1, np.int64), graphs.triplet_edge, graphs.triplet_other, none, none
+    triplet_ends, triplet_edge, triplet_other, cosine, triplet_weight = triplets
     edge_ptr = ends[node_ptr]
     species, species_ptr = gather_ranges(graphs.species_ptr, node)
     return replace(
@@ -161,7 +164,9 @@ def _merge_triplets(edge, of, slot, other, label, cosine):  # type: ignore[no-un
     ends = np.zeros(len(edge) + 1, np.int64)
     new_edge, new_other = np.empty(len(other), np.int32), np.empty(len(other), np.int32)
     total, weight = np.empty(len(other), np.float64), np.empty(len(other), np.float32)
-    most = np.diff(of).max() if len(other) else 0
+    most = 0  # in a loop: numba would import scipy to load its own maximum
+    for e in range(len(of) - 1):
+        most = max(most, of[e + 1] - of[e])
     key_room, order_room = np.empty(most, np.int64), np.empty(most, np.int64)
     triplets = 0
     for k in range(len(edge) if len(other) else 0):

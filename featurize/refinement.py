@@ -127,10 +127,12 @@ def number_runs(values, tolerance, label):  # type: ignore[no-untyped-def]
     """
     if len(values) == 0:
         return
-    low = values.min()
+    low, bins = values[0], 1  # in loops: numba would import scipy to load its own minimum and maximum
+    for value in values:
+        low = min(low, value)
     for k in range(len(values)):
         label[k] = int((values[k] - low) / tolerance)
-    bins = label.max() + 1
+        bins = max(bins, label[k] + 1)
     if bins <= _CROWDED * len(values):  # marking every bin is cheaper than finding the occupied ones
         _number_marked(bins, label)
     else:
