@@ -11,8 +11,14 @@ import gc
 import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+from assay.sources.checks import importing
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = importing.later("torch")
 
 _ROOT = Path("/")
 _FLOOR = 512 * 2**20

@@ -12,6 +12,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+LOG_VARIANCE = "/log-variance"
+"""Suffix of a head's second output."""
+DRAWS = "/draws"
+"""Suffix of the scaled values of all trees of a forest, (n, T)."""
+VIEWS = "/views"
+"""Suffix of what a vision network predicts from each view alone, (V,)."""
+
 _FORWARD: dict[str, Any] = {
     "identity": lambda y: y,
     "arcsinh": np.arcsinh,

@@ -9,23 +9,34 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors.torch import save
+import numpy as np
+from numpy.typing import NDArray
 
 from assay.models.ensemble import validation
-from assay.models.ensemble.frozen import freeze
+from assay.models.ensemble.lean import convolutions
+from assay.models.ensemble.lean.convolutions import Convolutions
 from assay.models.networks import kinds, registry, tensors
 from assay.models.networks.kinds import Kind, Spec
-from assay.models.networks.layers import Network
 from assay.models.target import Property
+from assay.sources.checks import importing
 from assay.sources.durable import whole
+
+if TYPE_CHECKING:
+    import torch
+    from safetensors import torch as stored
+
+    from assay.models.ensemble import frozen as quick
+    from assay.models.networks.layers import Network
+else:
+    quick = importing.later("assay.models.ensemble.frozen")
+    torch, stored = importing.later("torch"), importing.later("safetensors.torch")
 
 FORMAT = 3
 """Newest version of the folder layout that is read; each kind of input has its own, see
@@ -55,38 +66,68 @@ class Checkpoint:
     sha256: str = ""
     """Of the weights file."""
 
+    lean: Convolutions | None = field(default=None, init=False, repr=False, compare=False)
+    """The network without torch, where the folder that was read holds one that can do so."""
+    make: Callable[[], Network] | None = field(default=None, init=False, repr=False, compare=False)
+    """Makes `network` when somebody asks for it; None where it is there."""
+
+    def __getattr__(self, name: str) -> Any:
+        """The network, once it is asked for."""
+        if name != "network" or self.make is None:
+            raise AttributeError(name)
+        object.__setattr__(self, "network", self.make())
+        return self.network
+
     @property
     def kind(self) -> Kind[Any]:
         """What it reads: graphs, pictures or compositions."""
         return kinds.of(self.spec)
 
     @cached_property
-    def frozen(self) -> Network:
+    def frozen(self) -> Network | Convolutions:
         """The network as prediction takes it (`assay.models.ensemble.frozen`)."""
-        return freeze(self.network)
+        return self.lean or quick.freeze(self.network)
+
+    @property
+    def embedder(self) -> Network | Convolutions:
+        """What says where a crystal lies."""
+        return self.lean or self.network
+
+    @property
+    def draws(self) -> int:
+        """Values per crystal in its predictive distribution; 0: it has none."""
+        return self.network.draws if registry.MODELS[self.name].draws else 0
 
     @cached_property
     def outputs(self) -> str:
         """What its outputs depend on, as text: weights with their types, sizes, inputs, scalers."""
-        kinds = sorted({str(tensor.dtype) for tensor in self.network.state_dict().values()})
-        lowered = ("bfloat16",) if self.network.lowered else ()
+        kinds = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in self._state().values()})
+        lowered = ("bfloat16",) if self.lean is None and self.network.lowered else ()
         return repr((self.sha256, self.name, sorted(self.sizes.items()), self.spec, self.properties, kinds, *lowered))
 
     @cached_property
     def trunk(self) -> str:
         """Digest of everything before the heads; members that share it embed a crystal alike."""
         digest = hashlib.sha256(repr((self.name, sorted(self.sizes.items()))).encode())
-        for name, tensor in sorted(self.network.state_dict().items()):
+        for name, tensor in sorted(self._state().items()):
             if not name.startswith("heads."):
-                content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-                digest.update(name.encode() + content.numpy().tobytes())
+                digest.update(name.encode() + _bytes(tensor))
         return digest.hexdigest()
+
+    def _state(self) -> Mapping[str, Any]:
+        return self.network.state_dict() if self.lean is None else self.lean.weights
+
+
+def _bytes(tensor: Any) -> bytes:
+    if isinstance(tensor, np.ndarray):
+        return tensor.tobytes()
+    return bytes(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
 
 
 def write(checkpoint: Checkpoint, folder: Path) -> Path:
     """Write the folder; `model.json` comes last, so its presence means the checkpoint is whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = save({name: tensor.contiguous() for name, tensor in checkpoint.network.state_dict().items()})
+    weights = stored.save({name: tensor.contiguous() for name, tensor in checkpoint.network.state_dict().items()})
     described = {
         "format": checkpoint.kind.format,
         "network": checkpoint.name,
@@ -132,28 +173,51 @@ def read(folder: Path, precision: str = "float32") -> Checkpoint:
     if digest != described["weights_sha256"]:
         recorded = described["weights_sha256"]
         raise ValueError(f"{path} is damaged or replaced: sha256 {digest[:12]}, model.json says {recorded[:12]}")
-    network = _network(described, spec, [p.name for p in properties], weights, path)
-    if precision == "bfloat16":
-        network.lower()
-    return Checkpoint(
-        network=network.eval(),
-        name=described["network"],
-        sizes=described["sizes"],
-        spec=spec,
-        properties=properties,
-        elements=tuple(described["elements"]),
-        facts={k: finite(v) for k, v in described.items() if k not in _OWN_KEYS},
-        sha256=digest,
-    )
+    rest: dict[str, Any] = {
+        "name": described["network"],
+        "sizes": described["sizes"],
+        "spec": spec,
+        "properties": properties,
+        "elements": tuple(described["elements"]),
+        "facts": {k: finite(v) for k, v in described.items() if k not in _OWN_KEYS},
+        "sha256": digest,
+    }
+    names = [p.name for p in properties]
+    make = partial(_network, described, spec, names, weights, path, precision)
+    if not _is_plain(described, spec, names, tensors.header(weights, path), path):
+        return Checkpoint(network=make(), **rest)
+    later: Any = None
+    made = Checkpoint(network=later, **rest)
+    object.__delattr__(made, "network")
+    lean = Convolutions(tensors.arrays(weights, path), names, convolutions.Sizes(**described["sizes"]))
+    for name, value in {"lean": lean, "make": make}.items():
+        object.__setattr__(made, name, value)
+    return made
 
 
-def _network(described: dict[str, Any], spec: Spec, names: list[str], weights: bytes, path: Path) -> Network:
+def _is_plain(described: dict[str, Any], spec: Spec, names: list[str], shown: tensors.Header, path: Path) -> bool:
+    """Whether these are the tensors of a CGCNN, in single precision; then it can do without torch."""
+    if described["network"] != "cgcnn" or not set(described["sizes"]) <= set(convolutions.Sizes.__dataclass_fields__):
+        return False
+    with naming(path.parent / "model.json"):
+        validation.sizes(described["sizes"], shown.largest)
+    kinds_of = {name: "I64" if name.endswith("num_batches_tracked") else "F32" for name in shown.kinds}
+    wanted = convolutions.Sizes(**described["sizes"]).shapes(kinds.shape(spec), names)
+    return shown.shapes == wanted and shown.kinds == kinds_of
+
+
+def _network(
+    described: dict[str, Any], spec: Spec, names: list[str], weights: bytes, path: Path, precision: str
+) -> Network:
     """The network in `model.json`, made no larger than the header of its weights allows."""
     sizes, largest = described["sizes"], tensors.header(weights, path).largest
     with naming(path.parent / "model.json"):
         validation.sizes(sizes, largest)
     make = partial(registry.create, described["network"], kinds.shape(spec), names, **sizes)
-    return tensors.fill(make, weights, path, large=kinds.of(spec).views)
+    network = tensors.fill(make, weights, path, large=kinds.of(spec).views)
+    if precision == "bfloat16":
+        network.lower()
+    return network.eval()
 
 
 @contextmanager
@@ -207,8 +271,8 @@ def to_json(described: dict[str, Any]) -> bytes:
     return (json.dumps(finite(described), indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
 
 
-def tensors_of(path: Path, recorded: str) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file of an ensemble, which has this digest.
+def arrays_of(path: Path, recorded: str) -> dict[str, NDArray[Any]]:
+    """The arrays of a safetensors file of an ensemble, which has this digest.
 
     Raises:
         FileNotFoundError: when it is missing.
@@ -220,7 +284,7 @@ def tensors_of(path: Path, recorded: str) -> dict[str, torch.Tensor]:
     digest = hashlib.sha256(content).hexdigest()
     if digest != recorded:
         raise ValueError(f"{path} is damaged or replaced: sha256 {digest[:12]}, ensemble.json says {recorded[:12]}")
-    return tensors.read(content, path)
+    return tensors.arrays(content, path)
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -16,17 +16,21 @@ from numpy.typing import NDArray
 
 from assay.featurize import quotient
 from assay.featurize.alternatives import united
-from assay.models.ensemble import checkpoint, device as devices, inference, novelty, stored, validation
+from assay.models.ensemble import checkpoint, inference, novelty, stored, validation
 from assay.models.ensemble.kept import members
 from assay.models.ensemble.stored import Trained
 from assay.models.ensemble.summary import EnsemblePrediction, summarise
 from assay.models.networks import kinds
+from assay.sources.checks import importing
 from assay.sources.elements import NUMBERS, SYMBOLS
 
 if TYPE_CHECKING:
+    from assay.models.ensemble import device as devices
     from assay.models.ensemble.kept.store import Store
     from assay.sources.crystals import Crystals
     from assay.sources.quarantine import Quarantined
+else:
+    devices = importing.later("assay.models.ensemble.device")
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,15 @@ class Ensemble(Trained):
             ValueError: when it is damaged, its members disagree on graphs or properties, or the
                 device is not there.
         """
-        folder, place = Path(folder), devices.chosen(device)
+        folder, away = Path(folder), device != "cpu" or compiled
+        place = devices.chosen(device) if away else None
         described = checkpoint.read_json(folder / "ensemble.json", "a model ensemble")
         with checkpoint.naming(folder / "ensemble.json"):
             validation.ensemble(described)
         precision = precision or described.get("precision", "float32")
-        kept = precision if place.type == "cpu" else "float32"  # a device lowers its own copies
+        kept = precision if place is None or place.type == "cpu" else "float32"  # a device lowers its own copies
         parts = stored.read(folder, described, kept)
-        path = devices.path(parts["members"], place, precision, compiled=compiled)
+        path = place and devices.path(parts["members"], place, precision, compiled=compiled)
         made = cls(**parts, threads=threads, device=path)
         stored.check_seal(folder, described)
         return made
@@ -116,9 +121,9 @@ class Ensemble(Trained):
         member = self.members[self.reference.member]
         seen = united(crystals) if self.structural else crystals
         read = kinds.of(member.spec).inputs(seen, member.spec, quotient.TOLERANCE)
-        found = novelty.embed(member.network, read, np.arange(len(seen)))
+        found = novelty.embed(member.embedder, read, np.arange(len(seen)))
         scaled = (found - self.reference.mean) / self.reference.deviation
-        return scaled.numpy().astype(np.float64) / self.reference.limit
+        return np.asarray(scaled, np.float64) / self.reference.limit
 
     def _unseen(self, crystals: Crystals) -> NDArray[np.bool_]:
         """(n,) whether a crystal holds an element that some member has not seen in training."""

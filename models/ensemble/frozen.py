@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from assay.models.ensemble import kernels
+from assay.models.ensemble.lean.convolutions import FINENESS, REACH, Convolutions, Sizes
 from assay.models.networks import linear
 from assay.models.networks.alignn import ALIGNN, EdgeGatedConvolution, GatedGCN
 from assay.models.networks.batch import Batch
-from assay.models.networks.cgcnn import CGCNN, GatedConvolution
+from assay.models.networks.cgcnn import CGCNN
 from assay.models.networks.fused import loops
 from assay.models.networks.layers import BatchNorm, Network, RadialBasis
 
@@ -33,8 +34,6 @@ BLOCK = 1_024
 """Rows of one product: with the widest network, a megabyte."""
 _STEP = 128
 """The last block of a batch is filled up to a multiple of this many rows."""
-_FINENESS, _REACH = 0.01, 5.0
-"""Step of a table, and how far it goes beyond the last Gaussian, in widths of a Gaussian."""
 
 Rows = NDArray[np.float32]
 
@@ -95,19 +94,20 @@ class _FrozenGCN(_Frozen):
 
 
 class _FrozenCGCNN(_Frozen):
+    """`Convolutions` between tensors."""
+
     def __init__(self, trained: CGCNN) -> None:
         super().__init__(trained)
-        self._atoms = _Product(trained.embed)
-        self._layers = [_Convolution(layer, trained.radial) for layer in trained.layers]
+        weights = {name: tensor.numpy(force=True).copy() for name, tensor in trained.state_dict().items()}
+        hidden, bins = trained.embed.out_features, len(trained.radial.get_buffer("centers"))
+        sizes = Sizes(hidden, len(trained.layers), bins, (bins - 1) / trained.radial.gamma)
+        self._lean = Convolutions(weights, (), sizes)
 
     def encode(self, batch: Batch) -> Tensor:
         """(n, width) state of each crystal."""
-        x = self._atoms.silu(_padded(batch.x))
         bonds = _Links(batch.source, batch.target, batch.edge_weight, batch.distance)
-        degree = batch.degree.numpy()[:, 0]
-        for layer in self._layers:
-            layer(x, bonds, degree)
-        return self._pooled(x, batch)
+        edges = bonds.source, bonds.target, bonds.weight, bonds.values
+        return self._pooled(self._lean.nodes(batch.x.numpy(), *edges), batch)
 
 
 class _Links:
@@ -172,8 +172,8 @@ class _Table:
 
     def __init__(self, basis: RadialBasis, function: Callable[[Tensor], Tensor]) -> None:
         centres, width = basis.get_buffer("centers").double(), 1 / math.sqrt(basis.gamma)
-        self._low, step = float(centres[0]), _FINENESS * width
-        rows = math.ceil((float(centres[-1]) + _REACH * width - self._low) / step) + 4
+        self._low, step = float(centres[0]), FINENESS * width
+        rows = math.ceil((float(centres[-1]) + REACH * width - self._low) / step) + 4
         places = self._low + step * (torch.arange(rows, dtype=torch.float64) - 1)
         with torch.no_grad():
             expanded = torch.exp(-basis.gamma * (places[:, None] - centres) ** 2)
@@ -228,25 +228,6 @@ class _Update:
             run = links.source[block], links.target[block], links.weight[block]
             kernels.edge_gates(gate, own, *run, *self._edge_norm, message, gates, state, last)
         kernels.node_update(x, own, message, gates, *self._node_norm)
-
-
-class _Convolution:
-    """A crystal graph convolution; nodes are updated in place."""
-
-    def __init__(self, layer: Any, basis: RadialBasis) -> None:
-        convolution: GatedConvolution = layer
-        self._edge = _Table(basis, copy.deepcopy(convolution.edge).double())
-        self._ends = _Product(convolution.source, convolution.target)
-        self._norm = _norm(convolution.norm)
-
-    def __call__(self, x: Rows, bonds: _Links, degree: Rows) -> None:
-        """Update padded nodes with `degree` (n,)."""
-        own = self._ends.all(x)
-        message = np.zeros((len(degree), x.shape[1]), np.float32)
-        for block in bonds.blocks():
-            run = bonds.source[block], bonds.target[block], bonds.weight[block]
-            kernels.crystal_messages(self._edge(bonds.values[block]), own, *run, message)
-        kernels.crystal_update(x[: len(degree)], message, degree, *self._norm)
 
 
 def _room(rows: int) -> int:

@@ -14,27 +14,35 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from platform import machine
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from assay.featurize import graphs as crystal_graphs
 from assay.featurize.alternatives import united
 from assay.featurize.graphs import Graphs, GraphSpec
 from assay.featurize.readable import Built, readable
-from assay.models.ensemble import device
+from assay.models.ensemble.lean.convolutions import Convolutions
 from assay.models.ensemble.reading import Reading, Unbuilt, compositions, graph_members, readings, unmerged
 from assay.models.ensemble.summary import Outputs
-from assay.models.networks.layers import DRAWS, LOG_VARIANCE, VIEWS, Network
+from assay.models.target import DRAWS, LOG_VARIANCE, VIEWS
+from assay.sources.checks import importing
 from assay.sources.quarantine import Quarantined, Reason, Stage
 
 if TYPE_CHECKING:
+    import torch
+
+    from assay.models.ensemble import device
     from assay.models.ensemble.checkpoint import Checkpoint
     from assay.models.ensemble.stored import Trained
+    from assay.models.networks.layers import Network
     from assay.sources.crystals import Crystals
+else:
+    torch, device = importing.later("torch"), importing.later("assay.models.ensemble.device")
+
+Member: TypeAlias = "Network | Convolutions"
+"""A network as it predicts."""
 
 CHECKED = 256
 """One crystal in so many, chosen by its id, is also predicted on its full graph."""
@@ -49,7 +57,7 @@ class Path(Protocol):
     """How members read and predict: on the CPU or on another device."""
 
     @property
-    def networks(self) -> tuple[Network, ...]:
+    def networks(self) -> tuple[Member, ...]:
         """The networks of the members, as they predict there."""
 
     @property
@@ -75,7 +83,7 @@ class HostPath:
     """That build graphs; networks take one, and no number depends on it."""
 
     @property
-    def networks(self) -> tuple[Network, ...]:
+    def networks(self) -> tuple[Member, ...]:
         """The frozen networks."""
         return tuple(member.frozen for member in self.members)
 
@@ -110,7 +118,8 @@ def run(
     """
     build = partial(_built, path, trained.spec) if trained.structural else Unbuilt.of
     placed = united(crystals) if trained.structural else crystals
-    with torch.inference_mode(), path.exact():
+    needs_torch = not all(isinstance(network, Convolutions) for network in path.networks)
+    with torch.inference_mode() if needs_torch else nullcontext(), path.exact():
         sound = readable(placed, build)
         refused = [refusal(placed, bad.row, bad.reason, bad.message) for bad in sound.refused]
         wanted = frozenset(range(len(trained.members)) if only is None else only)
@@ -137,7 +146,7 @@ class _Pass:
     def __init__(
         self,
         trained: Trained,
-        networks: tuple[Network, ...],
+        networks: tuple[Member, ...],
         crystals: Crystals,
         rows: NDArray[np.int64],
         wanted: frozenset[int],
@@ -223,33 +232,42 @@ class _Pass:
     def _forward(self, reading: Reading, chosen: NDArray[np.int64]) -> None:
         """Fill the outputs for the chosen rows; members that share a trunk run it once."""
         members = self.trained.members
-        batch = reading.inputs.batch(chosen, members[reading.members[0]].network)
         rows, reference = reading.rows[chosen], self.trained.reference
-        states: dict[str, Tensor] = {}
+        batches: dict[bool, Any] = {}
+        states: dict[str, Any] = {}
         for k in reading.members:
             network, trunk = self.networks[k], members[k].trunk
+            lean = isinstance(network, Convolutions)
+            if lean not in batches:
+                inputs = reading.inputs
+                batches[lean] = inputs.graphs.select(chosen) if lean else inputs.batch(chosen, members[k].network)
             if trunk not in states:
-                states[trunk] = network.states(batch)
-            state, scaled = network.conclude(states[trunk], batch)
+                states[trunk] = network.states(batches[lean])
+            state, scaled = network.conclude(states[trunk], batches[lean])
             if reference and reference.member == k and self.out.distance is not None:
-                self.out.distance[rows] = reference.distance(state.cpu())
-            self._fill(k, rows, {name: values.cpu() for name, values in scaled.items()}, batch)
+                self.out.distance[rows] = reference.distance(_host(state))
+            self._fill(k, rows, {name: _host(values) for name, values in scaled.items()}, batches[lean])
 
-    def _fill(self, k: int, rows: NDArray[np.int64], scaled: dict[str, Tensor], batch: Any) -> None:
+    def _fill(self, k: int, rows: NDArray[np.int64], scaled: dict[str, NDArray[Any]], batch: Any) -> None:
         """Write the scaled predictions of member `k` into the outputs, in the properties' units."""
         for position, prop in enumerate(self.trained.members[k].properties):
-            self.out.values[rows, k, position] = prop.decode(scaled[prop.name].numpy())
+            self.out.values[rows, k, position] = prop.decode(scaled[prop.name])
             if self.out.draws is not None:
                 first, own = sum(self.trained.draws[:k]), self.trained.draws[k]
-                drawn = prop.decode_draws(scaled[prop.name + DRAWS].numpy())
+                drawn = prop.decode_draws(scaled[prop.name + DRAWS])
                 self.out.draws[rows, first : first + own, position] = drawn
             log_variance = scaled.get(prop.name + LOG_VARIANCE)
             if log_variance is not None:
-                self.out.variance[rows, k, position] = np.exp(log_variance.numpy().astype(np.float64)) * prop.scale**2
+                self.out.variance[rows, k, position] = np.exp(log_variance.astype(np.float64)) * prop.scale**2
             each = scaled.get(prop.name + VIEWS)
             if each is not None:
-                views = torch.from_numpy(prop.decode(each.numpy())).to(batch.weight.device)
+                views = torch.from_numpy(prop.decode(each)).to(batch.weight.device)
                 self.out.views[rows, k, position] = batch.variance(views).cpu().numpy()
+
+
+def _host(values: Any) -> NDArray[Any]:
+    found: NDArray[Any] = values if isinstance(values, np.ndarray) else values.cpu().numpy()
+    return found
 
 
 def blank(trained: Trained, rows: NDArray[np.int64]) -> Outputs:

@@ -7,12 +7,47 @@ training are `assay.models.networks.fused`. This module does not know networks.
 import numpy as np
 
 from assay.featurize.threads import njit
-from assay.models.networks.fused.loops import sigmoid
+from assay.models.networks.fused.loops import look_up, sigmoid
 
 _MATH = {"contract", "nsz", "arcp"}
 """Which rules the compiler may bend: products and sums may be fused. Not the order of sums, and NaN
 is kept."""
 _F = np.float32
+_EDGES = 128
+"""Edges whose messages are made at once."""
+
+
+@njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
+def product(x, weight, bias, out):  # type: ignore[no-untyped-def]
+    """Write x (m, k) times weight (k, w) plus bias (w,) to `out` (m, w); m is a multiple of 4.
+
+    Four rows meet four rows of weights at once: 16 products for 12 numbers that move. The last bits
+    of a row depend on that row alone.
+    """
+    whole = x.shape[1] // 4 * 4
+    for i in range(0, x.shape[0], 4):
+        a, b, c, d = out[i], out[i + 1], out[i + 2], out[i + 3]
+        for j in range(len(bias)):
+            a[j] = b[j] = c[j] = d[j] = bias[j]
+        for k in range(0, whole, 4):
+            p, q, r, s = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
+            a0, a1, a2, a3 = x[i, k], x[i, k + 1], x[i, k + 2], x[i, k + 3]
+            b0, b1, b2, b3 = x[i + 1, k], x[i + 1, k + 1], x[i + 1, k + 2], x[i + 1, k + 3]
+            c0, c1, c2, c3 = x[i + 2, k], x[i + 2, k + 1], x[i + 2, k + 2], x[i + 2, k + 3]
+            d0, d1, d2, d3 = x[i + 3, k], x[i + 3, k + 1], x[i + 3, k + 2], x[i + 3, k + 3]
+            for j in range(len(bias)):
+                w0, w1, w2, w3 = p[j], q[j], r[j], s[j]
+                a[j] += a0 * w0 + a1 * w1 + a2 * w2 + a3 * w3
+                b[j] += b0 * w0 + b1 * w1 + b2 * w2 + b3 * w3
+                c[j] += c0 * w0 + c1 * w1 + c2 * w2 + c3 * w3
+                d[j] += d0 * w0 + d1 * w1 + d2 * w2 + d3 * w3
+        for k in range(whole, x.shape[1]):
+            p = weight[k]
+            for j in range(len(bias)):
+                a[j] += x[i, k] * p[j]
+                b[j] += x[i + 1, k] * p[j]
+                c[j] += x[i + 2, k] * p[j]
+                d[j] += x[i + 3, k] * p[j]
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
@@ -94,6 +129,52 @@ def crystal_messages(z, ends, source, target, weight, message):  # type: ignore[
             gate = z[k, j] + ends[s, j] + ends[t, 2 * h + j]
             core = z[k, h + j] + ends[s, h + j] + ends[t, 3 * h + j]
             message[t, j] += w * sigmoid(gate) * core * sigmoid(core)
+
+
+@njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
+def send(values, low, per_step, table, ends, source, target, weight, message):  # type: ignore[no-untyped-def]
+    """`look_up` and `crystal_messages` for all edges, a few at a time, so that the cache holds them.
+
+    `message` (n, h) gains the gated messages.
+    """
+    room = np.empty((min(_EDGES, len(values)), table.shape[1]), np.float32)
+    for start in range(0, len(values), _EDGES):
+        stop = min(start + _EDGES, len(values))
+        z = room[: stop - start]
+        look_up(values[start:stop], low, per_step, table, z)
+        crystal_messages(z, ends, source[start:stop], target[start:stop], weight[start:stop], message)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def degrees(target, weight, out):  # type: ignore[no-untyped-def]
+    """Write the weight of all edges into each node, at least 1, to `out` (n,)."""
+    out[:] = _F(0.0)
+    for k in range(len(target)):
+        out[target[k]] += weight[k]
+    for i in range(len(out)):
+        out[i] = max(out[i], _F(1.0))
+
+
+@njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
+def pool(x, node_ptr, count, out):  # type: ignore[no-untyped-def]
+    """Write mean and deviation of the nodes of each crystal, side by side, to `out` (n, 2 h)."""
+    h = x.shape[1]
+    for c in range(len(node_ptr) - 1):
+        size = _F(0.0)
+        mean, spread = out[c, :h], out[c, h:]
+        mean[:] = _F(0.0)
+        spread[:] = _F(0.0)
+        for i in range(node_ptr[c], node_ptr[c + 1]):
+            size += count[i]
+            for j in range(h):
+                mean[j] += count[i] * x[i, j]
+        for j in range(h):
+            mean[j] = mean[j] / size
+        for i in range(node_ptr[c], node_ptr[c + 1]):
+            for j in range(h):
+                spread[j] += count[i] * (x[i, j] - mean[j]) ** 2
+        for j in range(h):
+            spread[j] = np.sqrt(spread[j] / size + _F(1e-6))
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")

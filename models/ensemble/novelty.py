@@ -14,17 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors.torch import save
-from torch import Tensor
+from safetensors.numpy import save
 
 from assay.models.ensemble import kernels
-from assay.models.ensemble.checkpoint import tensors_of, write_whole
-from assay.models.networks.layers import Network
+from assay.models.ensemble.checkpoint import arrays_of, write_whole
+from assay.models.ensemble.lean.convolutions import Convolutions
+from assay.models.networks.inputs import GraphInputs
+from assay.sources.checks import importing
 
 if TYPE_CHECKING:
+    import torch
+
     from assay.models.networks.inputs import Inputs
+    from assay.models.networks.layers import Network
+else:
+    torch = importing.later("torch")
 
 FILE = "reference.safetensors"
 """In the ensemble's folder."""
@@ -48,12 +53,12 @@ _BATCH = 64
 class Reference:
     """Training crystals in the standardised embedding of one member."""
 
-    points: Tensor
+    points: NDArray[np.float32]
     """(r, width) float32 that float16 holds exactly: standardised embeddings of training
     crystals."""
-    mean: Tensor
+    mean: NDArray[np.float32]
     """(width,) float32, of the embeddings of the training crystals."""
-    deviation: Tensor
+    deviation: NDArray[np.float32]
     """(width,) float32, likewise; nowhere below a hundredth of its mean."""
     quantiles: dict[str, float]
     """Share of the calibration crystals, for example "0.95" -> the distance they keep, in standard
@@ -63,23 +68,23 @@ class Reference:
     member: int = 0
     """Position in the ensemble of the network that embeds."""
 
-    def apart(self, embedding: Tensor) -> NDArray[np.float64]:
+    def apart(self, embedding: NDArray[np.float32]) -> NDArray[np.float64]:
         """(n,) mean Euclidean distance of embeddings (n, width) to the k nearest training crystals.
 
         Every pair is one sum of its own, without a matrix product: the last bits of a row do not
         depend on its neighbours in the batch, nor on the number of threads.
         """
         scaled = (embedding - self.mean) / self.deviation
-        pairs = torch.empty(len(scaled), len(self.points))
+        pairs = np.empty((len(scaled), len(self.points)), np.float32)
         if self.points.shape[1] <= NARROW:
-            kernels.narrow_squares(scaled.numpy(), np.ascontiguousarray(self.points.numpy().T), pairs.numpy())
+            kernels.narrow_squares(scaled, np.ascontiguousarray(self.points.T), pairs)
         else:
-            kernels.squares(scaled.numpy(), self.points.numpy(), pairs.numpy())
+            kernels.squares(scaled, self.points, pairs)
         nearest = np.empty((len(scaled), min(self.k, len(self.points))), np.float32)
-        kernels.smallest(pairs.numpy(), nearest)
+        kernels.smallest(pairs, nearest)
         return np.asarray(np.sqrt(nearest).astype(np.float64).mean(axis=1), dtype=np.float64)
 
-    def distance(self, embedding: Tensor) -> NDArray[np.float64]:
+    def distance(self, embedding: NDArray[np.float32]) -> NDArray[np.float64]:
         """(n,) the same, divided by the distance that 95 % of the calibration crystals keep."""
         return self.apart(embedding) / self.limit
 
@@ -90,7 +95,7 @@ class Reference:
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Write `reference.safetensors`; returns the section `novelty` of `ensemble.json`."""
-        parts = {"points": self.points.to(torch.float16), "mean": self.mean, "deviation": self.deviation}
+        parts = {"points": self.points.astype(np.float16), "mean": self.mean, "deviation": self.deviation}
         content = save(parts)
         write_whole(folder / FILE, content)
         digest = hashlib.sha256(content).hexdigest()
@@ -105,10 +110,10 @@ class Reference:
             ValueError: when it is another one.
         """
         path = folder / FILE
-        parts = tensors_of(path, described["sha256"])
+        parts = arrays_of(path, described["sha256"])
         _check(parts, described, path)
         quantiles, k, member = described["quantiles"], described["k"], described["member"]
-        return cls(parts["points"].to(torch.float32), parts["mean"], parts["deviation"], quantiles, k, member)
+        return cls(parts["points"].astype(np.float32), parts["mean"], parts["deviation"], quantiles, k, member)
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,7 @@ class Learned:
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Write `learned.safetensors`; returns the section `learned` of `ensemble.json`."""
-        content = save({"digests": torch.from_numpy(self.digests)})
+        content = save({"digests": self.digests})
         write_whole(folder / LEARNED, content)
         return {"compositions": len(self.digests), "sha256": hashlib.sha256(content).hexdigest()}
 
@@ -141,11 +146,11 @@ class Learned:
             FileNotFoundError: when it is missing.
             ValueError: when it is another one.
         """
-        parts = tensors_of(folder / LEARNED, described["sha256"])
-        digests = parts.get("digests", torch.empty(0))
-        if set(parts) != {"digests"} or digests.dtype != torch.int64 or digests.shape != (described["compositions"],):
+        parts = arrays_of(folder / LEARNED, described["sha256"])
+        digests = parts.get("digests", np.empty(0))
+        if set(parts) != {"digests"} or digests.dtype != np.int64 or digests.shape != (described["compositions"],):
             raise ValueError(f"{folder / LEARNED} holds other tensors than digests ({described['compositions']},)")
-        return cls(digests.numpy())
+        return cls(digests)
 
 
 def _digests(formulas: Iterable[str]) -> NDArray[np.int64]:
@@ -153,13 +158,13 @@ def _digests(formulas: Iterable[str]) -> NDArray[np.int64]:
     return np.frombuffer(b"".join(found), ">i8").astype(np.int64)
 
 
-def _check(parts: dict[str, Tensor], described: dict[str, Any], path: Path) -> None:
+def _check(parts: dict[str, NDArray[Any]], described: dict[str, Any], path: Path) -> None:
     """Refuse tensors that do not fit together, or a limit that is not there."""
     if str(LIMIT) not in described["quantiles"]:
         raise ValueError(f"novelty.quantiles beside {path} has no {str(LIMIT)!r}, the limit of an `ood_distance` of 1")
     width = tuple(parts["points"].shape[1:]) if "points" in parts else ()
     good = set(parts) == {"points", "mean", "deviation"} and len(width) == 1 and len(parts["points"]) > 0
-    good = good and all(part.is_floating_point() for part in parts.values())
+    good = good and all(part.dtype.kind == "f" for part in parts.values())
     if not (good and all(tuple(parts[name].shape) == width for name in ("mean", "deviation"))):
         raise ValueError(f"{path} holds other tensors than points (r, width), mean and deviation (width)")
     if not (parts["deviation"] > 0).all():
@@ -167,7 +172,7 @@ def _check(parts: dict[str, Tensor], described: dict[str, Any], path: Path) -> N
 
 
 def fit(
-    network: Network,
+    network: Network | Convolutions,
     inputs: Inputs,
     train_rows: NDArray[np.int64],
     calibration_rows: NDArray[np.int64],
@@ -197,12 +202,12 @@ def fit(
     chosen = choose(train_rows, seed)
     known = embed(network, inputs, chosen)
     held = embed(network, inputs, calibration_rows)
-    if not (torch.isfinite(known).all() and torch.isfinite(held).all()):
+    if not (np.isfinite(known).all() and np.isfinite(held).all()):
         raise ValueError("the network embeds a crystal without a finite number; its weights are no use")
-    mean, deviation = known.mean(dim=0), known.std(dim=0, correction=0)
+    mean, deviation = known.mean(axis=0), known.std(axis=0)
     # a feature that hardly varies in training must not decide alone
-    deviation = deviation.clamp(min=max(0.01 * float(deviation.mean()), 1e-6))
-    points = ((known - mean) / deviation).to(torch.float16).to(torch.float32)
+    deviation = np.maximum(deviation, np.float32(max(0.01 * float(deviation.mean()), 1e-6)))
+    points = ((known - mean) / deviation).astype(np.float16).astype(np.float32)
     reference = Reference(points, mean, deviation, {}, member=member)
     apart = reference.apart(held)
     quantiles = {str(share): float(np.quantile(apart, share)) for share in _SHARES}
@@ -214,14 +219,14 @@ def choose(rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).permutation(np.sort(rows))[:MOST])
 
 
-def embed(network: Network, inputs: Inputs, rows: NDArray[np.int64]) -> Tensor:
+def embed(network: Network | Convolutions, inputs: Inputs, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """(len(rows), width) float32 embedding of each crystal, what the network's heads read."""
-    network.eval()
     parts = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
+    portions = [portion for part in parts for portion in inputs.portions(part, _BATCH)]
+    if isinstance(network, Convolutions):
+        assert isinstance(inputs, GraphInputs)
+        return np.concatenate([network.encode(inputs.graphs.select(portion)) for portion in portions])
+    network.eval()
     with torch.inference_mode():
-        found = [
-            network.encode(inputs.batch(portion, network)).cpu()
-            for part in parts
-            for portion in inputs.portions(part, _BATCH)
-        ]
-    return torch.cat(found).to(torch.float32)
+        found = [network.encode(inputs.batch(portion, network)).cpu() for portion in portions]
+        return np.asarray(torch.cat(found).to(torch.float32).numpy(), np.float32)

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors.torch import save
+from safetensors.numpy import save
 
 from assay.featurize.composition import CompositionSpec
 from assay.featurize.graphs import GraphSpec
@@ -70,7 +69,7 @@ class CalibrationRows:
         """Write the file; returns the section `calibration_rows` of `ensemble.json`."""
         kinds = {field.name: np.int32 if field.name == "group" else np.float32 for field in fields(HeldRows)}
         parts = {
-            f"{name}.{part}": torch.from_numpy(getattr(held, part).astype(kind))
+            f"{name}.{part}": getattr(held, part).astype(kind)
             for name, held in self.rows.items()
             for part, kind in kinds.items()
         }
@@ -92,14 +91,14 @@ class CalibrationRows:
             FileNotFoundError: when it is missing.
             ValueError: when it is another one.
         """
-        parts, counts = checkpoint.tensors_of(folder / ROWS, described["sha256"]), described["rows"]
+        parts, counts = checkpoint.arrays_of(folder / ROWS, described["sha256"]), described["rows"]
         names = [field.name for field in fields(HeldRows)]
         shapes = {f"{prop}.{name}": (n,) for prop, n in counts.items() for name in names}
         if {name: tuple(part.shape) for name, part in parts.items()} != shapes:
             raise ValueError(f"{folder / ROWS} holds other tensors than {', '.join(names)} of {counts}")
         kinds: dict[str, Any] = {name: np.int64 if name == "group" else np.float64 for name in names}
         rows = {
-            prop: HeldRows(*(parts[f"{prop}.{name}"].numpy().astype(kind) for name, kind in kinds.items()))
+            prop: HeldRows(*(parts[f"{prop}.{name}"].astype(kind) for name, kind in kinds.items()))
             for prop in counts
         }
         return cls(rows, described["by"], described["out_of_fold"])
@@ -171,7 +170,7 @@ class Trained:
     @property
     def draws(self) -> tuple[int, ...]:
         """Values per crystal in the predictive distribution of each member; 0: it has none."""
-        return tuple(member.network.draws for member in self.members)
+        return tuple(member.draws for member in self.members)
 
     @property
     def angles(self) -> bool:

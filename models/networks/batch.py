@@ -10,11 +10,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
+
+from assay.sources.checks import importing
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
     from assay.featurize.graphs import Graphs
+else:
+    torch = importing.later("torch")
 
 
 @dataclass(frozen=True)

@@ -14,20 +14,24 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from assay.featurize import composition
 from assay.featurize.composition import CompositionSpec, shares
 from assay.featurize.pictures import augment, raster
 from assay.models.networks.batch import Batch, Compositions, Images
-from assay.models.networks.layers import Network
+from assay.sources.checks import importing
 
 if TYPE_CHECKING:
+    import torch
+
     from assay.featurize.graphs import Graphs, GraphSpec
     from assay.featurize.pictures.augment import Augment
     from assay.featurize.pictures.scene import Scenes, ViewSpec
+    from assay.models.networks.layers import Network
     from assay.sources.crystals import Crystals
+else:
+    torch = importing.later("torch")
 
 EDGES_PER_BATCH = 8_192
 TRIPLETS_PER_BATCH = 65_536

@@ -15,13 +15,7 @@ from torch.nn import functional
 
 from assay.models.networks.batch import Batch, total
 from assay.models.networks.fused import steps
-
-LOG_VARIANCE = "/log-variance"
-"""Suffix of a head's second output."""
-DRAWS = "/draws"
-"""Suffix of the scaled values of all trees of a forest, (n, T)."""
-VIEWS = "/views"
-"""Suffix of what a vision network predicts from each view alone, (V,)."""
+from assay.models.target import LOG_VARIANCE
 
 
 class Network(nn.Module):

@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from assay.models.networks import linear
 from assay.models.networks.kinds import ANGLES, COMPOSITION, GRAPHS, PICTURES, Kind
-from assay.models.networks.layers import Network
+from assay.sources.checks import importing
+
+if TYPE_CHECKING:
+    from assay.models.networks import linear
+    from assay.models.networks.layers import Network
+else:
+    linear = importing.later("assay.models.networks.linear")
 
 
 @dataclass(frozen=True)

@@ -14,28 +14,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
-from torch import Tensor, nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
+from numpy.typing import NDArray
+from safetensors import SafetensorError, numpy as plain
 
-from assay.models.networks.layers import Network
+from assay.sources.checks import importing
+
+if TYPE_CHECKING:
+    import torch
+    from safetensors import torch as stored
+    from torch import Tensor, nn
+
+    from assay.models.networks.layers import Network
+else:
+    torch, stored = importing.later("torch"), importing.later("safetensors.torch")
 
 LARGEST = 1e8
 """Magnitude of a weight above which sums over a few layers overflow float32."""
 _HEADER = 100 * 2**20
 """Bytes of a header that safetensors reads."""
 _FLOATS = {"F64", "F32", "F16", "BF16"}
-_KINDS = {
-    torch.int64: {"I64"},
-    torch.int32: {"I32"},
-    torch.uint16: {"U16"},
-    torch.bool: {"BOOL"},
-    torch.uint8: {"U8"},
-}
+_KINDS = {"int64": {"I64"}, "int32": {"I32"}, "uint16": {"U16"}, "bool": {"BOOL"}, "uint8": {"U8"}}
 _SPARE_TENSORS, _SPARE_NUMBERS = 64, 2**22
 """What a network may make and drop again while it is made, beside four times its weights."""
 
@@ -89,20 +89,39 @@ def read(content: bytes, path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: when the file is none, is cut, or holds another number.
     """
-    header(content, path)
-    try:
-        tensors = load(content)
-    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise ValueError(f"{path} is no whole safetensors file: {' '.join(str(error).split())}") from None
+    tensors: dict[str, Tensor] = _loaded(stored.load, content, path)
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and tensor.numel():
-            low, high = (float(end) for end in torch.aminmax(tensor))
-            least = 0.0 if name.endswith(("running_var", "deviation")) else -LARGEST
-            if not (least <= low and high <= LARGEST):
-                raise ValueError(
-                    f"{path}: {name} has numbers from {low:g} to {high:g}, expected {least:g} to {LARGEST:g}"
-                )
+            _check_ends(name, path, *(float(end) for end in torch.aminmax(tensor)))
     return tensors
+
+
+def arrays(content: bytes, path: Path) -> dict[str, NDArray[Any]]:
+    """The same without torch, for files without bfloat16.
+
+    Raises:
+        ValueError: as `read`, and when a tensor is in bfloat16.
+    """
+    found: dict[str, NDArray[Any]] = _loaded(plain.load, content, path)
+    for name, array in found.items():
+        if array.dtype.kind == "f" and array.size:
+            _check_ends(name, path, float(array.min()), float(array.max()))
+    return found
+
+
+def _loaded(load: Callable[[bytes], Any], content: bytes, path: Path) -> Any:
+    header(content, path)
+    try:
+        return load(content)
+    except (SafetensorError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise ValueError(f"{path} is no whole safetensors file: {' '.join(str(error).split())}") from None
+
+
+def _check_ends(name: str, path: Path, low: float, high: float) -> None:
+    """Refuse numbers that are not finite, or too large; a deviation below 0, too."""
+    least = 0.0 if name.endswith(("running_var", "deviation")) else -LARGEST
+    if not (least <= low and high <= LARGEST):
+        raise ValueError(f"{path}: {name} has numbers from {low:g} to {high:g}, expected {least:g} to {LARGEST:g}")
 
 
 def fill(make: Callable[[], Network], content: bytes, path: Path, *, large: bool) -> Network:
@@ -163,7 +182,7 @@ def _no_larger(shown: Header) -> Iterator[None]:
                 f"{len(shown.shapes)} tensors with {shown.numbers} numbers ({name} of {type(module).__name__} is over)"
             )
 
-    handle = register_module_parameter_registration_hook(grow)
+    handle = torch.nn.modules.module.register_module_parameter_registration_hook(grow)
     try:
         yield
     finally:
@@ -179,7 +198,7 @@ def _compare(wanted: dict[str, Tensor], shown: Header, path: Path) -> None:
             raise ValueError(
                 f"{path}: {name} has shape {shown.shapes[name]}, the sizes in model.json ask for {tuple(tensor.shape)}"
             )
-        accepted = _FLOATS if tensor.is_floating_point() else _KINDS.get(tensor.dtype, set())
+        accepted = _FLOATS if tensor.is_floating_point() else _KINDS.get(str(tensor.dtype).removeprefix("torch."), set())
         if shown.kinds[name] not in accepted:
             raise ValueError(f"{path}: {name} is {shown.kinds[name]}, expected {' or '.join(sorted(accepted))}")
     unknown = sorted(set(shown.shapes) - set(wanted))

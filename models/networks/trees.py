@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from assay.models.networks.batch import Compositions
 from assay.models.networks.forest import arrays, kernels
 from assay.models.networks.forest.arrays import DECISIONS, Forest, Packed
-from assay.models.networks.layers import DRAWS, LOG_VARIANCE, Network
+from assay.models.networks.layers import Network
+from assay.models.target import DRAWS, LOG_VARIANCE
 
 WIDTH = 16
 """Principal components of the features in which distances between compositions are measured."""

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from assay.models.networks import torchvision_ops
 from assay.models.networks.batch import Images
-from assay.models.networks.layers import VIEWS, Network, PropertyHeads
+from assay.models.networks.layers import Network, PropertyHeads
+from assay.models.target import VIEWS
 from assay.models.networks.linear import Half, check_bfloat16
 
 HUB = "timm"

@@ -16,13 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.models.potentials.columns import FORMED
-from assay.models.potentials.student.student import Student
 from assay.models.stability import corrections
 from assay.models.stability.references import formation_energies
+from assay.sources.checks import importing
 
 if TYPE_CHECKING:
     from assay.models.potentials.potential import Potential
+    from assay.models.potentials.student import student
     from assay.sources.crystals import Crystals
+else:
+    student = importing.later("assay.models.potentials.student.student")
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def stated(error: float) -> Error:
 
 def on_card(potential: Potential) -> Error | None:
     """The error that the card of a potential says; None without one."""
-    found = potential.facts.get("calibration") if isinstance(potential, Student) else None
+    found = potential.facts.get("calibration") if isinstance(potential, student.Student) else None
     return None if found is None else Error(**found)
 
 
@@ -69,7 +72,7 @@ class Formation:
         there = corrections.converted(crystals, energy, str(potential.scale), self.functional)
         mean = formation_energies(crystals.composition(), there, self.references)
         spread = np.zeros(len(mean))
-        if self.error.n and isinstance(potential, Student):
+        if self.error.n and isinstance(potential, student.Student):
             spread, _ = potential.disagreement(crystals)
         std, half = (factor * (spread + self.error.floor) for factor in (self.error.scale, self.error.quantile))
         return dict(zip(FORMED, (mean, std, mean - half, mean + half), strict=True))

@@ -14,8 +14,6 @@ from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
-import torch
-
 from assay.featurize import identity
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.potentials.potential import Potential
@@ -43,7 +41,7 @@ def take(
     stamp = {
         "format": FORMAT,
         "assay": version(),
-        "torch": torch.__version__,
+        "torch": metadata.version("torch"),
         "chunk_size": str(campaign.chunk_size),
         "filters": _filters(campaign.filters),
         "licences": ",".join(sorted(campaign.licences)),

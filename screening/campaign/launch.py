@@ -40,7 +40,8 @@ def _runner(planned: Plan, *, on_ray: bool, workers: int | None, address: str | 
     tiers = [str(tier.folder.absolute()) for tier in planned.tiers]
     make = partial(worker.loaded, planned.models, tiers, planned.campaign, worker.opened(planned.campaign))
     if not on_ray:
-        _check_device(planned.campaign.device)
+        if planned.campaign.device != "cpu":
+            _check_device(planned.campaign.device)
         return local.LocalRunner(planned.worker(), make)
     from assay.screening.runners import cluster
 

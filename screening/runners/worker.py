@@ -6,15 +6,16 @@ of the crystals and the weights alone; it does not know Ray, campaign folders or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
 from assay.featurize import alternatives
@@ -30,8 +31,14 @@ from assay.screening.runners.work import Work
 from assay.screening.settings import names
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure
+from assay.sources.checks import importing
 from assay.sources.crystals import WARNINGS, Crystals, is_text, text_array
 from assay.sources.quarantine import Quarantined
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = importing.later("torch")
 
 Load = Callable[[], Sequence[Ensemble]]
 
@@ -76,8 +83,8 @@ class Worker:
     def ensembles(self, tier: int | None) -> Sequence[Ensemble]:
         """The ensembles of a cheap tier, or of `models` for None; they load on the first call."""
         if tier not in self._ensembles:
-            set_up_process()
             self._ensembles[tier] = self._load[tier]()
+            set_up_process()
         return self._ensembles[tier]
 
     def potential(self) -> Potential:
@@ -91,10 +98,10 @@ def loaded(
     folders: Sequence[str | Path], tiers: Sequence[str | Path], campaign: Campaign, store: Store | None = None
 ) -> Worker:
     """A worker whose ensembles are in memory: a death while they load accuses no crystal."""
-    set_up_process()
     how = campaign.ray.threads, campaign.device
     groups = [load(group, *how, compiled=campaign.compile) for group in (folders, *([tier] for tier in tiers))]
     potential = None if campaign.relax is None else potentials.load(campaign.relax.model)
+    set_up_process()
     first, *cheap = (partial(list[Ensemble], group) for group in groups)
     return Worker(first, cheap, campaign.standard(), potential, store)
 
@@ -112,9 +119,27 @@ def load(folders: Sequence[str | Path], threads: int, device: str = "cpu", *, co
 
 
 def set_up_process() -> None:
-    """Let torch use one thread, on which the last bits of a product depend, and keep memory."""
-    torch.set_num_threads(1)
+    """Let torch use one thread, on which the last bits of a product depend, and keep memory.
+
+    Where no network has asked for torch, it is not imported for that.
+    """
+    if "torch" in sys.modules:
+        torch.set_num_threads(1)
     memory.keep()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch, if it is imported, use one thread meanwhile."""
+    threads = torch.get_num_threads() if "torch" in sys.modules else 1
+    if threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def score(

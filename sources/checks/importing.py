@@ -1,6 +1,6 @@
 """One thread at a time imports a heavy library, and nobody imports one that is not needed.
 
-Enters: nothing. Leaves: a lock for the imports inside functions. pymatgen's modules import each
+Enters: nothing. Leaves: a lock for the imports inside functions, and modules to be imported later. pymatgen's modules import each
 other in a circle: two threads that import two of them at once both fail (`KeyError:
 'pymatgen.core'`, or a "partially initialized module"), and mp-api imports pymatgen as well. A
 source is pulled in a thread while another thread looks for equal crystals, so every heavy library
@@ -9,11 +9,14 @@ is imported under this lock. This module does not know which libraries these are
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.abc import MetaPathFinder
+from typing import Any
 
 _LOCK = threading.RLock()
 
@@ -26,6 +29,31 @@ def one_at_a_time() -> Iterator[None]:
     """
     with _LOCK:
         yield
+
+
+def later(name: str) -> Any:
+    """A module that is imported when something of it is first asked for.
+
+    >>> later("json").dumps([1])
+    '[1]'
+    """
+    return _Later(name)
+
+
+class _Later:
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        """Something of the module; what an import makes stays, so no cycles are looked for in it."""
+        collects = self._name not in sys.modules and gc.isenabled()
+        if collects:
+            gc.disable()
+        try:
+            return getattr(import_module(self._name), attribute)
+        finally:
+            if collects:
+                gc.enable()
 
 
 def spare_pandas() -> None:

@@ -92,7 +92,7 @@ class _Keys:
         assert reference is not None
         digest = hashlib.sha256(repr((reference.k, reference.limit)).encode())
         for tensor in (reference.points, reference.mean, reference.deviation):
-            digest.update(np.ascontiguousarray(tensor.numpy()).tobytes())
+            digest.update(np.ascontiguousarray(tensor).tobytes())
         return _sha256(self.member(reference.member), digest.hexdigest())
 
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
 from assay.models.ensemble.stored import HeldRows
@@ -22,6 +21,7 @@ from assay.screening.campaign.plan import Plan
 from assay.screening.folder import results
 from assay.screening.folder.ledger import Ledger
 from assay.screening.folder.results import Results
+from assay.screening.runners.worker import one_thread
 from assay.sources import table
 from assay.sources.crystals import Crystals, empty
 
@@ -92,15 +92,12 @@ def landscape(ensemble: Ensemble, crystals: Crystals) -> Landscape | None:
     """
     if ensemble.reference is None:
         return None
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the last bits must not depend on the machine's cores
     try:
-        found = ensemble.embed(crystals)
+        with one_thread():  # the last bits must not depend on the machine's cores
+            found = ensemble.embed(crystals)
     except ValueError:
         return None
-    finally:
-        torch.set_num_threads(threads)
-    known = ensemble.reference.points.numpy().astype(np.float64) / ensemble.reference.limit
+    known = ensemble.reference.points.astype(np.float64) / ensemble.reference.limit
     middle = known.mean(axis=0)
     variance, directions = np.linalg.eigh(np.cov((known - middle).T))
     first = directions[:, :-3:-1]

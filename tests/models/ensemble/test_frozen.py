@@ -13,6 +13,7 @@ from assay.featurize import graphs
 from assay.featurize.quotient import quotient
 from assay.models.ensemble import checkpoint, kernels
 from assay.models.ensemble.frozen import BLOCK, freeze
+from assay.models.ensemble.lean.convolutions import Convolutions
 from assay.models.networks import registry
 from assay.models.networks.batch import Batch
 from assay.models.networks.fused import loops
@@ -45,7 +46,10 @@ def used(name: str, sizes: dict[str, Any], full: graphs.Graphs) -> Network:
     return net.eval()
 
 
-def said(net: Network, part: graphs.Graphs) -> dict[str, torch.Tensor]:
+def said(net: Network | Convolutions, part: graphs.Graphs) -> dict[str, torch.Tensor]:
+    if isinstance(net, Convolutions):
+        plain, found = net.look(part)
+        return {name: torch.from_numpy(values) for name, values in {"state": plain, **found}.items()}
     with torch.inference_mode():
         state, values = net.look(Batch.of(part))
     return {"state": state, **values}

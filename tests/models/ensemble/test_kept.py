@@ -96,7 +96,7 @@ def test_members_that_depend_on_each_other_are_not_kept(
     real, failing = type(ensemble.members[1].frozen).conclude, ensemble.members[1].frozen
 
     def conclude(self: Any, states: Any, batch: Any) -> Any:
-        if self is failing and len(batch.size) > 4:
+        if self is failing and len(batch) > 4:
             raise RuntimeError("too many")
         return real(self, states, batch)
 

@@ -25,7 +25,8 @@ TRAIN, HELD = np.arange(0, 200), np.arange(200, 260)
 def random_reference(seed: int = 0, n: int = 40, width: int = 12) -> Reference:
     torch.manual_seed(seed)
     points = torch.randn(n, width).half().float()
-    return Reference(points, torch.randn(width), torch.rand(width) + 0.5, {"0.5": 1.0, "0.95": 2.5})
+    mean, deviation = torch.randn(width), torch.rand(width) + 0.5
+    return Reference(points.numpy(), mean.numpy(), deviation.numpy(), {"0.5": 1.0, "0.95": 2.5})
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +54,9 @@ def folder(tmp_path: Path, fitted: Reference) -> Path:
 def test_distance_is_the_mean_over_the_nearest() -> None:
     reference = random_reference()
     torch.manual_seed(9)
-    embedding = torch.randn(30, 12) * 2
-    scaled = ((embedding - reference.mean) / reference.deviation).double().numpy()
-    pairs = np.sqrt(((scaled[:, None] - reference.points.double().numpy()[None]) ** 2).sum(axis=2))
+    embedding = (torch.randn(30, 12) * 2).numpy()
+    scaled = ((embedding - reference.mean) / reference.deviation).astype(np.float64)
+    pairs = np.sqrt(((scaled[:, None] - reference.points.astype(np.float64)[None]) ** 2).sum(axis=2))
     wanted = np.sort(pairs, axis=1)[:, :5].mean(axis=1)
     np.testing.assert_allclose(reference.apart(embedding), wanted, rtol=1e-5)
     np.testing.assert_allclose(reference.distance(embedding), wanted / 2.5, rtol=1e-5)
@@ -63,10 +64,10 @@ def test_distance_is_the_mean_over_the_nearest() -> None:
 
 def test_a_row_has_the_same_bits_in_any_company_and_with_any_threads() -> None:
     reference = random_reference(1, 1500, 128)
-    embedding = torch.randn(70, 128)
+    embedding = torch.randn(70, 128).numpy()
     together = reference.distance(embedding)
     assert together.tobytes() == np.concatenate([reference.distance(row[None]) for row in embedding]).tobytes()
-    assert together[::-1].tobytes() == reference.distance(embedding.flip(0)).tobytes()
+    assert together[::-1].tobytes() == reference.distance(embedding[::-1]).tobytes()
     torch.set_num_threads(2)
     try:
         assert together.tobytes() == reference.distance(embedding).tobytes()
@@ -76,8 +77,8 @@ def test_a_row_has_the_same_bits_in_any_company_and_with_any_threads() -> None:
 
 def test_fewer_points_than_neighbours_and_no_rows() -> None:
     few = replace(random_reference(), points=random_reference().points[:3])
-    assert np.isfinite(few.distance(torch.randn(4, 12))).all()
-    assert few.distance(torch.empty(0, 12)).shape == (0,)
+    assert np.isfinite(few.distance(torch.randn(4, 12).numpy())).all()
+    assert few.distance(np.empty((0, 12), np.float32)).shape == (0,)
 
 
 def test_one_is_the_distance_that_95_percent_of_the_held_rows_keep(
@@ -100,9 +101,9 @@ def test_reference_rows_are_few_and_chosen_by_the_seed(
         for rows, seed in ((TRAIN, 1), (TRAIN, 1), (TRAIN[::-1], 1), (TRAIN, 2))
     )
     assert first.points.shape == (25, 32)
-    assert torch.equal(first.points, again.points)
-    assert torch.equal(first.points, shuffled.points)
-    assert not torch.equal(first.points, other.points)
+    assert np.array_equal(first.points, again.points)
+    assert np.array_equal(first.points, shuffled.points)
+    assert not np.array_equal(first.points, other.points)
 
 
 def test_a_feature_that_hardly_varies_does_not_decide_alone(crystals: Crystals) -> None:
@@ -115,10 +116,10 @@ def test_a_feature_that_hardly_varies_does_not_decide_alone(crystals: Crystals) 
 
     built = GraphInputs(graphs.build(crystals, GraphSpec()))
     found = novelty.fit(Flat(), built, TRAIN, HELD, 0)
-    assert torch.isfinite(found.points).all()
+    assert np.isfinite(found.points).all()
     assert float(found.deviation[1]) > 1e-3
-    assert found.apart(torch.tensor([[5.0, 1.0]]))[0] == pytest.approx(
-        found.apart(torch.tensor([[5.0, 1.00001]]))[0], abs=0.01
+    assert found.apart(np.float32([[5.0, 1.0]]))[0] == pytest.approx(
+        found.apart(np.float32([[5.0, 1.00001]]))[0], abs=0.01
     )
 
 
@@ -136,10 +137,10 @@ def test_refuses_what_it_cannot_measure(network: Network, crystals: Crystals) ->
 def test_written_and_read_measures_the_same_bits(fitted: Reference, tmp_path: Path) -> None:
     described = json.loads(json.dumps(fitted.write(tmp_path)))
     after = Reference.read(tmp_path, described)
-    embedding = torch.randn(20, 32)
+    embedding = torch.randn(20, 32).numpy()
     assert after.distance(embedding).tobytes() == fitted.distance(embedding).tobytes()
     assert (after.k, after.member, after.quantiles) == (fitted.k, fitted.member, fitted.quantiles)
-    assert (tmp_path / novelty.FILE).stat().st_size < 2 * fitted.points.numel() + 1000
+    assert (tmp_path / novelty.FILE).stat().st_size < 2 * fitted.points.size + 1000
 
 
 def test_the_ensemble_tells_the_distance_of_every_crystal(folder: Path, fitted: Reference, crystals: Crystals) -> None:

@@ -10,7 +10,8 @@ from assay.featurize.composition import CompositionSpec
 from assay.models.networks import kinds, registry
 from assay.models.networks.attention import SetAttention
 from assay.models.networks.inputs import CompositionInputs
-from assay.models.networks.layers import LOG_VARIANCE, Network
+from assay.models.networks.layers import Network
+from assay.models.target import LOG_VARIANCE
 from assay.sources.crystals import Crystals
 from assay.sources.elements import SYMBOLS
 

@@ -22,7 +22,7 @@ from assay.models.ensemble.ensemble import Ensemble
 from assay.models.networks import registry, torchvision_ops
 from assay.models.networks.batch import Images
 from assay.models.networks.inputs import PictureInputs
-from assay.models.networks.layers import LOG_VARIANCE, VIEWS
+from assay.models.target import LOG_VARIANCE, VIEWS
 from assay.models.networks.linear import multiplies_bfloat16
 from assay.models.target import Property
 from assay.models.training import lora, optimise, start, train

@@ -62,7 +62,7 @@ def test_places_lie_as_far_from_training_as_ood_distance_says(
         candidates = results.candidates(["id", "ood_distance"])[:8]
         assert ensemble.reference is not None
         places = ensemble.embed(results.crystals(candidates["id"]))
-        known = ensemble.reference.points.numpy().astype(np.float64) / ensemble.reference.limit
+        known = ensemble.reference.points.astype(np.float64) / ensemble.reference.limit
         apart = np.linalg.norm(places[:, None] - known[None], axis=2)
         nearest = np.sort(apart, axis=1)[:, : ensemble.reference.k].mean(axis=1)
         assert nearest == pytest.approx(candidates["ood_distance"].to_numpy(), rel=2e-3)
