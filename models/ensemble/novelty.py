@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from safetensors.numpy import save
 
 from assay.models.ensemble import kernels
 from assay.models.ensemble.checkpoint import arrays_of, write_whole
-from assay.models.ensemble.lean.convolutions import Convolutions
+from assay.models.ensemble.lean.convolutions import Convolutions, padded
 from assay.models.networks.inputs import GraphInputs
 from assay.sources.checks import importing
 
@@ -43,8 +44,6 @@ LIMIT = 0.95
 """Share of the calibration crystals that lie within an `ood_distance` of 1."""
 SMALLEST = 1e-3
 """Distance, in standard deviations, below which float16 cannot tell two crystals apart."""
-NARROW = 16
-"""Dimensions up to which distances are summed over all points at once; networks have more."""
 _SHARES = (0.5, 0.9, LIMIT, 0.99)
 _BATCH = 64
 
@@ -75,14 +74,16 @@ class Reference:
         depend on its neighbours in the batch, nor on the number of threads.
         """
         scaled = (embedding - self.mean) / self.deviation
-        pairs = np.empty((len(scaled), len(self.points)), np.float32)
-        if self.points.shape[1] <= NARROW:
-            kernels.narrow_squares(scaled, np.ascontiguousarray(self.points.T), pairs)
-        else:
-            kernels.squares(scaled, self.points, pairs)
+        rows = padded(scaled)
+        pairs = np.empty((len(rows), len(self.points)), np.float32)
+        kernels.squares(rows, self._columns, pairs)
         nearest = np.empty((len(scaled), min(self.k, len(self.points))), np.float32)
-        kernels.smallest(pairs, nearest)
+        kernels.smallest(pairs[: len(scaled)], nearest)
         return np.asarray(np.sqrt(nearest).astype(np.float64).mean(axis=1), dtype=np.float64)
+
+    @cached_property
+    def _columns(self) -> NDArray[np.float32]:
+        return np.ascontiguousarray(self.points.T)
 
     def distance(self, embedding: NDArray[np.float32]) -> NDArray[np.float64]:
         """(n,) the same, divided by the distance that 95 % of the calibration crystals keep."""
