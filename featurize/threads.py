@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 from numba.core.caching import FunctionCache
-from numba.core.runtime import rtsys
+from numba.core.runtime.nrt import rtsys
 from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
@@ -29,21 +29,20 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Numba's `njit`, without a cache where no folder can be written for it: one warning tells."""
 
     def decorate(function: Callable[..., Any]) -> Any:
+        made = numba.njit(**{**options, "cache": False})(function)
         try:
-            made = numba.njit(**options)(function)
+            if options.get("cache"):
+                made._cache = _Kept(function)  # type: ignore[no-untyped-call]  # noqa: SLF001 (where numba keeps its own)
         except RuntimeError as error:
             if "cannot cache" not in str(error):
                 raise
             _tell()
-            return numba.njit(**{**options, "cache": False})(function)
-        if options.get("cache"):
-            made._cache = _Kept(function)  # noqa: SLF001 (where numba keeps its own)
         return made
 
     return decorate
 
 
-class _Kept(FunctionCache):  # type: ignore[misc]
+class _Kept(FunctionCache):
     """Compiled code on disk, loaded without what only a compiler needs.
 
     Numba imports every function that it can compile, scipy among them, before it loads the first
@@ -54,7 +53,7 @@ class _Kept(FunctionCache):  # type: ignore[misc]
         """The compiled code of a signature; None where there is none."""
         rtsys.initialize(target_context)  # memory for arrays that compiled code makes
         with self._guard_against_spurious_io_errors():
-            return self._load_overload(sig, target_context)
+            return self._load_overload(sig, target_context)  # type: ignore[no-untyped-call]
 
 
 @cache

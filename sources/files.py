@@ -21,14 +21,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from assay.sources import table
 from assay.sources.assemble import Assembler, Kinds, join
-from assay.sources.checks import limits
+from assay.sources.checks import importing, limits
 from assay.sources.crystals import Crystals
 from assay.sources.formats import id_prop, parquet
-from assay.sources.formats.cif.read import add_cif
 from assay.sources.formats.counted import CountedAssembler
 from assay.sources.formats.documents.documents import add_json
 from assay.sources.formats.jsonl import read_jsonl
@@ -42,6 +41,11 @@ from assay.sources.storage import archives, contents, folders, footer
 from assay.sources.storage.kinds import HIDDEN, KNOWN, OWN, Kind, counted_as, is_hidden, kind_of
 from assay.sources.storage.opening import lines, read_text, regular, sort_of, through, unpacked
 
+if TYPE_CHECKING:
+    from assay.sources.formats.cif import read as cif
+else:
+    cif = importing.later("assay.sources.formats.cif.read")
+
 log = logging.getLogger(__name__)
 
 Begin = Callable[[str, int], None]
@@ -52,7 +56,7 @@ file is of another sort and holds none."""
 
 
 FORMATS: Mapping[Kind, Add] = {
-    Kind.CIF: lambda assembler, stream, *names: add_cif(assembler, read_text(stream), *names),
+    Kind.CIF: lambda assembler, stream, *names: cif.add_cif(assembler, read_text(stream), *names),
     Kind.POSCAR: lambda assembler, stream, *names: add_poscar(assembler, read_text(stream), *names),
     Kind.XYZ: lambda assembler, stream, *names: add_xyz(assembler, lines(stream), *names),
     Kind.JSON: lambda assembler, stream, *names: add_json(assembler, read_text(stream, "json"), *names),

@@ -196,14 +196,16 @@ def read(folder: Path, precision: str = "float32") -> Checkpoint:
 
 
 def _is_plain(described: dict[str, Any], spec: Spec, names: list[str], shown: tensors.Header, path: Path) -> bool:
-    """Whether these are the tensors of a CGCNN, in single precision; then it can do without torch."""
+    """Whether these are the tensors of a CGCNN in float32; then it can do without torch."""
     if described["network"] != "cgcnn" or not set(described["sizes"]) <= set(convolutions.Sizes.__dataclass_fields__):
         return False
     with naming(path.parent / "model.json"):
         validation.sizes(described["sizes"], shown.largest)
+    sizes = convolutions.Sizes(**described["sizes"])
+    if not sizes.sound:
+        return False
     kinds_of = {name: "I64" if name.endswith("num_batches_tracked") else "F32" for name in shown.kinds}
-    wanted = convolutions.Sizes(**described["sizes"]).shapes(kinds.shape(spec), names)
-    return shown.shapes == wanted and shown.kinds == kinds_of
+    return shown.shapes == sizes.shapes(kinds.shape(spec), names) and shown.kinds == kinds_of
 
 
 def _network(

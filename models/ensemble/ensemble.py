@@ -71,7 +71,7 @@ class Ensemble(Trained):
         precision = precision or described.get("precision", "float32")
         kept = precision if place is None or place.type == "cpu" else "float32"  # a device lowers its own copies
         parts = stored.read(folder, described, kept)
-        path = place and devices.path(parts["members"], place, precision, compiled=compiled)
+        path = None if place is None else devices.path(parts["members"], place, precision, compiled=compiled)
         made = cls(**parts, threads=threads, device=path)
         stored.check_seal(folder, described)
         return made

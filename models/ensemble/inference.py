@@ -239,7 +239,7 @@ class _Pass:
             network, trunk = self.networks[k], members[k].trunk
             lean = isinstance(network, Convolutions)
             if lean not in batches:
-                inputs = reading.inputs
+                inputs: Any = reading.inputs
                 batches[lean] = inputs.graphs.select(chosen) if lean else inputs.batch(chosen, members[k].network)
             if trunk not in states:
                 states[trunk] = network.states(batches[lean])

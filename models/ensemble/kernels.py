@@ -112,10 +112,10 @@ def node_update(x, ends, message, gates, scale, shift):  # type: ignore[no-untyp
 
 @njit(cache=True, inline="always", fastmath=_MATH)
 def _power(x):  # type: ignore[no-untyped-def]
-    """Return e^x, to 4e-7 where it is neither tiny nor huge: 2 to a whole number, times a polynomial."""
+    """Return e^x to 4e-7, where it is neither tiny nor huge: a power of 2 times a polynomial."""
     place = x * _F(1.44269504)
-    place = _F(126.0) if place > _F(126.0) else place  # so written, NaN passes
-    place = _F(-126.0) if place < _F(-126.0) else place
+    place = min(place, _F(126.0))  # so written, NaN passes
+    place = max(place, _F(-126.0))
     n = np.floor(place + _F(0.5))
     f = place - n
     p = _F(1.54035304e-4)
@@ -151,7 +151,7 @@ def crystal_messages(z, ends, source, target, weight, message):  # type: ignore[
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
 def send(values, low, per_step, table, ends, source, target, weight, message):  # type: ignore[no-untyped-def]
-    """`look_up` and `crystal_messages` for all edges, a few at a time, so that the cache holds them.
+    """`look_up` and `crystal_messages` of all edges, a few at a time for the sake of the cache.
 
     `message` (n, h) gains the gated messages.
     """
@@ -207,7 +207,7 @@ def crystal_update(x, message, degree, scale, shift):  # type: ignore[no-untyped
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
 def squares(rows, columns, out):  # type: ignore[no-untyped-def]
-    """Write the squared distance of every row (m, h) to every point, a column (h, p), to `out` (m, p).
+    """Write the squared distance of every row (m, h) to every column (h, p) to `out` (m, p).
 
     m is a multiple of 4; four rows meet four dimensions at once, as in `product`. The last bits of
     a row depend on that row alone.

@@ -96,6 +96,7 @@ class Reference:
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Write `reference.safetensors`; returns the section `novelty` of `ensemble.json`."""
+        parts: dict[str, Any]
         parts = {"points": self.points.astype(np.float16), "mean": self.mean, "deviation": self.deviation}
         content = save(parts)
         write_whole(folder / FILE, content)

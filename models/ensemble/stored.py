@@ -98,8 +98,7 @@ class CalibrationRows:
             raise ValueError(f"{folder / ROWS} holds other tensors than {', '.join(names)} of {counts}")
         kinds: dict[str, Any] = {name: np.int64 if name == "group" else np.float64 for name in names}
         rows = {
-            prop: HeldRows(*(parts[f"{prop}.{name}"].astype(kind) for name, kind in kinds.items()))
-            for prop in counts
+            prop: HeldRows(*(parts[f"{prop}.{name}"].astype(kind) for name, kind in kinds.items())) for prop in counts
         }
         return cls(rows, described["by"], described["out_of_fold"])
 

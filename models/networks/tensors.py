@@ -198,7 +198,9 @@ def _compare(wanted: dict[str, Tensor], shown: Header, path: Path) -> None:
             raise ValueError(
                 f"{path}: {name} has shape {shown.shapes[name]}, the sizes in model.json ask for {tuple(tensor.shape)}"
             )
-        accepted = _FLOATS if tensor.is_floating_point() else _KINDS.get(str(tensor.dtype).removeprefix("torch."), set())
+        accepted = (
+            _FLOATS if tensor.is_floating_point() else _KINDS.get(str(tensor.dtype).removeprefix("torch."), set())
+        )
         if shown.kinds[name] not in accepted:
             raise ValueError(f"{path}: {name} is {shown.kinds[name]}, expected {' or '.join(sorted(accepted))}")
     unknown = sorted(set(shown.shapes) - set(wanted))

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from assay.models.networks import torchvision_ops
 from assay.models.networks.batch import Images
 from assay.models.networks.layers import Network, PropertyHeads
-from assay.models.target import VIEWS
 from assay.models.networks.linear import Half, check_bfloat16
+from assay.models.target import VIEWS
 
 HUB = "timm"
 """As the folder of a start: the published weights of the backbone, from the cache or the hub."""

@@ -17,8 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from assay.models.evaluation import metrics
-from assay.models.target import LOG_VARIANCE
-from assay.models.target import Property
+from assay.models.target import LOG_VARIANCE, Property
 from assay.models.training.recipe import Schedule
 
 _RISE = 0.3

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from assay.featurize import identity
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.potentials.potential import Potential
 from assay.screening.campaign import reference
@@ -23,6 +23,12 @@ from assay.screening.pulling.source import named
 from assay.screening.settings.choice import Filters
 from assay.screening.settings.config import Campaign
 from assay.sources import symmetry
+from assay.sources.checks import importing
+
+if TYPE_CHECKING:
+    from assay.featurize import identity
+else:
+    identity = importing.later("assay.featurize.identity")
 
 MOST_FILES = 2_000
 """Files of one source that the fingerprint lists one by one."""

@@ -11,14 +11,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from assay.screening.campaign.plan import Plan
 from assay.screening.campaign.stages.cut import Cutting
-from assay.screening.campaign.stages.identify import Identifying
 from assay.screening.campaign.stages.pull import Pulling
-from assay.screening.campaign.stages.relax import Relaxing
 from assay.screening.campaign.stages.score import Scoring
 from assay.screening.campaign.stages.select import Selecting
 from assay.screening.campaign.stages.stage import Stage
@@ -29,6 +28,13 @@ from assay.screening.pulling.steps import Step
 from assay.screening.runners.runner import Done, Unit
 from assay.screening.settings.exits import Failure
 from assay.screening.settings.progress import Board
+from assay.sources.checks import importing
+
+if TYPE_CHECKING:
+    from assay.screening.campaign.stages import identify, relax
+else:
+    identify = importing.later("assay.screening.campaign.stages.identify")
+    relax = importing.later("assay.screening.campaign.stages.relax")
 
 
 def scoring_stages(plan: Plan, ledger: Ledger, board: Board) -> list[Stage]:
@@ -36,11 +42,11 @@ def scoring_stages(plan: Plan, ledger: Ledger, board: Board) -> list[Stage]:
     campaign = plan.campaign
     found: list[Stage] = [Pulling(campaign, ledger, board)]
     if campaign.merges():
-        found.append(Identifying(campaign, ledger, board))
+        found.append(identify.Identifying(campaign, ledger, board))
     found.append(Cutting(campaign, ledger))
     if campaign.relax is not None:
         formation = plan.stability.formation if plan.stability else None
-        found.append(Relaxing(campaign.relax, formation, ledger, board))
+        found.append(relax.Relaxing(campaign.relax, formation, ledger, board))
     found.append(Scoring(campaign, ledger, board, 0))
     for tier in range(1, 1 + len(campaign.tiers())):
         found += [Selecting(campaign, ledger, plan.targets, tier), Scoring(campaign, ledger, board, tier)]

@@ -9,14 +9,13 @@ candidates.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from assay.featurize import identity
 from assay.models.potentials.columns import FORMED, MEASURED
 from assay.screening.folder import snapshot
 from assay.screening.folder.ledger import Ledger, Record
@@ -27,7 +26,13 @@ from assay.screening.runners.runner import Unit
 from assay.screening.settings import names
 from assay.screening.settings.config import Campaign
 from assay.sources import table
+from assay.sources.checks import importing
 from assay.sources.crystals import Crystals, empty
+
+if TYPE_CHECKING:
+    from assay.featurize import identity
+else:
+    identity = importing.later("assay.featurize.identity")
 
 TAKEN = 512
 """Crystals whose fingerprints are taken at once."""

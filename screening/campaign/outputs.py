@@ -24,7 +24,6 @@ from assay.screening.campaign import identify, ranked, tiers
 from assay.screening.campaign.judged import Judged
 from assay.screening.campaign.plan import Plan
 from assay.screening.campaign.ranked import Rows
-from assay.screening.campaign.reporting import evidence, report
 from assay.screening.campaign.tiers import Tiers
 from assay.screening.folder import balance, delivery, reorder, results, snapshot
 from assay.screening.folder.balance import Balance
@@ -37,11 +36,16 @@ from assay.screening.ranking.ties import Ties
 from assay.screening.settings import digits
 from assay.screening.settings.printable import escaped
 from assay.sources import durable, table
+from assay.sources.checks import importing
 from assay.sources.quarantine import Quarantined, Stage
 
 if TYPE_CHECKING:
     from assay.models.ensemble.ensemble import Ensemble
     from assay.models.potentials.potential import Potential
+    from assay.screening.campaign.reporting import evidence, report
+else:
+    evidence = importing.later("assay.screening.campaign.reporting.evidence")
+    report = importing.later("assay.screening.campaign.reporting.report")
 
 WIDTH = 26
 """Letters of a further objective in a table of text."""

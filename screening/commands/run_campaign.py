@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from assay.screening.campaign import drive, launch, outputs, plan, preview
 from assay.screening.campaign.drive import Outcome
-from assay.screening.campaign.reporting import report as report_page
 from assay.screening.commands.arguments import Folder, On, Set, output_option
 from assay.screening.commands.terminal import say
 from assay.screening.folder.results import Results
 from assay.screening.settings import bundled, config as settings
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure
+from assay.sources.checks import importing
+
+if TYPE_CHECKING:
+    from assay.screening.campaign.reporting import report as report_page
+else:
+    report_page = importing.later("assay.screening.campaign.reporting.report")
 
 Config = Annotated[str, typer.Argument(help="Campaign config: a YAML file, or the name of a bundled one (quickstart).")]
 Output = Annotated[Path | None, output_option("Campaign folder; default: output of the config.")]

@@ -17,8 +17,7 @@ from assay.featurize.composition import CompositionSpec
 from assay.models.ensemble.distribution import draws
 from assay.models.ensemble.distribution.acquisition import Empirical
 from assay.models.networks.inputs import CompositionInputs
-from assay.models.target import DRAWS
-from assay.models.target import Property
+from assay.models.target import DRAWS, Property
 from assay.models.training import forests
 
 Floats = NDArray[np.float64]

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from assay.featurize import identity
-from assay.featurize.identity import Fingerprints
 from assay.screening.runners.work import Entry, Models, Work, merge_tables
 from assay.sources import table as tables
+from assay.sources.checks import importing
+
+if TYPE_CHECKING:
+    from assay.featurize import identity
+else:
+    identity = importing.later("assay.featurize.identity")
 
 DISTANCES = tables.list_of(pa.float32())
 FINGERPRINTS = pa.schema(
@@ -27,19 +32,19 @@ FINGERPRINTS = pa.schema(
 """One row per crystal; the composition of a crystal that cannot be compared is empty."""
 
 
-def to_table(found: Fingerprints) -> pa.Table:
+def to_table(found: identity.Fingerprints) -> pa.Table:
     """Rows of `FINGERPRINTS`."""
     lists = pa.ListArray.from_arrays(pa.array(found.pointer, pa.int32()), pa.array(found.values), DISTANCES)
     columns = [pa.array(found.ids.astype(object), pa.string()), pa.array(found.compositions, pa.string()), lists]
     return pa.Table.from_arrays(columns, schema=FINGERPRINTS)
 
 
-def from_table(rows: pa.Table) -> Fingerprints:
+def from_table(rows: pa.Table) -> identity.Fingerprints:
     """The fingerprints of such rows."""
     lists = rows["distances"].combine_chunks()
     pointer = np.concatenate([[0], np.cumsum(lists.value_lengths().to_numpy())]).astype(np.int64)
     ids = np.array(rows["id"].to_pylist(), dtype=object)
-    return Fingerprints(ids, rows["composition"].to_pylist(), pointer, lists.flatten().to_numpy())
+    return identity.Fingerprints(ids, rows["composition"].to_pylist(), pointer, lists.flatten().to_numpy())
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assay.featurize import identity
 from assay.screening.runners.work import Entry, Models, Work, merge_tables
 from assay.sources import table as tables
+from assay.sources.checks import importing
+
+if TYPE_CHECKING:
+    from assay.featurize import identity
+else:
+    identity = importing.later("assay.featurize.identity")
 
 PAIRS = pa.schema(
     [

@@ -1,10 +1,10 @@
 """One thread at a time imports a heavy library, and nobody imports one that is not needed.
 
-Enters: nothing. Leaves: a lock for the imports inside functions, and modules to be imported later. pymatgen's modules import each
-other in a circle: two threads that import two of them at once both fail (`KeyError:
-'pymatgen.core'`, or a "partially initialized module"), and mp-api imports pymatgen as well. A
-source is pulled in a thread while another thread looks for equal crystals, so every heavy library
-is imported under this lock. This module does not know which libraries these are.
+Enters: nothing. Leaves: a lock for the imports inside functions, and modules to be imported later.
+pymatgen's modules import each other in a circle: two threads that import two of them at once both
+fail (`KeyError: 'pymatgen.core'`, or a "partially initialized module"), and mp-api imports pymatgen
+as well. A source is pulled in a thread while another thread looks for equal crystals, so every
+heavy library is imported under this lock. This module does not know which libraries these are.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Later:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
-        """Something of the module; what an import makes stays, so no cycles are looked for in it."""
+        """Something of the module; an import makes what stays, so no cycles are looked for."""
         collects = self._name not in sys.modules and gc.isenabled()
         if collects:
             gc.disable()

@@ -20,8 +20,7 @@ from assay.models.networks import registry
 from assay.models.networks.batch import Batch
 from assay.models.networks.inputs import GraphInputs
 from assay.models.networks.layers import Network
-from assay.models.target import LOG_VARIANCE
-from assay.models.target import Property
+from assay.models.target import LOG_VARIANCE, Property
 from assay.sources import crystals as batches
 from assay.sources.crystals import Crystals
 from assay.sources.quarantine import Reason, Stage

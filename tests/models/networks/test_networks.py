@@ -14,8 +14,8 @@ from assay.featurize.quotient import quotient
 from assay.models.networks import registry
 from assay.models.networks.batch import Batch
 from assay.models.networks.layers import Network
-from assay.models.target import LOG_VARIANCE
 from assay.models.networks.megnet import Set2Set
+from assay.models.target import LOG_VARIANCE
 from assay.sources.crystals import Crystals
 
 SMALL = {

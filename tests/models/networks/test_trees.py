@@ -13,8 +13,8 @@ from assay.models.networks import registry
 from assay.models.networks.batch import Compositions
 from assay.models.networks.forest import arrays
 from assay.models.networks.forest.arrays import DECISIONS, Forest, Packed
-from assay.models.target import LOG_VARIANCE
 from assay.models.networks.trees import Trees
+from assay.models.target import LOG_VARIANCE
 from assay.models.training import forests
 from assay.sources.crystals import Crystals
 

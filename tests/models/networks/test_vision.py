@@ -22,9 +22,8 @@ from assay.models.ensemble.ensemble import Ensemble
 from assay.models.networks import registry, torchvision_ops
 from assay.models.networks.batch import Images
 from assay.models.networks.inputs import PictureInputs
-from assay.models.target import LOG_VARIANCE, VIEWS
 from assay.models.networks.linear import multiplies_bfloat16
-from assay.models.target import Property
+from assay.models.target import LOG_VARIANCE, VIEWS, Property
 from assay.models.training import lora, optimise, start, train
 from assay.models.training.prepare import inputs
 from assay.models.training.recipe import Lora, MemberSpec, Recipe, Schedule, Start, Task

@@ -14,8 +14,7 @@ from assay.featurize.graphs import GraphSpec
 from assay.models.ensemble import checkpoint
 from assay.models.evaluation.split import Split
 from assay.models.networks import registry
-from assay.models.target import LOG_VARIANCE
-from assay.models.target import Property
+from assay.models.target import LOG_VARIANCE, Property
 from assay.models.training import fingerprints, fit, optimise, prepare, start, train
 from assay.models.training.prepare import Prepared
 from assay.models.training.recipe import Lora, MemberSpec, Recipe, Schedule, Start, Task

@@ -1,0 +1,43 @@
+"""A campaign with the cheap tier alone imports no torch, and says what the trained networks say."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+from assay.featurize import graphs
+from assay.models.ensemble.ensemble import Ensemble
+from assay.models.networks.batch import Batch
+from assay.screening.folder.results import Results
+from assay.sources.crystals import Crystals
+from tests.screening import small_campaign
+
+RUN = """import json, sys
+from assay.screening.commands import run_campaign
+run_campaign.run(sys.argv[1])
+print(json.dumps([name for name in ("torch", "jinja2") if name in sys.modules]), file=sys.stderr)"""
+
+
+def test_the_cheap_tier_needs_no_torch(zoo: Path, real: Crystals, tmp_path: Path) -> None:
+    small_campaign.write_sources(tmp_path, real)
+    config = {"name": "quick", "models": [str(zoo / "tc-fast")], "output": str(tmp_path / "run"), "max_bad": 1.0}
+    config["sources"] = [{"kind": "files", "paths": [str(path) for path in sorted(tmp_path.glob("*.parquet"))]}]
+    (tmp_path / "quick.yaml").write_text(yaml.safe_dump(config))
+    words = [sys.executable, "-c", RUN, str(tmp_path / "quick.yaml")]
+    ended = subprocess.run(words, capture_output=True, text=True, check=True)  # noqa: S603 (our own command)
+    assert json.loads(ended.stderr.splitlines()[-1]) == ["jinja2"]  # of the report; no torch
+    results = Results(tmp_path / "run")
+    rows = results.candidates(["id", "tc_member_0", "tc_member_1"])
+    crystals = results.crystals(rows["id"])
+    ensemble = Ensemble.load(zoo / "tc-fast")
+    batch = Batch.of(graphs.build(crystals, ensemble.spec))
+    for k, member in enumerate(ensemble.members):
+        with torch.inference_mode():
+            plain = member.properties[0].decode(member.network(batch)["tc"].numpy())
+        apart = np.abs(rows[f"tc_member_{k}"].to_numpy() - plain)
+        assert len(apart) > 10
+        assert apart.max() < 1e-5 * member.properties[0].scale
