@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from assay.featurize.graphs import Graphs
     from assay.models.ensemble.checkpoint import Checkpoint
+    from assay.models.ensemble.lean.convolutions import Convolutions
     from assay.models.networks.layers import Network
     from assay.sources.crystals import Crystals
 
@@ -245,12 +246,13 @@ def _dgl(atoms: Any) -> Any:
 
 
 def predict(
-    network: Network, crystals: Crystals, build: Callable[[Crystals], Graphs], batch: int = BATCH
+    network: Network | Convolutions, crystals: Crystals, build: Callable[[Crystals], Graphs], batch: int = BATCH
 ) -> NDArray[np.float64]:
     """(n,) predictions of a network from crystals; quotients in micro-batches, as in a campaign."""
     import numpy as np
     import torch
 
+    from assay.models.ensemble.lean.convolutions import Convolutions
     from assay.models.networks.batch import Batch
     from assay.models.networks.inputs import GraphInputs
 
@@ -260,8 +262,9 @@ def predict(
             graphs = build(crystals[start : start + batch])
             whole = graphs.weights is None  # as it is: to select from a full graph builds its angles anew, by our rule
             for rows in [np.arange(len(graphs))] if whole else GraphInputs(graphs).micro_batches():
-                (scaled,) = network(Batch.of(graphs if whole else graphs.select(rows))).values()
-                said[start + rows] = scaled.numpy()
+                part = graphs if whole else graphs.select(rows)
+                (scaled,) = network.look(part if isinstance(network, Convolutions) else Batch.of(part))[1].values()
+                said[start + rows] = np.asarray(scaled)
     return said
 
 

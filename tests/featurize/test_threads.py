@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -76,3 +78,17 @@ def test_any_number_of_threads_gives_the_same_quotients(
         bare = build(batch, GraphSpec())
         assert_equal(of_crystals(bare, angles=angles, threads=threads), of_crystals(bare, angles=angles))
     assert_equal(of_crystals(build(crystals[::3], GraphSpec()), angles=True), quotient(build(crystals[::3], ANGLES)))
+
+
+LOADED = """import sys
+import numpy as np
+from assay.featurize import graphs, quotient
+from assay.sources.crystals import empty
+quotient.quotient(graphs.build(empty(), graphs.GraphSpec()))
+print("numba.np.linalg" in sys.modules)"""
+
+
+def test_a_compiled_loop_is_loaded_without_a_compiler() -> None:
+    run = [sys.executable, "-c", LOADED]
+    subprocess.run(run, check=True)
+    assert subprocess.run(run, check=True, capture_output=True, text=True).stdout.split() == ["False"]

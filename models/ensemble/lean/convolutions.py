@@ -49,7 +49,9 @@ class Sizes:
     def sound(self) -> bool:
         """Whether such a network can be made."""
         whole = all(isinstance(size, int) for size in (self.hidden, self.layers, self.bins))
-        return whole and isinstance(self.variance, bool) and self.bins > 1 and self.cutoff > 0 and 0 <= self.dropout <= 1
+        return (
+            whole and isinstance(self.variance, bool) and self.bins > 1 and self.cutoff > 0 and 0 <= self.dropout <= 1
+        )
 
     def shapes(self, features: int, properties: Sequence[str]) -> dict[str, tuple[int, ...]]:
         """The shape of each tensor of such a network with so many node features."""

@@ -182,3 +182,20 @@ def test_a_table_is_exact_for_cubics_and_constant_beyond_its_ends() -> None:
     ends = np.empty((2, 2), np.float32)
     loops.look_up(np.array([-5, 99], np.float32), np.float32(0), np.float32(4), table, ends)
     np.testing.assert_allclose(ends, table[[1, 37]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("wide", [16, 30])
+def test_a_row_of_a_product_or_of_distances_does_not_depend_on_the_others(wide: int) -> None:
+    rng = np.random.default_rng(1)
+    rows, weight, bias = (rng.normal(size=size).astype(np.float32) for size in ((8, wide), (wide, 37), (37,)))
+    made, turned = np.empty((8, 37), np.float32), np.empty((8, 37), np.float32)
+    kernels.product(rows, weight, bias, made)
+    np.testing.assert_allclose(made, rows.astype(np.float64) @ weight + bias, rtol=1e-4, atol=1e-5)
+    order = rng.permutation(8)
+    kernels.product(rows[order], weight, bias, turned)
+    assert made[order].tobytes() == turned.tobytes()
+    kernels.squares(rows, weight, made)
+    apart = rows[:, :, None].astype(np.float64) - weight[None]
+    np.testing.assert_allclose(made, (apart**2).sum(axis=1), rtol=1e-5)
+    kernels.squares(rows[order], weight, turned)
+    assert made[order].tobytes() == turned.tobytes()

@@ -28,7 +28,7 @@ def test_the_cheap_tier_needs_no_torch(zoo: Path, real: Crystals, tmp_path: Path
     config["sources"] = [{"kind": "files", "paths": [str(path) for path in sorted(tmp_path.glob("*.parquet"))]}]
     (tmp_path / "quick.yaml").write_text(yaml.safe_dump(config))
     words = [sys.executable, "-c", RUN, str(tmp_path / "quick.yaml")]
-    ended = subprocess.run(words, capture_output=True, text=True, check=True)  # noqa: S603 (our own command)
+    ended = subprocess.run(words, capture_output=True, text=True, check=True)
     assert json.loads(ended.stderr.splitlines()[-1]) == ["jinja2"]  # of the report; no torch
     results = Results(tmp_path / "run")
     rows = results.candidates(["id", "tc_member_0", "tc_member_1"])
