@@ -25,9 +25,10 @@ SAME = 1e-6
 
 @dataclass(frozen=True)
 class Bonds:
-    """Bonds of the cell: those of its atom i are `ptr[i]:ptr[i + 1]`."""
+    """The `e` bonds of the `s` atoms of a cell."""
 
     ptr: NDArray[np.int64]
+    """(s + 1,) those of atom i are `ptr[i]:ptr[i + 1]`."""
     vector: NDArray[np.float64]
     """(e, 3) Å."""
     fraction: NDArray[np.float64]
