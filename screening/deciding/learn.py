@@ -87,7 +87,9 @@ def prepare(campaign: Campaign, results: Results, wish: Wish) -> Lesson:
                 _check_data(ensemble, name)
                 how: dict[str, Any] = {"weight": wish.weight, "round": wish.output.name}
                 found = values.read(wish.measured, results, ensemble, item, **how)
-                return Lesson(campaign, results, ensemble, item, found)
+                lesson = Lesson(campaign, results, ensemble, item, found)
+                _check_round(lesson, wish.output.name)
+                return lesson
     raise Failure(Exit.CONFIG, f"{results.folder} was ranked by {name}, which none of its ensembles predicts")
 
 
@@ -129,6 +131,13 @@ def _before(lesson: Lesson) -> list[Crystals]:
         what = f"{earlier['dataset']} is not the file that {lesson.ensemble.folder} learned from"
         raise Failure(Exit.CONFIG, f"{what}; bring that file back")
     return [found.crystals]
+
+
+def _check_round(lesson: Lesson, name: str) -> None:
+    """Refuse a name that an earlier round had, since it tells their values apart."""
+    if any(str(row).startswith(f"{name}/") for earlier in _before(lesson) for row in earlier.ids):
+        what = f"an earlier round of measured values was written to a folder named {name}, too"
+        raise Failure(Exit.CONFIG, f"{what}; give --output another name")
 
 
 def _recipe(lesson: Lesson, dataset: str) -> Recipe:

@@ -112,6 +112,9 @@ def test_measured_values_are_learned_and_the_campaign_is_ranked_again(
     weight = datasets.load(str(tmp_path / facts["recipe"]["measured"]["dataset"])).weight.tolist()
     error = np.median(ranked.predictions(["tc_std"])["tc_std"].to_numpy())
     assert weight == [pytest.approx(20 / (1 + (2 / error) ** 2)), 20.0, 20.0, 1.0]
+    twice = assay("learn", "third", "--measured", "more.csv", "--output", "elsewhere/next")
+    assert (twice.returncode, (tmp_path / "elsewhere").exists()) == (78, False)
+    assert "an earlier round of measured values was written to a folder named next, too" in last_line(twice.stderr)
     _judged_by_others(ranked, tmp_path / "next-ensemble", tested)
 
 
