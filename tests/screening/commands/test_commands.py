@@ -69,7 +69,7 @@ def test_a_command_from_outside_the_package_is_one_file_and_one_line(monkeypatch
 def test_commands_that_look_at_a_folder_load_no_network() -> None:
     code = "import sys; from assay.screening.commands import cli; [cli.load(name) for name in sys.argv[1:]]"
     words = [sys.executable, "-c", f"{code}; print('torch' in sys.modules)"]
-    for names, loaded in ((("status", "errors", "unlock"), "False"), (("verify",), "True")):
+    for names, loaded in ((("status", "errors", "unlock", "verify", "run"), "False"), (("explain",), "True")):
         done = subprocess.run([*words, *names], capture_output=True, text=True, cwd=FOLDER.parents[1], check=False)
         assert (done.stdout.strip(), done.stderr) == (loaded, ""), names
 

@@ -130,8 +130,12 @@ def test_two_databases_of_one_host_are_pulled_one_after_the_other() -> None:
 
 
 def test_merging_needs_its_libraries_and_says_so(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = metadata.version
+
     def version(name: str) -> str:
-        raise metadata.PackageNotFoundError(name)
+        if name == "moyopy":
+            raise metadata.PackageNotFoundError(name)
+        return known(name)
 
     monkeypatch.setattr(metadata, "version", version)
     monkeypatch.setitem(sys.modules, "moyopy", None)
