@@ -41,7 +41,7 @@ def slow(models, log, newcomer):
         time.sleep(0.4)
         with log.open("a") as file:
             file.write(node + "\\n")
-        for _ in range(200):  # the end must not come before the new node has had its share
+        for _ in range(600):  # the end must not come before the new node has had its share
             if text(log).count("\\n") > 30 and (text(newcomer) or "-") not in text(log):
                 time.sleep(0.1)
         return result
