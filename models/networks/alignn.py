@@ -58,8 +58,8 @@ class Ends:
 class EdgeGatedConvolution(nn.Module):
     """Update of node (N, h) and edge states (E, h) with soft gates (Bresson and Laurent, 2017)."""
 
-    lowered: bool = False
-    """Whether it learns with products of edge states in bfloat16."""
+    lowered: frozenset[str] = frozenset()
+    """Whose products are in bfloat16 while it learns: those of `nodes`, of `edges`."""
 
     def __init__(self, hidden: int, norm: str) -> None:
         super().__init__()
@@ -78,8 +78,10 @@ class EdgeGatedConvolution(nn.Module):
 
         With `places` the edges are looked up in the table `y`.
         """
-        own = halved(y, self.edge_gate) if self.lowered and self.training else self.edge_gate(y)
-        parts = together(x, self.src_gate, self.dst_gate, self.dst_update, self.src_update)
+        lowered = self.lowered if self.training else frozenset()
+        own = halved(y, self.edge_gate) if "edges" in lowered else self.edge_gate(y)
+        multiply = halved if "nodes" in lowered else together
+        parts = multiply(x, self.src_gate, self.dst_gate, self.dst_update, self.src_update)
         if places is not None:
             own, y = places.look_up(own), y if last else places.look_up(y)
         m, updated = steps.gated(own, parts, (ends.source, ends.target, ends.weight))
@@ -218,15 +220,17 @@ class ALIGNN(GatedGCN):
         self.edge_updates = nn.ModuleList(EdgeGatedConvolution(hidden, norm) for _ in range(alignn_layers))
 
     def learn_lowered(self) -> None:
-        """Multiply the states of triplets in bfloat16 while learning; the first are a table.
+        """Multiply states of triplets, and of bonds for them, in bfloat16 while learning.
+
+        The first states of triplets are a table, which stays in single precision.
 
         Raises:
             ValueError: when the processor has no instructions for it.
         """
         check_bfloat16()
-        for update in list(self.edge_updates)[1:]:
+        for k, update in enumerate(self.edge_updates):
             assert isinstance(update, EdgeGatedConvolution)
-            update.lowered = True
+            update.lowered = frozenset({"nodes", "edges"} if k else {"nodes"})
 
     def lower(self) -> None:
         """Let the frozen network multiply the states of triplets in bfloat16.

@@ -52,13 +52,16 @@ def together(x: Tensor, *maps: nn.Module) -> Tensor:
     return torch.cat([one(x) for one in maps], dim=1)
 
 
-def halved(x: Tensor, trained: nn.Module) -> Tensor:
-    """Map x (m, in) to (m, out) with products in bfloat16, forward and backward.
+def halved(x: Tensor, *maps: nn.Module) -> Tensor:
+    """`together` with products in bfloat16, forward and backward; sums are in float32.
 
-    Sums are in float32. What is not a plain linear layer (an adapter) maps as it always does.
+    Where one is no plain linear layer (an adapter), all map as they always do.
     """
-    plain = type(trained) is Linear and trained.bias is not None
-    made: Tensor = _Halved.apply(x, trained.weight, trained.bias) if plain else trained(x)  # type: ignore[no-untyped-call]
+    plain = [one for one in maps if type(one) is Linear and one.bias is not None]
+    if len(plain) < len(maps):
+        return together(x, *maps) if len(maps) > 1 else maps[0](x)
+    weight, bias = (torch.cat([getattr(one, name) for one in plain]) for name in ("weight", "bias"))
+    made: Tensor = _Halved.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     return made
 
 

@@ -207,9 +207,9 @@ class Schedule:
     patience: int = 20
     """Epochs without a better validation error before the run stops."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """In which an ALIGNN multiplies the states of its triplets while it learns on a CPU. bfloat16
-    makes a wide one a sixth faster, and asks for a processor with the instructions. A GPU takes all
-    products in bfloat16, whatever stands here."""
+    """In which an ALIGNN multiplies states of triplets, and of bonds for them, while it learns on a
+    CPU. bfloat16 makes a wide one a fifth faster, and asks for a processor with the instructions.
+    A GPU takes all products in bfloat16, whatever stands here."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "learning_rate", "clip", "patience"):

@@ -74,19 +74,19 @@ def test_maps_of_the_same_rows_together(small: int, narrow: bool, monkeypatch: p
 @pytest.mark.skipif(not linear.multiplies_bfloat16(), reason="no instructions for bfloat16")
 def test_products_in_bfloat16_are_close_and_not_the_same() -> None:
     torch.manual_seed(0)
-    plain, lowered = linear.Linear(64, 32), linear.Linear(64, 32)
-    lowered.load_state_dict(plain.state_dict())
+    maps = [linear.Linear(64, outputs) for outputs in (32, 16)]
     x, found = torch.randn(500, 64), []
-    for module, way in ((plain, plain), (lowered, lambda x: linear.halved(x, lowered))):
+    for way in (linear.together, linear.halved):
         leaf = x.clone().requires_grad_()
-        out = way(leaf)
-        (out * torch.linspace(-1, 1, 32)).sum().backward()
-        found.append([out.detach(), leaf.grad, module.weight.grad, module.bias.grad])
-    for ours, theirs in zip(*found, strict=True):
+        out = way(leaf, *maps)
+        every = [leaf, *(p for one in maps for p in one.parameters())]
+        found.append([out.detach(), *torch.autograd.grad((out * torch.linspace(-1, 1, 48)).sum(), every)])
+    for theirs, ours in zip(*found, strict=True):
         assert torch.linalg.norm(ours - theirs) < 5e-3 * torch.linalg.norm(theirs)
     assert not torch.equal(found[0][0], found[1][0])
     adapter = nn.Sequential(nn.Linear(64, 32))
     assert torch.equal(linear.halved(x, adapter), adapter(x))
+    assert torch.equal(linear.halved(x, maps[0], adapter), torch.cat([maps[0](x), adapter(x)], 1))
 
 
 def test_small_double_and_reduced_precision_products_stay_with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
