@@ -46,14 +46,16 @@ class _Later:
 
     def __getattr__(self, attribute: str) -> Any:
         """Something of the module; an import makes what stays, so no cycles are looked for."""
-        collects = self._name not in sys.modules and gc.isenabled()
-        if collects:
-            gc.disable()
-        try:
+        if self._name in sys.modules:
             return getattr(import_module(self._name), attribute)
-        finally:
-            if collects:
-                gc.enable()
+        with _LOCK:
+            collects = gc.isenabled()
+            gc.disable()
+            try:
+                return getattr(import_module(self._name), attribute)
+            finally:
+                if collects:
+                    gc.enable()
 
 
 def spare_pandas() -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ast
+import gc
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import ase.io
 import pytest
 from ase.build import bulk
+
+from assay.sources.checks import importing
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"pymatgen", "ase", "spglib", "moyopy", "mp_api", "optimade", "httpx2", "jarvis", "lark"}
@@ -103,3 +107,18 @@ def test_every_import_of_a_heavy_library_inside_a_function_holds_the_lock() -> N
         for function in ast.walk(ast.parse(path.read_text())):
             if isinstance(function, ast.FunctionDef):
                 assert not _unguarded(function), f"{path}: {_unguarded(function)}"
+
+
+def test_a_module_that_is_imported_later_waits_for_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "imported_later.py").write_text("value = 3\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module, found = importing.later("imported_later"), []
+    thread = threading.Thread(target=lambda: found.append(module.value))
+    with importing.one_at_a_time():
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+        assert "imported_later" not in sys.modules
+    thread.join(10)
+    assert found == [3]
+    assert gc.isenabled()
