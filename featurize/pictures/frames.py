@@ -14,33 +14,24 @@ from __future__ import annotations
 import itertools
 import math
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from assay.featurize import standard
+from assay.featurize.standard import Conventional
 from assay.featurize.threads import njit
 from assay.sources.crystals import Crystals
 
 _SAME = 1e-6
 
 
-class Frame(NamedTuple):
-    """A conventional cell around an atom of the rarest species."""
+def frame(crystals: Crystals, row: int) -> Conventional:
+    """The conventional cell of a crystal around an atom of the rarest species.
 
-    cell: NDArray[np.float64]
-    """(3, 3) Å, a along x and b in the xy plane."""
-    frac: NDArray[np.float64]
-    """(s, 3) fractional positions in [-0.5, 0.5), the atom in the middle at 0."""
-    sites: NDArray[np.int64]
-    """(s,) a site of the batch with the same species as each."""
-    kinds: NDArray[np.int64]
-    """(s,) see `standard.kinds_of`."""
-
-
-def frame(crystals: Crystals, row: int) -> Frame:
-    """The conventional cell of a crystal. Where moyo fails the cell is the given one."""
+    a lies along x and b in the xy plane; positions are in [-0.5, 0.5), the atom in the middle at 0.
+    Where moyo fails the cell is the given one.
+    """
     cell, frac, sites, kinds = standard.conventional(crystals, row)
     centres = np.flatnonzero(kinds == np.argmin(np.bincount(kinds)))
     turns = _turns(cell)
@@ -51,7 +42,7 @@ def frame(crystals: Crystals, row: int) -> Frame:
     turn, origin = np.unravel_index(int(np.argmax(value > value.max() - _SAME * len(frac))), value.shape)
     turned = np.einsum("sk,kl->sl", frac, back[turn])
     around = turned - turned[centres[origin]]
-    return Frame(_upright(turns[turn] @ cell), around - np.floor(around + 0.5 + _SAME), sites, kinds)
+    return Conventional(_upright(turns[turn] @ cell), around - np.floor(around + 0.5 + _SAME), sites, kinds)
 
 
 @njit(cache=True, nogil=True, fastmath=True)

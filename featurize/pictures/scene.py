@@ -22,6 +22,7 @@ from assay.featurize import alternatives, elements, neighbours
 from assay.featurize.pictures import blocks, colours, frames
 from assay.featurize.pictures.cameras import cameras
 from assay.featurize.readable import too_heavy
+from assay.featurize.standard import Conventional
 from assay.sources.crystals import Crystals
 from assay.sources.elements import SYMBOLS
 from assay.sources.formats import convert
@@ -230,7 +231,7 @@ def _views(crystals: Crystals, row: int, look: _Look, spec: ViewSpec) -> list[_S
     return shown
 
 
-def _bonds(crystals: Crystals, row: int, held: frames.Frame, look: _Look, spec: ViewSpec) -> blocks.Bonds:
+def _bonds(crystals: Crystals, row: int, held: Conventional, look: _Look, spec: ViewSpec) -> blocks.Bonds:
     """Bonds by the rule of `ViewSpec.bonding`, none of them between sites of a split position."""
     cell, frac, sites = held.cell, held.frac % 1.0 % 1.0, held.sites
     if spec.bonding == "radii" or spec.bonds == 0:
