@@ -29,6 +29,8 @@ from tests.models.networks.test_networks import SMALL, SPEC
 
 ROOT = Path(__file__).resolve().parents[3]
 NETWORKS = pytest.mark.parametrize("name", ["cgcnn", "alignn"])
+WIDE = 192
+"""Of states, so that a step takes several times what the tests of the probe allow, on every machine."""
 NO_ROOM = (
     MemoryError(),
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
@@ -197,7 +199,7 @@ def test_a_probe_leaves_no_trace(name: str, crystals: Crystals) -> None:
 
 
 def test_a_probe_allows_its_share_of_the_memory(crystals: Crystals, monkeypatch: pytest.MonkeyPatch) -> None:
-    learner = Learner("alignn", crystals[:64], hidden=64)
+    learner = Learner("alignn", crystals[:64], hidden=WIDE)
     heaviest = np.sort(learner.cost)[-16:]
 
     def probed(room: int) -> Budget:
@@ -209,7 +211,7 @@ def test_a_probe_allows_its_share_of_the_memory(crystals: Crystals, monkeypatch:
     assert limit is not None
     assert limit == 2 ** (limit.bit_length() - 1)
     assert limit < heaviest.sum()
-    taken = 4 * 64 * limit  # bytes of one state of hidden width per unit of work: a step holds many of them
+    taken = 4 * WIDE * limit  # bytes of one state of hidden width per unit of work: a step holds many of them
     assert 2 * taken < 2**25 < 100 * taken
     with pytest.raises(MemoryError, match=f"one crystal with {heaviest[-1]:,} nodes"):
         probed(2**16)
@@ -218,7 +220,7 @@ def test_a_probe_allows_its_share_of_the_memory(crystals: Crystals, monkeypatch:
 def test_a_probe_does_not_count_on_what_a_collector_frees_in_it(
     crystals: Crystals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learner = Learner("alignn", crystals[:64], hidden=64)
+    learner = Learner("alignn", crystals[:64], hidden=WIDE)
     monkeypatch.setattr(memory, "available", lambda device: 2**26)
 
     def step(rows: NDArray[np.int64]) -> float:
@@ -235,7 +237,7 @@ def test_a_probe_does_not_count_on_what_a_collector_frees_in_it(
     finally:
         gc.enable()
     assert limit is not None
-    assert 64 * 4 * 2 * limit < 2**25
+    assert WIDE * 4 * 2 * limit < 2**25
 
 
 def test_a_probe_that_runs_out_halves(crystals: Crystals) -> None:
