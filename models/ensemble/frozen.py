@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from assay.models.ensemble import kernels
-from assay.models.ensemble.lean.convolutions import FINENESS, REACH, Convolutions, Sizes
+from assay.models.ensemble.lean.convolutions import REACH, Convolutions, Sizes
 from assay.models.networks import linear
 from assay.models.networks.alignn import ALIGNN, EdgeGatedConvolution, GatedGCN
 from assay.models.networks.batch import Batch
@@ -30,6 +30,9 @@ from assay.models.networks.cgcnn import CGCNN
 from assay.models.networks.fused import loops
 from assay.models.networks.layers import BatchNorm, Network, RadialBasis
 
+FINENESS = 0.01
+"""Step of a table, in widths of a Gaussian: numbers pass through more layers here than in
+`assay.models.ensemble.lean.convolutions`."""
 BLOCK = 1_024
 """Rows of one product: with the widest network, a megabyte."""
 _STEP = 128

@@ -165,8 +165,12 @@ class _Pass:
             if not self.out.failed[row]:
                 self.refused.append(refusal(self.crystals, row, Reason.UNSUPPORTED, reason))
             self.out.failed[row] = True
-        for batch in reading.inputs.micro_batches():
-            self._predict(reading, batch)
+        lean = tuple(k for k in reading.members if isinstance(self.networks[k], Convolutions))
+        others = tuple(k for k in reading.members if k not in lean)
+        if lean:
+            self._predict(replace(reading, members=lean), np.arange(len(reading.rows)))
+        for batch in reading.inputs.micro_batches() if others else ():
+            self._predict(replace(reading, members=others), batch)
 
     def check_quotient(self, graphs: Any) -> None:
         """Predict some crystals again on their full graphs; where that differs, all of them.

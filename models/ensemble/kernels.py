@@ -112,19 +112,21 @@ def node_update(x, ends, message, gates, scale, shift):  # type: ignore[no-untyp
 
 @njit(cache=True, inline="always", fastmath=_MATH)
 def _power(x):  # type: ignore[no-untyped-def]
-    """Return e^x to 4e-7, where it is neither tiny nor huge: a power of 2 times a polynomial."""
+    """Return e^x to 4e-7, where it is neither tiny nor huge: a power of 2 times a polynomial.
+
+    Of degree 5 with the smallest relative error between -1/2 and 1/2, 7.5e-8 (Remez's algorithm).
+    """
     place = x * _F(1.44269504)
     place = min(place, _F(126.0))  # so written, NaN passes
     place = max(place, _F(-126.0))
     n = np.floor(place + _F(0.5))
     f = place - n
-    p = _F(1.54035304e-4)
-    p = p * f + _F(1.33335581e-3)
-    p = p * f + _F(9.61812911e-3)
-    p = p * f + _F(5.55041087e-2)
-    p = p * f + _F(2.40226507e-1)
-    p = p * f + _F(6.93147181e-1)
-    p = p * f + _F(1.0)
+    p = _F(1.3276472e-3)
+    p = p * f + _F(9.67554133e-3)
+    p = p * f + _F(5.55071327e-2)
+    p = p * f + _F(2.40221197e-1)
+    p = p * f + _F(6.93146967e-1)
+    p = p * f + _F(1.00000007)
     return p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
