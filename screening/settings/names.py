@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from assay.models.potentials.columns import FORMED
 from assay.sources.crystals import WARNINGS, set_aside
+from assay.sources.table import RESERVED
 
 QUANTILES: Mapping[str, float] = {f"q{k:02d}": k / 100 for k in (1, 5, *range(10, 100, 10), 95, 99)}
 """Share of the predictive distribution below a quantile, by the part of a column's name after that
@@ -65,7 +66,7 @@ COLUMNS: Mapping[str, str] = {
     "related_volume_ratio": "volume per site of each over that of this row",
 }
 """What the other columns hold."""
-PULLED = (SOURCE, WARNINGS)
+PULLED = frozenset({SOURCE, WARNINGS, *RESERVED})
 """The columns of Assay that pulled rows have; a column of the input gives way where it is read."""
 _PATTERN = re.compile(rf".+_(?:{'|'.join([*PARTS, *COMPARED])}|member_.+)|tier_\d+_score", re.DOTALL)
 
@@ -88,10 +89,10 @@ which stand in the chunk already."""
 def reported(name: str) -> str:
     """The name that a column of the input has in a table of Assay.
 
-    A column `source` or `warnings` of the input was set aside when the row was read.
+    A column of the input that is called like one of `PULLED` was set aside when the row was read.
 
-    >>> [reported(name) for name in ("band_gap", "spacegroup", "tc_std", "reported_source")]
-    ['band_gap', 'reported_spacegroup', 'reported_tc_std', 'reported_source']
+    >>> [reported(name) for name in ("band_gap", "spacegroup", "tc_std", "reported_id")]
+    ['band_gap', 'reported_spacegroup', 'reported_tc_std', 'reported_id']
     """
     moved = set_aside(name, OWN)
     return name if set_aside(name, PULLED) != name else moved

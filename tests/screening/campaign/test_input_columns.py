@@ -253,3 +253,27 @@ def test_a_functional_without_a_number_beside_it_is_a_column_like_any_other(
     assert set(found["reported_spacegroup"].to_pylist()) == {4.0}
     assert set(found["gap_functional"].to_pylist()) == {"PBE"}
     assert not [name for name in found.column_names if name.endswith(("_spread", "_functionals"))]
+
+
+@pytest.mark.parametrize("write_as", [as_extxyz, as_json])
+def test_a_column_is_set_aside_once(
+    model: Path, real: Crystals, tmp_path: Path, write_as: Callable[[Path, Crystals, dict[str, list[Any]]], Path]
+) -> None:
+    """Those that readers set aside, because a crystal has a field of that name, and those that tables do."""
+    said: dict[str, list[Any]] = {
+        "id": ["a", "b"],
+        "nsites": [7, 8],
+        "reported_nsites": [3, 4],
+        "score": [1.5, 2.5],
+        "warnings": ["x", "y"],
+    }
+    bare = real[:2]
+    path = write_as(tmp_path, Crystals(bare.ids, bare.lattice, bare.site_ptr, bare.frac, bare.species_ptr,
+                                       bare.numbers, bare.occupancy), said)  # fmt: skip
+    asked = small_campaign.make(write_config(tmp_path, model, sources=[{"kind": "files", "paths": [str(path)]}]))
+    assert small_campaign.run(asked).code is Exit.DONE
+    found = table.read(asked.folder / "candidates.parquet").sort_by("id")
+    moved = {name for name in found.column_names if name.startswith("reported_")}
+    assert moved == {"reported_id", "reported_nsites", "reported_reported_nsites", "reported_score"}
+    assert found["reported_nsites"].to_pylist() == [7, 8]
+    assert found["warnings"].to_pylist() == ["x", "y"]
