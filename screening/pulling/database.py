@@ -164,7 +164,7 @@ class DatabaseSource(Source):
         """Title, licence and functionals of the database."""
         database = self.database()
         functionals = sorted({item.functional for item in database.properties if item.functional})
-        return Provenance(database.title, database.licence, ", ".join(functionals))
+        return Provenance(database.title, database.licence, "; ".join(functionals))
 
     def pull(self, job: Job, pace: Pace | None) -> Iterator[Step]:
         """The shards that are not done yet, from the page after the last one kept."""

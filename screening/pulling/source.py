@@ -28,7 +28,7 @@ class Provenance:
     licence: str
     """SPDX identifier, `unknown`, or `none needed`."""
     functional: str = ""
-    """Density functionals behind the reported energies, separated by commas."""
+    """Density functionals behind the reported energies and gaps, separated by semicolons."""
 
 
 class Source(SourceSection, ABC):

@@ -25,8 +25,6 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-import numpy as np
-
 from assay.sources.checks.importing import one_at_a_time
 from assay.sources.crystals import Crystals, text_array
 from assay.sources.databases.client import Client, Reply, SourceRefused
@@ -36,17 +34,19 @@ from assay.sources.databases.numbered_pages import PageContent, Window, walk
 from assay.sources.databases.optimade_entries import entries_to_crystals, entry_id
 from assay.sources.databases.paging import Page, Resume
 from assay.sources.databases.provider_table import number_of, properties
-from assay.sources.databases.providers import PROVIDERS, is_local
+from assay.sources.databases.providers import PROVIDERS, Provider, is_local
 from assay.sources.databases.trust import BrokenEntry, printable
 from assay.sources.quarantine import Quarantined, Reason, Stage
 
-__all__ = ["ENDPOINT", "PROVIDER", "MPQuery", "connect", "count", "pages", "rows_to_crystals"]
+__all__ = ["ENDPOINT", "PROVIDER", "MPQuery", "answering", "connect", "count", "pages", "rows_to_crystals"]
 
 ENDPOINT = "https://api.materialsproject.org"
 PAGE = 512
 """Rows per page unless the query says otherwise."""
 FLAG_COLUMNS = ("is_stable", "is_metal", "is_gap_direct", "theoretical")
 """Columns of 1 and 0."""
+ENERGIES = ("formation_energy_per_atom", "energy_above_hull")
+"""Columns in eV/atom, on the scale that the query asks for."""
 FIELDS = (
     *("material_id", "structure", "band_gap", "energy_above_hull", "formation_energy_per_atom"),
     *(*FLAG_COLUMNS, "deprecated", "last_updated", "builder_meta"),
@@ -70,6 +70,15 @@ PROVIDER = replace(
 """The Materials Project as this module asks it; crystals have the same ids as over OPTIMADE."""
 _LICENCES = {"BY-C": "CC-BY-4.0", "BY-NC": "CC-BY-NC-4.0"}
 _PLACEHOLDER = "0" * 32  # what mp-api gets in place of a key
+
+
+def answering(query: MPQuery) -> Provider:
+    """The Materials Project as it answers a query: energies on the scale of `query.thermo_type`."""
+    scale = THERMO_TYPES.get(query.thermo_type or "")
+    if scale is None:
+        return PROVIDER
+    own = [replace(known, functional=scale) if known.column in ENERGIES else known for known in PROVIDER.properties]
+    return replace(PROVIDER, properties=tuple(own))
 
 
 def connect(key: str, endpoint: str | None = None, **limits: Any) -> Client:
@@ -317,19 +326,15 @@ def rows_to_crystals(
             continue
         if energies is not None:
             own = energies.get(material_key(identifier), {})
-            attributes.update({field: own.get(field) for field in ("formation_energy_per_atom", "energy_above_hull")})
+            attributes.update({field: own.get(field) for field in ENERGIES})
             attributes["is_stable"] = _one_or_zero(own.get("is_stable"))
         licences[name] = _licence(row, str(identifier))
         entries.append({"id": identifier, "type": "structures", "attributes": attributes})
     crystals, quarantined = entries_to_crystals(
-        entries, PROVIDER, origin, extra=FLAG_COLUMNS, max_sites=query.max_sites
+        entries, answering(query), origin, extra=FLAG_COLUMNS, max_sites=query.max_sites
     )
-    columns = dict(crystals.columns)
-    columns["licence"] = text_array([licences[name] for name in crystals.ids.tolist()])
-    if query.thermo_type is not None:
-        for column in ("formation_energy_per_atom", "energy_above_hull"):
-            known = columns[f"{column}_functional"] != ""
-            columns[f"{column}_functional"] = np.where(known, THERMO_TYPES[query.thermo_type], "")
+    licence = text_array([licences[name] for name in crystals.ids.tolist()])
+    columns = {**crystals.columns, "licence": licence}
     return replace(crystals, columns=columns), refused + quarantined, names
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Literal
 
 from assay.screening.pulling.database import DatabaseSource, Reader, at
-from assay.sources.databases import aflux, providers
+from assay.sources.databases import aflux
 from assay.sources.databases.pace import Pace
 from assay.sources.databases.paging import Shard
 from assay.sources.databases.providers import Provider
@@ -32,8 +32,8 @@ class AfluxSource(DatabaseSource):
         return "aflow"
 
     def database(self) -> Provider:
-        """AFLOW, or the server at `endpoint`."""
-        return at(providers.resolve("aflow"), self.endpoint)
+        """AFLOW as AFLUX answers, or the server at `endpoint`."""
+        return at(aflux.PROVIDER, self.endpoint)
 
     def check_query(self) -> None:
         """Refuse a matchbook with directives."""
@@ -43,7 +43,7 @@ class AfluxSource(DatabaseSource):
     def connect(self, pace: Pace | None) -> Iterator[Reader]:
         """Open the server; the query is one shard."""
         query = self._query()
-        with aflux.connect(at(aflux.PROVIDER, self.endpoint), pace=pace) as client:
+        with aflux.connect(self.database(), pace=pace) as client:
             yield Reader(
                 split=lambda: [Shard(self.matchbook, aflux.announced(client, query))],
                 walk=lambda part, resume: aflux.pages(client, replace(query, matchbook=part), resume),

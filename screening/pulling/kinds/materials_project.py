@@ -15,7 +15,7 @@ from pydantic import Field
 
 from assay.screening.pulling.database import DatabaseSource, Reader, at
 from assay.screening.settings.secrets import Secret
-from assay.sources.databases import materials_project, providers
+from assay.sources.databases import materials_project
 from assay.sources.databases.mp_query import MPQuery
 from assay.sources.databases.pace import Pace
 from assay.sources.databases.paging import Shard
@@ -41,12 +41,8 @@ class MaterialsProjectSource(DatabaseSource):
         return "mp"
 
     def database(self) -> Provider:
-        """The Materials Project, or the server at `endpoint`."""
-        return at(providers.resolve("mp"), self.endpoint)
-
-    def host(self, name: str) -> str:
-        """The API has a host of its own, beside that of the OPTIMADE server."""
-        return "api.materialsproject.org" if self.endpoint is None else super().host(name)
+        """The Materials Project as its own API answers, or the server at `endpoint`."""
+        return at(materials_project.answering(MPQuery(self.criteria)), self.endpoint)
 
     def check_query(self) -> None:
         """Refuse criteria that the API would pass over in silence."""

@@ -45,8 +45,36 @@ def test_aflow_over_aflux(tmp_path: Path, model: Path, few: Crystals) -> None:
     assert outcome.code is Exit.DONE
     assert outcome.balance.scored == len(few)
     assert outcome.summary is not None
-    assert outcome.summary.sources[0].title == "AFLOW"
+    assert outcome.summary.sources[0].title == "AFLOW, over AFLUX"
     assert Ledger(tmp_path).find("plan", "aflow") is not None
+
+
+def test_a_kind_with_a_language_of_its_own_does_not_describe_the_optimade_server(few: Crystals, tmp_path: Path) -> None:
+    """Caveats of --dry-run, and functionals in the report, are those of the rows that arrive."""
+    pytest.importorskip("mp_api.client.routes.materials.summary")
+    path = tmp_path / "key"
+    path.write_text(KEY + "\n")
+    path.chmod(0o600)
+    with AfluxServer(rows_of(few)) as aflow, MpApiServer(documents(few)) as mp:
+        asked = {"kind": "materials-project", "endpoint": mp.url, "key": {"file": str(path)}}
+        content = {
+            "name": "t",
+            "models": ["m"],
+            "sources": [
+                {"kind": "aflux", "matchbook": "nspecies(1*)", "endpoint": f"{aflow.url}/API/aflux"},
+                {**asked, "criteria": {"elements": ["O"]}},
+                {**asked, "criteria": {"elements": ["O"], "thermo_type": "R2SCAN"}},
+            ],
+        }
+        sources = [*named(yamlfile.validate(config.Campaign, content, "here")).values()]
+        caveats = [source.describe()[1:] for source in sources]
+    assert caveats == [["note that rows that lack a property the matchbook names are not sent"], [], []]
+    gap = "PBE(+U) or r2SCAN, the API does not say which"
+    assert [source.provenance().functional for source in sources] == [
+        "as in dft_type (PBE as a rule), element references",
+        f"PBE(+U) and r2SCAN mixed, MP corrections; {gap}",
+        f"{gap}; r2SCAN",
+    ]
 
 
 @pytest.mark.parametrize("reference", ["env", "file"])
