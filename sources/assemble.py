@@ -217,10 +217,19 @@ def _float(value: Any) -> float:
         return np.nan
 
 
+_HELD = {"U": "texts", "S": "texts", "b": "true and false"}
+"""What an array of numpy holds, by the kind of its type."""
+
+
 def _numeric(value: Any, name: str, shape: tuple[int, int]) -> NDArray[np.float64]:
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:  # the words of numpy say nothing about the input
+        raise ValueError(f"{name} must be rows of {shape[1]} numbers, and not all rows are") from None
     if array.dtype.kind not in "fiuO":
-        raise ValueError(f"{name} must hold numbers, not {array.dtype.type.__name__}")
+        raise ValueError(f"{name} must hold numbers, not {_HELD.get(array.dtype.kind, array.dtype.name)}")
+    if shape[0] < 0 and array.shape == (0,):
+        raise ValueError(f"{name} are empty, at least 1 site is needed")
     if array.ndim != 2 or array.shape[1] != shape[1] or shape[0] not in (-1, array.shape[0]):
         wanted = " x ".join("n" if size < 0 else str(size) for size in shape)
         raise ValueError(f"{name} has shape {array.shape}, expected {wanted}")

@@ -26,6 +26,7 @@ from assay.sources.sift import MAX_SITES
 
 STRUCTURE_FIELDS = (
     "structure_features",
+    "assemblies",
     "dimension_types",
     "nperiodic_dimensions",
     "lattice_vectors",
@@ -197,8 +198,10 @@ def _geometry(
         raise _Refused(Reason.MALFORMED, f"species_at_sites is {type(names).__name__}, a list is needed")
     try:
         sites = [table[name] for name in names]
-    except (KeyError, TypeError) as error:
+    except KeyError as error:
         raise _Refused(Reason.UNKNOWN_SPECIES, f"site species {error} is not in the species list") from None
+    except TypeError:
+        raise _Refused(Reason.UNKNOWN_SPECIES, "species_at_sites must hold texts, names of species") from None
     _check_used(sites, names)
     nsites = attributes.get("nsites")
     if nsites is not None and nsites != len(names):
@@ -222,7 +225,7 @@ def _check_kind(attributes: Mapping[str, Any]) -> None:
     if dimensions is not None and dimensions != [1, 1, 1]:
         raise _Refused(Reason.NOT_PERIODIC, f"dimension_types {dimensions!r:.60}; [1, 1, 1] accepted")
     periodic = attributes.get("nperiodic_dimensions")
-    if dimensions is None and periodic is not None and periodic != 3:
+    if periodic is not None and periodic != 3:
         raise _Refused(Reason.NOT_PERIODIC, f"nperiodic_dimensions {periodic!r:.60}; 3 accepted")
 
 
@@ -298,7 +301,8 @@ def _isotopes(species: list[dict[str, Any]], used: set[str]) -> list[str]:
     found = set()
     for item in species:
         masses = item.get("mass")
-        if item["name"] in used and isinstance(masses, list):
+        masses = masses if isinstance(masses, list) else [masses]  # OPTIMADE 1.0 has one number
+        if item["name"] in used:
             found |= {
                 _HEAVY.get(round(mass))
                 for symbol, mass in zip(item["chemical_symbols"], masses, strict=False)
@@ -331,7 +335,9 @@ def _column_reader(provider: Provider, extra: Sequence[str] | None) -> Callable[
 
 
 def _numeric_names(attributes: Mapping[str, Any]) -> list[str]:
-    return [name for name, value in attributes.items() if name[:1] == "_" and isinstance(value, int | float)]
+    number = (int, float)
+    own = {name: value for name, value in attributes.items() if name[:1] == "_"}
+    return [name for name, value in own.items() if isinstance(value, number) and not isinstance(value, bool)]
 
 
 def _follow(attributes: Mapping[str, Any], known: ReportedProperty) -> Any:

@@ -11,7 +11,7 @@ import pytest
 
 from assay.sources import table
 from assay.sources.crystals import Crystals
-from assay.sources.databases.optimade_entries import entries_to_crystals
+from assay.sources.databases.optimade_entries import STRUCTURE_FIELDS, entries_to_crystals
 from assay.sources.databases.providers import PROVIDERS, Provider, ReportedProperty
 from assay.sources.quarantine import Quarantined, Reason
 from tests.servers import Entry, entries_from_crystals, materials_project
@@ -102,7 +102,14 @@ def test_a_site_where_nothing_is_is_vacant_and_the_row_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("mass", "said"),
-    [([2.014], "deuterium was read as hydrogen"), ([3.016], "tritium was read as hydrogen"), ([1.008], ""), (None, "")],
+    [
+        ([2.014], "deuterium was read as hydrogen"),
+        ([3.016], "tritium was read as hydrogen"),
+        (2.014, "deuterium was read as hydrogen"),  # as in OPTIMADE 1.0
+        ([1.008], ""),
+        (1.008, ""),
+        (None, ""),
+    ],
 )
 def test_heavy_hydrogen_is_hydrogen_and_the_row_says_so(mass: Any, said: str) -> None:
     first, second = species(["H"], [1])
@@ -112,7 +119,7 @@ def test_heavy_hydrogen_is_hydrogen_and_the_row_says_so(mass: Any, said: str) ->
     assert crystals.columns.get("warnings", np.array([""])).tolist() == [said]
 
 
-@pytest.mark.parametrize("mass", [2.014, "2.014", [None], [math.inf], [[2]], [2.0, 3.0], {}, [True], [10**400]])
+@pytest.mark.parametrize("mass", ["2.014", math.inf, [None], [math.inf], [[2]], [2.0, 3.0], {}, [True], [10**400]])
 def test_a_mass_of_another_shape_does_no_harm(mass: Any) -> None:
     first, second = species(["H"], [1])
     assert len(convert(cell(species=[{**first, "mass": mass}, second]))[0]) == 1
@@ -152,6 +159,7 @@ def test_fractional_positions_are_accepted() -> None:
         (cell(cartesian_site_positions=[[0, 0, 0], [None, 0, 0]]), Reason.NON_FINITE),
         (cell(dimension_types=[1, 1, 0]), Reason.NOT_PERIODIC),
         (cell(dimension_types=..., nperiodic_dimensions=2), Reason.NOT_PERIODIC),
+        (cell(dimension_types=[1, 1, 1], nperiodic_dimensions=2), Reason.NOT_PERIODIC),
         (cell(site_coordinate_span="asymmetric_unit"), Reason.UNSUPPORTED),
         (cell(structure_features=["disorder", "implicit_atoms"]), Reason.UNSUPPORTED),
         (cell(assemblies=[{"sites_in_groups": [[0], [1]]}]), Reason.UNSUPPORTED),
@@ -186,6 +194,33 @@ def test_every_refusal_has_its_reason(entry: Any, reason: Reason) -> None:
     assert [row.reason for row in quarantined] == [reason]
     assert quarantined[0].origin == "here"
     assert quarantined[0].message
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            cell(cartesian_site_positions=[], species_at_sites=[], species=[], nsites=0),
+            "coordinates are empty, at least 1 site is needed",
+        ),
+        (cell(cartesian_site_positions=[["0", "0", "0"]] * 2), "coordinates must hold numbers, not texts"),
+        (
+            cell(cartesian_site_positions=[[0, 0, 0], None]),
+            "coordinates must be rows of 3 numbers, and not all rows are",
+        ),
+        (
+            cell(lattice_vectors=[[4, 0, 0], [0, 4], [0, 0, 4]]),
+            "lattice must be rows of 3 numbers, and not all rows are",
+        ),
+        (cell(species_at_sites=["A", ["Ti"]]), "species_at_sites must hold texts, names of species"),
+    ],
+)
+def test_a_refusal_speaks_of_the_entry_and_not_of_a_library(entry: Entry, message: str) -> None:
+    assert [row.message for row in convert(entry)[1]] == [message]
+
+
+def test_every_field_that_is_judged_is_asked_for() -> None:
+    assert {"assemblies", "structure_features", "dimension_types", "nperiodic_dimensions"} <= set(STRUCTURE_FIELDS)
 
 
 def test_an_unused_odd_species_does_no_harm() -> None:
@@ -228,9 +263,9 @@ def test_pages_have_the_same_columns_whatever_they_hold() -> None:
     assert list(full.columns) == list(bare.columns) == list(none.columns)
     schemas = [table.to_table(batch).schema for batch in (full, bare, none)]
     assert schemas[0] == schemas[1] == schemas[2]
-    every, _ = entries_to_crystals([cell(_p_z=2, _p_text="a")], "p", "here", extra=None)
+    every, _ = entries_to_crystals([cell(_p_z=2, _p_text="a", _p_flag=True)], "p", "here", extra=None)
     assert every.columns["_p_z"].tolist() == [2.0]
-    assert "_p_text" not in every.columns
+    assert not {"_p_text", "_p_flag"} & every.columns.keys()
 
 
 def test_mutants_are_never_an_exception(data: Path) -> None:
