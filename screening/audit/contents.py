@@ -137,6 +137,8 @@ class Contents:
             self._chunked.add(ids)
             last, rows = ids[-1], rows + len(ids)
         self.crystals += rows
+        if "filtered" in record.detail:
+            self._equal(record, "rows filtered", record.counts["filtered"], sum(record.detail["filtered"].values()))
         tables = [name for name in record.files if name.endswith(".quarantine.parquet")]
         refused = [self._count(record, name, _quarantine()) for name in tables]
         if whole and None not in refused:

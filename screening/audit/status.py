@@ -58,6 +58,7 @@ def read(folder: Path) -> dict[str, Any]:
         "chunks": _progress(ledger, snapshot.chunks(ledger)),
         "tiers": _tiers(ledger, campaign),
         "balance": _balance(ledger, notes),
+        "filtered": snapshot.filtered(ledger),
         "excluded": _excluded(ledger),
         "outputs": outputs,
         "suspects": _suspects(folder),
@@ -211,6 +212,8 @@ def lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"{name:<11}{done}, {chunks['crystals_scored']:,} of {chunks['crystals']:,} crystals"
     if status["balance"] is not None:
         yield from _balance_lines(status["balance"], ranked=status["outputs"] != "none")
+    for key, rows in status["filtered"].items():
+        yield f"{'filtered':<11}{rows:,}: {key}"
     for reason, rows in (status["excluded"] or {}).items():
         yield f"{'excluded':<11}{rows:,}: {reason}"
     yield f"{'outputs':<11}{status['outputs']}"

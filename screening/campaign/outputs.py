@@ -183,6 +183,7 @@ def summarise(
         fingerprint=plan.fingerprint,
         sha256=files,
         cascade=cascade,
+        filtered=snapshot.filtered(ledger),
         relaxation=None if plan.potential is None else _relaxation(plan.potential, ledger, bad),
     )
 
@@ -206,6 +207,9 @@ def table_text(found: Results, most: int = results.SHOWN) -> list[str]:
         place = f"{row.rank:>4}  {escaped(row.formula):<24}"
         lines.append(f"{place}{value:>20}  {interval:<20}{others}  {escaped(row.id)}{marks}")
     lines += ties.sentences(found.summary.ties, found.summary.rank.by)
+    if found.summary.filtered:
+        said = ", ".join(f"{rows:,} by {key}" for key, rows in found.summary.filtered.items())
+        lines.append(f"left out before scoring: {escaped(said)}")
     lines += bounds.lines(found.summary.excluded) if found.summary.excluded else []
     if found.summary.fronts is not None:
         lines += sentences(found.summary.certainty, found.summary.fronts, several.of(found.summary))

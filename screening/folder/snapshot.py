@@ -9,6 +9,7 @@ of all; it does not know servers or models.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -258,7 +259,9 @@ def seal(
         "quarantined": len(found.quarantined),
         "filtered": int((~wanted).sum()),
     }
-    detail = {"chunks": [vars(chunk) for chunk in made], "columns": kinds}
+    detail: dict[str, Any] = {"chunks": [vars(chunk) for chunk in made], "columns": kinds}
+    if not wanted.all():
+        detail["filtered"] = filtered_by(campaign, source, found.crystals)
     ledger.commit("chunks", shard_key(*shard), tables, counts, detail)
     return made
 
@@ -267,6 +270,26 @@ def keep(campaign: Campaign, source: str, crystals: Crystals) -> Any:
     """(n,) True for crystals that pass every filter and are under an accepted licence."""
     licensed = filters.licensed(crystals, sources.named(campaign)[source], campaign.licences)
     return filters.keep(crystals, campaign.filters) & licensed
+
+
+def filtered_by(campaign: Campaign, source: str, crystals: Crystals) -> dict[str, int]:
+    """Key of the config -> crystals; each counts once, for the first key that it does not pass."""
+    licensed = filters.licensed(crystals, sources.named(campaign)[source], campaign.licences)
+    left, found = np.ones(len(crystals), dtype=bool), {}
+    for key, passes in [("licences", licensed), *filters.verdicts(crystals, campaign.filters)]:
+        found[key] = int((left & ~passes).sum())
+        left &= passes
+    return {key: count for key, count in found.items() if count}
+
+
+def filtered(ledger: Ledger) -> dict[str, int]:
+    """Key of the config -> crystals that it filtered, in all sealed shards.
+
+    Empty where nothing was filtered, and where an earlier build that did not count sealed a shard.
+    """
+    records = ledger.all("chunks")
+    found = sum((Counter(record.detail.get("filtered", {})) for record in records), Counter[str]())
+    return dict(found) if found.total() == sum(record.counts["filtered"] for record in records) else {}
 
 
 def quarantined(ledger: Ledger) -> list[Quarantined]:

@@ -315,6 +315,9 @@ class Summary:
     """None where crystals were scored as they were delivered; `summary.json` then lacks it."""
     stability: Stability | None = None
     """None without a `stability` section."""
+    filtered: dict[str, int] = field(default_factory=dict)
+    """Key of the config -> crystals that it left out before they were scored; each counts once, for
+    the first key that it does not pass. `summary.json` lacks it where nothing was filtered."""
     excluded: Excluded | None = None
     """None without filters on predictions; `summary.json` then lacks it."""
     objectives: list[Target] = field(default_factory=list)
@@ -347,7 +350,16 @@ class Summary:
     def text(self) -> str:
         """The summary as JSON; equal summaries give equal bytes."""
         fields = asdict(self) | {"rank": self.rank.model_dump(mode="json"), "balance": self.balance.counts()}
-        for name in ("relaxation", "stability", "excluded", "objectives", "certainty", "fronts", "selection"):
+        for name in (
+            "relaxation",
+            "stability",
+            "filtered",
+            "excluded",
+            "objectives",
+            "certainty",
+            "fronts",
+            "selection",
+        ):
             if not fields[name]:
                 del fields[name]
         if self.stability is not None:

@@ -7,14 +7,14 @@ as filtered.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from assay.screening.pulling.source import Source
 from assay.screening.settings import nearest
-from assay.screening.settings.choice import Filters, Range
+from assay.screening.settings.choice import Elements, Filters, Range
 from assay.sources.crystals import WARNINGS, Crystals, is_text
 from assay.sources.elements import NUMBERS
 from assay.sources.formats.records import quoted
@@ -29,16 +29,24 @@ log = logging.getLogger(__name__)
 def keep(crystals: Crystals, filters: Filters) -> NDArray[np.bool_]:
     """(n,) True for crystals that pass every filter."""
     mask = np.ones(len(crystals), dtype=bool)
-    if filters.formula:
-        mask &= _composed(crystals, [composition(text) for text in filters.formula])
-    mask &= _elements(crystals, filters)
-    if filters.nsites:
-        mask &= _inside(crystals.nsites.astype(np.float64), filters.nsites)
-    if filters.ordered is not None:
-        mask &= crystals.is_ordered == filters.ordered
-    for name, limits in filters.reported.items():
-        mask &= _inside(_reported(crystals, name), limits)
+    for _, passes in verdicts(crystals, filters):
+        mask &= passes
     return mask
+
+
+def verdicts(crystals: Crystals, filters: Filters) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Key of each filter of the config, and (n,) True for crystals that pass it."""
+    if filters.formula:
+        yield "filters.formula", _composed(crystals, [composition(text) for text in filters.formula])
+    rule = filters.elements
+    if rule.include or rule.exclude or rule.only:
+        yield "filters.elements", _elements(crystals, rule)
+    if filters.nsites:
+        yield "filters.nsites", _inside(crystals.nsites.astype(np.float64), filters.nsites)
+    if filters.ordered is not None:
+        yield "filters.ordered", crystals.is_ordered == filters.ordered
+    for name, limits in filters.reported.items():
+        yield f"filters.reported.{name}", _inside(_reported(crystals, name), limits)
 
 
 def warn_of_absent(crystals: Crystals, filters: Filters, source: str) -> None:
@@ -95,11 +103,8 @@ def _composed(crystals: Crystals, wanted: Sequence[NDArray[np.float64]]) -> NDAr
     return np.asarray(np.any(fits, axis=0))
 
 
-def _elements(crystals: Crystals, filters: Filters) -> NDArray[np.bool_]:
-    rule = filters.elements
+def _elements(crystals: Crystals, rule: Elements) -> NDArray[np.bool_]:
     mask = np.ones(len(crystals), dtype=bool)
-    if not (rule.include or rule.exclude or rule.only):
-        return mask
     present = crystals.composition() > 0
     if rule.include:
         mask &= present[:, [NUMBERS[symbol] for symbol in rule.include]].all(axis=1)

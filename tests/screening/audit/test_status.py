@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from assay.screening.audit import refusals, status
+from assay.screening.audit import audit, refusals, status
+from assay.screening.campaign import outputs
 from assay.screening.campaign.plan import Plan
 from assay.screening.folder import lock
 from assay.screening.folder.ledger import Ledger
+from assay.screening.folder.results import Results
 from assay.screening.settings.exits import Exit, Failure
 from assay.sources.crystals import Crystals
 from tests.fault_server import FaultServer
@@ -87,6 +89,30 @@ def test_a_ranked_campaign_tells_its_numbers(folder: Path) -> None:
     assert f"{SIZE} unique = {SCORED} scored + {BAD} quarantined + 0 filtered + 0 pending" in shown
     assert f"{SCORED} scored = {SCORED} ranked + 0 unrankable" in shown
     assert json.loads(json.dumps(found)) == found
+
+
+def test_what_the_filters_left_out_is_told_by_filter(real: Crystals, model: Path, tmp_path: Path) -> None:
+    small_campaign.write_sources(tmp_path, real)
+    rule = {"elements": {"exclude": ["O"]}, "nsites": {"max": 12}}
+    asked = small_campaign.make(small_campaign.write_config(tmp_path, model, filters=rule))
+    assert small_campaign.run(asked).code is Exit.DONE
+    half = (SIZE + SHARED) // 2
+    parts = [real[:half], real[half - SHARED : SIZE - BAD]]
+    oxides = [part.composition()[:, 8] > 0 for part in parts]
+    large = [~left & (part.nsites > 12) for left, part in zip(oxides, parts, strict=True)]
+    expected = {"filters.elements": sum(map(sum, oxides)), "filters.nsites": sum(map(sum, large))}
+    found, results = status.read(asked.folder), Results(asked.folder)
+    assert found["filtered"] == results.summary.filtered == expected
+    assert sum(expected.values()) == found["balance"]["filtered"] > min(expected.values()) > 0
+    for key, rows in found["filtered"].items():
+        assert f"filtered   {rows}: {key}" in text(found)
+        assert f"{rows} by <code>{key}</code>" in (asked.folder / "report.html").read_text()
+        assert f"{rows} by {key}" in "\n".join(outputs.table_text(results))
+    assert audit.check(asked.folder).problems == []
+    ledger = Ledger(asked.folder)
+    record = ledger.all("chunks")[0]
+    ledger.record("chunks", record.key, record.files, record.counts, {**record.detail, "filtered": {"licences": 99}})
+    assert any("rows filtered" in str(problem) for problem in audit.check(asked.folder).problems)
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,19 @@ def test_only_accepted_licences_are_kept() -> None:
     assert snapshot.keep(campaign(), "one", crystals).all()  # own crystals need none
 
 
+def test_each_crystal_that_is_left_out_counts_for_the_first_key_that_it_does_not_pass() -> None:
+    source = {"kind": "optimade", "provider": "mp"}
+    rule = {"elements": {"exclude": ["O"]}, "nsites": {"max": 9}, "reported": {"gap": {"max": 0.25}}}
+    content = {"name": "t", "sources": [source], "models": ["m"], "filters": rule}
+    chosen = yamlfile.validate(Campaign, content, "here")
+    said = np.array(["CC-BY-4.0"] * 7 + ["unknown"])
+    crystals = cubic(list(range(8))).with_columns(licence=said)
+    found = snapshot.filtered_by(chosen, "mp", crystals)
+    assert found == {"licences": 1, "filters.elements": 2, "filters.reported.gap": 3}
+    assert sum(found.values()) == (~snapshot.keep(chosen, "mp", crystals)).sum()
+    assert snapshot.filtered_by(campaign(), "one", crystals) == {}
+
+
 def test_a_broken_balance_is_an_error() -> None:
     with pytest.raises(Failure, match="received = unique") as caught:
         Balance(10, 8, 1, 8, 0, 0, 0, 8, 0).check()
