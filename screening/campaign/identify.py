@@ -116,10 +116,10 @@ def fan_out(portions: Iterable[pa.Table], ledger: Ledger, top: int) -> Iterator[
 
     The columns are `ids`, `spacegroup` (of the first `top` candidates, null below) and, per
     reported property, `<name>_spread` (largest minus smallest value among the rows, NaN for less
-    than two) and `<name>_functionals`. Two functionals there mean that the spread is not an error
-    bar. Three lists name the related crystals, the nearest first: `related_to` (ids of the rows
-    that stand for them), `related_distance` (Å) and `related_volume_ratio` (their volume per site
-    over that of the candidate).
+    than two, null in the file) and `<name>_functionals`. Two functionals there mean that the spread
+    is not an error bar. Three lists name the related crystals, the nearest first: `related_to` (ids
+    of the rows that stand for them), `related_distance` (Å) and `related_volume_ratio` (their
+    volume per site over that of the candidate).
     """
     record = ledger.find("identity", "all")
     if record is None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from assay.models.ensemble.checkpoint import finite
@@ -33,10 +34,11 @@ from assay.screening.folder.summary import Cascade, Excluded, Merged, Model, Pro
 from assay.screening.ranking import bounds, select, several, ties
 from assay.screening.ranking.standing import Standing, sentences
 from assay.screening.ranking.ties import Ties
-from assay.screening.settings import digits
+from assay.screening.settings import digits, names
 from assay.screening.settings.printable import escaped
 from assay.sources import durable, table
 from assay.sources.checks import importing
+from assay.sources.crystals import SET_ASIDE
 from assay.sources.quarantine import Quarantined, Stage
 
 if TYPE_CHECKING:
@@ -69,10 +71,10 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
     best = Best(min(plan.campaign.rank.top, report.ROWS), rows.standing)
     candidates = map(best.seen, identify.fan_out(order, ledger, plan.campaign.rank.top))
     tables: dict[str, Iterable[pa.Table]] = {
-        "candidates": candidates,
-        "unrankable": rows.others,
+        "candidates": map(_with_nulls, candidates),
+        "unrankable": map(_with_nulls, rows.others),
         "quarantine": [table.quarantine_table(bad)],
-        **({"excluded": rows.aside} if limits else {}),
+        **({"excluded": map(_with_nulls, rows.aside)} if limits else {}),
     }
     files = {f"{name}.parquet": reorder.write(tables[name], plan.folder / f"{name}.parquet") for name in tables}
     cascade = found.summary([_model(tier) for tier in plan.tiers]) if found else None
@@ -93,6 +95,21 @@ def write(plan: Plan, ledger: Ledger) -> Summary:
     if not limits:
         (plan.folder / "excluded.parquet").unlink(missing_ok=True)  # of a ranking with filters
     return summary
+
+
+def _with_nulls(rows: pa.Table) -> pa.Table:
+    """The rows with null for each reported number that is missing.
+
+    NaN is how batches write it; polars and SQL take NaN for larger than every number, so that
+    `band_gap > 1` would find the rows without a gap. Predictions stay as they are.
+    """
+    for place, field in enumerate(rows.schema):
+        own = field.name in names.OWN and not field.name.startswith(SET_ASIDE)
+        if (not own or field.name.endswith("_spread")) and pa.types.is_floating(field.type):
+            column = rows[field.name]
+            known = pc.if_else(pc.is_nan(column), pa.scalar(None, field.type), column)
+            rows = rows.set_column(place, field, known)
+    return rows
 
 
 def _record(ledger: Ledger, files: dict[str, str], counts: dict[str, int], detail: dict[str, Any]) -> None:

@@ -266,6 +266,8 @@ def test_a_column_is_set_aside_once(
         "reported_nsites": [3, 4],
         "score": [1.5, 2.5],
         "warnings": ["x", "y"],
+        "price": [1.5, None],
+        "tc_std": [None, 2.5],
     }
     bare = real[:2]
     path = write_as(tmp_path, Crystals(bare.ids, bare.lattice, bare.site_ptr, bare.frac, bare.species_ptr,
@@ -274,6 +276,8 @@ def test_a_column_is_set_aside_once(
     assert small_campaign.run(asked).code is Exit.DONE
     found = table.read(asked.folder / "candidates.parquet").sort_by("id")
     moved = {name for name in found.column_names if name.startswith("reported_")}
-    assert moved == {"reported_id", "reported_nsites", "reported_reported_nsites", "reported_score"}
+    assert moved == {"reported_id", "reported_nsites", "reported_reported_nsites", "reported_score", "reported_tc_std"}
     assert found["reported_nsites"].to_pylist() == [7, 8]
     assert found["warnings"].to_pylist() == ["x", "y"]
+    assert found["reported_tc_std"].to_pylist() == [None, 2.5]
+    assert found["price"].to_pylist() == [1.5, None]  # polars and SQL take NaN for larger than every number
