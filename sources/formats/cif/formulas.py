@@ -74,14 +74,28 @@ def disagreement(stated: Mapping[str, float], found: Mapping[str, float], units:
     return None
 
 
-def units_of(stated: Mapping[str, float], units: float | None) -> float | None:
-    """How often a stated formula stands in the cell, from the stated number of formula units.
+def units_of(
+    stated: Mapping[str, float], units: float | None, structural: Mapping[str, float] | None = None
+) -> tuple[float | None, ...]:
+    """How often a stated formula may stand in the cell, from the stated number of formula units.
 
-    pymatgen states the whole cell as the formula, and beside it the number of reduced formulas.
+    pymatgen states the whole cell as the formula, and beside it the number of reduced formulas,
+    which it spells in the `structural` formula: Li2O2, N2. Other files state one unit, which may
+    be no reduced formula either: Hg2Cl2. Without a structural formula the sites decide.
 
     >>> units_of({"Na": 1, "Cl": 1}, 4), units_of({"Al": 4, "O": 6}, 2)
-    (4, 1.0)
+    ((4,), (1.0, 2))
+    >>> units_of({"Li": 4, "O": 4}, 2, {"Li": 2, "O": 2})
+    (1.0,)
+    >>> units_of({"Hg": 2, "Cl": 2}, 2, {"Hg": 2, "Cl": 2})
+    (2,)
     """
+    if not units or units <= 1:
+        return (units,)
+    if structural == stated:
+        return (units,)
+    if structural and {symbol: amount * units for symbol, amount in structural.items()} == stated:
+        return (1.0,)
     counts = [round(amount) for amount in stated.values()]
     whole = all(abs(amount - count) < 1e-6 for amount, count in zip(stated.values(), counts))
-    return 1.0 if units and units > 1 and whole and math.gcd(*counts) == units else units
+    return (1.0, units) if whole and math.gcd(*counts) == units else (units,)

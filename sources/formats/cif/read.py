@@ -218,9 +218,16 @@ def _difference(block: Block, built: Built, formula: Mapping[str, float] | None)
     """How the atoms of a cell differ from formula and formula units; None where they agree."""
     if formula is None:
         return None
-    units = formulas.units_of(formula, _units(block))
-    difference = formulas.disagreement(formula, built.amounts, units)
-    return difference and (f"{difference} with {units:g} formula units in the cell" if units else difference)
+    structural = block.item("_chemical_formula_structural")
+    spelled = None if structural is None else formulas.amounts(structural.values[0])
+    found = []
+    for units in formulas.units_of(formula, _units(block), spelled):
+        difference = formulas.disagreement(formula, built.amounts, units)
+        if not difference:
+            return None
+        said = "1 formula unit" if units == 1 else f"{units or 0:g} formula units"
+        found.append(f"{difference} with {said} in the cell" if units else difference)
+    return found[0]
 
 
 def _confirmed_by_density(

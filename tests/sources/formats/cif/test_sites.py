@@ -218,6 +218,25 @@ def test_formula_units() -> None:
     }
 
 
+PEROXIDE = "Li1 Li 0 0 0 1", "Li2 Li .5 .5 0 1", "O1 O .5 0 0 1", "O2 O 0 .5 0 1"
+
+
+@pytest.mark.parametrize(
+    ("formula", "units", "structural"),
+    [
+        ("Li4 O4", 2, "Li2O2"),  # pymatgen: the whole cell, and the number of reduced formulas as it spells them
+        ("Li2 O2", 2, "Li2 O2"),  # others: one unit, which is no reduced formula
+        ("Li2 O2", 2, None),
+        ("Li4 O4", 4, None),
+    ],
+)
+def test_formulas_of_peroxides_and_molecules(formula: str, units: int, structural: str | None) -> None:
+    stated = f"_chemical_formula_sum '{formula}'\n_cell_formula_units_Z {units}\n"
+    stated += f"_chemical_formula_structural '{structural}'\n" if structural else ""
+    assert one(block(CELL, BODY, stated, sites(*PEROXIDE))).amounts == {"Li": 4.0, "O": 4.0}
+    assert refusal(block(CELL, P1, stated, sites(*PEROXIDE[::2])))[0] is Reason.MALFORMED, "a half is lost"
+
+
 @pytest.mark.parametrize(
     ("change", "reason", "told"),
     [
