@@ -40,7 +40,8 @@ class Property:
     """A property and its scaler: z = (transform(y) - center) / scale."""
 
     name: str
-    """Prefix of the prediction columns, for example `tc` in `tc_mean`."""
+    """Prefix of the prediction columns, for example `tc` in `tc_mean`; no dot, which parts the keys
+    of a config."""
     unit: str
     """Unit of every value that leaves the room, for example `K` or `eV/atom`."""
     transform: Literal["identity", "arcsinh", "log1p", "sqrt"] = "identity"
@@ -53,10 +54,12 @@ class Property:
     """Standard deviation of the transformed training targets."""
 
     def __post_init__(self) -> None:
+        if not self.name.strip() or "." in self.name:
+            raise ValueError(f"name of a property is {self.name!r}, expected a text without a dot, such as 'band_gap'")
         if self.transform not in _FORWARD:
             raise ValueError(f"transform is {self.transform!r}, expected one of {sorted(_FORWARD)}")
         if not self.scale > 0:
-            raise ValueError(f"scale is {self.scale}, expected above 0: are all targets equal?")
+            raise ValueError(f"scale of {self.name} is {self.scale}, expected above 0: are all targets equal?")
 
     @property
     def label(self) -> str:
@@ -71,6 +74,19 @@ class Property:
         """The same property scaled to the finite training targets `values` (n,)."""
         transformed = _FORWARD[self.transform](values[np.isfinite(values)].astype(np.float64))
         return replace(self, center=float(transformed.mean()), scale=float(transformed.std()))
+
+    def refused(self, values: NDArray[Any]) -> NDArray[np.int64]:
+        """Rows of finite targets that cannot be learned: below `minimum`, or not to be transformed.
+
+        >>> Property("energy", "eV", "log1p").refused(np.array([-2.0, 0.0, np.nan]))
+        array([0])
+        >>> Property("gap", "eV", minimum=0.0).refused(np.array([1.0, -999.0]))
+        array([1])
+        """
+        with np.errstate(invalid="ignore", divide="ignore"):
+            wrong = ~np.isfinite(_FORWARD[self.transform](values.astype(np.float64)))
+        low = np.zeros(len(values), bool) if self.minimum is None else values < self.minimum
+        return np.flatnonzero((wrong | low) & np.isfinite(values))
 
     def encode(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Targets in the unit -> scaled targets; NaN stays NaN."""

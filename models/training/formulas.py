@@ -18,7 +18,8 @@ from assay.models.training.recipe import Contradictions, Recipe
 
 if TYPE_CHECKING:
     from assay.models.evaluation.split import Split
-    from assay.sources.datasets import FormulaSet
+    from assay.models.target import Property
+    from assay.sources.datasets import Dataset, FormulaSet
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,15 @@ def extend(recipe: Recipe, known: Known, split: Split, member: int) -> Extended:
 
     Raises:
         FileNotFoundError: when the table is missing.
-        ValueError: when the split holds out a family, and the table has none.
+        ValueError: when the split holds out a family, and the table has none, or for another unit.
     """
     if recipe.formulas is None:
         return Extended(known.atoms, known.target, known.weight, np.empty(0, np.int64))
     found = load(recipe.formulas.dataset)
+    task = recipe.task_of(recipe.formulas.property)
+    learnable(found, recipe.tasks[task].property)
     target = np.full((len(found.target), known.target.shape[1]), np.nan)
-    target[:, recipe.task_of(recipe.formulas.property)] = found.target
+    target[:, task] = found.target
     held = np.concatenate([split.test, split.calibration, split.validation(member)])
     barred = np.isin(found.keys["formula"], known.keys["formula"]) | _held_out(found, recipe, known.keys, held)
     more = np.flatnonzero(~barred)
@@ -84,6 +87,18 @@ def load(name: str) -> FormulaSet:
     """A table of formulas."""
     found: FormulaSet = datasets().load_formulas(name)
     return found
+
+
+def learnable(found: Dataset | FormulaSet, learned: Property) -> None:
+    """Refuse values in another unit than the property, below its minimum, or not on its scale."""
+    if learned.unit and found.spec.unit not in ("unknown", learned.unit):
+        said = f"{found.name} holds values in {found.spec.unit!r}, property.unit of {learned.name} is {learned.unit!r}"
+        raise ValueError(f"{said}; convert the values, or say their unit")
+    if len(wrong := learned.refused(found.target)):
+        many = f"{len(wrong):,} values of {learned.name} in {found.name} are"
+        why = f"below its minimum of {learned.minimum:g}" if learned.minimum is not None else "too low for its"
+        first = f"the first is {found.target[wrong[0]]:g}"
+        raise ValueError(f"{many} {why} (transform: {learned.transform}): {first}; leave them out, or change property")
 
 
 def datasets() -> Any:

@@ -71,13 +71,16 @@ def prepare(recipe: Recipe, fold: Fold | None = None) -> Prepared:
 
     Raises:
         FileNotFoundError: when the data are not there.
-        ValueError: when the split cannot be made.
+        ValueError: when the split cannot be made, when two datasets give one id to two crystals, or
+            a dataset holds values in another unit than its task, or values that it cannot learn.
     """
     loaded = _loaded(recipe, _graph(recipe))
     first = sum(len(dataset.target) for dataset in loaded.datasets)
     divided = _divided(recipe, {name: labels[:first] for name, labels in loaded.keys.items()}, fold)
     if recipe.measured is not None:
         divided = divided.opened(loaded.keys["formula" if recipe.split.by == "row" else recipe.split.by], first)
+    if len(recipe.tasks) > 1 or recipe.measured is not None:
+        _check_ids(loaded, divided)
     return replace(loaded, split=divided)
 
 
@@ -91,6 +94,24 @@ def _divided(recipe: Recipe, keys: dict[str, NDArray[Any]], fold: Fold | None) -
         test = split.parts(keys, spec, recipe.cross_validation.folds)[fold[1]]
     stopping = any(registry.MODELS[member.network].gradients for member in recipe.members)
     return split.without(keys, spec, test, spec.folds if stopping else 1)
+
+
+def _check_ids(loaded: Prepared, divided: Split) -> None:
+    """Refuse an id in two parts: the file of the split, and whoever reads it, know rows by ids."""
+    ids, inverse = np.unique(loaded.crystals.ids, return_inverse=True)
+    part, low, high = np.empty(len(inverse), np.int64), np.full(len(ids), len(inverse)), np.full(len(ids), -1)
+    for number, rows in enumerate([*divided.parts(), divided.always]):
+        part[rows] = number
+    np.minimum.at(low, inverse, part)
+    np.maximum.at(high, inverse, part)
+    if (torn := np.flatnonzero(low < high)).size:
+        rows = np.flatnonzero(inverse == torn[0])
+        held = " and of ".join(np.unique(loaded.keys["formula"][rows]).tolist())
+        more = f" (and {len(torn) - 1:,} more ids)" if len(torn) > 1 else ""
+        raise ValueError(
+            f"id {str(ids[torn[0]])!r}{more} lies in two parts of the split: it is that of {held}; equal ids in two "
+            "datasets mean one crystal, so name the crystals of one of them otherwise"
+        )
 
 
 def for_member(recipe: Recipe, member: int, fold: Fold | None = None) -> tuple[Prepared, Material]:
@@ -142,7 +163,9 @@ def _loaded(recipe: Recipe, spec: GraphSpec | None) -> Prepared:
     loaded = _load(recipe.tasks, spec, recipe.limit)
     if recipe.measured is None:
         return loaded
-    return _joined(loaded, recipe.task_of(recipe.measured.property), _measured(recipe.measured, spec))
+    task, more = recipe.task_of(recipe.measured.property), _measured(recipe.measured, spec)
+    formulas.learnable(more, recipe.tasks[task].property)
+    return _joined(loaded, task, more)
 
 
 def _joined(loaded: Prepared, task: int, more: Dataset) -> Prepared:
@@ -206,13 +229,14 @@ def _graph(recipe: Recipe) -> GraphSpec | None:
 
 
 def _said(dataset: Dataset, task: Task) -> Dataset:
-    """The dataset, its level of theory named by the task where it names none itself."""
+    """The dataset, with the level of theory and the unit of its task where it names none itself."""
     found = dataset.spec.functional
-    if not task.functional or found == task.functional:
-        return dataset
-    if found != "unknown":
+    if task.functional and found not in ("unknown", task.functional):
         raise ValueError(f"{task.dataset} holds values by {found!r}, its task says functional: {task.functional!r}")
-    return replace(dataset, spec=replace(dataset.spec, functional=task.functional))
+    formulas.learnable(dataset, task.property)
+    named = {"functional": task.functional, "unit": task.property.unit}
+    said = {fact: name for fact, name in named.items() if name and getattr(dataset.spec, fact) == "unknown"}
+    return replace(dataset, spec=replace(dataset.spec, **said)) if said else dataset
 
 
 def _readable(dataset: Dataset, spec: GraphSpec | None) -> Dataset:

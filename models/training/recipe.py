@@ -361,6 +361,15 @@ class Recipe:
         if self.combine != "mean":
             raise ValueError(f"combine is {self.combine!r}, and cross_validation keeps no rows for it")
 
+    def _check_twins(self) -> None:
+        """Refuse two members that would be one network: their spread would be no error bar."""
+        stopping = any(m.network not in registry.MODELS or registry.MODELS[m.network].gradients for m in self.members)
+        folds = self.split.folds if self.cross_validation is None or stopping else 1
+        for k, member in enumerate(self.members):
+            if self.start_of(member) is None and member in self.members[k % folds : k : folds]:
+                same = f"members: number {k} is an earlier one again ({member.network}, seed {member.seed}), and learns"
+                raise ValueError(f"{same} from the same rows; give it a seed of its own")
+
     def _check_members(self) -> None:
         for member in self.members:
             unknown = sorted(set(member.schedule) - {item.name for item in fields(Schedule)})
@@ -372,6 +381,7 @@ class Recipe:
                 raise ValueError(f"members: {member.network} reads {reads} and no table of the composition")
             if member.start and self.start_of(member) is None:
                 raise ValueError(f"members: {member.network} is fitted at once and has no start")
+        self._check_twins()
         if len(self.members) < 2:
             raise ValueError(f"members lists {len(self.members)} networks, expected at least 2 for an error bar")
         known = [registry.MODELS[m.network] for m in self.members if m.network in registry.MODELS]
