@@ -51,7 +51,9 @@ def _head(facts: dict[str, Any], members: list[dict[str, Any]]) -> str:
             if disordered
             else "It has seen ordered crystals only: for partial occupancy its numbers and intervals are untested."
         )
-        prose.append(f"`{name}` in {task['data']['unit']} ({task['data']['functional']}). {kind}")
+        level = task["data"]["functional"]
+        said = "level of theory unknown" if level == "unknown" else level
+        prose.append(f"`{name}` in {task['data']['unit']} ({said}). {kind}")
     reads = {registry.MODELS[name].reads.family for name in networks}
     given = "from the composition alone" if reads == {"composition"} else "from a crystal structure"
     head = f"# {facts['name']}\n\n{len(members)} networks ({', '.join(networks)}) predict, {given}, "
@@ -74,7 +76,7 @@ def _data(facts: dict[str, Any], name: str) -> str:
         )
     little += _formulas(facts["recipe"])
     origin = (
-        f"{_heading(facts, name, 'Data')}\n\n{data['origin']}. Licence {data['licence']}. File sha256 "
+        f"{_heading(facts, name, 'Data')}\n\n{_from(data['origin'])}. Licence {data['licence']}. File sha256 "
         f"`{data['sha256'][:16]}`; rows left out: {_dropped(data)}.\n\n"
     )
     if scores := facts["tasks"][name].get("cross_validation"):
@@ -114,6 +116,10 @@ def _formulas(recipe: dict[str, Any]) -> str:
             f"composition have a median above {rule['above']:g}."
         )
     return f"{said} {recipe.get('note', '')}".rstrip()
+
+
+def _from(origin: str) -> str:
+    return "Origin unknown" if origin == "unknown" else origin
 
 
 def _dropped(data: dict[str, Any]) -> str:
@@ -322,5 +328,12 @@ def _members(facts: dict[str, Any], members: list[dict[str, Any]]) -> str:
         for name, shares in facts.get("weights", {}).items()
     ]
     start = facts["recipe"]["start"]
-    began = [f"The trunks start from `{start['folder']}` (frozen: {start['freeze']})."] if start else []
+    began = [f"The trunks start from `{start['folder']}` ({_held(start)})."] if start else []
     return "## Members\n\n" + "\n".join([*table, *(["", *began, *combined] if began or combined else [])]) + "\n"
+
+
+def _held(start: dict[str, Any]) -> str:
+    """In words: what of the trunk keeps its weights."""
+    if adapters := start.get("lora"):
+        return f"frozen, but for adapters of rank {adapters['rank']} that were merged in the end"
+    return f"frozen: {start['freeze']}"

@@ -6,7 +6,7 @@ does not know data, schedules or the training loop.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +47,19 @@ def find(start: Start, spec: MemberSpec, reads: Spec, member: int) -> Source:
     found = [checkpoint.read(path) for path in _folders(zoo.find(start.folder))]
     fitting = [one for one in found if _trunk(one.name, one.sizes) == _trunk(spec.network, spec.sizes)]
     if not fitting:
-        theirs = "; ".join(dict.fromkeys(f"{one.name} {_trunk(one.name, one.sizes)[1]}" for one in found))
+        learned = [one for one in found if registry.MODELS[one.name].gradients]
+        if not learned:
+            raise ValueError(f"{start.folder} holds {found[0].name}, from which no network can start")
+        theirs = "; ".join(dict.fromkeys(f"{one.name} {_trunk(one.name, one.sizes)[1]}" for one in learned))
         raise ValueError(
             f"this member is {spec.network} {_trunk(spec.network, spec.sizes)[1]}, the weights in {start.folder} are "
             f"{theirs}; give it the network and sizes of its start"
         )
     chosen = fitting[member % len(fitting)]
     if not kinds.agree(chosen.spec, reads):
-        raise ValueError(f"the weights in {start.folder} learned from {chosen.spec}, this recipe has {reads}")
+        there, here = (asdict(kinds.of(spec).agreed(spec)) for spec in (chosen.spec, reads))
+        wanted = ", ".join(f"{key}: {there[key]} (not {here.get(key)})" for key in there if there[key] != here.get(key))
+        raise ValueError(f"the weights in {start.folder} learned otherwise; write under {chosen.spec.KEY}: {wanted}")
     return Source(chosen.network.state_dict(), chosen.sha256)
 
 

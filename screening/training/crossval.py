@@ -22,7 +22,7 @@ from assay.models.evaluation.assessment import Truth
 from assay.models.training import crossval, prepare
 from assay.screening.settings import place
 from assay.screening.settings.exits import Exit, Failure
-from assay.screening.training import design, pulled
+from assay.screening.training import design, listed
 from assay.sources.durable import whole
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def run(study: Study, content: dict[str, Any], output: Path, workers: int, comma
     assert how is not None
     recipes = _recipes(study, how, content, output)
     place.claim(output, "study")
-    recipes = pulled.shared(recipes, output)
+    recipes = listed.shared(recipes, output)
     found = {name: crossval.predict(recipe, design.folder(output, name), workers) for name, recipe in recipes.items()}
     first = next(iter(recipes.values()))
     prepared = prepare.prepare(first)

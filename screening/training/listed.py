@@ -7,9 +7,12 @@ and a table of the files and lines that gave nothing. From there on it is a data
 
 from __future__ import annotations
 
+import hashlib
+import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from assay.models.training.recipe import Recipe, Task
     from assay.sources.crystals import Crystals
 
+Key = TypeVar("Key")
+_log = logging.getLogger(__name__)
 LIST = "id_prop.csv"
 """Name of the list."""
 
@@ -35,25 +40,54 @@ def stored(recipe: Recipe, output: Path) -> tuple[Recipe, list[str]]:
     """
     tasks, lines = list(recipe.tasks), []
     for number, task in enumerate(recipe.tasks):
-        path, place = _named(task.dataset)
-        if path is None:
-            continue
-        stem = output / pulled.FOLDER / f"task-{number}"
-        crystals, refused = files.read(path)
-        column = _column(task, crystals, place, refused[0].message if refused else "no line")
-        known = int(np.isfinite(crystals.columns[column]).sum())
-        origin = f"{known:,} of the files that {path} lists"
-        facts = {"unit": task.property.unit, "functional": task.functional or "unknown", "origin": origin}
-        plain = replace(crystals, columns={column: crystals.columns[column]})
-        name = pulled.written(plain, column, stem, **facts)
-        lines.append(f"{task.property.name}: {origin} -> {name}")
-        if refused:
-            beside = stem.with_suffix(".quarantine.parquet")
-            table.write(table.quarantine_table(refused), beside)
-            first = f"{refused[0].id}: {refused[0].message}"
-            lines.append(f"{len(refused):,} files or lines gave nothing, for example {first}; all: {beside}")
-        tasks[number] = replace(task, dataset=name)
+        tasks[number], said = _stored(task, output / pulled.FOLDER / f"task-{number}")
+        lines += said
     return replace(recipe, tasks=tuple(tasks)), lines
+
+
+def shared(recipes: Mapping[Key, Recipe], output: Path) -> dict[Key, Recipe]:
+    """Several recipes, with one file for each list that they name, and for each campaign.
+
+    Raises:
+        Failure: as `stored` and `pulled.stored` do.
+    """
+    known: dict[str, str] = {}
+    found: dict[Key, Recipe] = {}
+    for key, recipe in recipes.items():
+        tasks = list(recipe.tasks)
+        for number, task in enumerate(recipe.tasks):
+            asked = f"{task.dataset} {task.functional} {task.property.unit}"
+            if asked not in known:
+                stem = output / pulled.FOLDER / f"listed-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
+                made, lines = _stored(task, stem)
+                known[asked] = made.dataset
+                for line in lines[1:]:
+                    _log.warning("%s", line)
+            tasks[number] = replace(task, dataset=known[asked])
+        found[key] = replace(recipe, tasks=tuple(tasks))
+    return pulled.shared(found, output)
+
+
+def _stored(task: Task, stem: Path) -> tuple[Task, list[str]]:
+    """The task with a file of its values, if it names a list, and lines about it."""
+    path, place = _named(task.dataset)
+    if path is None:
+        return task, []
+    crystals, refused = files.read(path)
+    column = _column(task, crystals, place, refused[0].message if refused else "no line")
+    known = int(np.isfinite(crystals.columns[column]).sum())
+    origin = f"{known:,} of the files that {path} lists"
+    beside = stem.with_suffix(".quarantine.parquet")
+    gave = f" ({len(refused):,} files or lines gave nothing, see `{pulled.FOLDER}/{beside.name}`)" if refused else ""
+    facts = {"unit": task.property.unit, "functional": task.functional or "unknown", "origin": f"{origin}{gave}"}
+    plain = replace(crystals, columns={column: crystals.columns[column]})
+    name = pulled.written(plain, column, stem, **facts)
+    lines = [f"{task.property.name}: {origin} -> {name}"]
+    if refused:
+        table.write(table.quarantine_table(refused), beside)
+        first = f"{refused[0].id}: {refused[0].message}"
+        lines.append(f"{len(refused):,} files or lines gave nothing, for example {first}; all: {beside}")
+    return replace(task, dataset=name), lines
 
 
 def _named(dataset: str) -> tuple[Path | None, str]:

@@ -98,6 +98,9 @@ def of_campaign(task: Task) -> bool:
 def _stored(task: Task, stem: Path) -> tuple[Task, str]:
     """The task with a file of its values, and a line about it."""
     folder, _, column = task.dataset.rpartition("#")
+    if not Path(folder).is_dir():
+        kinds = "a campaign FOLDER#COLUMN, FILE.parquet#COLUMN, FOLDER/id_prop.csv, or a named set"
+        raise _refused(task, f"is no dataset: {folder} is no folder; expected {kinds}")
     every = Results(folder).reported(column)
     functional = _functional(task, every, column)
     crystals, origin = _of(functional, every, column, Path(folder).absolute().name)

@@ -22,7 +22,7 @@ from assay.models.training.recipe import Recipe
 from assay.screening.settings import bundled, place, yamlfile
 from assay.screening.settings.exits import Exit, Failure
 from assay.screening.settings.section import Count, Section
-from assay.screening.training import pulled, recipes
+from assay.screening.training import listed, recipes
 from assay.sources.durable import whole
 
 Ends = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -179,8 +179,8 @@ class Search:
             file.write(wanted.encode())
 
     def learned(self, output: Path) -> Search:
-        """The search on a file of each number of a campaign that its recipe names."""
-        recipe = pulled.shared({"": self.recipe}, output)[""]
+        """The search on a file of each list, and number of a campaign, that its recipe names."""
+        recipe = listed.shared({"": self.recipe}, output)[""]
         files = {f"tasks.{k}.dataset": task.dataset for k, task in enumerate(recipe.tasks)}
         return Search(self.config, recipes.vary(self.content, files), recipe)
 

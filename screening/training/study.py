@@ -22,7 +22,7 @@ from assay.models.evaluation import baselines, metrics
 from assay.models.training import members, prepare
 from assay.models.training.prepare import Prepared
 from assay.screening.settings import bundled, place
-from assay.screening.training import crossval, design, page, pulled, recipes
+from assay.screening.training import crossval, design, listed, page, recipes
 from assay.sources.durable import whole
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def run(config: Path | str, output: Path, *, workers: int = 1) -> Path:
     cells = {(row, column): design.cell(study, content, row, column, output) for row, column in design.trained(study)}
     design.check_rows(study, cells)
     place.claim(output, "study")
-    first, cells = pulled.shared(first, output), pulled.shared(cells, output)
+    first, cells = listed.shared(first, output), listed.shared(cells, output)
     pretrained = {design.folder(output, "pretraining", name): recipe for name, recipe in first.items()}
     for stage in (pretrained, {design.folder(output, *key): recipe for key, recipe in cells.items()}):
         calls = [(recipe, k, folder) for folder, recipe in stage.items() for k in range(len(recipe.members))]

@@ -240,7 +240,7 @@ def test_another_network_cannot_start_from_these_weights(crystals: Crystals, tmp
     with pytest.raises(ValueError, match="give it the network and sizes of its start"):
         train.member(replace(plan, members=(wider, wider), start=Start(str(tmp_path))), 0, data, tmp_path / "b", {})
     fewer = replace(plan, graph=replace(plan.graph, k=6), start=Start(str(tmp_path)))
-    with pytest.raises(ValueError, match="learned from GraphSpec"):
+    with pytest.raises(ValueError, match=r"learned otherwise; write under graph: k: \d+ \(not 6\)"):
         train.member(fewer, 0, data, tmp_path / "d", {})
     deep = replace(plan, start=Start(str(tmp_path), freeze="first", layers=9))
     with pytest.raises(ValueError, match=r"start.layers is 9, this network has 2 layers"):

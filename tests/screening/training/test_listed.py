@@ -51,9 +51,20 @@ def test_the_chosen_value_is_a_dataset_and_bad_lines_are_a_table(
     refused = table.read(tmp_path / "data" / "task-0.quarantine.parquet")
     assert refused["id"].to_pylist() == [f"file/id_prop.csv#{ROWS}", f"file/id_prop.csv#{ROWS + 1}"]
     assert more.startswith("2 files or lines gave nothing, for example file/id_prop.csv#60: line 60: no file 'nope'")
+    assert found.spec.origin.endswith("(2 files or lines gave nothing, see `data/task-0.quarantine.parquet`)")
     second, _ = listed.stored(recipe(f"{folder / 'id_prop.csv'}#2"), tmp_path / "second")
     assert datasets.load(second.tasks[0].dataset).target.tolist() == crystals.nsites[order].tolist()
     assert listed.stored(made, tmp_path) == (made, [])
+
+
+def test_studies_and_searches_share_one_file_of_a_list(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = {"a": recipe(f"{folder}#1"), "b": recipe(f"{folder}#1"), "c": recipe(f"{folder}#2")}
+    made = {key: one.tasks[0].dataset for key, one in listed.shared(asked, tmp_path).items()}
+    assert made["a"] == made["b"] != made["c"]
+    assert len(datasets.load(made["a"]).target) == len(datasets.load(made["c"]).target) == ROWS - 1
+    assert caplog.text.count("2 files or lines gave nothing") == 2
 
 
 @pytest.mark.parametrize(
