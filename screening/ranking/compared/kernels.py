@@ -123,7 +123,9 @@ def best(numbers, keys, order, left, weight, normal, bits, first, values, rows):
     low, last = -np.inf, first + len(rows)
     for count in range(len(order)):
         if count % OFTEN == 0:
-            low = values[:, 0].min()
+            low = np.inf  # no `min()`: to load it, numba would import scipy
+            for at in range(len(values)):
+                low = min(low, values[at, 0])
         row = order[count]
         for stratum in range(len(weight) - 1, -1, -1):
             found = value(numbers, row, stratum, left, weight, normal)
