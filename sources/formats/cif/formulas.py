@@ -80,22 +80,25 @@ def units_of(
     """How often a stated formula may stand in the cell, from the stated number of formula units.
 
     pymatgen states the whole cell as the formula, and beside it the number of reduced formulas,
-    which it spells in the `structural` formula: Li2O2, N2. Other files state one unit, which may
-    be no reduced formula either: Hg2Cl2. Without a structural formula the sites decide.
+    rounded down (2 of N2 in N5), which it spells in the `structural` formula: Li2O2, N2. Other
+    files state one unit, which may be no reduced formula either: Hg2Cl2. Without a structural
+    formula the sites decide.
 
     >>> units_of({"Na": 1, "Cl": 1}, 4), units_of({"Al": 4, "O": 6}, 2)
     ((4,), (1.0, 2))
     >>> units_of({"Li": 4, "O": 4}, 2, {"Li": 2, "O": 2})
     (1.0,)
-    >>> units_of({"Hg": 2, "Cl": 2}, 2, {"Hg": 2, "Cl": 2})
-    (2,)
+    >>> units_of({"Hg": 2, "Cl": 2}, 2, {"Hg": 2, "Cl": 2}), units_of({"N": 5}, 2, {"N": 2})
+    ((2,), (1.0,))
     """
     if not units or units <= 1:
         return (units,)
     if structural == stated:
         return (units,)
-    if structural and {symbol: amount * units for symbol, amount in structural.items()} == stated:
-        return (1.0,)
+    if structural and stated.keys() == structural.keys():
+        shares = [stated[symbol] / structural[symbol] for symbol in stated]
+        if max(shares) - min(shares) < 1e-6 and math.floor(min(shares) + 1e-6) == units:
+            return (1.0,)
     counts = [round(amount) for amount in stated.values()]
     whole = all(abs(amount - count) < 1e-6 for amount, count in zip(stated.values(), counts))
     return (1.0, units) if whole and math.gcd(*counts) == units else (units,)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from assay.sources import files
 from assay.sources.formats.cif import formulas
 from assay.sources.quarantine import Reason
 from tests.sources.formats.cif.texts import block, cell, one, operations, refusal, sites
@@ -235,6 +238,16 @@ def test_formulas_of_peroxides_and_molecules(formula: str, units: int, structura
     stated += f"_chemical_formula_structural '{structural}'\n" if structural else ""
     assert one(block(CELL, BODY, stated, sites(*PEROXIDE))).amounts == {"Li": 4.0, "O": 4.0}
     assert refusal(block(CELL, P1, stated, sites(*PEROXIDE[::2])))[0] is Reason.MALFORMED, "a half is lost"
+
+
+@pytest.mark.parametrize("elements", [["O"] * 3, ["N"] * 5, ["Cl"] * 7, ["Li"] * 5 + ["O"] * 5])
+def test_formula_units_that_pymatgen_rounds_down(elements: list[str], tmp_path: Path) -> None:
+    """It says O2 and Z = 1 beside three sites of O, N2 and Z = 2 beside five of N."""
+    core, cif = pytest.importorskip("pymatgen.core"), pytest.importorskip("pymatgen.io.cif")
+    places = [[k / len(elements)] * 3 for k in range(len(elements))]
+    cif.CifWriter(core.Structure(core.Lattice.cubic(9), elements, places)).write_file(tmp_path / "odd.cif")
+    found, refused = files.read(tmp_path / "odd.cif")
+    assert (found.nsites.tolist(), refused) == ([len(elements)], [])
 
 
 @pytest.mark.parametrize(
