@@ -7,7 +7,7 @@ training are `assay.models.networks.fused`. This module does not know networks.
 import numpy as np
 
 from assay.featurize.threads import njit
-from assay.models.networks.fused.loops import look_up, sigmoid
+from assay.models.networks.fused.loops import look_up
 
 _MATH = {"contract", "nsz", "arcp"}
 """Which rules the compiler may bend: products and sums may be fused. Not the order of sums, and NaN
@@ -15,6 +15,32 @@ is kept."""
 _F = np.float32
 _EDGES = 128
 """Edges whose messages are made at once."""
+
+
+@njit(cache=True, inline="always", fastmath=_MATH)
+def _power(x):  # type: ignore[no-untyped-def]
+    """Return e^x to 4e-7, where it is neither tiny nor huge: a power of 2 times a polynomial.
+
+    Of degree 5 with the smallest relative error between -1/2 and 1/2, 7.5e-8 (Remez's algorithm).
+    """
+    place = x * _F(1.44269504)
+    place = min(place, _F(126.0))  # so written, NaN passes
+    place = max(place, _F(-126.0))
+    n = np.floor(place + _F(0.5))
+    f = place - n
+    p = _F(1.3276472e-3)
+    p = p * f + _F(9.67554133e-3)
+    p = p * f + _F(5.55071327e-2)
+    p = p * f + _F(2.40221197e-1)
+    p = p * f + _F(6.93146967e-1)
+    p = p * f + _F(1.00000007)
+    return p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@njit(cache=True, inline="always", fastmath=_MATH)
+def sigmoid(x):  # type: ignore[no-untyped-def]
+    """Return 1 / (1 + e^-x)."""
+    return _F(1.0) / (_F(1.0) + _power(-x) + (x - x))  # the difference is 0, or NaN
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
@@ -108,26 +134,6 @@ def node_update(x, ends, message, gates, scale, shift):  # type: ignore[no-untyp
         for j in range(h):
             v = (ends[i, 3 * h + j] + message[i, j] / (gates[i, j] + _F(1e-6))) * scale[j] + shift[j]
             x[i, j] += v * sigmoid(v)
-
-
-@njit(cache=True, inline="always", fastmath=_MATH)
-def _power(x):  # type: ignore[no-untyped-def]
-    """Return e^x to 4e-7, where it is neither tiny nor huge: a power of 2 times a polynomial.
-
-    Of degree 5 with the smallest relative error between -1/2 and 1/2, 7.5e-8 (Remez's algorithm).
-    """
-    place = x * _F(1.44269504)
-    place = min(place, _F(126.0))  # so written, NaN passes
-    place = max(place, _F(-126.0))
-    n = np.floor(place + _F(0.5))
-    f = place - n
-    p = _F(1.3276472e-3)
-    p = p * f + _F(9.67554133e-3)
-    p = p * f + _F(5.55071327e-2)
-    p = p * f + _F(2.40221197e-1)
-    p = p * f + _F(6.93146967e-1)
-    p = p * f + _F(1.00000007)
-    return p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")

@@ -235,7 +235,9 @@ def _said(dataset: Dataset, task: Task) -> Dataset:
         raise ValueError(f"{task.dataset} holds values by {found!r}, its task says functional: {task.functional!r}")
     formulas.learnable(dataset, task.property)
     named = {"functional": task.functional, "unit": task.property.unit}
-    said = {fact: name for fact, name in named.items() if name and getattr(dataset.spec, fact) == "unknown"}
+    said: dict[str, Any] = {
+        fact: name for fact, name in named.items() if name and getattr(dataset.spec, fact) == "unknown"
+    }
     return replace(dataset, spec=replace(dataset.spec, **said)) if said else dataset
 
 
