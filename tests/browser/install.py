@@ -9,10 +9,19 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 PACKAGES = "@sparticuz/chromium@153.0.0", "axe-core@4.14.1"
 UNPACK = "import chromium from '@sparticuz/chromium'; await chromium.executablePath()"
 UNPACKED = "chromium", "fonts", "al2023"
+FONTS = """<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+<fontconfig>
+  <dir>{fonts}</dir>
+  <cachedir>{fonts}/cache</cachedir>
+</fontconfig>
+"""
+"""The package's own file looks for fonts in /tmp and /opt; where there are none, no text has a height."""
 
 
 def install(folder: Path) -> None:
@@ -29,6 +38,8 @@ def install(folder: Path) -> None:
     missing = [name for name in UNPACKED if not (folder / name).exists()]
     if missing:
         raise SystemExit(f"{PACKAGES[0]} left no {', '.join(missing)} in {folder}")
+    fonts = folder.resolve() / "fonts"
+    (fonts / "fonts.conf").write_text(FONTS.format(fonts=escape(str(fonts))))
 
 
 if __name__ == "__main__":
