@@ -46,6 +46,7 @@ SMALLEST = 1e-3
 """Distance, in standard deviations, below which float16 cannot tell two crystals apart."""
 _SHARES = (0.5, 0.9, LIMIT, 0.99)
 _BATCH = 64
+"""Crystals that are embedded, or compared with the training crystals, at once."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,13 @@ class Reference:
         depend on its neighbours in the batch, nor on the number of threads.
         """
         scaled = (embedding - self.mean) / self.deviation
-        rows = padded(scaled)
-        pairs = np.empty((len(rows), len(self.points)), np.float32)
-        kernels.squares(rows, self._columns, pairs)
+        pairs = np.empty((_BATCH, len(self.points)), np.float32)
         nearest = np.empty((len(scaled), min(self.k, len(self.points))), np.float32)
-        kernels.smallest(pairs[: len(scaled)], nearest)
+        for start in range(0, len(scaled), _BATCH):
+            some = scaled[start : start + _BATCH]
+            rows = padded(some)
+            kernels.squares(rows, self._columns, pairs[: len(rows)])
+            kernels.smallest(pairs[: len(some)], nearest[start : start + _BATCH])
         return np.asarray(np.sqrt(nearest).astype(np.float64).mean(axis=1), dtype=np.float64)
 
     @cached_property
