@@ -175,7 +175,9 @@ class Convolutions:
         """The same of whole atoms: what is made of each element is made once."""
         if table not in self._elements:
             every = np.arange(elements.HEAVIEST + 1)
-            pure = atoms.features(table, np.append(every, len(every)), every.astype(np.uint8), np.ones(len(every), np.float32))
+            pure = atoms.features(
+                table, np.append(every, len(every)), every.astype(np.uint8), np.ones(len(every), np.float32)
+            )
             self._elements[table] = self._of_features(pure)
         elements.check(numbers)
         rows = np.zeros(_room(len(numbers)), np.uint8)

@@ -25,7 +25,12 @@ print(json.dumps([name for name in ("torch", "scipy.linalg", "jinja2") if name i
 
 def test_the_cheap_tier_needs_no_torch(zoo: Path, real: Crystals, tmp_path: Path) -> None:
     small_campaign.write_sources(tmp_path, real)
-    config: dict[str, Any] = {"name": "quick", "models": [str(zoo / "tc-fast")], "output": str(tmp_path / "run"), "max_bad": 1.0}
+    config: dict[str, Any] = {
+        "name": "quick",
+        "models": [str(zoo / "tc-fast")],
+        "output": str(tmp_path / "run"),
+        "max_bad": 1.0,
+    }
     config["rank"] = {"top": 5}  # fewer than there are: their order is drawn
     config["sources"] = [{"kind": "files", "paths": [str(path) for path in sorted(tmp_path.glob("*.parquet"))]}]
     (tmp_path / "quick.yaml").write_text(yaml.safe_dump(config))
