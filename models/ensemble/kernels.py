@@ -21,19 +21,19 @@ _EDGES = 128
 def _power(x):  # type: ignore[no-untyped-def]
     """Return e^x to 4e-7, where it is neither tiny nor huge: a power of 2 times a polynomial.
 
-    Of degree 5 with the smallest relative error between -1/2 and 1/2, 7.5e-8 (Remez's algorithm).
+    Of degree 5, with the smallest relative error within ln 2 / 2 of 0, 7.5e-8 (Remez's algorithm).
     """
-    place = x * _F(1.44269504)
-    place = min(place, _F(126.0))  # so written, NaN passes
-    place = max(place, _F(-126.0))
-    n = np.floor(place + _F(0.5))
-    f = place - n
-    p = _F(1.3276472e-3)
-    p = p * f + _F(9.67554133e-3)
-    p = p * f + _F(5.55071327e-2)
-    p = p * f + _F(2.40221197e-1)
-    p = p * f + _F(6.93146967e-1)
-    p = p * f + _F(1.00000007)
+    cut = min(x, _F(87.0))  # so written, NaN passes
+    cut = max(cut, _F(-87.0))
+    n = np.floor(cut * _F(1.44269504) + _F(0.5))
+    r = cut - n * _F(0.693359375)
+    r = r - n * _F(-2.12194440e-4)
+    p = _F(8.29765509e-03)
+    p = p * r + _F(4.19153820e-02)
+    p = p * r + _F(1.66675747e-01)
+    p = p * r + _F(4.99988948e-01)
+    p = p * r + _F(9.99999692e-01)
+    p = p * r + _F(1.00000007e+00)
     return p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
