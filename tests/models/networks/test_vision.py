@@ -363,7 +363,7 @@ def test_a_masked_autoencoder_learns_without_values_and_a_network_starts_from_it
     after = train.member(tuned, 0, material(tuned, crystals, 8, 12), tmp_path / "vit", {}).network.state_dict()
     trunk = {name: value for name, value in found.network.state_dict().items() if name.startswith("vit.")}
     assert all(torch.equal(after[name], value) for name, value in trunk.items())
-    with pytest.raises(ValueError, match="learned from ViewSpec"):
+    with pytest.raises(ValueError, match="learned otherwise; write under view: encoding: physics"):
         start.find(tuned.start, seeing, replace(VIEW, encoding="elements"), 0)  # type: ignore[arg-type]
     start.find(tuned.start, seeing, replace(VIEW, random=4, seed=9), 0)  # type: ignore[arg-type]
 
