@@ -14,6 +14,7 @@ from assay.featurize.graphs import GraphSpec
 from assay.models.ensemble import checkpoint
 from assay.models.evaluation.split import Split
 from assay.models.networks import registry
+from assay.models.networks.linear import multiplies_bfloat16
 from assay.models.target import LOG_VARIANCE, Property
 from assay.models.training import fingerprints, fit, optimise, prepare, start, train
 from assay.models.training.prepare import Prepared
@@ -96,6 +97,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+LOWERED = pytest.mark.skipif(not multiplies_bfloat16(), reason="oneDNN or the processor has no bfloat16")
 OF_THE_NETWORK = ("scratch", "full graphs", "two properties", "fine-tuned", "all but last", "adapters")
 """Kinds whose code differs between networks; a loss or a rate does not ask which one learns."""
 
@@ -103,7 +105,7 @@ OF_THE_NETWORK = ("scratch", "full graphs", "two properties", "fine-tuned", "all
 @pytest.mark.parametrize(
     ("name", "kind"),
     [(name, kind) for name in SMALL for kind in (KINDS if name == "cgcnn" else OF_THE_NETWORK)]
-    + [("alignn", "bfloat16")],
+    + [pytest.param("alignn", "bfloat16", marks=LOWERED)],
 )
 def test_stopped_and_resumed_equals_unbroken(name: str, kind: str, crystals: Crystals, tmp_path: Path) -> None:
     """Dropout makes the state of the random generator matter."""
