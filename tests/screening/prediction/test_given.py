@@ -70,7 +70,7 @@ def test_a_campaign_reports_the_values_and_knows_the_list_by_its_content(
     results = Results(tmp_path / "out")
     rows = {row["formula"]: row["id_prop_1"] for row in results.candidates().to_pylist()}
     assert (rows["MgB2"], rows["Nb3Sn"]) == (39.0, 18.3)
-    assert np.isnan(rows["Sr0.15La1.85CuO4"])
+    assert rows["Sr0.15La1.85CuO4"] is None
     assert results.quarantine()["id"].to_pylist() == ["file/id_prop.csv#3"]
     given = FileSource(kind="files", paths=[str(folder)])
     alone = FileSource(kind="files", paths=[str(folder / "id_prop.csv")])
