@@ -366,7 +366,8 @@ class Recipe:
         stopping = any(m.network not in registry.MODELS or registry.MODELS[m.network].gradients for m in self.members)
         folds = self.split.folds if self.cross_validation is None or stopping else 1
         for k, member in enumerate(self.members):
-            if self.start_of(member) is None and member in self.members[k % folds : k : folds]:
+            earlier = [one for one in self.members[k % folds : k : folds] if type(one.seed) is type(member.seed)]
+            if self.start_of(member) is None and member in earlier:  # seeds of 1 and true are equal to Python
                 same = f"members: number {k} is an earlier one again ({member.network}, seed {member.seed}), and learns"
                 raise ValueError(f"{same} from the same rows; give it a seed of its own")
 
