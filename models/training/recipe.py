@@ -366,8 +366,7 @@ class Recipe:
         stopping = any(m.network not in registry.MODELS or registry.MODELS[m.network].gradients for m in self.members)
         folds = self.split.folds if self.cross_validation is None or stopping else 1
         for k, member in enumerate(self.members):
-            earlier = [one for one in self.members[k % folds : k : folds] if type(one.seed) is type(member.seed)]
-            if self.start_of(member) is None and member in earlier:  # seeds of 1 and true are equal to Python
+            if self.start_of(member) is None and member in self.members[k % folds : k : folds]:
                 same = f"members: number {k} is an earlier one again ({member.network}, seed {member.seed}), and learns"
                 raise ValueError(f"{same} from the same rows; give it a seed of its own")
 

@@ -79,17 +79,23 @@ def validate(schema: type[T], content: dict[str, Any], where: str) -> T:
     try:
         made = adapter.validate_python([content])[0]
     except ValidationError as error:
+        if all(e["type"] == "value_error" for e in error.errors()):  # of a dataclass, to which a seed of true is 1
+            _check_seeds(content, where)
         unknown = [e for e in error.errors() if e["type"] in _UNKNOWN]
         lines = [_describe(e, adapter.json_schema(), content) for e in (unknown or error.errors())]
         more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
         raise Failure(Exit.CONFIG, f"{where}: {lines[0]}{more}") from None
+    _check_seeds(content, where)
+    return made
+
+
+def _check_seeds(content: Any, where: str) -> None:
     for path, seed in _seeds(content):
         if type(seed) is not int or not 0 <= seed <= LARGEST_SEED:
             shown = repr(seed)[:40]
             raise Failure(
                 Exit.CONFIG, f"{where}: {path}: expected a whole number from 0 to {LARGEST_SEED}, got {shown}"
             )
-    return made
 
 
 def _seeds(content: Any, path: str = "") -> Iterator[tuple[str, Any]]:
