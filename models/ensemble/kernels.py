@@ -33,7 +33,7 @@ def _power(x):  # type: ignore[no-untyped-def]
     p = p * r + _F(1.66675747e-01)
     p = p * r + _F(4.99988948e-01)
     p = p * r + _F(9.99999692e-01)
-    p = p * r + _F(1.00000007e+00)
+    p = p * r + _F(1.00000007e00)
     return p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
