@@ -247,7 +247,9 @@ def _look_after(lines: _Lines, total: int) -> None:
 
 
 def _fractional(places: NDArray[np.float64], lattice: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One product per position, as pymatgen does: the last bits of one for all depend on the processor."""
     try:
-        return np.asarray(places @ np.linalg.inv(lattice), dtype=np.float64)
+        inverse = np.linalg.inv(lattice)
+        return np.array([np.dot(place, inverse) for place in places], dtype=np.float64).reshape(-1, 3)
     except np.linalg.LinAlgError:
         raise Unusable("the three lattice vectors lie in one plane", Reason.BAD_LATTICE) from None
