@@ -247,7 +247,7 @@ def _look_after(lines: _Lines, total: int) -> None:
 
 
 def _fractional(places: NDArray[np.float64], lattice: NDArray[np.float64]) -> NDArray[np.float64]:
-    """One product per position, as pymatgen does: last bits of one for all depend on the processor."""
+    """One product per position, as pymatgen does: last bits depend on the processor if not."""
     try:
         inverse = np.linalg.inv(lattice)
         return np.array([np.dot(place, inverse) for place in places], dtype=np.float64).reshape(-1, 3)
