@@ -235,22 +235,22 @@ class _Pass:
 
     def _forward(self, reading: Reading, chosen: NDArray[np.int64]) -> None:
         """Fill the outputs for the chosen rows; members that share a trunk run it once."""
-        members = self.trained.members
+        members, inputs = self.trained.members, reading.inputs
         rows, reference = reading.rows[chosen], self.trained.reference
-        batches: dict[bool, Any] = {}
+        first = reading.members[0]  # either none of them needs torch, or all do
+        if isinstance(self.networks[first], Convolutions):
+            batch: Any = inputs.graphs.select(chosen)  # type: ignore[attr-defined] # of its kind
+        else:
+            batch = inputs.batch(chosen, members[first].network)
         states: dict[str, Any] = {}
         for k in reading.members:
             network, trunk = self.networks[k], members[k].trunk
-            lean = isinstance(network, Convolutions)
-            if lean not in batches:
-                inputs: Any = reading.inputs
-                batches[lean] = inputs.graphs.select(chosen) if lean else inputs.batch(chosen, members[k].network)
             if trunk not in states:
-                states[trunk] = network.states(batches[lean])
-            state, scaled = network.conclude(states[trunk], batches[lean])
+                states[trunk] = network.states(batch)
+            state, scaled = network.conclude(states[trunk], batch)
             if reference and reference.member == k and self.out.distance is not None:
                 self.out.distance[rows] = reference.distance(_host(state))
-            self._fill(k, rows, {name: _host(values) for name, values in scaled.items()}, batches[lean])
+            self._fill(k, rows, {name: _host(values) for name, values in scaled.items()}, batch)
 
     def _fill(self, k: int, rows: NDArray[np.int64], scaled: dict[str, NDArray[Any]], batch: Any) -> None:
         """Write the scaled predictions of member `k` into the outputs, in the properties' units."""
