@@ -7,7 +7,7 @@ training are `assay.models.networks.fused`. This module does not know networks.
 import numpy as np
 
 from assay.featurize.threads import njit
-from assay.models.networks.fused.loops import look_up
+from assay.models.networks.fused.loops import look_up, power, sigmoid
 
 _MATH = {"contract", "nsz", "arcp"}
 """Which rules the compiler may bend: products and sums may be fused. Not the order of sums, and NaN
@@ -15,32 +15,6 @@ is kept."""
 _F = np.float32
 _EDGES = 128
 """Edges whose messages are made at once."""
-
-
-@njit(cache=True, inline="always", fastmath=_MATH)
-def _power(x):  # type: ignore[no-untyped-def]
-    """Return e^x to 4e-7, where it is neither tiny nor huge: a power of 2 times a polynomial.
-
-    Of degree 5, with the smallest relative error within ln 2 / 2 of 0, 7.5e-8 (Remez's algorithm).
-    """
-    cut = min(x, _F(87.0))  # so written, NaN passes
-    cut = max(cut, _F(-87.0))
-    n = np.floor(cut * _F(1.44269504) + _F(0.5))
-    r = cut - n * _F(0.693359375)
-    r = r - n * _F(-2.12194440e-4)
-    p = _F(8.29765509e-03)
-    p = p * r + _F(4.19153820e-02)
-    p = p * r + _F(1.66675747e-01)
-    p = p * r + _F(4.99988948e-01)
-    p = p * r + _F(9.99999692e-01)
-    p = p * r + _F(1.00000007e00)
-    return p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
-
-
-@njit(cache=True, inline="always", fastmath=_MATH)
-def sigmoid(x):  # type: ignore[no-untyped-def]
-    """Return 1 / (1 + e^-x)."""
-    return _F(1.0) / (_F(1.0) + _power(-x) + (x - x))  # the difference is 0, or NaN
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
@@ -154,7 +128,7 @@ def crystal_messages(z, ends, source, target, weight, message):  # type: ignore[
         for j in range(h):
             gate = z[k, j] + ends[s, j] + ends[t, 2 * h + j]
             core = z[k, h + j] + ends[s, h + j] + ends[t, 3 * h + j]
-            message[t, j] += w * core / ((_F(1.0) + _power(-gate)) * (_F(1.0) + _power(-core)))
+            message[t, j] += w * core / ((_F(1.0) + power(-gate)) * (_F(1.0) + power(-core)))
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")

@@ -22,21 +22,30 @@ _TINY = _F(1e-6)
 
 
 @njit(cache=True, inline="always", fastmath=_MATH)
-def exponential(x):  # type: ignore[no-untyped-def]
-    """Return e^x to 2e-7 relative (Cephes `expf`), in steps that a compiler can vectorise."""
-    cut = min(max(x, -_BOUND), _BOUND)
+def power(x):  # type: ignore[no-untyped-def]
+    """Return e^x to 4e-7 relative, in steps that a compiler can vectorise; NaN stays NaN.
+
+    A power of 2 times a polynomial of degree 5 with the smallest relative error within ln 2 / 2 of
+    0, 7.5e-8 (Remez's algorithm).
+    """
+    cut = min(x, _BOUND)  # so written, NaN passes
+    cut = max(cut, -_BOUND)
     n = np.floor(cut * _F(1.44269504) + _F(0.5))
     r = cut - n * _F(0.693359375)
     r = r - n * _F(-2.12194440e-4)
-    p = _F(1.9875691500e-4)
-    p = p * r + _F(1.3981999507e-3)
-    p = p * r + _F(8.3334519073e-3)
-    p = p * r + _F(4.1665795894e-2)
-    p = p * r + _F(1.6666665459e-1)
-    p = p * r + _F(5.0000001201e-1)
-    p = p * r * r + r + _F(1.0)
-    power = (np.int32(n) + np.int32(127)) << np.int32(23)
-    return p * np.int32(power).view(np.float32) + (x - x)  # the difference is 0, or NaN
+    p = _F(8.29765509e-3)
+    p = p * r + _F(4.19153820e-2)
+    p = p * r + _F(1.66675747e-1)
+    p = p * r + _F(4.99988948e-1)
+    p = p * r + _F(9.99999692e-1)
+    p = p * r + _F(1.00000007)
+    return p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@njit(cache=True, inline="always", fastmath=_MATH)
+def exponential(x):  # type: ignore[no-untyped-def]
+    """Return the same; what is infinite becomes NaN."""
+    return power(x) + (x - x)  # the difference is 0, or NaN
 
 
 @njit(cache=True, inline="always", fastmath=_MATH)
