@@ -87,10 +87,10 @@ def reduced_formulas(amounts: NDArray[np.float64]) -> NDArray[np.str_]:
     found = []
     places, counts = column.tolist(), units.tolist()
     for simple, (start, end) in zip(plain, itertools.pairwise(ends.tolist())):
-        if simple:
-            found.append("".join([_ORDERED_SYMBOLS[places[k]] + _amount(counts[k]) for k in range(start, end)]))
-        else:
-            found.append(_formula(tuple(places[start:end]), tuple(counts[start:end])))
+        held, shown = places[start:end], counts[start:end]
+        if not simple and held:
+            shown = _shown(tuple(shown), molecular=_CARBON in held and _HYDROGEN in held)
+        found.append("".join([_ORDERED_SYMBOLS[place] + _amount(unit) for place, unit in zip(held, shown)]))
     return np.array(found, dtype=np.str_)
 
 
@@ -112,11 +112,10 @@ def _common(given: NDArray[np.float64], ends: NDArray[np.int64]) -> tuple[NDArra
 
 
 @lru_cache(maxsize=16384)
-def _formula(columns: tuple[int, ...], amounts: tuple[float, ...]) -> str:
-    """The formula of elements, named by their places in `FORMULA_ORDER`, with these amounts."""
-    molecular = _CARBON in columns and _HYDROGEN in columns
-    units = _units(np.array(amounts, dtype=np.float64), molecular=molecular) if columns else ()
-    return "".join(_ORDERED_SYMBOLS[column] + _amount(unit) for column, unit in zip(columns, units))
+def _shown(amounts: tuple[float, ...], *, molecular: bool) -> list[float]:
+    """`_units` of the amounts, which crystals of other elements have as well."""
+    units: list[float] = _units(np.array(amounts), molecular=molecular).tolist()
+    return units
 
 
 def _units(amounts: NDArray[np.float64], *, molecular: bool) -> NDArray[np.float64]:

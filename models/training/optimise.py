@@ -94,16 +94,16 @@ class Muon(torch.optim.Optimizer):
                     alike.setdefault(matrix.shape, []).append(matrix)
             for shape, matrices in alike.items():
                 rate = group["lr"] * 0.2 * math.sqrt(max(shape))
-                steps = _orthogonal(torch.stack([self._wanted(one, group["momentum"]) for one in matrices]))
+                steps = _orthogonal(torch.stack(self._wanted(matrices, group["momentum"])))
                 torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(matrices, list(steps.unbind()), alpha=-rate)
 
-    def _wanted(self, matrix: Tensor, momentum: float) -> Tensor:
-        """Nesterov's step."""
-        assert matrix.grad is not None
-        state = self.state[matrix]
-        average: Tensor = state.setdefault("momentum", torch.zeros_like(matrix))
-        return torch.lerp(matrix.grad, average.lerp_(matrix.grad, 1 - momentum), momentum)
+    def _wanted(self, matrices: Sequence[Tensor], momentum: float) -> tuple[Tensor, ...]:
+        """Nesterov's steps."""
+        gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
+        averages = [self.state[matrix].setdefault("momentum", torch.zeros_like(matrix)) for matrix in matrices]
+        torch._foreach_lerp_(averages, gradients, 1 - momentum)
+        return torch._foreach_lerp(gradients, averages, momentum)
 
 
 def _orthogonal(matrices: Tensor) -> Tensor:
@@ -115,10 +115,9 @@ def _orthogonal(matrices: Tensor) -> Tensor:
     x = matrices.transpose(1, 2) if tall else matrices
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(5):
-        square = x @ x.transpose(1, 2)
-        x = 3.4445 * x + (2.0315 * (square @ square) - 4.7750 * square) @ x
-    steps: Tensor = x.transpose(1, 2) if tall else x
-    return steps
+        square = torch.bmm(x, x.transpose(1, 2))
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    return x.transpose(1, 2) if tall else x
 
 
 class MovingAverage:
