@@ -89,7 +89,8 @@ def reduced_formulas(amounts: NDArray[np.float64]) -> NDArray[np.str_]:
     for simple, (start, end) in zip(plain, itertools.pairwise(ends.tolist())):
         held, shown = places[start:end], counts[start:end]
         if not simple and held:
-            shown = _shown(tuple(shown), molecular=_CARBON in held and _HYDROGEN in held)
+            units = _shown(tuple(sorted(shown)), molecular=_CARBON in held and _HYDROGEN in held)
+            shown = [units[amount] for amount in shown]
         found.append("".join([_ORDERED_SYMBOLS[place] + _amount(unit) for place, unit in zip(held, shown)]))
     return np.array(found, dtype=np.str_)
 
@@ -112,10 +113,9 @@ def _common(given: NDArray[np.float64], ends: NDArray[np.int64]) -> tuple[NDArra
 
 
 @lru_cache(maxsize=16384)
-def _shown(amounts: tuple[float, ...], *, molecular: bool) -> list[float]:
-    """`_units` of the amounts, which crystals of other elements have as well."""
-    units: list[float] = _units(np.array(amounts), molecular=molecular).tolist()
-    return units
+def _shown(amounts: tuple[float, ...], *, molecular: bool) -> dict[float, float]:
+    """What `_units` makes of each amount; crystals of other elements have the same amounts."""
+    return dict(zip(amounts, _units(np.array(amounts), molecular=molecular).tolist()))
 
 
 def _units(amounts: NDArray[np.float64], *, molecular: bool) -> NDArray[np.float64]:

@@ -98,12 +98,12 @@ class Muon(torch.optim.Optimizer):
                 torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(matrices, list(steps.unbind()), alpha=-rate)
 
-    def _wanted(self, matrices: Sequence[Tensor], momentum: float) -> tuple[Tensor, ...]:
+    def _wanted(self, matrices: Sequence[Tensor], momentum: float) -> list[Tensor]:
         """Nesterov's steps."""
         gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
         averages = [self.state[matrix].setdefault("momentum", torch.zeros_like(matrix)) for matrix in matrices]
         torch._foreach_lerp_(averages, gradients, 1 - momentum)
-        return torch._foreach_lerp(gradients, averages, momentum)
+        return [torch.lerp(*pair, momentum) for pair in zip(gradients, averages, strict=True)]
 
 
 def _orthogonal(matrices: Tensor) -> Tensor:

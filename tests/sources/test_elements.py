@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from assay.models.evaluation import split
 from assay.models.evaluation.split import SplitSpec
-from assay.sources import datasets, table
+from assay.sources import datasets, elements, prototypes, table
 from assay.sources.crystals import Crystals, concat
 from assay.sources.elements import FORMULA_ORDER, NUMBERS, SYMBOLS, reduced_formulas
 
@@ -135,3 +135,14 @@ def test_one_composition_has_one_formula_whatever_its_amounts(texts: tuple[str, 
 
 def test_a_large_molecule_keeps_its_atoms() -> None:
     assert formula("C769H1212N210O218S2") == "C769N210H1212S2O218"
+
+
+def test_amounts_of_other_elements_are_reduced_once() -> None:
+    """Decorated prototypes have few amounts; each costs a search over some thousand scales."""
+    crystals = prototypes.generate(2000)
+    elements._shown.cache_clear()
+    made = crystals.formulas()
+    searched = elements._shown.cache_info()
+    assert searched.misses < searched.hits / 2, searched
+    elements._shown.cache_clear()
+    assert [str(crystals[row : row + 1].formulas()[0]) for row in (0, 700, 1999)] == made[[0, 700, 1999]].tolist()
