@@ -204,7 +204,18 @@ class DatabaseSource(Source):
                 log.warning("source %s: %s; asked again in %.0f s", name, one_line(error), cool_down)
                 time.sleep(cool_down)
                 left_s, cool_down = left_s - cool_down, min(2 * cool_down, MAX_COOL_DOWN_S)
-        yield ShardEnd(name, number, kept.announced, kept.shortfall)
+        yield self._end(name, number, shard, kept)
+
+    def _end(self, name: str, number: int, shard: Shard, kept: Kept) -> ShardEnd:
+        """The end of a shard; the count that cut the query is an announcement, too."""
+        promised, announced, shortfall = shard.expected or 0, kept.announced, kept.shortfall
+        if self.limit is not None:
+            promised = 0 if len(kept.seen) >= self.limit else min(promised, self.limit)
+        came = len(set(kept.seen))
+        if promised > max(came, announced or 0):
+            change = f"{promised} rows were announced when the query was cut, and {came} came"
+            announced, shortfall = promised, f"{shortfall}; {change}" if shortfall else change
+        return ShardEnd(name, number, announced, shortfall)
 
 
 def at(known: Provider, endpoint: str | None) -> Provider:

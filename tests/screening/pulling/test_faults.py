@@ -179,3 +179,26 @@ def test_the_pull_is_bounded_and_nothing_is_lost_in_silence(
         assert counted.unique >= N or fault in {"wrong-count:20", "lost:2"}
     assert all(headers.get("x-api-key") == CANARY for _, headers in asked)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize(("left", "shard_size"), [(40, 100), (0, 100), (40, 25)])
+def test_rows_that_are_gone_once_the_query_is_cut_are_missing(
+    tmp_path: Path, planned: Plan, entries: list[dict[str, Any]], left: int, shard_size: int
+) -> None:
+    """A database that is filled anew while it is pulled says of each page that nothing is missing."""
+    with FaultServer(entries, page_limit=PAGE) as server:
+        whole = server.document
+
+        def emptied(path: str) -> tuple[int, Any]:
+            if f"page_limit={PAGE}" in path and len(server.entries) == N:  # the first page, after all counts
+                server.entries = server.entries[:left]
+                server.matching.cache_clear()
+            return whole(path)
+
+        server.document = emptied  # type: ignore[method-assign]
+        code, ledger, _ = pulled(planned, tmp_path / "out", server.url, shard_size=shard_size)
+    end = ledger.find("source", "s")
+    assert end is not None
+    assert (code, end.detail["complete"]) == (Exit.INCOMPLETE, False)
+    assert (end.detail["expected"], end.counts["received"]) == (N, left)
+    assert "were announced when the query was cut, and" in end.detail["error"]
