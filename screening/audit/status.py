@@ -120,7 +120,7 @@ def _source(ledger: Ledger, name: str) -> dict[str, Any]:
 
 
 def _total(plan: Record | None, done: Record | None) -> int | None:
-    if done is not None:
+    if done is not None and not (done.detail.get("down") and plan):
         return done.counts["shards"]
     return (plan and len(plan.detail["shards"])) or None  # files and prototypes show their shards as they are read
 

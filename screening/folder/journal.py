@@ -97,6 +97,11 @@ class Journal:
         detail = {"expected": expected, "shortfall": shortfall}
         self._ledger.commit("shard", snapshot.shard_key(name, shard), {}, counts, detail)
 
+    def _cut(self, name: str) -> list[int | None]:
+        """The rows that each shard had when the query was cut, as far as the server said."""
+        plan = self._ledger.find("plan", name)
+        return [] if plan is None else [shard["expected"] for shard in plan.detail["shards"]]
+
     def _source(self, name: str, shards: int, down: str = "") -> None:
         ends = [self._ledger.find("shard", snapshot.shard_key(name, shard)) for shard in range(shards)]
         done = [end for end in ends if end is not None]
@@ -104,10 +109,11 @@ class Journal:
         missing = down or "; ".join(short)[:500]
         if missing:
             log.warning("source %s is incomplete: %s", name, missing)
-        announced = [end.detail["expected"] for end in done]
+        announced = [end.detail["expected"] for end in done] + (self._cut(name)[shards:] if down else [])
+        known = [count for count in announced if count is not None]
         counts = {"shards": shards, **{what: sum(end.counts[what] for end in done) for what in ("pages", "received")}}
         detail = {
-            "expected": None if None in announced else sum(announced),
+            "expected": sum(known) if announced and len(known) == len(announced) else None,
             "complete": not missing,
             "error": missing,
             "down": bool(down),
@@ -126,5 +132,7 @@ class Journal:
         shards = snapshot.finished(self._ledger, step.source)
         kept = snapshot.pages(self._ledger, step.source, shards)
         if kept:
-            self._shard(step.source, shards, kept[-1].detail["announced"], step.message)
+            counts = [kept[-1].detail["announced"], *self._cut(step.source)[shards : shards + 1]]
+            announced = max((count for count in counts if count is not None), default=None)
+            self._shard(step.source, shards, announced, step.message)
         self._source(step.source, shards + bool(kept), step.message)

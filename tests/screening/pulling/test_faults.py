@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from assay.screening.audit import status
 from assay.screening.campaign import drive, fingerprint, plan
 from assay.screening.campaign.plan import Plan
 from assay.screening.folder import balance, snapshot
@@ -202,3 +203,27 @@ def test_rows_that_are_gone_once_the_query_is_cut_are_missing(
     assert (code, end.detail["complete"]) == (Exit.INCOMPLETE, False)
     assert (end.detail["expected"], end.counts["received"]) == (N, left)
     assert "were announced when the query was cut, and" in end.detail["error"]
+
+
+def test_a_source_that_is_skipped_half_way_says_how_much_it_had(
+    tmp_path: Path, planned: Plan, entries: list[dict[str, Any]]
+) -> None:
+    """The shards that were not begun count as announced, too."""
+    with FaultServer(entries, page_limit=PAGE) as server:
+        whole, pages = server.note, 0
+
+        def refused(path: str, headers: dict[str, str]) -> str:
+            nonlocal pages
+            pages += f"page_limit={PAGE}" in path
+            return "401" if pages > 1 else whole(path, headers)
+
+        server.note = refused  # type: ignore[method-assign]
+        code, ledger, _ = pulled(planned, tmp_path / "half", server.url, when_down="skip")
+        folder, server.note = tmp_path / "none", lambda *_: "401"  # type: ignore[method-assign]
+        assert pulled(planned, folder, server.url, when_down="skip")[0] is Exit.SOURCE_DOWN
+    (half,) = status.read(tmp_path / "half")["sources"]
+    assert code is Exit.INCOMPLETE
+    assert half["shards_total"] == ledger.find("plan", "s").counts["shards"] > half["shards"] == 1  # type: ignore[union-attr]
+    assert half["expected"] == N > half["received"] > 0
+    (none,) = status.read(folder)["sources"]
+    assert (none["received"], none["expected"]) == (0, None)
