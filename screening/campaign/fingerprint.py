@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from assay.models.ensemble.ensemble import Ensemble
 from assay.models.potentials.potential import Potential
 from assay.screening.campaign import reference
-from assay.screening.folder.stamp import CONTENT, FORMAT, SOURCES
+from assay.screening.folder.stamp import CONTENT, FORMAT, ORDER, SOURCES
 from assay.screening.pulling.source import named
 from assay.screening.settings.choice import Filters
 from assay.screening.settings.config import Campaign
@@ -64,6 +64,8 @@ def take(
     if standard is not None:
         stamp["symmetrise"] = f"{standard.tolerance} Å, {symmetry.stamp()}"
         stamp["standardize"] = standard.cell
+    if len(campaign.sources) > 1:  # the first one names equal ids, and stands for equal crystals
+        stamp[ORDER] = ", ".join(named(campaign))
     for name, source in named(campaign).items():
         stamp[f"{SOURCES}{name}"] = source.fingerprint()
     for ensemble in ensembles:

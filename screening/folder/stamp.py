@@ -22,6 +22,9 @@ CONTENT = "content."
 """Start of the names of the parts that are digests of source files."""
 SOURCES = "sources."
 """Start of the names of the parts that describe a source."""
+ORDER = "order of sources"
+"""Name of the part that lists the sources in the order of the config; campaigns of one source, and
+folders of earlier builds, have none."""
 MOST_CHANGES = 12
 """Differences that a message lists."""
 
@@ -58,6 +61,9 @@ def check_fingerprint(folder: Path, current: Mapping[str, str], content: Mapping
         durable.write(path, durable.canonical({**current, **(content or {})}))
         return
     before = read_fingerprint(folder)
+    if ORDER not in before or _named(before) != _named(current):  # the sources themselves tell more
+        current = {name: value for name, value in current.items() if name != ORDER}
+        before.pop(ORDER, None)
     changed = changes(settings(before) if content is None else before, {**current, **(content or {})})
     if changed:
         files = all(line.startswith(CONTENT) for line in changed)
@@ -93,8 +99,11 @@ def read_fingerprint(folder: Path) -> dict[str, str]:
 
 def sources(folder: Path) -> list[str]:
     """The names of the sources of a campaign, sorted."""
-    found = (name.partition(SOURCES) for name in read_fingerprint(folder))
-    return sorted(name for before, mark, name in found if mark and not before)
+    return sorted(_named(read_fingerprint(folder)))
+
+
+def _named(fingerprint: Mapping[str, str]) -> set[str]:
+    return {name.removeprefix(SOURCES) for name in fingerprint if name.startswith(SOURCES)}
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

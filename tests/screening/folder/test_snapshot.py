@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from assay.screening.campaign import fingerprint
-from assay.screening.folder import balance, snapshot
+from assay.screening.folder import balance, snapshot, stamp
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.journal import Journal
 from assay.screening.folder.ledger import Ledger
@@ -47,7 +47,7 @@ def cubic(names: list[int]) -> Crystals:
 
 def campaign(**keys: Any) -> Campaign:
     sources = [{"kind": "prototypes", "n": 1, "name": name} for name in ("one", "two")]
-    return yamlfile.validate(Campaign, {"name": "t", "sources": sources, "models": ["m"], **keys}, "here")
+    return yamlfile.validate(Campaign, {"name": "t", "models": ["m"], "sources": sources, **keys}, "here")
 
 
 def step(name: str, shard: int, number: int, good: list[int], bad: list[int], walk: int = 0) -> Portion:
@@ -160,6 +160,28 @@ def test_an_unfinished_shard_goes_on_behind_its_last_page(tmp_path: Path) -> Non
     assert (job.done, job.delivered) == (1, True)
     assert job.kept is not None
     assert sorted(job.kept.seen) == ["db/3", "db/4"]
+
+
+def test_sources_in_another_order_are_another_campaign(tmp_path: Path) -> None:
+    """A shard that is cut names its rows by the shards before it: in another order, equal ids were scored twice."""
+
+    def taken(*names: str) -> dict[str, str]:
+        sources = [{"kind": "prototypes", "n": 1, "name": name} for name in names]
+        return fingerprint.take(campaign(sources=sources), [])
+
+    stamp.check_fingerprint(tmp_path, taken("one", "two"))
+    stamp.check_fingerprint(tmp_path, taken("one", "two"))
+    for names, message in {
+        ("two", "one"): "order of sources: was one, two, now two, one",
+        ("one",): "(sources.two: was {.*, now absent)",
+        ("two", "one", "three"): "(sources.three: was absent, now {.*)",
+    }.items():
+        with pytest.raises(Failure, match=f"another campaign .*{message}.*; restore the old setting"):
+            stamp.check_fingerprint(tmp_path, taken(*names))
+    earlier = tmp_path / "earlier"  # earlier builds did not write the order down
+    both = taken("one", "two")
+    stamp.check_fingerprint(earlier, {name: value for name, value in both.items() if name != stamp.ORDER})
+    stamp.check_fingerprint(earlier, both)
 
 
 def test_sources_whose_columns_do_not_fit_are_refused_before_scoring(tmp_path: Path) -> None:
