@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from assay.screening.folder.ledger import damaged, listed
 from assay.screening.settings.exits import Exit, Failure
@@ -106,12 +108,44 @@ def _named(fingerprint: Mapping[str, str]) -> set[str]:
     return {name.removeprefix(SOURCES) for name in fingerprint if name.startswith(SOURCES)}
 
 
-def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """The differences between two fingerprints, old and new side by side."""
-    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
-    return [f"{name}: was {_short(before.get(name))}, now {_short(now.get(name))}" for name in names]
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The differences between two fingerprints, old and new side by side, key by key.
+
+    >>> changes({"a": "1", "b": '{"c": "x", "n": 5}'}, {"a": "1", "b": '{"c": "x"}'})
+    ['b.n: was 5, now absent']
+    """
+    found = []
+    for name in sorted({*before, *now}):
+        was, new = before.get(name), now.get(name)
+        if json.dumps(was) == json.dumps(new):  # 1, 1.0 and true are three values
+            continue
+        inside = changes(*sections) if all(sections := (_section(was), _section(new))) else []
+        found += [f"{name}.{change}" for change in inside]
+        if not inside:
+            same = zip(_text(was), _text(new), strict=False)
+            start = max(0, sum(takewhile(bool, (a == b for a, b in same))) - 20)
+            found.append(f"{name}: was {_short(_text(was), start)}, now {_short(_text(new), start)}")
+    return found
 
 
-def _short(value: str | None) -> str:
-    text = "absent" if value is None else value
-    return text if len(text) <= 80 else f"{text[:60]}...({len(text)} characters)"
+def _section(value: Any) -> dict[str, Any]:
+    """The keys of a part that is a section of the config; empty for any other part."""
+    try:
+        content = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "absent"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _short(text: str, start: int) -> str:
+    """A text, or of a long one the part where it differs from the other side."""
+    if len(text) <= 80:
+        return text
+    part = f"{'...' if start else ''}{text[start : start + 60]}"
+    return f"{part}...({len(text)} characters)" if start + 60 < len(text) else part

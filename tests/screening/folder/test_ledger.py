@@ -127,6 +127,21 @@ def test_another_fingerprint_is_refused_with_both_sides(tmp_path: Path) -> None:
     assert caught.value.code is Exit.CONFIG
 
 
+def test_of_a_long_part_the_message_shows_what_differs() -> None:
+    """Both sides were cut after 60 characters, and read the same."""
+    words = " AND ".join(f'elements HAS "{symbol}"' for symbol in ("Nb", "Sn", "Ge", "Al", "Ga"))
+    old = {"sources.mp": json.dumps({"filter": words, "max_entries": 5000, "provider": "mp"}), "graph": "x" * 90 + "1"}
+    new = {"sources.mp": json.dumps({"filter": f"{words[:-3]}In", "max_entries": 400}), "graph": "x" * 90 + "2"}
+    assert stamp.changes(old, new) == [
+        f"graph: was ...{20 * 'x'}1, now ...{20 * 'x'}2",
+        'sources.mp.filter: was ..." AND elements HAS "Ga", now ..." AND elements HAS "In',
+        "sources.mp.max_entries: was 5000, now 400",
+        "sources.mp.provider: was mp, now absent",
+    ]
+    for now in ('{"n": true}', '{"n": 1.0}', '{"n":1}', "{}"):
+        assert len(stamp.changes({"a": '{"n": 1}'}, {"a": now})) == 1  # whatever differs is told
+
+
 def test_put_if_absent_never_replaces(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     durable.put_if_absent(path, "first")
