@@ -226,7 +226,9 @@ class Walk:
     def _shortfall(self, end: End, missing: int, *, more: bool) -> str:
         """Say why entries may be missing at the end of the walk; empty where everything came."""
         if missing:
-            text = f"{missing} of {self.announced} announced rows are missing ({end})"
+            again = self.taken - len(self.seen)
+            repeated = f", and {again} came again" if again else ""
+            text = f"{missing} of {self.announced} announced rows are missing{repeated} ({end})"
         elif end is End.TOO_MANY:
             text = f"rows beyond the {self.announced} announced kept coming; {len(self.seen)} were taken"
         elif end is End.UNCOUNTED:

@@ -156,6 +156,14 @@ def test_the_largest_count_ever_announced_is_the_one_to_reach() -> None:
     assert (last.missing, last.complete) == (1, False)
 
 
+def test_rows_that_came_again_are_told_beside_the_missing_ones() -> None:
+    """5 rows received of 5 announced, and 2 missing: the sum adds up with the two that came again."""
+    walk = Walk("somewhere")
+    step(walk, ["a", "b", "b"], "http://x/2", 5)
+    last = step(walk, ["b", "c"], None, 5)
+    assert last.shortfall == "2 of 5 announced rows are missing, and 2 came again (no next page)"
+
+
 def test_an_endless_server_is_left_after_a_few_pages_too_many() -> None:
     walk = Walk("somewhere")
     for n in range(100):
