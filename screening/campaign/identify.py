@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from assay.models.potentials.columns import FORMED, MEASURED
 from assay.screening.folder import snapshot
 from assay.screening.folder.ledger import Ledger, Record
-from assay.screening.folder.naming import Taken
 from assay.screening.runners.fingerprint import FINGERPRINTS, Fingerprint
 from assay.screening.runners.match import PAIRS
 from assay.screening.runners.runner import Unit
@@ -229,9 +228,9 @@ def _rows(ledger: Ledger, campaign: Campaign) -> pa.Table:
     found = fingerprints(ledger).select(["id", "composition"])
     place = {name: row for row, name in enumerate(found["id"].to_pylist())}
     ours = {*names.COLUMNS, *OWN, *(MEASURED | FORMED if campaign.relax else ())}
-    tables, taken = [], Taken()
+    tables, taken = [], snapshot.taken_ids(campaign)
     for source, shard in snapshot.plan_order(ledger, campaign):
-        content = snapshot.rows(ledger, source, shard, taken)
+        content = snapshot.rows(ledger, source, shard, taken, out=False)
         reported = _compared(content.schema, ours)
         taken_here = [row for row, name in enumerate(content["id"].to_pylist()) if name in place]
         content = content.select(["id", "nsites", *reported]).take(_rows_of(taken_here))

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from assay.sources import table
 from assay.sources.crystals import WARNINGS, Crystals, text_array
@@ -28,6 +29,8 @@ ASKED = 512
 """Digests that one question of SQLite asks for."""
 Refusal = tuple[str, str, str, str, int]
 """Id, origin, reason and message of a refused row, and how often a page had them before it."""
+Judge = Callable[[str, pa.Table], NDArray[np.bool_]]
+"""Takes a source and its rows; gives (n,) which of them are kept by what they report."""
 Row = tuple[str, bytes, int]
 """Id as it was pulled, digest of the id, digest of the crystal."""
 
@@ -78,6 +81,10 @@ class Taken:
     """Id as it was pulled -> the number behind the last crystal that found it taken."""
     bad: set[Refusal] = field(default_factory=set)
     """Refused rows."""
+    judge: Judge | None = None
+    """Which rows the campaign keeps by what they report; None: all of them."""
+    out: Taken | None = None
+    """The ids of rows that it does not keep; a row that it keeps repeats none of them."""
 
     def names(self, pulled: Sequence[str], crystals: Sequence[int]) -> Sequence[str | None]:
         """The ids of the crystals of a shard; None for a crystal that had its id before.
@@ -131,16 +138,31 @@ class Taken:
         return fresh
 
 
-def named(content: pa.Table, taken: Taken) -> pa.Table:
-    """The rows of a crystal table that did not come before, in order, with their ids."""
-    pulled = content["id"].to_pylist()
-    ids = taken.names(pulled, digests(content))
+def named(content: pa.Table, taken: Taken, kept: NDArray[np.bool_] | None = None) -> pa.Table:
+    """The rows of a crystal table that did not come before, in order, with their ids.
+
+    `kept` (n,) says which rows the campaign keeps by what they report; None: all of them.
+    """
+    pulled, crystals = content["id"].to_pylist(), digests(content)
+    ids = taken.names(pulled, crystals) if kept is None or kept.all() else _apart(pulled, crystals, taken, kept)
     if ids == pulled:
         return content
     rows = [row for row, name in enumerate(ids) if name is not None]
     place = content.column_names.index("id")
     column = pa.array([ids[row] for row in rows], pa.string())
     return content.take(pa.array(rows, pa.int64())).set_column(place, content.field(place), column)
+
+
+def _apart(pulled: Sequence[str], crystals: Sequence[int], taken: Taken, kept: NDArray[np.bool_]) -> list[str | None]:
+    """The ids of rows of which some are left out for what they report."""
+    taken.out = taken.out or Taken()
+    found: list[str | None] = [None] * len(pulled)
+    for part, mask in ((taken, kept), (taken.out, ~kept)):
+        rows = np.flatnonzero(mask).tolist()
+        ids = part.names([pulled[row] for row in rows], [crystals[row] for row in rows])
+        for row, name in zip(rows, ids, strict=True):
+            found[row] = name
+    return found
 
 
 def warned(crystals: Crystals, taken: Taken) -> Crystals:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from assay.screening.folder import naming
 from assay.screening.folder.ledger import Ledger, Record
@@ -190,7 +191,7 @@ def unique(ledger: Ledger, source: str, shard: int, taken: Taken) -> Unique:
     """One shard without duplicates, each crystal under its own id; `taken` learns its rows."""
     received = sum(record.counts["received"] for record in pages(ledger, source, shard))
     content = rows(ledger, source, shard, taken)
-    content = content.rename_columns([set_aside(column, (names.SOURCE,)) for column in content.column_names])
+    content = _ours(content)
     content = content.append_column(names.SOURCE, pa.array([source] * content.num_rows, pa.string()))
     crystals, _ = table.from_table(content.take(pc.sort_indices(content["id"])), "snapshot", sifted=True)
     bad = [row for page in _refused(ledger, source, shard) for row in taken.refuse(page)]
@@ -198,11 +199,37 @@ def unique(ledger: Ledger, source: str, shard: int, taken: Taken) -> Unique:
     return Unique(naming.warned(crystals, taken), bad, received - len(crystals) - len(bad))
 
 
-def rows(ledger: Ledger, source: str, shard: int, taken: Taken, columns: Sequence[str] | None = None) -> pa.Table:
+def taken_ids(campaign: Campaign) -> Taken:
+    """No ids yet, for the shards of a campaign in the order of the plan."""
+    known = sources.named(campaign)
+    licensed = {source.needs_licence for source in known.values()}
+    if not campaign.filters.reported and len(licensed) < 2:
+        return Taken()  # equal rows are kept or left out alike
+
+    def kept(source: str, content: pa.Table) -> NDArray[np.bool_]:
+        crystals, _ = table.from_table(content, "snapshot", sifted=True)
+        return filters.by_report(crystals, campaign.filters) & filters.licensed(
+            crystals, known[source], campaign.licences
+        )
+
+    return Taken(judge=kept)
+
+
+def rows(
+    ledger: Ledger,
+    source: str,
+    shard: int,
+    taken: Taken,
+    columns: Sequence[str] | None = None,
+    *,
+    out: bool = True,
+) -> pa.Table:
     """The crystals of a shard that did not come before, under their ids in the campaign.
 
-    `columns` must name every crystal field. The rows are added to `taken`.
+    `columns` must name every crystal field; others may come, too. Without `out`, only those that
+    the campaign keeps by what they report. The rows are added to `taken`.
     """
+    columns = columns if taken.judge is None else None
     tables = [
         ledger.read(record, path, columns)
         for record in pages(ledger, source, shard)
@@ -214,7 +241,15 @@ def rows(ledger: Ledger, source: str, shard: int, taken: Taken, columns: Sequenc
     except pa.ArrowException as error:
         what = f"source {source} reports a column with different types in shard {shard}"
         raise Failure(Exit.CONFIG, f"{what} ({one_line(error)}); leave that column out") from None
-    return naming.named(content, taken)
+    kept = None if taken.judge is None else taken.judge(source, _ours(content))
+    if kept is not None and not out:
+        content, kept = content.filter(pa.array(kept)), None
+    return naming.named(content, taken, kept)
+
+
+def _ours(content: pa.Table) -> pa.Table:
+    """The rows of a shard; a column that is called as one of Assay's has its other name."""
+    return content.rename_columns([set_aside(column, (names.SOURCE,)) for column in content.column_names])
 
 
 def _refused(ledger: Ledger, source: str, shard: int) -> Iterator[list[Quarantined]]:

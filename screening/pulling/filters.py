@@ -49,6 +49,14 @@ def verdicts(crystals: Crystals, filters: Filters) -> Iterator[tuple[str, NDArra
         yield f"filters.reported.{name}", _inside(_reported(crystals, name), limits)
 
 
+def by_report(crystals: Crystals, filters: Filters) -> NDArray[np.bool_]:
+    """(n,) True for crystals that pass every filter on what their source reports of them."""
+    mask = np.ones(len(crystals), dtype=bool)
+    for name, limits in filters.reported.items():
+        mask &= _inside(_reported(crystals, name), limits)
+    return mask
+
+
 def warn_of_absent(crystals: Crystals, filters: Filters, source: str) -> None:
     """Warn that a source lacks a column that is filtered on: the filter lets none of it through."""
     for name in filters.reported:

@@ -9,7 +9,6 @@ from assay.screening.campaign.stages.shards import NewShards
 from assay.screening.campaign.stages.stage import Stage
 from assay.screening.folder import snapshot
 from assay.screening.folder.ledger import Ledger
-from assay.screening.folder.naming import Taken
 from assay.screening.runners.runner import Unit
 from assay.screening.settings.config import Campaign
 
@@ -20,7 +19,7 @@ class Cutting(Stage):
     def __init__(self, campaign: Campaign, ledger: Ledger) -> None:
         self._campaign, self._ledger = campaign, ledger
         self._shards = NewShards(campaign, ledger)
-        self._taken, self._columns = Taken(), snapshot.Columns(ledger)
+        self._taken, self._columns = snapshot.taken_ids(campaign), snapshot.Columns(ledger)
 
     def advance(self, *, complete: bool) -> Iterable[Unit]:
         """Cut the shards that came in."""

@@ -10,7 +10,6 @@ from assay.screening.campaign.stages.shards import NewShards
 from assay.screening.campaign.stages.stage import Stage, commit
 from assay.screening.folder import snapshot
 from assay.screening.folder.ledger import Ledger
-from assay.screening.folder.naming import Taken
 from assay.screening.runners.runner import Done, Unit
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.progress import Board
@@ -22,7 +21,7 @@ class Identifying(Stage):
     def __init__(self, campaign: Campaign, ledger: Ledger, board: Board) -> None:
         self._campaign, self._ledger, self._board = campaign, ledger, board
         self._shards = NewShards(campaign, ledger)
-        self._taken = Taken()
+        self._taken = snapshot.taken_ids(campaign)
         self._left: set[str] = set()  # names of units that were offered and are not done
         self._rounds: Rounds | None = None
 
@@ -38,7 +37,7 @@ class Identifying(Stage):
         yield from self._offered(self._rounds.units())
         if not self._left:
             identify.resolve(self._ledger, self._campaign)
-            self._taken, self._rounds = Taken(), None
+            self._taken, self._rounds = snapshot.taken_ids(self._campaign), None
 
     def _fingerprints(self) -> Iterator[Unit]:
         for source, shard in self._shards:

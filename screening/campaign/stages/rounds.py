@@ -20,7 +20,6 @@ from assay.featurize import identity
 from assay.screening.campaign import identify
 from assay.screening.folder import snapshot
 from assay.screening.folder.ledger import Ledger
-from assay.screening.folder.naming import Taken
 from assay.screening.runners.fingerprint import from_table
 from assay.screening.runners.match import Match
 from assay.screening.runners.runner import Unit
@@ -91,12 +90,12 @@ class _Pool:
     def __init__(self, ledger: Ledger, campaign: Campaign, ids: pa.Array, wanted: NDArray[np.bool_]) -> None:
         """`ids` are those of all rows, in order; `wanted` (n,) those that are compared."""
         names = [field.name for field in table.CRYSTAL_FIELDS]
-        taken, done, file = Taken(), 0, durable.unnamed(ledger.folder / identify.PATH)
+        taken, done, file = snapshot.taken_ids(campaign), 0, durable.unnamed(ledger.folder / identify.PATH)
         self._place = np.full(len(ids), -1)
         with file:
             writer = pa.ipc.new_file(file, _SCHEMA)
             for source, shard in snapshot.plan_order(ledger, campaign):
-                content = snapshot.rows(ledger, source, shard, taken, names)
+                content = snapshot.rows(ledger, source, shard, taken, names, out=False)
                 row = pc.fill_null(pc.index_in(content["id"], ids), -1).to_numpy()
                 kept = (row >= 0) & wanted[row]
                 content = content.select(names).filter(pa.array(kept)).cast(_SCHEMA)

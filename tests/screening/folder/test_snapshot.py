@@ -15,7 +15,6 @@ from assay.screening.folder import balance, snapshot, stamp
 from assay.screening.folder.balance import Balance
 from assay.screening.folder.journal import Journal
 from assay.screening.folder.ledger import Ledger
-from assay.screening.folder.naming import Taken
 from assay.screening.pulling import filters
 from assay.screening.pulling.steps import Portion, ShardEnd, Sharding, SourceEnd
 from assay.screening.settings import yamlfile
@@ -70,7 +69,7 @@ def committed(folder: Path, settings: Campaign, shards: dict[str, list[list[tupl
 
 
 def sealed(ledger: Ledger, settings: Campaign) -> Ledger:
-    taken, columns = Taken(), snapshot.Columns(ledger)
+    taken, columns = snapshot.taken_ids(settings), snapshot.Columns(ledger)
     for source, shard in snapshot.plan_order(ledger, settings):
         snapshot.seal(ledger, settings, (source, shard), snapshot.unique(ledger, source, shard, taken), columns)
     assert snapshot.sealed(ledger, settings)
@@ -217,6 +216,29 @@ def test_each_crystal_that_is_left_out_counts_for_the_first_key_that_it_does_not
     assert found == {"licences": 1, "filters.elements": 2, "filters.reported.gap": 3}
     assert sum(found.values()) == (~snapshot.keep(chosen, "mp", crystals)).sum()
     assert snapshot.filtered_by(campaign(), "one", crystals) == {}
+
+
+@pytest.mark.parametrize("gaps", [[np.nan, 1.0], [1.0, np.nan]])
+def test_a_row_that_is_left_out_for_what_it_reports_hides_no_equal_row(tmp_path: Path, gaps: list[float]) -> None:
+    """One source lacks the gap that the other one reports of the same crystals, under the same ids."""
+    chosen, ledger = campaign(filters={"reported": {"gap": {"min": 0.5}}}), Ledger(tmp_path)
+    journal = Journal(ledger, chosen)
+    for name, gap in zip(("one", "two"), gaps, strict=True):
+        content = table.to_table(cubic([1, 2]).with_columns(gap=np.array([gap, gap])))
+        journal.take(Sharding(name, []))
+        for number in range(2):  # each row comes twice
+            journal.take(Portion(name, 0, 0, number, content, [], 2, cursor=None if number else {}))
+        journal.take(ShardEnd(name, 0, None, ""))
+        journal.take(SourceEnd(name, 1))
+    counts = balance.take(sealed(ledger, chosen))
+    assert (counts.received, counts.duplicate, counts.filtered, counts.pending) == (8, 4, 2, 2)
+    assert sum(chunk.rows for chunk in snapshot.chunks(ledger)) == 2
+    taken = snapshot.taken_ids(chosen)
+    snapshot.note(ledger, "one", 0, taken)  # as a run that goes on
+    assert len(snapshot.unique(ledger, "two", 0, taken).crystals) == 2
+    again = snapshot.taken_ids(chosen)
+    kept = [snapshot.rows(ledger, name, 0, again, out=False)["id"].to_pylist() for name in ("one", "two")]
+    assert sorted(kept) == [[], ["db/1", "db/2"]]
 
 
 def test_a_broken_balance_is_an_error() -> None:
