@@ -61,9 +61,10 @@ class Start:
     """Trained weights to start from: the trunk is taken over, the heads are made anew."""
 
     folder: str
-    """A checkpoint, or an ensemble; of its networks that fit, member k takes number k (again from
-    the first when there are fewer). For a vision network also a .safetensors file of its backbone,
-    or `timm`: the backbone's published weights, from the cache or the hub."""
+    """A checkpoint, or an ensemble: member k takes its member k, or where that is another network,
+    number k of those that fit (again from the first when there are fewer). For a vision network
+    also a .safetensors file of its backbone, or `timm`: the backbone's published weights, from the
+    cache or the hub."""
     freeze: Literal["none", "embeddings", "first", "all-but-last", "head-only"] = "none"
     """What of the trunk keeps its weights and its batch statistics: nothing; the embeddings; the
     embeddings and the first `layers` layers; all but the last `layers` layers; everything. The

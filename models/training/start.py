@@ -34,7 +34,8 @@ class Source:
 def find(start: Start, spec: MemberSpec, reads: Spec, member: int) -> Source:
     """The weights that member number `member` starts from.
 
-    Of an ensemble they are those of a network with the same trunk.
+    Of an ensemble they are those of the member with this number, which has stopped early on the
+    same fold, or of another one with the same trunk, see `Start.folder`.
 
     Raises:
         FileNotFoundError: when the folder is neither a checkpoint nor an ensemble.
@@ -45,7 +46,8 @@ def find(start: Start, spec: MemberSpec, reads: Spec, member: int) -> Source:
         if published:
             return Source(*published)
     found = [checkpoint.read(path) for path in _folders(zoo.find(start.folder))]
-    fitting = [one for one in found if _trunk(one.name, one.sizes) == _trunk(spec.network, spec.sizes)]
+    fits = [_trunk(one.name, one.sizes) == _trunk(spec.network, spec.sizes) for one in found]
+    fitting = [one for one, fit in zip(found, fits, strict=True) if fit]
     if not fitting:
         learned = [one for one in found if registry.MODELS[one.name].gradients]
         if not learned:
@@ -55,7 +57,7 @@ def find(start: Start, spec: MemberSpec, reads: Spec, member: int) -> Source:
             f"this member is {spec.network} {_trunk(spec.network, spec.sizes)[1]}, the weights in {start.folder} are "
             f"{theirs}; give it the network and sizes of its start"
         )
-    chosen = fitting[member % len(fitting)]
+    chosen = found[member] if member < len(found) and fits[member] else fitting[member % len(fitting)]
     if not kinds.agree(chosen.spec, reads):
         there, here = (asdict(kinds.of(spec).agreed(spec)) for spec in (chosen.spec, reads))
         wanted = ", ".join(f"{key}: {there[key]} (not {here.get(key)})" for key in there if there[key] != here.get(key))

@@ -84,7 +84,7 @@ def prepare(campaign: Campaign, results: Results, wish: Wish) -> Lesson:
     for ensemble in plans.load_ensembles(campaign.models):
         for item in ensemble.properties:
             if item.name == name:
-                _check_data(ensemble, name)
+                _check_data(ensemble)
                 how: dict[str, Any] = {"weight": wish.weight, "round": wish.output.name}
                 found = values.read(wish.measured, results, ensemble, item, **how)
                 lesson = Lesson(campaign, results, ensemble, item, found)
@@ -141,15 +141,20 @@ def _check_round(lesson: Lesson, name: str) -> None:
 
 
 def _recipe(lesson: Lesson, dataset: str) -> Recipe:
-    """The recipe of the ensemble with the measured values, from its weights where they learn on."""
+    """The recipe of the ensemble with the measured values, from its weights where they learn on.
+
+    In a cross-validation they would know the rows of every fold, so networks begin anew there.
+    """
     content: dict[str, Any] = json.loads(json.dumps(lesson.ensemble.facts["recipe"]))
     content["measured"] = {"dataset": dataset, "property": lesson.learned.name if len(content["tasks"]) > 1 else ""}
-    if any(registry.MODELS[member["network"]].gradients for member in content["members"]):
+    gradients = any(registry.MODELS[member["network"]].gradients for member in content["members"])
+    if gradients and not content.get("cross_validation"):
         content["start"] = {**(content.get("start") or {}), "folder": str(lesson.ensemble.folder)}
         for one in (content["schedule"], *(member.get("schedule") or {} for member in content["members"])):
             one.pop("matrix_rate", None)  # for weights that start fresh
         for member in content["members"]:
-            member.pop("start", None)
+            if member.get("start"):
+                member["start"]["folder"] = content["start"]["folder"]
     return recipes.check(content, f"the recipe of {lesson.ensemble.folder}")
 
 
@@ -170,13 +175,13 @@ def _task(ensemble: Ensemble, name: str) -> dict[str, Any]:
     return found
 
 
-def _check_data(ensemble: Ensemble, name: str) -> None:
+def _check_data(ensemble: Ensemble) -> None:
     """Refuse an ensemble whose rows and parts cannot be had again: a test row might be learned."""
     recipe = ensemble.facts.get("recipe")
     if not recipe or "tasks" not in recipe:
         raise Failure(Exit.CONFIG, f"{ensemble.folder} does not say the recipe that it was trained by")
     for task in recipe["tasks"]:
-        path, _ = datasets.described(task["dataset"])
-        if durable.sha256(path) != heldout.recorded_sha256(ensemble, task["property"]["name"]):
-            what = f"{path} is not the file that {ensemble.folder} learned {name} from"
+        (path, _), learned = datasets.described(task["dataset"]), task["property"]["name"]
+        if durable.sha256(path) != heldout.recorded_sha256(ensemble, learned):
+            what = f"{path} is not the file that {ensemble.folder} learned {learned} from"
             raise Failure(Exit.CONFIG, f"{what}; bring that file back, or train a new ensemble")

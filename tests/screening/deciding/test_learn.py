@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -135,6 +137,30 @@ def test_an_uncertain_value_moves_the_ensemble_less(ranked: Results, tmp_path: P
     assert weights[1][1] < 0.01
     assert found[0] > 50
     assert found[1] < 20
+
+
+def _again(tmp_path: Path, **changes: Any) -> Any:
+    """The recipe by which an ensemble of networks learns measured values."""
+    content = {**asdict(recipes.check(recipe("cgcnn", hidden=8), "here")), **changes}
+    old: Any = SimpleNamespace(folder=tmp_path, facts={"recipe": content})
+    lesson: Any = SimpleNamespace(ensemble=old, learned=SimpleNamespace(name="tc"))
+    return learn._recipe(lesson, "later.parquet#measured")
+
+
+def test_networks_go_on_from_their_weights_unless_these_know_the_folds(tmp_path: Path) -> None:
+    assert _again(tmp_path).start.folder == str(tmp_path)
+    anew = _again(tmp_path, cross_validation={"folds": 3, "repeats": 1})
+    assert anew.start is None
+    assert anew.measured.dataset == "later.parquet#measured"
+
+
+def test_a_member_with_adapters_of_its_own_learns_on_with_them(tmp_path: Path) -> None:
+    own = {"folder": "timm", "backbone_rate": 1e-3, "lora": {"rank": 4, "layers": ["source"]}}
+    members = recipe("cgcnn", hidden=8)["members"]
+    found = _again(tmp_path, members=[{**members[0], "start": own}, members[1]])
+    assert found.members[0].start.lora.rank == 4
+    assert found.members[0].start.folder == str(tmp_path)
+    assert found.members[1].start is None
 
 
 def _judged_by_others(ranked: Results, folder: Path, tested: str) -> None:
