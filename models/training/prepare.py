@@ -54,6 +54,11 @@ class Prepared:
     measured: Dataset | None = None
     """The values that came later, whose rows are the last ones."""
 
+    def later(self) -> NDArray[np.int64]:
+        """The rows of `measured`, ascending."""
+        more = len(self.measured.target) if self.measured else 0
+        return np.arange(len(self.crystals) - more, len(self.crystals), dtype=np.int64)
+
     def known(self, rows: NDArray[np.int64], task: int) -> NDArray[np.int64]:
         """Those of `rows` whose value of a task is known."""
         return np.asarray(rows[np.isfinite(self.target[rows, task])], np.int64)
@@ -139,6 +144,8 @@ def material(
         train = formulas.sound(recipe.contradictions, atoms, target, train)
     if recipe.learn_from is not None:
         train = np.sort(np.random.default_rng([seed, 11]).permutation(train)[: recipe.learn_from])
+    if (later := prepared.later()).size:  # which no rule leaves out
+        train = np.union1d(train, later)
     if recipe.bootstrap:
         train = np.random.default_rng([seed, 7]).choice(train, len(train))
     return Material(made, prepared.target, prepared.weight, train, prepared.split.validation(member))

@@ -11,7 +11,7 @@ import pytest
 from assay.models.evaluation.split import Split, SplitSpec
 from assay.models.target import Property
 from assay.models.training import fit, prepare
-from assay.models.training.recipe import CrossValidation, Measured, MemberSpec, Recipe, Task
+from assay.models.training.recipe import Contradictions, CrossValidation, Measured, MemberSpec, Recipe, Task
 from assay.sources import datasets
 
 ROWS = 300
@@ -44,6 +44,19 @@ def test_groups_of_measured_rows_only_teach(plan: Recipe, by: str) -> None:
         assert {*found.split.always.tolist()} <= {*material.train.tolist()}
         assert not {*material.validation.tolist()} & {*material.train.tolist()}
     assert [file["name"] for file in prepare.files(plan, found)] == ["3dsc-tc", plan.measured.dataset]
+
+
+def test_no_rule_leaves_a_measured_row_out(plan: Recipe, tmp_path: Path) -> None:
+    """A zero among superconductors is what a measurement is for, and few rows may be learned."""
+    whole = datasets.load("3dsc-tc", ROWS)
+    some = replace(whole.crystals[:3], ids=np.array(["line/a", "line/b", "line/c"]), columns={})
+    place = datasets.save(tmp_path / "zeros.parquet", some, "measured", np.zeros(3), unit="K")
+    rule = Contradictions(distance=0.99, above=1e-3)
+    strict = replace(plan, measured=Measured(place), contradictions=rule, learn_from=20)
+    for member in range(2):
+        learned = prepare.for_member(strict, member)[1].train
+        assert {ROWS, ROWS + 1, ROWS + 2} <= {*learned.tolist()}
+        assert 20 <= len(learned) <= 23
 
 
 def test_a_network_that_reads_structures_sees_the_measured_ones(plan: Recipe) -> None:
