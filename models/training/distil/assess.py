@@ -17,6 +17,8 @@ from assay.models.potentials.probes import equation_of_state
 from assay.models.potentials.relax import relax
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from numpy.typing import NDArray
 
     from assay.models.potentials.student.student import Student
@@ -50,23 +52,43 @@ def beside_teacher(student: Student, labels: Labels) -> dict[str, float]:
     return errors
 
 
-def beside_dft(potential: Potential, crystals: Crystals, energy: NDArray[np.float64]) -> dict[str, float]:
+def common(potentials: Iterable[Potential], crystals: Crystals) -> NDArray[np.int64]:
+    """Rows of the crystals that every potential knows."""
+    rows = np.arange(len(crystals), dtype=np.int64)
+    for one in potentials:
+        rows = np.intersect1d(rows, known(one, crystals)[0])
+    return rows
+
+
+def beside_dft(
+    potentials: Mapping[str, Potential], crystals: Crystals, energy: NDArray[np.float64]
+) -> dict[str, dict[str, float]]:
     """Errors on crystals that DFT relaxed: their forces and stresses are zero there.
 
-    `energy` (n,) eV per cell must be on the scale of the potential. Crystals that it does not know
-    are left out, and counted.
+    `energy` (n,) eV per cell must be on the scale of the potentials. Crystals of which one of them
+    says nothing are left out for all.
 
     Returns:
-        `rows`; mean absolute `energy` meV/atom, `force` meV/Å and `stress` GPa (of a component).
+        For each name `rows`; mean absolute `energy` meV/atom, `force` meV/Å and `stress` GPa (of a
+        component). Nothing where no crystal is left.
     """
-    rows, _ = known(potential, crystals)
+    rows = common(potentials.values(), crystals)
+    if not len(rows):
+        return {}
     some = crystals.select(rows)
-    found = potential.evaluate(some)
+    found = {name: one.evaluate(some) for name, one in potentials.items()}
+    said = np.logical_and.reduce([np.isfinite(one.energy) for one in found.values()])
+    if not said.any():
+        return {}
+    of_atoms = np.repeat(said, some.nsites)
     return {
-        "rows": len(rows),
-        "energy": float(abs((found.energy - energy[rows]) / some.nsites).mean() * 1e3),
-        "force": float(abs(found.forces).mean() * 1e3),
-        "stress": float(abs(found.stress).mean() * GPA),
+        name: {
+            "rows": int(said.sum()),
+            "energy": float(abs((one.energy - energy[rows]) / some.nsites)[said].mean() * 1e3),
+            "force": float(abs(one.forces[of_atoms]).mean() * 1e3),
+            "stress": float(abs(one.stress[said]).mean() * GPA),
+        }
+        for name, one in found.items()
     }
 
 

@@ -38,7 +38,6 @@ def text(name: str, facts: Mapping[str, Any], scale: Scale, elements: frozenset[
         f"{test['energy_spread']:.1f} times the disagreement of the students for energies, and "
         f"{test['force_spread']:.1f} times for forces (root mean squares)."
     )
-    refused = f"Crystals without a label to learn from, in `quarantine.parquet`: {facts['left_out']:,}."
     blocks = [
         f"# {name}: {len(facts['alone'])} students of {facts['teacher']}",
         _wrapped(told),
@@ -52,8 +51,8 @@ def text(name: str, facts: Mapping[str, Any], scale: Scale, elements: frozenset[
         ),
         _wrapped(spread),
         *_rounds(facts["rounds"]),
-        _wrapped(refused),
-        *_dft(facts["dft"]),
+        _wrapped(_left_out(facts)),
+        *_dft(facts["dft"], recipe),
         *_error(facts.get("calibration")),
         _checks(facts["checks"]),
         _wrapped(f"It knows {len(elements)} elements: {symbols}."),
@@ -72,17 +71,28 @@ def _rounds(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
     return ["\n".join(lines), _wrapped(f"{told}The errors are those of the mean on the same test crystals.")]
 
 
+def _left_out(facts: Mapping[str, Any]) -> str:
+    """How many crystals are in no number, and why."""
+    said = f"Crystals without a label to learn from, in `quarantine.parquet`: {facts['left_out']:,}."
+    if not facts["unlearned"]:
+        return said
+    why = "because they hold elements that too few crystals taught"
+    return f"{said} Test crystals that are in no number here, {why}: {facts['unlearned']:,}."
+
+
 def _wrapped(text: str) -> str:
     return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
-def _dft(errors: Mapping[str, Mapping[str, float]]) -> list[str]:
+def _dft(errors: Mapping[str, Mapping[str, float]], recipe: Mapping[str, Any]) -> list[str]:
     """A table of errors against DFT, of which neither students nor this card chose anything."""
     columns = {"energy": "energy (meV/atom)", "force": "force (meV/Å)", "stress": "stress (GPa)"}
     columns |= {"modulus": "bulk modulus (GPa)", "modulus_median": "its median"}
     shown = [key for key in columns if all(key in one for one in errors.values())]
     if not shown:
-        return []
+        files = " and ".join(f"`{recipe[key]}`" for key in ("energies", "moduli") if recipe[key])
+        said = f"Nothing is compared with DFT: students and teacher know no crystal of {files}."
+        return [_wrapped(said)] if files else []
     lines = [f"| against DFT | {' | '.join(columns[key] for key in shown)} |", "|---" * (len(shown) + 1) + "|"]
     lines += [f"| {name} | {' | '.join(f'{one[key]:.1f}' for key in shown)} |" for name, one in errors.items()]
     blocks, first = ["\n".join(lines)], next(iter(errors.values()))

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _ON_THE_CARD = {"name", "energies", "moduli", "moduli_count"}
 """What of a recipe changes the card alone."""
+_PARTS = "train", "validation", "test"
 CHECKED, STEPS = 24, 200
 """Test crystals on which the card checks the students, and steps of each run of dynamics."""
 
@@ -70,6 +71,7 @@ def run(
             rounds.choose(recipe, output, turn)
         spread(label_share, shares)
         _quarantine(recipe, output, turn)
+        rounds.judged(divide(recipe, output, turn))  # refuses labels that teach nothing
         spread(learn_one, [(recipe, output, turn, k) for k in range(len(recipe.students))])
     return _write(recipe, output, command)
 
@@ -152,21 +154,24 @@ def _write(recipe: Distillation, output: Path, command: str) -> students.Student
     split = divide(recipe, output, last)
     draft = rounds.ensemble(recipe, output, last, split)
     every = [*(rounds.ensemble(recipe, output, turn) for turn in range(last)), draft]
-    errors = [assess.beside_teacher(one, split.test) for one in every]
+    rows = rounds.judged(split)
+    test = split.test.select(rows)
+    errors = [assess.beside_teacher(one, test) for one in every]
     facts: dict[str, Any] = {
         "teacher": recipe.teacher,
         "recipe": asdict(recipe),
         "command": command,
-        "rows": {name: len(getattr(split, name).crystals) for name in ("train", "validation", "test")},
+        "rows": {name: len(one.crystals) for name, one in zip(_PARTS, (split.train, split.validation, test))},
+        "unlearned": len(split.test.crystals) - len(rows),
         "left_out": sum(map(len, split.refused)),
         "rounds": [
             {"learned": learned, "left_out": len(refused), **found}
             for learned, refused, found in zip(split.learned, split.refused, errors, strict=True)
         ],
         "test": errors[-1],
-        "alone": [assess.beside_teacher(students.alone(draft, k), split.test) for k in range(len(recipe.students))],
+        "alone": [assess.beside_teacher(students.alone(draft, k), test) for k in range(len(recipe.students))],
         "dft": _beside_dft(recipe, {"students": draft, recipe.teacher: potentials.load(recipe.teacher)}),
-        "checks": _checks(draft, split.test.crystals[:CHECKED]),
+        "checks": _checks(draft, test.crystals[:CHECKED]),
     }
     facts |= _energy_error(recipe, draft)
     students.write(draft.networks, draft.elements, draft.scale, facts, output)
@@ -192,13 +197,14 @@ def _beside_dft(recipe: Distillation, compared: dict[str, potentials.Potential])
     errors: dict[str, dict[str, float]] = {name: {} for name in compared}
     if recipe.energies:
         relaxed = sample.known(recipe.energies)
-        for name, one in compared.items():
-            errors[name] |= assess.beside_dft(one, relaxed.crystals, relaxed.target)
+        for name, found in assess.beside_dft(compared, relaxed.crystals, relaxed.target).items():
+            errors[name] |= found
     if recipe.moduli:
         stiff = sample.known(recipe.moduli)
         drawn = np.random.default_rng([recipe.seed, 4]).permutation(len(stiff.target))[: recipe.moduli_count]
         stiff = stiff.select(np.sort(drawn))
-        for name, one in compared.items():
+        stiff = stiff.select(assess.common(compared.values(), stiff.crystals))
+        for name, one in compared.items() if len(stiff.target) else ():
             found = assess.bulk_moduli(one, stiff.crystals, stiff.target)
             errors[name] |= {
                 f"moduli_{key}" if key in {"rows", "without"} else key: value for key, value in found.items()

@@ -61,6 +61,8 @@ def learn(
     while run.epoch < schedule.epochs:
         began = time.perf_counter()
         loss = run.learn()
+        if not run.taken:
+            raise ValueError(_stuck(run, loss))
         found = errors(run.averaged(), watched) if run.epoch % 5 == 0 or run.epoch == schedule.epochs else {}
         told = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
         said = run.epoch, schedule.epochs, loss, time.perf_counter() - began, told
@@ -98,12 +100,13 @@ class _Run:
         ]
         self.average = MovingAverage(network.state_dict(), schedule.ema)
         self.epoch = 0
+        self.taken = 0
 
     def learn(self) -> float:
         """One epoch; its mean loss."""
         rows = np.random.default_rng([self.spec.seed, self.epoch]).permutation(len(self.labels.crystals))
         steps = math.ceil(len(rows) / self.schedule.batch_size)
-        total = 0.0
+        total, self.taken = 0.0, 0
         for step, chosen in enumerate(np.array_split(rows, steps)):
             self._rates((self.epoch + step / steps) / self.schedule.epochs)
             loss = self._loss(self.labels.select(chosen))
@@ -112,6 +115,7 @@ class _Run:
             loss.backward()  # type: ignore[no-untyped-call]
             norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.schedule.clip)
             if torch.isfinite(norm) and loss < self.schedule.largest_loss:
+                self.taken += 1
                 for optimizer in self.optimizers:
                     optimizer.step()
             self.average.update(self.network.state_dict())
@@ -162,6 +166,16 @@ class _Run:
             optimizer.load_state_dict(kept)
         self.average.steps, self.average.state = state["average"]
         self.epoch = state["epoch"]
+
+
+def _stuck(run: _Run, loss: float) -> str:
+    """Why a student has learned nothing in an epoch."""
+    spread = run.epoch > 1 or not math.isfinite(loss)
+    advice = "lower the rates of schedule" if spread else "raise it"
+    return (
+        f"student {run.spec.seed} took no step in epoch {run.epoch}, because the loss of each, {loss:.3g} on average, "
+        f"is not below largest_loss, {run.schedule.largest_loss:g}: it learned nothing; {advice}"
+    )
 
 
 def _level(network: PaiNN, labels: Labels) -> None:

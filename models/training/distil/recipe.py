@@ -131,6 +131,8 @@ class Distillation:
     def __post_init__(self) -> None:
         if len(self.students) < 2:
             raise ValueError(f"students has {len(self.students)} entries, expected at least 2")
+        if len(set(self.students)) < len(self.students):
+            raise ValueError("two students are one network, and never disagree; give them different seeds")
         for symbol in self.elements:
             if symbol not in NUMBERS:
                 raise ValueError(f"elements: {symbol!r} is not an element symbol (H to Og)")

@@ -20,11 +20,14 @@ from assay.models.potentials.student.student import Student
 from assay.models.training.distil import frames, label, sample
 from assay.models.training.distil.split import divide, place
 from assay.sources import durable
-from assay.sources.elements import NUMBERS
+from assay.sources.crystals import concat
+from assay.sources.elements import NUMBERS, SYMBOLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from assay.models.potentials.potential import Potential
     from assay.models.training.distil.recipe import Distillation
@@ -94,14 +97,37 @@ def chosen(recipe: Distillation, output: Path, turn: int) -> Crystals:
 def ensemble(recipe: Distillation, output: Path, turn: int, split: Divided | None = None) -> Student:
     """The students of a round as one potential, which has no name yet."""
     train = (split or divide(recipe, output, turn)).train
-    seen = (train.crystals.composition() > 0).sum(axis=0)
-    elements = frozenset(int(z) for z in np.flatnonzero(seen >= _LEAST))
-    networks = []
+    elements, networks = learned(train.crystals), []
     for k, spec in enumerate(recipe.students):
         network = PaiNN(spec.features, spec.layers, spec.radial, spec.cutoff)
         network.load_state_dict(load_file(weights(output, turn, k)))
         networks.append(network.eval())
     return Student("", train.scale, elements, tuple(networks), {})
+
+
+def learned(train: Crystals) -> frozenset[int]:
+    """The elements that enough of these crystals hold for students to have learned them."""
+    seen = (train.composition() > 0).sum(axis=0)
+    return frozenset(int(z) for z in np.flatnonzero(seen >= _LEAST))
+
+
+def judged(split: Divided) -> NDArray[np.int64]:
+    """The test crystals of learned elements alone: the students refuse the others.
+
+    Raises:
+        ValueError: when there is none.
+    """
+    elements = learned(split.train.crystals)
+    strange = split.test.crystals.composition() > 0
+    strange[:, sorted(elements)] = False
+    rows = np.flatnonzero(~strange.any(axis=1))
+    if not len(rows):
+        known = ", ".join(SYMBOLS[z] for z in sorted(elements)) or "no element"
+        raise ValueError(
+            f"{known} is in {_LEAST} or more of the {len(split.train.crystals):,} crystals to learn from, and none of "
+            f"the {len(strange):,} test crystals holds nothing else; raise count of crystals, or name fewer elements"
+        )
+    return rows
 
 
 def weights(output: Path, turn: int, k: int) -> Path:
@@ -121,7 +147,9 @@ def _drawn(recipe: Distillation, seed: int) -> Crystals:
     drawn = [sample.draw(one, elements, seed) for one in recipe.crystals]
     if not sum(map(len, drawn)):
         raise ValueError("no ordered crystal of these elements and sizes is in the sources of the recipe")
-    return sample.together(drawn, seed)
+    every = concat(drawn)
+    _, first = np.unique(every.ids.astype(str), return_index=True)  # two places may overlap
+    return sample.together([every.select(np.sort(first))], seed)
 
 
 def _displacement(recipe: Distillation, turn: int) -> Displacement:

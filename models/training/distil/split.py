@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from assay.sources.quarantine import Quarantined
 
 
+PARTS = 3
+"""What the chemical systems are divided into: to learn from, to watch, to test."""
+
+
 @dataclass(frozen=True)
 class Divided:
     """The labels up to a round; no chemical system is in two of the three."""
@@ -53,8 +57,11 @@ def held_out(recipe: Distillation, crystals: Crystals) -> tuple[NDArray[np.bool_
     where = np.random.default_rng([recipe.seed, 3]).permutation(len(names))[which] / len(names)
     test, validation = where < recipe.test, where >= 1 - recipe.validation
     if not (test.any() and validation.any() and (~test & ~validation).any()):
-        said = f"{len(names)} chemical systems are too few to learn, watch and test"
-        raise ValueError(f"{said}; raise count or sites of crystals, or the shares test and validation")
+        many = "1 chemical system is" if len(names) == 1 else f"{len(names)} chemical systems are"
+        advice = "raise count or sites of crystals, or the shares test and validation"
+        if len(names) < PARTS:
+            advice = "each of the three needs systems of its own: name more elements"
+        raise ValueError(f"{many} too few to learn, watch and test; {advice}")
     return test, validation
 
 

@@ -12,7 +12,7 @@ from ase.build import bulk
 
 from assay.models.potentials import potential, relax
 from assay.models.potentials.student import student
-from assay.models.training.distil import fit, label, learn, sample, split
+from assay.models.training.distil import assess, card, fit, label, learn, rounds, sample, split
 from assay.models.training.distil.recipe import Distillation, Schedule, StudentSpec
 from assay.sources import prototypes, table
 from assay.sources.formats import convert
@@ -124,6 +124,60 @@ def test_too_few_chemical_systems_are_refused_before_anything_is_labelled(recipe
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
+def test_one_element_has_too_few_chemical_systems_and_count_does_not_help(recipe, tmp_path):
+    with pytest.raises(
+        ValueError, match="1 chemical system is too few .* needs systems of its own: name more elements"
+    ):
+        fit.run(replace(recipe, crystals=recipe.crystals[:1], elements=("Cu",)), tmp_path)
+
+
+def test_labels_that_teach_no_element_are_refused_before_anything_is_learned(recipe, tmp_path):
+    few = replace(recipe, crystals=(replace(recipe.crystals[0], count=12),), test=0.2, validation=0.2)
+    with pytest.raises(ValueError, match="no element is in 10 or more of the . crystals to learn from"):
+        fit.run(few, tmp_path)
+    assert (tmp_path / "labels/part-00000.safetensors").exists()
+    assert not (tmp_path / "training").exists()
+
+
+def test_crystals_of_elements_that_were_not_learned_judge_nobody(recipe, made, monkeypatch):
+    divided = split.divide(recipe, made[0])
+    seen = (divided.train.crystals.composition() > 0).sum(axis=0)
+    monkeypatch.setattr(rounds, "_LEAST", int(np.sort(seen[seen > 0])[1]))  # one element less is learned
+    rows = rounds.judged(divided)
+    held = np.flatnonzero((divided.test.crystals.composition()[rows] > 0).any(axis=0))
+    assert 0 < len(rows) < len(divided.test.crystals)
+    assert set(held.tolist()) <= rounds.learned(divided.train.crystals)
+
+
+@pytest.mark.parametrize(("most", "advice"), [(1e-9, "raise it"), (20.0, "lower the rates of schedule")])
+def test_a_student_that_takes_no_step_is_no_potential(recipe, made, most, advice, monkeypatch):
+    labels = split.divide(recipe, made[0]).validation
+    if most > 1:
+        monkeypatch.setattr(learn._Run, "_loss", lambda run, _: next(run.network.parameters()).sum() * float("nan"))
+    how = replace(recipe.schedule, largest_loss=most)
+    with pytest.raises(ValueError, match=f"student 0 took no step in epoch 1, .* it learned nothing; {advice}"):
+        learn.learn(labels, labels, recipe.students[0], how, None)
+
+
+def test_students_and_teacher_are_compared_with_dft_on_the_same_crystals(made):
+    crystals, teacher = alloys(), potential.load(RECIPE.teacher)
+    fewer = replace(made[1], elements=frozenset({29, 47}))
+    energy = teacher.evaluate(crystals).energy
+    found = assess.beside_dft({"students": fewer, "teacher": teacher}, crystals, energy)
+    copper_and_silver = sum(set(held.split("-")) <= {"Cu", "Ag"} for held in sample.systems(crystals))
+    assert [found[name]["rows"] for name in ("students", "teacher")] == [copper_and_silver] * 2
+    assert assess.beside_dft({"students": replace(fewer, elements=frozenset({3}))}, crystals, energy) == {}
+    empty = {"students": {}, "teacher": {}}
+    assert "students and teacher know no crystal" in card._dft(empty, {"energies": "a", "moduli": ""})[0]
+    assert card._dft(empty, {"energies": "", "moduli": ""}) == []
+
+
+def test_a_crystal_of_two_places_is_drawn_once(recipe):
+    once = rounds.first(recipe)
+    twice = rounds.first(replace(recipe, crystals=(*recipe.crystals, replace(recipe.crystals[0], sites=7))))
+    assert twice.ids.tolist() == once.ids.tolist()
+
+
 def test_a_file_without_labels_is_refused(tmp_path):
     safetensors.numpy.save_file({"energy": np.zeros(1)}, label.part_path(tmp_path, 0))
     with pytest.raises(ValueError, match="holds no labels"):
@@ -200,6 +254,7 @@ def test_a_changed_file_is_refused(made, tmp_path):
     ("changes", "message"),
     [
         ({"students": RECIPE.students[:1]}, "students has 1 entries"),
+        ({"students": RECIPE.students[:1] * 2}, "two students are one network"),
         ({"elements": ("Cu", "Xx")}, "'Xx' is not an element symbol"),
         ({"test": 0.6}, r"test is 0\.6"),
     ],
