@@ -53,6 +53,8 @@ def check_potential(
     given, refused = inputs.crystals_of(crystals) if crystals else (checks.bundled(potential, seed), [])
     for line in describe.refusals(refused, len(given), max_bad, done="read"):
         say(line, err=True)
+    if short := checks.too_short(settings):
+        say(short, err=True)
     found = checking.check(given, potential, settings)
     for line in checks.lines(found):
         say(line)

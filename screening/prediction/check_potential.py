@@ -37,6 +37,8 @@ ENOUGH = 24
 NARROWEST = 2.5
 """Å, edge of the smallest cell of one element that a potential is asked about."""
 SHOWN = 20
+SWING = 100.0
+"""fs; atoms of most crystals swing in 50 to 200."""
 
 
 def bundled(potential: Potential, seed: int, n: int = ENOUGH) -> Crystals:
@@ -84,6 +86,17 @@ def lines(found: Checked) -> Iterator[str]:
         failed = f"{len(one.failed)} of {one.asked}"
         meaning = f"{one.unit}, {one.meaning}" if one.unit else one.meaning
         yield f"{one.name:<18}{ends[0]:>10}{ends[1]:>10}{limit:>8}{failed:>10}  {meaning}"
+
+
+def too_short(settings: Settings) -> str:
+    """What to know of runs that are over before an atom has swung once; nothing of longer ones."""
+    lasted = settings.steps * settings.timestep
+    if lasted >= SWING:
+        return ""
+    return (
+        f"each run of dynamics lasts {lasted:g} fs, and an atom may take {SWING:g} fs to swing once: temperatures and "
+        "nve_drift are those of a part of a swing, and say little; give more --steps"
+    )
 
 
 def failures(found: Checked, most: int = SHOWN) -> Iterator[str]:

@@ -22,11 +22,18 @@ def files(tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize(("steps", "timestep", "lasted"), [(10, 1.0, "10 fs"), (19, 5.0, "95 fs"), (100, 1.0, "")])
+def test_runs_of_a_part_of_a_swing_are_said_to_say_little(steps, timestep, lasted):
+    said = checks.too_short(check.Settings(steps, timestep))
+    assert said.startswith(f"each run of dynamics lasts {lasted}, and an atom may take 100 fs") if lasted else not said
+
+
 def test_the_command_prints_a_table_and_writes_every_value(assay, files, tmp_path):
     output = tmp_path / "new" / "check.json"
     words = ["--crystals", files / "Cu.vasp", "--crystals", files / "Al.vasp", "--steps", 20, "--atoms", 4]
     done = assay("check-potential", EMT, *words, "--output", output)
     assert done.returncode == 0, done.stderr
+    assert "each run of dynamics lasts 20 fs" in done.stderr
     table = {line.split()[0]: line for line in done.stdout.splitlines()}
     assert list(table) == [
         *("check", "relaxation", "forces", "stress", "equation_of_state", "bulk_modulus"),
