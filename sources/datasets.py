@@ -297,9 +297,23 @@ def _described(file: str, column: str, schema: Any) -> DatasetSpec:
 
 def _numbers(crystals: Crystals, name: str, path: Path) -> NDArray[np.float64]:
     column = crystals.columns.get(name)
-    if column is None or column.ndim != 1 or column.dtype.kind not in "fiu":
-        raise ValueError(f"column {name!r} of {path} has not one number per crystal")
-    return column.astype(np.float64)
+    if column is not None and column.ndim == 1:
+        if column.dtype.kind in "fiu":
+            return column.astype(np.float64)
+        if all(value is None for value in column.tolist()):  # nulls alone have no kind
+            return np.full(len(column), np.nan)
+    raise ValueError(f"column {name!r} of {path} has not one number per crystal{_held(column)}")
+
+
+def _held(column: NDArray[Any] | None) -> str:
+    """What a column holds that holds no numbers; nothing of one that is not read."""
+    if column is None:
+        return ""
+    if column.ndim > 1:
+        return f" but {column.shape[1]}; give each number a column of its own"
+    first = next(value for value in column.tolist() if value is not None and value != "")
+    kind = "flags" if isinstance(first, bool) else "texts"
+    return f" but {kind}, the first is {first!r}; write it as float64"
 
 
 def _weights(crystals: Crystals, name: str, path: Path) -> NDArray[np.float64]:

@@ -195,7 +195,10 @@ def test_formulas_of_up_to_40_atoms_stay_apart() -> None:
         ("3dsc", r"dataset '3dsc' is not one of \['2d-gap', .*\], nor FILE.parquet#COLUMN"),
         ("{}/own.parquet#e_form", "has no column 'e_form'; it has id, nsites, .*gap"),
         ("{}/own.parquet#id", "column 'id' of .* has not one number per crystal"),
-        ("{}/own.parquet#word", "column 'word' of .* has not one number per crystal"),
+        ("{}/own.parquet#word", "column 'word' of .* has not one number per crystal but texts, the first is '27.1'"),
+        ("{}/own.parquet#flag", "column 'flag' of .* has not one number per crystal but flags, the first is True"),
+        ("{}/own.parquet#pair", "column 'pair' of .* has not one number per crystal but 2; give each number a column"),
+        ("{}/own.parquet#nothing", r"no sound crystal with a value of 'nothing': \{'no value': 2\}"),
         ("{}/own.parquet#weight", "column 'weight' of .* is 0.0 for 'own/1', expected above 0"),
         ("{}/empty.parquet#gap", r"no sound crystal with a value of 'gap': \{'no value': 2\}"),
         ("{}/twice.parquet#gap", "has 2 rows of id 'own/0', expected one"),
@@ -203,7 +206,8 @@ def test_formulas_of_up_to_40_atoms_stay_apart() -> None:
 )
 def test_what_cannot_be_learned_from_is_refused(name: str, message: str, tmp_path: Path) -> None:
     two = crystals_of(MGB2, SALT)
-    own(tmp_path, two.with_columns(word=["a", "b"], weight=[1.0, 0.0]))
+    odd = {"word": ["27.1", ""], "flag": [True, False], "pair": np.ones((2, 2)), "nothing": np.array([None, None])}
+    own(tmp_path, two.with_columns(weight=[1.0, 0.0], **odd))
     datasets.save(tmp_path / "empty.parquet", two, "gap", [np.nan, np.inf])
     own(tmp_path, two.select([0, 0]), "twice")
     with pytest.raises(ValueError, match=message):
