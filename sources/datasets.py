@@ -311,7 +311,7 @@ def _held(column: NDArray[Any] | None) -> str:
         return ""
     if column.ndim > 1:
         return f" but {column.shape[1]}; give each number a column of its own"
-    first = next(value for value in column.tolist() if value is not None and value != "")
+    first = next((value for value in column.tolist() if value is not None and value != ""), "")
     kind = "flags" if isinstance(first, bool) else "texts"
     return f" but {kind}, the first is {first!r}; write it as float64"
 
