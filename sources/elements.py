@@ -89,8 +89,8 @@ def reduced_formulas(amounts: NDArray[np.float64]) -> NDArray[np.str_]:
     for simple, (start, end) in zip(plain, itertools.pairwise(ends.tolist())):
         held, shown = places[start:end], counts[start:end]
         if not simple and held:
-            units = _shown(tuple(sorted(shown)), molecular=_CARBON in held and _HYDROGEN in held)
-            shown = [units[amount] for amount in shown]
+            unit_of = _shown(tuple(sorted(shown)), molecular=_CARBON in held and _HYDROGEN in held)
+            shown = [unit_of[amount] for amount in shown]
         found.append("".join([_ORDERED_SYMBOLS[place] + _amount(unit) for place, unit in zip(held, shown)]))
     return np.array(found, dtype=np.str_)
 
