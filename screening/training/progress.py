@@ -86,6 +86,11 @@ def _unit(recipe: Recipe) -> str:
     return recipe.tasks[0].property.unit if len(recipe.tasks) == 1 else "standard deviations"
 
 
+def _epochs(recipe: Recipe) -> list[int]:
+    """The most epochs of each member: its `schedule` may have other ones than the recipe's."""
+    return [recipe.schedule_of(member).epochs for member in recipe.members]
+
+
 class _Lines:
     """One line for each member that has got on."""
 
@@ -94,9 +99,8 @@ class _Lines:
         self._before: list[int] | None = None
 
     def see(self, found: list[list[dict[str, float]]]) -> None:
-        epochs = self._recipe.schedule.epochs
         before = self._before or [0] * len(found)
-        for k, rows in enumerate(found):
+        for k, (rows, epochs) in enumerate(zip(found, _epochs(self._recipe), strict=True)):
             if len(rows) > before[k]:
                 text = describe(rows, epochs, _unit(self._recipe))
                 sys.stderr.write(f"member {k}: epoch {len(rows)} of {epochs}, {text}\n")
@@ -110,13 +114,13 @@ class _Bars:
     def __init__(self, recipe: Recipe, bars: Any) -> None:
         self._recipe, self._bars = recipe, bars
         self._tasks = [
-            bars.add_task(f"member {k}", total=recipe.schedule.epochs, text="") for k in range(len(recipe.members))
+            bars.add_task(f"member {k}", total=epochs, text="") for k, epochs in enumerate(_epochs(recipe))
         ]
 
     def see(self, found: list[list[dict[str, float]]]) -> None:
-        for task, rows in zip(self._tasks, found, strict=True):
+        for task, rows, epochs in zip(self._tasks, found, _epochs(self._recipe), strict=True):
             if rows:
-                text = describe(rows, self._recipe.schedule.epochs, _unit(self._recipe))
+                text = describe(rows, epochs, _unit(self._recipe))
                 self._bars.update(task, completed=len(rows), text=text)
 
 

@@ -393,6 +393,15 @@ def test_progress_is_read_from_the_logs_of_the_members(half_done: Path, capsys: 
     assert written.out == ""
 
 
+def test_progress_counts_the_epochs_of_a_members_own_schedule(
+    half_done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    members = [RECIPE["members"][0], {**RECIPE["members"][1], "schedule": {"epochs": 4}}]
+    with progress.shown(recipes.check({**RECIPE, "members": members}, "here"), half_done):
+        pass
+    assert capsys.readouterr().err == "member 1: epoch 2 of 4, best 2 K, 1,234 structures/s, at most 60 s left\n"
+
+
 def test_progress_ends_with_the_training_that_fails(half_done: Path) -> None:
     with pytest.raises(Stop), progress.shown(recipes.check(RECIPE, "here"), half_done):
         raise Stop
