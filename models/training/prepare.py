@@ -56,8 +56,10 @@ class Prepared:
 
     def later(self) -> NDArray[np.int64]:
         """The rows of `measured`, ascending."""
-        more = len(self.measured.target) if self.measured else 0
-        return np.arange(len(self.crystals) - more, len(self.crystals), dtype=np.int64)
+        if self.measured is None:
+            return np.empty(0, np.int64)
+        rows = len(self.crystals)
+        return np.arange(rows - len(self.measured.target), rows, dtype=np.int64)
 
     def known(self, rows: NDArray[np.int64], task: int) -> NDArray[np.int64]:
         """Those of `rows` whose value of a task is known."""
