@@ -2,13 +2,18 @@
 
 import json
 
+import numpy as np
+from ase.build import bulk
+
 from assay.screening.settings.exits import Exit
+from assay.sources import table
+from assay.sources.formats import convert
 
 RECIPE = """
 name: tiny
 teacher: "ase:ase.calculators.emt:EMT"
 elements: [Al, Cu, Ag, Au, Ni, Pd, Pt]
-crystals: [{dataset: prototypes, count: 300, sites: 8}]
+crystals: [{dataset: prototypes, count: 300, sites: 8}, {dataset: "alloys.parquet#known", count: 40, sites: 4}]
 students:
   - {seed: 0, features: 8, layers: 2, radial: 4, cutoff: 3.5}
   - {seed: 1, features: 8, layers: 2, radial: 4, cutoff: 3.5}
@@ -21,11 +26,25 @@ rounds:
     labels: 6
     displacement: {frames: [{path: relaxation, share: 0.5, driver: students}]}
 """
+ALLOYS = ', {dataset: "alloys.parquet#known", count: 40, sites: 4}'
+"""The second place of the crystals in the recipe."""
+
+
+def alloys(path):
+    """Four atoms of the metals on an fcc lattice: prototypes hold too few of each metal to teach it."""
+    random, made = np.random.default_rng(0), []
+    for _ in range(40):
+        atoms = bulk("Cu", "fcc", a=random.uniform(3.8, 4.1), cubic=True)
+        atoms.symbols[:] = random.choice(["Al", "Cu", "Ag", "Au", "Ni", "Pd", "Pt"], 4)
+        made.append(atoms)
+    crystals = convert.from_ase(made, [f"alloy-{k}" for k in range(40)])
+    table.write(table.to_table(crystals.with_columns(known=np.zeros(40))), path)
 
 
 def test_a_recipe_becomes_a_potential_and_a_finished_one_is_not_made_again(assay, tmp_path):
     recipe, output = tmp_path / "tiny.yaml", tmp_path / "tiny"
-    recipe.write_text(RECIPE)
+    alloys(tmp_path / "alloys.parquet")
+    recipe.write_text(RECIPE.replace("alloys.parquet", str(tmp_path / "alloys.parquet")))
     done = assay("distil", recipe, "--output", output)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(output / "README.md")]
@@ -59,7 +78,7 @@ def test_recipes_that_cannot_be_end_in_one_line(assay, tmp_path):
         assert done.returncode == Exit.CONFIG, done.stderr
         assert len(done.stderr.splitlines()) == 1
         assert not (tmp_path / "never").exists()
-    (tmp_path / "few.yaml").write_text(RECIPE.replace("sites: 8", "sites: 1"))
+    (tmp_path / "few.yaml").write_text(RECIPE.replace("sites: 8", "sites: 1").replace(ALLOYS, ""))
     done = assay("distil", tmp_path / "few.yaml", "--output", tmp_path / "few")
     assert done.returncode == Exit.CONFIG
     assert "no ordered crystal of these elements and sizes" in done.stderr
