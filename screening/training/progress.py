@@ -113,9 +113,7 @@ class _Bars:
 
     def __init__(self, recipe: Recipe, bars: Any) -> None:
         self._recipe, self._bars = recipe, bars
-        self._tasks = [
-            bars.add_task(f"member {k}", total=epochs, text="") for k, epochs in enumerate(_epochs(recipe))
-        ]
+        self._tasks = [bars.add_task(f"member {k}", total=epochs, text="") for k, epochs in enumerate(_epochs(recipe))]
 
     def see(self, found: list[list[dict[str, float]]]) -> None:
         for task, rows, epochs in zip(self._tasks, found, _epochs(self._recipe), strict=True):
