@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from assay.sources import table
@@ -198,7 +199,7 @@ def load_formulas(name: str) -> FormulaSet:
     column = spec.formula or "formula"
     if column not in stored.column_names:
         raise ValueError(f"{path} has no column {column!r}; it has {', '.join(stored.column_names)}")
-    target = stored[spec.target].to_numpy().astype(np.float64)
+    target = _floats(stored, spec.target, path)
     atoms = formulas.read_many(text or "" for text in stored[column].to_pylist()).amounts
     good = atoms.any(axis=1)
     kept = good & np.isfinite(target)
@@ -206,7 +207,7 @@ def load_formulas(name: str) -> FormulaSet:
         raise ValueError(f"{path} has no formula with a value of {spec.target!r}")
     atoms, weight = atoms[kept], np.ones(int(kept.sum()))
     if spec.weight:
-        weight = stored[spec.weight].to_numpy().astype(np.float64)[kept]
+        weight = _floats(stored, spec.weight, path)[kept]
         if not (np.isfinite(weight) & (weight > 0)).all():
             raise ValueError(f"column {spec.weight!r} of {path} has a weight that is not above 0")
     keys = {"element-set": _sets(atoms), "formula": reduced_formulas(atoms)}
@@ -314,6 +315,15 @@ def _held(column: NDArray[Any] | None) -> str:
     first = next((value for value in column.tolist() if value is not None and value != ""), "")
     kind = "flags" if isinstance(first, bool) else "texts"
     return f" but {kind}, the first is {first!r}; write it as float64"
+
+
+def _floats(stored: pa.Table, name: str, path: Path) -> NDArray[np.float64]:
+    """(n,) the numbers of a column of a table, NaN where a row has none."""
+    kind = stored.schema.field(name).type
+    types = pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal, pa.types.is_null
+    if not any(fits(kind) for fits in types):
+        raise ValueError(f"column {name!r} of {path} has not one number per row but {kind}; write it as float64")
+    return np.asarray(stored[name].cast(pa.float64(), safe=False).to_numpy())
 
 
 def _weights(crystals: Crystals, name: str, path: Path) -> NDArray[np.float64]:

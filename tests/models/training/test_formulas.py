@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -68,6 +70,26 @@ def learned(plan: Recipe, split: Split = SPLIT, member: int = 0) -> list[str]:
     assert found.atoms.shape == (4 + len(table.target), 119)
     assert np.isnan(found.target[4:]).sum() == 0
     return [str(table.keys["formula"][row - 4]) for row in found.more]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [(["1.5", "2"], "but string"), ([True, False], "but bool"), ([[1.0], [2.0]], "but list<.*>")],
+)
+def test_values_of_formulas_are_numbers(values: list[Any], said: str, tmp_path: Path) -> None:
+    path = tmp_path / "formulas.parquet"
+    pq.write_table(pa.table({"formula": ["MgB2", "NbN"], "tc": values}), path)
+    with pytest.raises(ValueError, match=f"column 'tc' of .* has not one number per row {said}; write it as float64"):
+        datasets.load_formulas(f"{path}#tc")
+
+
+def test_whole_and_decimal_values_of_formulas_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "formulas.parquet"
+    for values in ([39, None], [Decimal("39.0"), None], pa.array([39.0, None], pa.float16())):
+        pq.write_table(pa.table({"formula": ["MgB2", "NbN"], "tc": values}), path)
+        found = datasets.load_formulas(f"{path}#tc")
+        assert found.target.tolist() == [39.0]
+        assert found.dropped == {"no value": 1}
 
 
 def test_formulas_are_read_and_what_is_none_is_dropped(file: Path) -> None:
