@@ -22,6 +22,16 @@ def metals(n: int) -> Crystals:
     return concat([_mirrored(found[k : k + 1]) if k % 3 == 0 else found[k : k + 1] for k in range(n)])
 
 
+def alloys(n: int) -> Crystals:
+    """Four atoms each, of one to four metals, on the lattice of fcc copper or a wider one."""
+    random, made = np.random.default_rng(0), list[Any]()
+    for _ in range(n):
+        atoms = bulk("Cu", "fcc", a=random.uniform(3.8, 4.1), cubic=True)
+        atoms.symbols[:] = random.choice(SYMBOLS, 4)
+        made.append(atoms)
+    return convert.from_ase(made, [f"alloy-{k}" for k in range(n)])
+
+
 def disordered(*ids: str) -> Crystals:
     """Cells of one site that copper and gold share."""
     one = Crystals([""], 4 * np.eye(3)[None], [0, 1], [[0, 0, 0]], [0, 2], [29, 79], [0.5, 0.5])

@@ -3,11 +3,10 @@
 import json
 
 import numpy as np
-from ase.build import bulk
 
 from assay.screening.settings.exits import Exit
 from assay.sources import table
-from assay.sources.formats import convert
+from tests.metals import alloys
 
 RECIPE = """
 name: tiny
@@ -27,23 +26,13 @@ rounds:
     displacement: {frames: [{path: relaxation, share: 0.5, driver: students}]}
 """
 ALLOYS = ', {dataset: "alloys.parquet#known", count: 40, sites: 4}'
-"""The second place of the crystals in the recipe."""
-
-
-def alloys(path):
-    """Four atoms of the metals on an fcc lattice: prototypes hold too few of each metal to teach it."""
-    random, made = np.random.default_rng(0), []
-    for _ in range(40):
-        atoms = bulk("Cu", "fcc", a=random.uniform(3.8, 4.1), cubic=True)
-        atoms.symbols[:] = random.choice(["Al", "Cu", "Ag", "Au", "Ni", "Pd", "Pt"], 4)
-        made.append(atoms)
-    crystals = convert.from_ase(made, [f"alloy-{k}" for k in range(40)])
-    table.write(table.to_table(crystals.with_columns(known=np.zeros(40))), path)
+"""The second place of the crystals in the recipe: prototypes hold too few of each metal to teach it."""
 
 
 def test_a_recipe_becomes_a_potential_and_a_finished_one_is_not_made_again(assay, tmp_path):
     recipe, output = tmp_path / "tiny.yaml", tmp_path / "tiny"
-    alloys(tmp_path / "alloys.parquet")
+    known = table.to_table(alloys(40).with_columns(known=np.zeros(40)))
+    table.write(known, tmp_path / "alloys.parquet")
     recipe.write_text(RECIPE.replace("alloys.parquet", str(tmp_path / "alloys.parquet")))
     done = assay("distil", recipe, "--output", output)
     assert done.returncode == 0, done.stderr

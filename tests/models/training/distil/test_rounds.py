@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ase.build import bulk
 from safetensors.torch import load_file
 
 from assay.models.potentials import dynamics, potential
@@ -19,8 +18,8 @@ from assay.models.training.distil import fit, label, rounds, sample, split
 from assay.models.training.distil.frames import Frames, moved
 from assay.models.training.distil.recipe import Distillation, Round, Schedule, StudentSpec
 from assay.sources import table
-from assay.sources.formats import convert
 from assay.sources.quarantine import Reason
+from tests.metals import alloys
 
 METALS = ("Al", "Cu", "Ag", "Au", "Ni", "Pd", "Pt")
 EMT = "ase:ase.calculators.emt:EMT"
@@ -55,16 +54,6 @@ def small(tmp_path_factory):
         patch.setattr(label, "PART", 30)
         patch.setattr(fit, "_checks", lambda *_: [])
         yield
-
-
-def alloys(n):
-    """Four atoms each, of one to four metals, on the lattice of fcc copper or a wider one."""
-    random, made = np.random.default_rng(0), []
-    for _ in range(n):
-        atoms = bulk("Cu", "fcc", a=random.uniform(3.8, 4.1), cubic=True)
-        atoms.symbols[:] = random.choice(METALS, 4)
-        made.append(atoms)
-    return convert.from_ase(made, [f"alloy-{k}" for k in range(n)])
 
 
 @pytest.fixture(scope="module")
