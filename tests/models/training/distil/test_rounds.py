@@ -1,5 +1,6 @@
 """A second and a third round of EMT's students: chosen, labelled, learned, killed, gone on with."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from assay.models.training.distil.frames import Frames, moved
 from assay.models.training.distil.recipe import Distillation, Round, Schedule, StudentSpec
 from assay.sources import table
 from assay.sources.quarantine import Reason
+from tests.conftest import ROOT
 from tests.metals import alloys
 
 METALS = ("Al", "Cu", "Ag", "Au", "Ni", "Pd", "Pt")
@@ -169,7 +171,8 @@ def test_rounds_that_were_stopped_or_killed_end_in_the_same_bytes(made, tmp_path
         with pytest.raises(KeyboardInterrupt):
             fit.run(RECIPE, output, command="a test")
     assert not (output / "round-2/chosen.json").exists()
-    killed = subprocess.run([sys.executable, "-c", KILLED, request.path.parent, output], check=False)
+    command = [sys.executable, "-c", KILLED, request.path.parent, output]
+    killed = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert (output / "round-3/training/student-0/state.pt").exists()
     assert not (output / "round-3/training/student-0/weights.safetensors").exists()
