@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from assay.models.networks import registry
 from assay.screening.settings import config
 from assay.screening.training import recipes
 from tests.chaos.preloaded import Preloaded
@@ -68,6 +70,13 @@ def test_arguments_are_understood(document: str, arguments: list[str], monkeypat
     for word in arguments[1:]:
         if word.startswith(("configs/", "tests/")):
             assert (ROOT / word).exists(), f"{document} names {word}"
+
+
+def test_documents_explain_ensembles_that_read_structures(zoo: Path) -> None:
+    shown = [words[words.index("--model") + 1] for _, words in lines_of("assay") if words[0] == "explain"]
+    described = [path for name in shown for path in sorted((zoo / name).glob("*/model.json"))]
+    families = {registry.MODELS[json.loads(path.read_text())["network"]].reads.family for path in described}
+    assert families == {"graphs"}, shown
 
 
 def test_the_two_commands_of_the_house_are_shown() -> None:

@@ -243,11 +243,12 @@ def _other_objectives(found: Results, rows: int) -> tuple[str, list[str]]:
         return "", [""] * rows
     heads = "".join(f"  {_with_unit(one):>{WIDTH}}" for one in others)
     best = found.best(rows).to_pylist()
-    return heads, ["".join(f"  {_value(row, one.name):>{WIDTH}}" for one in others) for row in best]
+    return heads, ["".join(f"  {_value(row, one):>{WIDTH}}" for one in others) for row in best]
 
 
-def _value(row: Mapping[str, Any], name: str) -> str:
-    values = [row[column] for column in (f"{name}_mean", f"{name}_std") if column in row] or [row[name]]
+def _value(row: Mapping[str, Any], target: Target) -> str:
+    columns = [f"{target.name}_mean", f"{target.name}_std"] if target.model else [target.name]
+    values = [row[column] for column in columns]
     if None in values:
         return "–"
     return " ± ".join(digits.measured(*values)) if len(values) > 1 else digits.alone(values[0])

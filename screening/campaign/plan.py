@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from assay.screening.settings import nearest
 from assay.screening.settings.choice import Rank
 from assay.screening.settings.config import Campaign
 from assay.screening.settings.exits import Exit, Failure
-from assay.screening.settings.names import ABOVE_HULL, reported
+from assay.screening.settings.names import ABOVE_HULL, distinct, reported
 from assay.sources.crystals import empty
 
 log = logging.getLogger(__name__)
@@ -165,11 +165,16 @@ def _warn_of_unreported(campaign: Campaign) -> None:
 
 
 def load_ensembles(folders: Sequence[str]) -> list[Ensemble]:
-    """Load ensembles by folder or name; no two may predict one property, their columns collide."""
+    """Load ensembles by folder or name; no two may predict one property, their columns collide.
+
+    Equal names get -2, -3, ...: a fingerprint, a rule and a report find an ensemble by its name.
+    """
     ensembles: list[Ensemble] = []
     owner: dict[str, str] = {}
     for folder in folders:
-        ensembles.append(predict.load(folder))
+        loaded = predict.load(folder)
+        name = distinct(loaded.name, [other.name for other in ensembles])
+        ensembles.append(replace(loaded, name=name))
         for item in ensembles[-1].properties:
             if item.name in owner:
                 raise Failure(

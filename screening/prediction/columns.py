@@ -49,7 +49,8 @@ def _clash(first: Ensemble, second: Ensemble, name: str) -> Failure:
     if first.folder == second.folder:
         return Failure(Exit.USAGE, f"--model {second.folder} is given twice; keep one")
     message = f"--model {first.folder} and --model {second.folder} would both fill {name}_mean"
-    return Failure(Exit.CONFIG, f"{message}; keep one of them, or change the name in its ensemble.json")
+    advice = "keep one of them, or change the name in its ensemble.json and call assay.models.ensemble.stored.seal"
+    return Failure(Exit.CONFIG, f"{message}; {advice}")
 
 
 def _apart(item: Property, ensemble: Ensemble) -> Property:
@@ -74,8 +75,8 @@ def described(table: pa.Table, properties: Sequence[Property], functionals: Mapp
 
 def _metadata(name: str, properties: Sequence[Property], functionals: Mapping[str, str]) -> dict[str, str]:
     for item in properties:
-        part = name.removeprefix(f"{item.name}_")
-        if part != name and (part in names.PARTS or re.fullmatch(r"member_\d+", part)):
+        if names.predicted(name, item.name):
+            part = name.removeprefix(f"{item.name}_")
             meaning = names.PARTS.get(part, f"predicted by {part.replace('_', ' ')} alone")
             said = {"functional": functionals[item.name]} if item.name in functionals else {}
             return {"unit": item.unit, "meaning": meaning, **said}

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from assay.screening.ranking.compared.together import Note
 from assay.screening.ranking.rules import Rule
+from assay.screening.settings import names
 from assay.screening.settings.exits import Exit, Failure
 
 Facts = Mapping[str, Mapping[str, str]]
@@ -135,8 +136,8 @@ def best_first(found: Measured, rule: Rule) -> NDArray[np.int64]:
     ids = found.ids if len(rows) == len(found.scores) else found.ids.take(pa.array(rows))
     columns = rule.columns()
     known = {"score": found.scores, columns["mean"]: found.mean, columns["std"]: found.std, **found.added}
-    names = [name for name, _ in keys(rule) if name != "id"]
-    table = pa.table({"id": ids, **{name: known[name][rows] for name in names}})
+    sorts = [name for name, _ in keys(rule) if name != "id"]
+    table = pa.table({"id": ids, **{name: known[name][rows] for name in sorts}})
     order = pc.sort_indices(table, sort_keys=keys(rule))
     return np.asarray(rows[order.to_numpy()], dtype=np.int64)
 
@@ -145,6 +146,6 @@ def with_facts(table: pa.Table, facts: Facts) -> pa.Table:
     """The table with unit and functional of each prediction in the metadata of its field."""
     fields = []
     for field in table.schema:
-        owner = next((name for name in facts if field.name.startswith(f"{name}_")), None)
+        owner = next((name for name in facts if names.predicted(field.name, name)), None)
         fields.append(field.with_metadata(facts[owner]) if owner else field)
     return table.cast(pa.schema(fields))

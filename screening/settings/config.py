@@ -17,6 +17,7 @@ from assay.featurize.standard import SYMPREC, Standard
 from assay.models.potentials.columns import FORMATION
 from assay.screening.settings import yamlfile
 from assay.screening.settings.choice import Cascade, Filters, Rank, Tier
+from assay.screening.settings.names import distinct
 from assay.screening.settings.section import Count, Section, Slug, Text
 from assay.screening.settings.sources import AnySource, SourceSection
 
@@ -246,12 +247,7 @@ class Campaign(Section):
         """Folder name under snapshot/ -> source, in config order; equal names get -2, -3, ..."""
         named: dict[str, SourceSection] = {}
         for source in self.sources:
-            name = stem = source.name or source.stem()
-            count = 1
-            while name in named:
-                count += 1
-                name = f"{stem}-{count}"
-            named[name] = source
+            named[distinct(source.name or source.stem(), named)] = source
         return named
 
 

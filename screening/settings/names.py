@@ -6,8 +6,9 @@ stands beside it. This module does not know who fills a column.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from assay.models.potentials.columns import FORMED
 from assay.sources.crystals import WARNINGS, set_aside
@@ -84,6 +85,26 @@ OWN = _Own()
 """Every name that a column of scored crystals can have: `COLUMNS`, `<property>_<part>`,
 `<property>_member_<k>`, `<property>_<compared>` and `tier_<k>_score`; not those of relaxed ones,
 which stand in the chunk already."""
+
+
+def predicted(column: str, name: str) -> bool:
+    """Whether a column is one of the columns of the predicted property `name`.
+
+    >>> [predicted(column, "gap") for column in ("gap_mean", "gap_hse_mean", "gap_hse")]
+    [True, False, False]
+    """
+    part = column.removeprefix(f"{name}_")
+    return part != column and (part in PARTS or re.fullmatch(r"member_\d+", part) is not None)
+
+
+def distinct(name: str, taken: Container[str]) -> str:
+    """The name, or where it is taken the first of name-2, name-3, ... that is not.
+
+    >>> distinct("tc", {"tc", "tc-2"})
+    'tc-3'
+    """
+    numbered = (f"{name}-{count}" for count in itertools.count(2))
+    return next(one for one in itertools.chain([name], numbered) if one not in taken)
 
 
 def reported(name: str) -> str:

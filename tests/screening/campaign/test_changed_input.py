@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from assay.models.ensemble import stored
 from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.audit import audit
 from assay.screening.campaign import drive, plan
@@ -92,3 +94,19 @@ def test_an_audit_says_which_files_changed_and_which_are_gone(tmp_path: Path, fi
     found = audit.check(finished.folder)
     assert [str(problem) for problem in found.problems if "content.s.1.deep/c.parquet: was" in str(problem)]
     assert [note for note in found.notes if "1 source files are not here" in note]
+
+
+def test_two_ensembles_of_one_name_are_both_in_the_fingerprint(tmp_path: Path, model: Path, zoo: Path) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(zoo / "band-gap", mine)
+    described = json.loads((mine / "ensemble.json").read_text())
+    (mine / "ensemble.json").write_text(json.dumps(described | {"name": plan.load_ensembles([str(model)])[0].name}))
+    stored.seal(mine)
+    models = [str(model), str(mine)]
+    first, second = plan.load_ensembles(models)
+    path = small_campaign.write_config(tmp_path, model, models=models, rank={"property": "band_gap"})
+    planned = small_campaign.make(path, [first, second])
+    assert planned.fingerprint["models"] == f"{first.name},{second.name}" == f"{first.name},{first.name}-2"
+    for one in (first, second):
+        assert planned.fingerprint[f"models.{one.name}.weights"] == ",".join(found[:16] for found in one.sha256)
+    assert planned.target.model == second.name

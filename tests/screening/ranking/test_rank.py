@@ -48,6 +48,14 @@ def test_units_stand_in_the_field_metadata() -> None:
     assert ranked.candidates.schema.field("tc_mean").metadata == {b"unit": b"K"}
 
 
+def test_a_column_that_begins_like_a_property_keeps_its_own_facts() -> None:
+    facts = {"gap": {"unit": "eV", "functional": "PBE"}, "gap_hse": {"unit": "eV", "functional": "HSE"}}
+    names = ["gap_mean", "gap_member_0", "gap_hse_mean", "gap_hse", "gap_direct"]
+    found = rank.with_facts(pa.table({name: [1.0] for name in names}), facts).schema
+    said = [(found.field(name).metadata or {}).get(b"functional") for name in names]
+    assert said == [b"PBE", b"PBE", b"HSE", None, None]
+
+
 def test_no_engine_puts_something_not_finite_first(tmp_path: object) -> None:
     import polars as pl
 
