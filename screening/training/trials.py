@@ -22,12 +22,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from assay.models.training import prepare, train
+from assay.models.training import prepare, start, train
 from assay.models.training.recipe import Recipe
+from assay.screening.folder import stamp
 from assay.screening.settings import bundled
-from assay.screening.settings.exits import one_line
+from assay.screening.settings.exits import Exit, Failure, one_line
 from assay.screening.training import recipes
 from assay.screening.training.search import Search
+from assay.sources import datasets, durable
 from assay.sources.durable import whole
 
 Ended = Literal["finished", "stopped", "failed", "unfinished"]
@@ -51,6 +53,36 @@ class Trial:
     def score(self, metric: str) -> float:
         """The metric at its end; infinite where it has none."""
         return self.reported[-1][metric] if self.reported else math.inf
+
+
+def hold_files(search: Search, output: Path) -> None:
+    """Note the data and weights that all trials learn from, or hold them against an earlier note.
+
+    Raises:
+        Failure: CONFIG, when the earlier trials in `output` learned from others.
+    """
+    path, now = output / "files.json", _files(search)
+    if not path.is_file():  # a new search, or one of an earlier build
+        with whole(path) as file:
+            file.write(json.dumps(now, indent=1).encode())
+        return
+    changed = stamp.changes(json.loads(path.read_text(encoding="utf-8")), now)
+    if changed:
+        advice = "put the old files back, or choose another --output"
+        raise Failure(Exit.CONFIG, f"{output} holds a search on other files ({'; '.join(changed)}); {advice}")
+
+
+def _files(search: Search) -> dict[str, str]:
+    """Name -> digest of the files that trials learn from, and of the weights they start from."""
+    recipe, named = search.recipe, [datasets.described(task.dataset) for task in search.recipe.tasks]
+    named += [datasets.described(recipe.measured.dataset)] if recipe.measured else []
+    named += [datasets.described(recipe.formulas.dataset, datasets.FORMULAS)] if recipe.formulas else []
+    found = {str(path): durable.sha256(path)[:16] for path, _ in named}
+    for k, member in enumerate(recipe.members[: search.config.folds]):
+        begun = recipe.start_of(member)
+        if begun is not None:
+            found[f"{begun.folder}, member {k}"] = start.find(begun, member, recipe.reads(member), k).sha256[:16]
+    return found
 
 
 def folder_of(output: Path, number: int) -> Path:

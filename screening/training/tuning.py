@@ -180,11 +180,13 @@ def tune(
     at their last epoch.
 
     Raises:
-        Failure: when `output` holds another search, or trials ended with an error of the program.
+        Failure: when `output` holds another search, or one on other files, or trials ended with an
+            error of the program.
     """
     output = output.absolute()
     search.claim(output)
     search = search.learned(output)
+    trials.hold_files(search, output)
     open_trials = [k for k in range(search.config.trials) if trials.trial(search, output, k).ended == "unfinished"]
     crashed = ""
     if open_trials:

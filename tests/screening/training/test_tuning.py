@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -152,6 +153,32 @@ def test_a_folder_holds_one_search_and_may_get_more_trials(
             other.claim(folder)
     with pytest.raises(Failure, match="is not empty .* and holds no search"):
         make_search().claim(tmp_path)
+
+
+def test_a_search_on_other_files_is_refused(
+    make_search: Callable[..., search.Search], zoo: Path, tmp_path: Path
+) -> None:
+    begun, mine = tmp_path / "begun", tmp_path / "mine.parquet"
+    shutil.copytree(zoo / "band-gap", begun)
+    pl.DataFrame({"id": ["a"], "tc": [1.0]}).write_parquet(mine)
+    members = [{"network": "cgcnn", "seed": k, "sizes": {"hidden": 64, "layers": 3, "bins": 40}} for k in range(2)]
+    tasks = [{"dataset": f"{mine}#tc", "property": {"name": "tc", "unit": "K"}}]
+    graph = {"neighbours": "nearest", "k": 12, "taper": 0.3, "atom_features": "properties-identity-v1"}
+    recipe = {"tasks": tasks, "graph": graph, "start": {"folder": str(begun)}, "members": members}
+    found = make_search(recipe, space={"schedule.clip": {"choice": [1.0]}})
+    for _ in range(2):
+        trials.hold_files(found, tmp_path)
+    shutil.rmtree(begun / "member-0")
+    shutil.copytree(begun / "member-1", begun / "member-0")
+    with pytest.raises(
+        Failure, match=r"on other files \(\S*begun, member 0: was \w{16}, now \w{16}\); put the old files"
+    ):
+        trials.hold_files(found, tmp_path)
+    (tmp_path / "files.json").unlink()
+    trials.hold_files(found, tmp_path)
+    pl.DataFrame({"id": ["a"], "tc": [2.0]}).write_parquet(mine)
+    with pytest.raises(Failure, match=r"on other files \(\S*mine.parquet: was \w{16}, now \w{16}\)"):
+        trials.hold_files(found, tmp_path)
 
 
 # --- one trial
