@@ -222,7 +222,7 @@ def _owner(results: Results, name: str) -> Ensemble:
     owner = next(model for model in results.summary.models if name in {item.name for item in model.properties})
     for folder in config.load(results.folder / STORED).models:
         found = predict.load(folder)
-        if found.name == owner.name:
+        if name in {item.name for item in found.properties}:
             if list(found.sha256) != owner.sha256:
                 reason = "has other weights than those that scored this campaign; run it again into a new folder"
                 raise Failure(Exit.CONFIG, f"ensemble {folder} {reason}")
