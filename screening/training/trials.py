@@ -73,15 +73,18 @@ def hold_files(search: Search, output: Path) -> None:
 
 
 def _files(search: Search) -> dict[str, str]:
-    """Name -> digest of the files that trials learn from, and of the weights they start from."""
-    recipe, named = search.recipe, [datasets.described(task.dataset) for task in search.recipe.tasks]
-    named += [datasets.described(recipe.measured.dataset)] if recipe.measured else []
-    named += [datasets.described(recipe.formulas.dataset, datasets.FORMULAS)] if recipe.formulas else []
-    found = {str(path): durable.sha256(path)[:16] for path, _ in named}
+    """Key of the recipe -> digest of a file that trials learn from, or of weights to start from."""
+    recipe = search.recipe
+    named = {f"tasks.{k}.dataset": datasets.described(task.dataset) for k, task in enumerate(recipe.tasks)}
+    if recipe.measured:
+        named["measured.dataset"] = datasets.described(recipe.measured.dataset)
+    if recipe.formulas:
+        named["formulas.dataset"] = datasets.described(recipe.formulas.dataset, datasets.FORMULAS)
+    found = {key: durable.sha256(path)[:16] for key, (path, _) in named.items()}
     for k, member in enumerate(recipe.members[: search.config.folds]):
         begun = recipe.start_of(member)
         if begun is not None:
-            found[f"{begun.folder}, member {k}"] = start.find(begun, member, recipe.reads(member), k).sha256[:16]
+            found[f"members.{k}.start"] = start.find(begun, member, recipe.reads(member), k).sha256[:16]
     return found
 
 
