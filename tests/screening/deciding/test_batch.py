@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from assay.models.ensemble import stored
 from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.deciding import batch
 from assay.screening.deciding.batch import Wish
@@ -240,6 +242,20 @@ def test_another_ensemble_than_that_which_scored_is_refused(doped: Results, zoo:
     path.write_text(yaml.safe_dump(content | {"models": [str(zoo / "band-gap")]}))
     with pytest.raises(Failure, match="names no ensemble 'tc', which predicts tc"):
         batch.choose(Results(folder), Wish(5))
+
+
+def test_the_ensemble_of_a_property_is_found_beside_another_of_its_name(
+    doped: Results, zoo: Path, tmp_path: Path
+) -> None:
+    folder, other = tmp_path / "moved", tmp_path / "other"
+    shutil.copytree(doped.folder, folder)
+    shutil.copytree(zoo / "band-gap", other)
+    described = json.loads((other / "ensemble.json").read_text())
+    (other / "ensemble.json").write_text(json.dumps(described | {"name": "tc"}))
+    stored.seal(other)
+    path = folder / "config.resolved.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"models": [str(other), str(zoo / "tc")]}))
+    assert batch.choose(Results(folder), Wish(5)).rows == batch.choose(doped, Wish(5)).rows
 
 
 def test_the_command_writes_a_table(doped: Results, assay: Command) -> None:
