@@ -7,8 +7,8 @@
 # Seen: the unit is read after acell only. `xcart 0 0 0 2.4 0 0 angstrom` is a bond of 1.27 Å in a
 #   cell whose lengths are right; a cell that stands in `rprim 8 0 0 ... angstrom` is 4.23 Å wide.
 #   Positions that are commented out by `!` win over the ones that are in force. No message.
-# Why it matters: iron at 1.27 Å still passes for a structure; a potential gives it tens of eV, and
-#   the cell, being right, speaks for the file.
+# Why it matters: two atoms at 1.27 Å still pass for a structure, and the cell, being right, speaks
+#   for the file. Energies and forces of it are those of a crushed pair.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
