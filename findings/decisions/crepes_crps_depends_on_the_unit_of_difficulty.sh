@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# crepes 0.9.1: the CRPS of the same predictive distributions changes with the unit of the difficulty.
+# crepes 0.9.1: the CRPS of the same distributions changes with the unit of the difficulty.
 #
-# Guess: the difficulty estimates are relative: ten times all of them give the same distributions, the
-#   same intervals and so the same CRPS, that of the step functions that predict_cpds returns.
+# Guess: the difficulty estimates are relative: ten times all of them give the same distributions,
+#   the same intervals and so the same CRPS, that of the step functions that predict_cpds returns.
 # Seen: errors and widths stay as they are, and the CRPS does not: 0.91, 0.97 and 64 for estimates
 #   in three units, where the integral over the step functions is 0.94 for each. The piece of the
 #   integral around the measured value, already in the unit of the value, is multiplied by the

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# moocore 0.3.2: a crystal that lacks one of its two numbers pushes all the others off the Pareto front.
+# moocore 0.3.2: a crystal that lacks one of its numbers pushes all others off the Pareto front.
 #
 # Guess: a row with NaN is refused, or is not comparable and takes no part.
 # Seen: with two objectives, is_nondominated and filter_dominated keep the row with NaN alone, and

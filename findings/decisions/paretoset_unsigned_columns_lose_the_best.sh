@@ -6,8 +6,8 @@
 #   196, -40 is 216 and -0 is 0, so that zero is the best of all. The same table with signs has
 #   another front; paretorank follows. So does a table of mixed types with a column for "diff". No
 #   message. pandas makes such columns by `pandas.to_numeric(..., downcast="unsigned")`.
-# Why it matters: counts (of atoms, of measurements) and energies in whole meV are what is stored so.
-#   The candidates that are handed on are those with the worst count.
+# Why it matters: counts (of atoms, of measurements) and energies in whole meV are stored so. The
+#   candidates that are handed on are those with the worst count.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -2,10 +2,10 @@
 # venn-abers 1.5.4: where predictions tie, the lower end of an interval lies above its upper end.
 #
 # Guess: the interval of VennAbersRegressor is that of its paper, two isotonic regressions on the
-#   calibration rows and the new row, one with the smallest and one with the largest label; the order
-#   of the rows does not matter.
-# Seen: so it is as long as all predictions differ, to the last digit. Where calibration rows share a
-#   prediction, the lower regression takes the label of the first of them for all: it is too high,
+#   calibration rows and the new row, one with the smallest and one with the largest label; the
+#   order of the rows does not matter.
+# Seen: so it is as long as all predictions differ, to the last digit. Where calibration rows share
+#   a prediction, the lower regression takes the label of the first of them for all: it is too high,
 #   and swapping two rows changes it. Around a decision tree with four leaves, 8 of 10 intervals are
 #   upside down. numpy warns of an empty slice, no more. The classifier with ties is right.
 # Why it matters: trees, forests of few trees and rounded predictions tie. Widths rank the

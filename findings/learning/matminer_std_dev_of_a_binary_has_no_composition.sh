@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# matminer 0.10.1: the std_dev of a binary compound is its range over the root of 2, at any composition.
+# matminer 0.10.1: the std_dev of a binary compound is its range over the root of 2, at any ratio.
 #
-# Guess: the standard deviation that ElementProperty writes is that over the atoms: that of iron with
-#   one carbon in a thousand atoms is small, and 0 in the limit.
+# Guess: the standard deviation that ElementProperty writes is that over the atoms: that of iron
+#   with one carbon in a thousand atoms is small, and 0 in the limit.
 # Seen: the fractions are taken for weights of as many samples as there are elements, and the
 #   deviation is scaled up by 1 / (1 - sum of squares). For two elements that is |a - b| / sqrt(2)
 #   whatever the fractions: Fe999C and FeC have the same one. With a third element, a trace of it
@@ -42,7 +42,8 @@ def both(formula):
 
 found = {name: both(name) for name in ("FeC", "Fe9C", "Fe999C")}
 for name, (seen, right) in found.items():
-    print(f"{name}: " + ", ".join(f"{s} {a} (over atoms {b})" for s, a, b in zip(stats, seen, right)))
+    texts = [f"{s} {a} (over atoms {b})" for s, a, b in zip(stats, seen, right)]
+    print(f"{name}: " + ", ".join(texts))
 assert all(seen[0] == right[0] and seen[2] == right[2] for seen, right in found.values())
 assert [seen[1] for seen, _ in found.values()] == [0.509] * 3, "std_dev has the fractions now"
 assert [right[1] for _, right in found.values()] == [0.36, 0.216, 0.023]

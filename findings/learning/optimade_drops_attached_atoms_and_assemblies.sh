@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# optimade 1.5.0: attached atoms are lost and alternatives are all there, in every converted crystal.
+# optimade 1.5.0: attached atoms are lost and alternatives are all there in a converted crystal.
 #
 # Guess: as_pymatgen, as_ase and as_cif convert the two features of a structure that OPTIMADE spells
 #   out, `site_attachments` and `assemblies`, or refuse them as as_ase refuses `disorder`.

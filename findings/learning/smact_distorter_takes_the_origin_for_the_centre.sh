@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# smact 4.0.2: the "symmetry unique" sites of the distorter are too many in one cell, too few in another.
+# smact 4.0.2: the "symmetry unique" sites of the distorter are too many, or too few.
 #
 # Guess: get_inequivalent_sites gives one site of each orbit of the crystal that it is handed, the
 #   orbits that spglib counts.

@@ -8,8 +8,8 @@
 #   `Zn0.9Mg0.1O` loses both metals. No message. The type hints ask for a Composition, which holds
 #   floats.
 # Why it matters: the share of valid compositions is the usual score of generated materials, and
-#   doped or substituted materials come as fractions. The score counts wrong ones as right, and right
-#   ones as wrong.
+#   doped or substituted materials come as fractions. The score counts wrong ones as right, and
+#   right ones as wrong.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
