@@ -6,8 +6,8 @@
 # Seen: with prop_type="quantile" the package counts how often prediction minus truth, not truth
 #   minus prediction, lies below a quantile of the normal distribution. It says that 16 % of the
 #   values lie below the predicted medians, where 83 % do. get_quantile_recalibrator learns from
-#   that count and moves the median up by another 1 eV: 98 % lie below it. The calibration errors and the
-#   recalibrator of centred intervals do not feel the sign. No message.
+#   that count and moves the median up by another 1 eV: 98 % lie below it. The calibration errors
+#   and the recalibrator of centred intervals do not feel the sign. No message.
 # Why it matters: the share of candidates above a threshold is read from such quantiles. After
 #   recalibration it is further off than before.
 set -euo pipefail
