@@ -269,6 +269,10 @@ class _Run:
         }
         with whole(folder / _STATE) as file:
             torch.save(state, file)
+        self._tell(folder)
+
+    def _tell(self, folder: Path) -> None:
+        """Write a line for each epoch of the state."""
         log = "".join(json.dumps(row) + "\n" for row in self.history)
         checkpoint.write_whole(folder / "history.jsonl", log.encode())
 
@@ -290,6 +294,7 @@ class _Run:
         self.budget = Budget.from_state(state["budget"]) if state["budget"] else None
         for name, value in state["progress"].items():
             setattr(self, name, value)
+        self._tell(folder)  # a process that died between state and log had not
         _log.info("resuming %s after epoch %d", folder, self.epoch)
 
     def finish(self, facts: dict[str, Any]) -> Checkpoint:

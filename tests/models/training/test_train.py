@@ -128,6 +128,17 @@ def test_stopped_and_resumed_equals_unbroken(name: str, kind: str, crystals: Cry
     same_whether_stopped_or_not(plan, data, tmp_path, 2)
 
 
+def test_the_log_has_an_epoch_that_ended_as_the_process_died(crystals: Crystals, tmp_path: Path) -> None:
+    plan = recipe(epochs=1)
+    data = material(plan, crystals, 20, 30)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "write_whole", lambda *_: (_ for _ in ()).throw(Stop))  # after the state
+        with pytest.raises(Stop):
+            train.member(plan, 0, data, tmp_path, {})
+    train.member(plan, 0, data, tmp_path, {})
+    assert len((tmp_path / "history.jsonl").read_text().splitlines()) == 1
+
+
 def test_a_member_may_learn_by_its_own_schedule(crystals: Crystals, tmp_path: Path) -> None:
     plan = recipe(epochs=5)
     shorter = replace(plan, members=(replace(plan.members[0], schedule={"epochs": 2}), plan.members[1]))
