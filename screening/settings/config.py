@@ -144,7 +144,7 @@ class Campaign(Section):
     name: Slug
     sources: Annotated[list[AnySource], Field(min_length=1)]
     models: Annotated[list[Text], Field(min_length=1)]
-    """Ensemble folders, relative to the current folder."""
+    """Ensemble folders, relative to the current folder. Of equal names the second is `name-2`."""
     rank: Rank = Rank()
     cascade: Cascade | None = None
     """Cheaper ensembles that choose what `models` score; unset: `models` score everything."""
