@@ -107,6 +107,7 @@ def member(
         run.save(folder, facts.get("data"))
         if progress is not None:
             progress(run.history[-1])
+    run.warn_of_early_end()
     finished = run.finish(facts)
     checkpoint.write(finished, folder)
     (folder / _STATE).unlink(missing_ok=True)
@@ -252,6 +253,14 @@ class _Run:
             *(error, self.properties[0].unit if alone else "of a standard deviation", self.best),
             self.history[-1]["seconds"],
         )
+
+    def warn_of_early_end(self) -> None:
+        """Say that the run stopped at rates from which a schedule of fixed length falls to zero."""
+        ended, planned = self.epoch, self.schedule.epochs
+        if ended < planned and self.schedule.kind != "plateau":
+            kept = f"keeps its weights of epoch {ended - self.stale}, stopped after {ended} of {planned}"
+            advice = f"its learning rate had yet to fall; with schedule.patience: {planned} it learns to the end"
+            _log.warning("%s seed %d %s: %s", self.spec.network, self.spec.seed, kept, advice)
 
     def save(self, folder: Path, data: Any) -> None:
         """Write the state as one file, whole or not at all; `data` names the training files."""

@@ -128,6 +128,21 @@ def test_stopped_and_resumed_equals_unbroken(name: str, kind: str, crystals: Cry
     same_whether_stopped_or_not(plan, data, tmp_path, 2)
 
 
+def test_a_run_that_stops_before_its_rate_has_fallen_says_so(
+    crystals: Crystals, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = {}
+    for patience in (1, 30):
+        plan = recipe(epochs=30, patience=patience, learning_rate=1e-1)
+        found = train.member(plan, 0, material(plan, crystals, 20, 30), tmp_path / str(patience), {})
+        said[found.facts["metrics"]["epochs"]] = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+        caplog.clear()
+    ended = min(said)
+    assert ended < 30
+    assert said == {ended: said[ended], 30: []}
+    assert f"of epoch {ended - 1}, stopped after {ended} of 30: its learning rate had yet to fall" in said[ended][0]
+
+
 def test_the_log_has_an_epoch_that_ended_as_the_process_died(crystals: Crystals, tmp_path: Path) -> None:
     plan = recipe(epochs=1)
     data = material(plan, crystals, 20, 30)
