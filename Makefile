@@ -36,11 +36,8 @@ doctest: $(VENV)/.dev ## The examples in the docstrings
 	$(BIN)/python -m pytest -q --doctest-modules assay
 
 # One file runs in one process, since its tests share campaigns and servers; tests/chaos, the longest, comes first.
-# One process more than cores, because tests wait for servers, browsers and processes that they have killed.
-PROCESSES = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
-
-unit: $(VENV)/.dev browser ## The tests, in up to four processes
-	$(BIN)/python -m pytest -n $(PROCESSES) --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests
+unit: $(VENV)/.dev browser ## The tests, on up to four cores
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests
 
 browser: $(VENV)/.dev ## Chromium for the tests of pages, which are skipped where npm brings none
 	@$(MAKE) --no-print-directory $(VENV)/.browser || echo "no browser: tests/browser is skipped" >&2
