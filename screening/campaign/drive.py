@@ -116,7 +116,7 @@ def _outcome(plan: Plan, ledger: Ledger, ranking: Ranking) -> Outcome:
         code = Exit.TOO_MANY_BAD
         note = (
             f"{counted.quarantined} of {counted.unique - counted.filtered} crystals were quarantined, more than "
-            f"max_bad {plan.campaign.max_bad:.1%}; see quarantine.parquet, or raise max_bad"
+            f"max_bad: {plan.campaign.max_bad:g}; see quarantine.parquet, or raise max_bad"
         )
     elif short:
         code, note = Exit.INCOMPLETE, f"incomplete: {', '.join(short)} delivered less than announced; see report.html"

@@ -237,9 +237,9 @@ def test_too_many_bad_rows_is_65_and_everything_is_written(
     assay: Command, real: Crystals, write_config: WriteConfig
 ) -> None:
     with FaultServer(entries_from_crystals(real[:4]), faults=["nan:1"]) as server:
-        done = assay("run", write_config(optimade(server.url), max_bad=0.2), "--output", "out")
+        done = assay("run", write_config(optimade(server.url), max_bad=0.0002), "--output", "out")
     assert done.returncode == 65
-    assert "1 of 4 crystals were quarantined" in last_line(done.stderr)
+    assert "1 of 4 crystals were quarantined, more than max_bad: 0.0002;" in last_line(done.stderr)
     bad = table.quarantine_rows(table.read(assay.folder / "out" / "quarantine.parquet"))
     assert [row.reason.value for row in bad] == ["non_finite"]
 
