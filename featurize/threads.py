@@ -7,26 +7,35 @@ slice must not depend on where it begins and ends. This module does not know wha
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import logging
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
+import llvmlite.binding
 import numba
 import numpy as np
-from numba.core.caching import FunctionCache
+from numba.core import caching
 from numba.core.runtime.nrt import rtsys
 from numpy.typing import NDArray
 
+PACKAGE = __name__.partition(".")[0] + "."
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Numba's `njit`, without a cache where no folder can be written for it: one warning tells."""
+    """Numba's `njit`, with a cache that copies of Assay share (`_ByContent`).
+
+    Without one where no folder can be written for it: one warning tells.
+    """
 
     def decorate(function: Callable[..., Any]) -> Any:
         made = numba.njit(**{**options, "cache": False})(function)
@@ -42,18 +51,76 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
-class _Kept(FunctionCache):
+class _ByContent(caching.UserWideCacheLocator):
+    """Compiled code in a folder named by all that it is made of.
+
+    Numba names a folder by the place of the source, so that each copy of Assay, such as the upload
+    of a Ray job, is compiled anew; and it looks at the one file, so that a loop goes on with what
+    it had compiled in from another file that has changed since. Here the name stands for both
+    files, for numba and for the processor.
+    """
+
+    def __init__(self, py_func: Any, py_file: str) -> None:
+        super().__init__(py_func, py_file)  # type: ignore[no-untyped-call]
+        base = numba.config.CACHE_DIR or Path(self._cache_path).parent  # type: ignore[attr-defined]
+        self._cache_path = str(Path(base) / "assay" / f"{Path(py_file).stem}-{_digest(py_func, py_file)}")
+
+
+class _Places(caching.CompileResultCacheImpl):
+    """Where compiled code is looked for: where its content says, else where numba itself would."""
+
+    _locator_classes = [_ByContent, *caching.CompileResultCacheImpl._locator_classes]  # noqa: RUF012, SLF001 (as numba has them)
+
+
+class _Kept(caching.FunctionCache):
     """Compiled code on disk, loaded without what only a compiler needs.
 
     Numba imports every function that it can compile, scipy among them, before it loads the first
     one that is compiled: 0.3 s of each start. It does so again where it compiles one.
     """
 
+    _impl_class = _Places
+
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled code of a signature; None where there is none."""
         rtsys.initialize(target_context)  # memory for arrays that compiled code makes
         with self._guard_against_spurious_io_errors():
             return self._load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+
+
+_DIGESTS: dict[str, str] = {}
+"""Of each module with compiled loops: a digest of all that they are made of."""
+
+
+def _digest(function: Callable[..., Any], file: str) -> str:
+    """Digest of the file of a function, of what it takes from Assay, of numba and the processor.
+
+    Another file counts with its text, one with compiled loops with all that they are made of; a
+    number that comes from elsewhere counts by itself. All are there when the first function of a
+    file is made.
+    """
+    name = function.__module__
+    if name not in _DIGESTS:
+        seen = {key: value for key, value in function.__globals__.items() if not key.startswith("__")}
+        places = {v.__name__ if isinstance(v, ModuleType) else str(getattr(v, "__module__", "")) for v in seen.values()}
+        texts = [_text(place) for place in sorted(places - {name}) if place.startswith(PACKAGE)]
+        numbers = [f"{key} {value!r}" for key, value in sorted(seen.items()) if isinstance(value, int | float)]
+        made = [_machine(), *texts, *numbers, Path(file).read_text(encoding="utf-8")]
+        _DIGESTS[name] = hashlib.sha256("\0".join(made).encode()).hexdigest()[:24]
+    return _DIGESTS[name]
+
+
+def _text(module: str) -> str:
+    if module in _DIGESTS:
+        return _DIGESTS[module]
+    return Path(inspect.getfile(sys.modules[module])).read_text(encoding="utf-8")
+
+
+@cache
+def _machine() -> str:
+    """What compiled code runs on: two processors of one cluster may share a home."""
+    features = llvmlite.binding.get_host_cpu_features().flatten()
+    return f"{numba.__version__} {llvmlite.binding.get_host_cpu_name()} {features}"
 
 
 @cache

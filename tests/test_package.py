@@ -38,12 +38,6 @@ def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(target)
-    for path in (target / "assay").rglob("*.py"):  # with the compiled kernels, which take half a minute to make
-        twin = ROOT / path.relative_to(target)
-        os.utime(path, ns=(twin.stat().st_atime_ns, twin.stat().st_mtime_ns))
-        for kernel in (twin.parent / "__pycache__").glob(f"{path.stem}.*.nb[ic]"):
-            (path.parent / "__pycache__").mkdir(exist_ok=True)
-            shutil.copy(kernel, path.parent / "__pycache__")
     return target
 
 

@@ -38,7 +38,7 @@ def of(recipe: Recipe, spec: MemberSpec, material: Sequence[NDArray[Any]], sourc
         (described, "measured"),
         (described["graph"], "taper"),
     ]
-    later.append((described["schedule"], "matrix_rate"))
+    later.extend((described["schedule"], name) for name in ("matrix_rate", "censored"))
     if described["schedule"]["precision"] == "float32":
         del described["schedule"]["precision"]
     if described["formulas"]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
+import llvmlite.binding
 import numpy as np
 import pytest
 
+from assay.featurize import threads
 from assay.featurize.graphs import GraphSpec, build
 from assay.featurize.quotient import of_crystals, quotient
 from assay.featurize.threads import each, slices
@@ -92,3 +96,84 @@ def test_a_compiled_loop_is_loaded_without_a_compiler() -> None:
     run = [sys.executable, "-c", LOADED]
     subprocess.run(run, check=True)
     assert subprocess.run(run, check=True, capture_output=True, text=True).stdout.split() == ["False"]
+
+
+OWN = """from assay.featurize.threads import njit
+from assay.featurize.inner import twice
+
+
+@njit(cache=True)
+def outer(x):
+    return twice(x) + 1
+"""
+INNER = """from assay.featurize.threads import njit
+
+FACTOR = {factor}
+
+
+@njit(cache=True)
+def twice(x):
+    return FACTOR * x
+"""
+CALLED = """import importlib.util, sys
+from pathlib import Path
+for path in map(Path, sys.argv[1:]):
+    spec = importlib.util.spec_from_file_location(f"assay.featurize.{path.stem}", path)
+    sys.modules[spec.name] = made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+print(made.outer(3), sum(made.outer.stats.cache_hits.values()), made.outer._cache.cache_path)"""
+
+
+def called(folder: Path, home: Path, factor: int, **environment: str) -> tuple[int, int, Path]:
+    """What a loop returns that has another file's compiled in, whether it was kept, and where."""
+    folder.mkdir(exist_ok=True)
+    (folder / "inner.py").write_text(INNER.format(factor=factor))
+    (folder / "own.py").write_text(OWN)
+    kept = {name: value for name, value in os.environ.items() if name not in ("XDG_CACHE_HOME", "NUMBA_CACHE_DIR")}
+    command = [sys.executable, "-c", CALLED, *(str(folder / name) for name in ("inner.py", "own.py"))]
+    done = subprocess.run(
+        command, env=kept | {"HOME": str(home)} | environment, check=True, capture_output=True, text=True
+    )
+    value, hits, path = done.stdout.split()
+    return int(value), int(hits), Path(path)
+
+
+def test_copies_of_a_file_share_its_compiled_loops(tmp_path: Path) -> None:
+    """Uploads of Ray jobs, clones, wheels: each was compiled anew."""
+    home = tmp_path / "home"
+    first = called(tmp_path / "one", home, 2)
+    assert first[:2] == (7, 0)
+    assert first[2].is_relative_to(home)
+    assert called(tmp_path / "two", home, 2) == (7, 1, first[2])
+
+
+def test_a_loop_is_compiled_again_when_one_in_another_file_has_changed(tmp_path: Path) -> None:
+    """Numba looks at the file of the loop alone, and would go on with the old factor."""
+    home = tmp_path / "home"
+    before = called(tmp_path / "one", home, 2)
+    after = called(tmp_path / "one", home, 5)
+    assert (before[:2], after[:2]) == ((7, 0), (16, 0))
+    assert called(tmp_path / "one", home, 2) == (7, 1, before[2])
+
+
+def test_compiled_loops_lie_where_numba_is_told(tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    assert called(tmp_path / "one", tmp_path / "home", 2, NUMBA_CACHE_DIR=str(given))[2].is_relative_to(given / "assay")
+
+
+def test_compiled_loops_lie_beside_the_file_where_the_home_cannot_be_written(tmp_path: Path) -> None:
+    found = called(tmp_path / "one", Path("/proc/nowhere"), 2)
+    assert found == (7, 0, tmp_path / "one" / "__pycache__")
+    assert called(tmp_path / "one", Path("/proc/nowhere"), 2)[:2] == (7, 1)
+
+
+@pytest.mark.parametrize("name", ["get_host_cpu_name", "get_host_cpu_features"])
+def test_each_kind_of_processor_has_a_folder_of_its_own(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes of one cluster share a home, and write at once."""
+    here = threads._machine()
+    monkeypatch.setattr(threads.llvmlite.binding, name, lambda: llvmlite.binding.FeatureMap({"another": True}))
+    threads._machine.cache_clear()
+    try:
+        assert threads._machine() != here
+    finally:
+        threads._machine.cache_clear()
