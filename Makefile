@@ -21,7 +21,9 @@ screen: $(VENV)/.core ## Screen a few thousand hypothetical superconductors, off
 
 install: $(VENV)/.all ## Everything but the tools of development
 
-test: lint types doctest unit ## What continuous integration runs
+test: $(VENV)/.dev ## What continuous integration runs
+	@$(MAKE) --no-print-directory --jobs=2 lint types doctest
+	@$(MAKE) --no-print-directory unit
 
 lint: $(VENV)/.dev ## Style, spelling, and the two rules of the house
 	$(BIN)/ruff check $(CODE)
