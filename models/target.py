@@ -88,11 +88,6 @@ class Property:
         low = np.zeros(len(values), bool) if self.minimum is None else values < self.minimum
         return np.flatnonzero((wrong | low) & np.isfinite(values))
 
-    @property
-    def floor(self) -> float | None:
-        """The minimum as `encode` has it; None where there is none."""
-        return None if self.minimum is None else float(self.encode(np.array([self.minimum]))[0])
-
     def encode(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Targets in the unit -> scaled targets; NaN stays NaN."""
         scaled = (_FORWARD[self.transform](values.astype(np.float64)) - self.center) / self.scale

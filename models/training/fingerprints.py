@@ -38,7 +38,7 @@ def of(recipe: Recipe, spec: MemberSpec, material: Sequence[NDArray[Any]], sourc
         (described, "measured"),
         (described["graph"], "taper"),
     ]
-    later.extend((described["schedule"], name) for name in ("matrix_rate", "censored"))
+    later.append((described["schedule"], "matrix_rate"))
     if described["schedule"]["precision"] == "float32":
         del described["schedule"]["precision"]
     if described["formulas"]:

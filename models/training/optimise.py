@@ -7,7 +7,7 @@ or files.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,12 +36,7 @@ def row_losses(predicted: dict[str, Tensor], name: str, truth: Tensor, kind: str
 
 
 def masked_loss(
-    predicted: dict[str, Tensor],
-    truth: dict[str, Tensor],
-    weight: Tensor,
-    share: dict[str, Tensor],
-    kind: str,
-    floors: Mapping[str, float] | None = None,
+    predicted: dict[str, Tensor], truth: dict[str, Tensor], weight: Tensor, share: dict[str, Tensor], kind: str
 ) -> Tensor:
     """Mean over the properties of the weighted mean loss over the rows whose value is known.
 
@@ -52,7 +47,6 @@ def masked_loss(
         share: per property, the weight of all known rows of the whole step, of which these rows may
             be a part.
         kind: a `Schedule.loss`.
-        floors: scaled minimum of each property for which a value there says "this or less".
 
     Returns:
         A scalar; zero, with a gradient, where nothing is known.
@@ -61,9 +55,6 @@ def masked_loss(
     for name, values in truth.items():
         known = torch.isfinite(values)
         safe = torch.where(known, values, torch.zeros_like(values))  # 0 * NaN is NaN: a mask alone poisons the sum
-        if floors and name in floors:
-            lower = (safe <= floors[name]) & (predicted[name] < safe)
-            predicted = {**predicted, name: torch.where(lower, safe, predicted[name])}
         per_row = row_losses(predicted, name, safe, kind)
         counted = torch.where(known, weight, torch.zeros_like(weight))
         loss = loss + (per_row * counted).sum() / share[name].clamp(min=1e-12)

@@ -202,9 +202,6 @@ class Schedule:
     """Largest norm of the gradient."""
     loss: Literal["l1", "huber", "mse", "nll"] = "l1"
     """On scaled targets; `nll` learns a variance too (Gaussian negative log-likelihood)."""
-    censored: bool = False
-    """Whether a known value at the `minimum` of its property says "this or less" (Tobin, 1958): to
-    predict less is then no error, as it is read as the minimum."""
     ema: float = 0.0
     """Decay per step of an exponential moving average of the weights, which is validated and kept
     instead of the last weights; 0: none, else for example 0.999."""
@@ -335,8 +332,6 @@ class Recipe:
             raise ValueError(f"the shares of the tasks are {self.shares()}, expected numbers of at least 0, not all 0")
         for part in (self.formulas, self.measured, self.contradictions):
             self.task_of(part.property if part else names[0])
-        if all(task.property.minimum is None for task in self.tasks) and self.schedule.censored:
-            raise ValueError("schedule.censored is true, but no task has a property with a `minimum`")
         self._check_decision()
         self._check_cross_validation()
         if not 0 < self.level < 1:

@@ -173,7 +173,6 @@ class _Run:
         self.properties = _scaled(recipe, material) if labelled else tuple(task.property for task in recipe.tasks)
         torch.manual_seed(spec.seed)
         self.sizes = {**spec.sizes, "variance": True} if schedule.loss == "nll" else spec.sizes
-        self.floors = {p.name: p.floor for p in self.properties if p.floor is not None} if schedule.censored else {}
         shape, names = kinds.shape(recipe.reads(spec)), [p.name for p in self.properties]
         self.network = registry.create(spec.network, shape, names, **self.sizes)
         if self.start and source:
@@ -345,7 +344,7 @@ class _Run:
                 predicted = self.network(batch.to(self.device))
             predicted = {name: values.float() for name, values in predicted.items()}
             known = {name: values[there] for name, values in truth.items()}
-            loss = optimise.masked_loss(predicted, known, weight[there], share, kind, self.floors)
+            loss = optimise.masked_loss(predicted, known, weight[there], share, kind)
             loss.backward()  # type: ignore[no-untyped-call]
             return float(loss.item())
 

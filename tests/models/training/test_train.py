@@ -352,36 +352,6 @@ def test_a_batch_of_unknown_targets_is_harmless() -> None:
     assert scaled.grad.tolist() == [0, 0]
 
 
-def test_less_than_a_censored_value_is_no_error() -> None:
-    """At the minimum of 0.5: a value there is met by all that is read as the minimum, any other by itself alone."""
-    scaled = torch.tensor([0.1, 0.9, 0.1, 0.1], requires_grad=True)
-    truth = torch.tensor([0.5, 0.5, 1.5, math.nan])
-    share = {"y": torch.tensor(3.0)}
-    loss = optimise.masked_loss({"y": scaled}, {"y": truth}, torch.ones(4), share, "l1", {"y": 0.5})
-    assert loss.item() == pytest.approx((0 + 0.4 + 1.4) / 3)
-    loss.backward()
-    assert scaled.grad is not None
-    assert scaled.grad.tolist() == pytest.approx([0, 1 / 3, -1 / 3, 0])
-
-
-def test_censored_values_let_a_network_predict_less(crystals: Crystals, tmp_path: Path) -> None:
-    """The same rows, half of them at the minimum: a network that may predict less there does so, and scores better."""
-    plan = recipe(epochs=40, patience=40, learning_rate=5e-3)
-    plan = replace(plan, tasks=(Task("mp-band-gap", Property("band_gap", "eV", minimum=0.0)),))
-    data = material(plan, crystals, 60, 90)
-    value = data.target[:, 0]
-    data.target[:, 0] = np.maximum(value - np.median(value), 0.0)
-    below = {}
-    for censored in (False, True):
-        plan = replace(plan, schedule=replace(plan.schedule, censored=censored))
-        found = train.member(plan, 0, data, tmp_path / str(censored), {})
-        (floor,) = (p.floor for p in found.properties)
-        batch = data.inputs.batch(data.train, found.network)
-        with torch.inference_mode():
-            below[censored] = float((found.network(batch)["band_gap"] < floor - 0.05).float().mean())
-    assert below[True] > 0.3 > below[False]
-
-
 def test_likelihood_is_that_of_a_gaussian() -> None:
     predicted = {"y": torch.tensor([1.0, 2.0]), "y" + LOG_VARIANCE: torch.tensor([0.0, 1.5])}
     truth = torch.tensor([0.5, 4.0])
