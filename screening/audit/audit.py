@@ -8,7 +8,8 @@ that the log names, and `assay.screening.audit.outputs` the ranking.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -152,7 +153,7 @@ def _fingerprint(findings: Findings, load: Load) -> None:
             return
         folders = [*campaign.models, *(tier.model for tier in campaign.tiers())]
         absent = [model for model in folders if not _is_here(model)]
-        ensembles = load([model for model in campaign.models if model not in absent])
+        ensembles = _present(campaign.models, before, load)
         tiers = [None if tier.model in absent else load([tier.model])[0] for tier in campaign.tiers()]
         potential = _potential(findings, campaign)
         now = fingerprint.take(campaign, ensembles, tiers, potential)
@@ -191,7 +192,8 @@ def _shortlist(findings: Findings, results: Results, scored: int, load: Load) ->
         return
     try:
         models = config.load(findings.folder / "config.resolved.yaml").models
-        wrong = [*shortlist.wrong(results, load([model for model in models if _is_here(model)]), scored)]
+        ensembles = _present(models, stamp.read_fingerprint(findings.folder), load)
+        wrong = [*shortlist.wrong(results, ensembles, scored)]
     except Failure as failure:
         findings.notes.append(f"the shortlist was not made again: {failure}")
         return
@@ -220,6 +222,15 @@ def _potential(findings: Findings, campaign: Campaign) -> Potential | None:
     except Failure as failure:
         findings.notes.append(f"{failure}: its version was not compared")
         return None
+
+
+def _present(models: Sequence[str], before: dict[str, str], load: Load) -> list[Ensemble]:
+    """The ensembles that are here, with the names that they had beside those that are not."""
+    here = [_is_here(model) for model in models]
+    loaded, names = load([*compress(models, here)]), before.get("models", "").split(",")
+    if all(here) or len(names) != len(models):
+        return loaded
+    return [replace(one, name=name) for one, name in zip(loaded, compress(names, here), strict=True)]
 
 
 def _is_here(model: str) -> bool:

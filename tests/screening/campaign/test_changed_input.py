@@ -96,12 +96,18 @@ def test_an_audit_says_which_files_changed_and_which_are_gone(tmp_path: Path, fi
     assert [note for note in found.notes if "1 source files are not here" in note]
 
 
-def test_two_ensembles_of_one_name_are_both_in_the_fingerprint(tmp_path: Path, model: Path, zoo: Path) -> None:
+@pytest.fixture
+def mine(tmp_path: Path, loaded: list[Ensemble], zoo: Path) -> Path:
+    """An ensemble for band gaps with the name of `model`."""
     mine = tmp_path / "mine"
     shutil.copytree(zoo / "band-gap", mine)
     described = json.loads((mine / "ensemble.json").read_text())
-    (mine / "ensemble.json").write_text(json.dumps(described | {"name": plan.load_ensembles([str(model)])[0].name}))
+    (mine / "ensemble.json").write_text(json.dumps(described | {"name": loaded[0].name}))
     stored.seal(mine)
+    return mine
+
+
+def test_two_ensembles_of_one_name_are_both_in_the_fingerprint(tmp_path: Path, model: Path, mine: Path) -> None:
     models = [str(model), str(mine)]
     first, second = plan.load_ensembles(models)
     path = small_campaign.write_config(tmp_path, model, models=models, rank={"property": "band_gap"})
@@ -110,3 +116,16 @@ def test_two_ensembles_of_one_name_are_both_in_the_fingerprint(tmp_path: Path, m
     for one in (first, second):
         assert planned.fingerprint[f"models.{one.name}.weights"] == ",".join(found[:16] for found in one.sha256)
     assert planned.target.model == second.name
+
+
+def test_the_second_of_one_name_keeps_its_name_where_the_first_is_gone(
+    tmp_path: Path, model: Path, mine: Path, real: Crystals
+) -> None:
+    small_campaign.write_sources(tmp_path, real)
+    config = small_campaign.write_config(tmp_path, model, models=[str(mine), str(model)])
+    planned = small_campaign.make(config, plan.load_ensembles([str(mine), str(model)]))
+    small_campaign.run(planned)
+    shutil.rmtree(mine)
+    found = audit.check(planned.folder)
+    assert [str(problem) for problem in found.problems] == []
+    assert [note for note in found.notes if "mine is not on this machine" in note]
