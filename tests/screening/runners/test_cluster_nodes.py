@@ -20,7 +20,7 @@ from assay.screening.runners.local import LocalRunner
 from tests.screening.runners.test_cluster import PROTOTYPES, ROOT, actors, digests, raylet_of, real_work, run
 
 CAMPAIGN = """
-import sys, time
+import os, sys, time
 from functools import partial
 from pathlib import Path
 from assay.screening.campaign import drive, plan
@@ -37,6 +37,8 @@ def slow(models, log, newcomer):
     inner = worker.Worker(lambda: ensembles)
     node = ray.get_runtime_context().get_node_id()
     def do(work, content):
+        with log.with_name("begun").open("a") as file:
+            file.write(f"{os.getpid()} {content['id'][:1].to_pylist()}\\n")
         result = inner(work, content)
         time.sleep(0.4)
         with log.open("a") as file:
@@ -83,16 +85,24 @@ def test_workers_and_a_node_may_go_and_a_node_may_come(
     def done() -> list[str]:
         return log.read_text().split() if log.exists() else []
 
-    gone = ""
+    def busy(struck: set[str]) -> dict[int, str]:
+        """Workers and the first crystal of their chunks, but those of chunks that were struck before."""
+        begun = (tmp_path / "begun").read_text().splitlines() if done() else []
+        found = {int(pid): first for pid, _, first in (line.partition(" ") for line in begun)}
+        pids = actors("WorkerActor", [raylet_of(node) for node in nodes.list_all_nodes()])
+        return {pid: found[pid] for pid in pids if pid in found and found[pid] not in struck}
+
+    gone, struck = "", set[str]()
     deadline = time.monotonic() + 600
     while driver.poll() is None:
         if time.monotonic() > deadline:
             driver.kill()
         time.sleep(rng.uniform(1.0, 2.0))
-        pids = actors("WorkerActor", [raylet_of(node) for node in nodes.list_all_nodes()])
-        if pids and killed_at < len(done()) < 28 and victims < 5:
-            os.kill(rng.choice(pids), signal.SIGKILL)
-            victims, killed_at = victims + 1, len(done())  # not the same chunk over and over: that is done in halves
+        if (pids := busy(struck)) and killed_at < len(done()) < 28 and victims < 5:
+            pid = rng.choice(sorted(pids))
+            os.kill(pid, signal.SIGKILL)
+            victims, killed_at = victims + 1, len(done())
+            struck.add(pids[pid])  # a chunk that kills again and again is done in halves, whose last bits may differ
         leaving = [node for node in nodes.worker_nodes if node.node_id in done()]
         if leaving and not gone:
             gone = leaving[0].node_id
