@@ -104,7 +104,9 @@ def _digest(function: Callable[..., Any], file: str) -> str:
         seen = {key: value for key, value in function.__globals__.items() if not key.startswith("__")}
         places = {v.__name__ if isinstance(v, ModuleType) else str(getattr(v, "__module__", "")) for v in seen.values()}
         texts = [_text(place) for place in sorted(places - {name}) if place.startswith(PACKAGE)]
-        numbers = [f"{key} {value!r}" for key, value in sorted(seen.items()) if isinstance(value, int | float)]
+        numbers = [
+            f"{key} {value!r}" for key, value in sorted(seen.items()) if isinstance(value, int | float | np.number)
+        ]
         made = [_machine(), *texts, *numbers, Path(file).read_text(encoding="utf-8")]
         _DIGESTS[name] = hashlib.sha256("\0".join(made).encode()).hexdigest()[:24]
     return _DIGESTS[name]

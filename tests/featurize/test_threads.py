@@ -106,15 +106,19 @@ from assay.featurize.inner import twice
 def outer(x):
     return twice(x) + 1
 """
-INNER = """from assay.featurize.threads import njit
-
-FACTOR = {factor}
+INNER = """from assay.featurize.limits import FACTOR
+from assay.featurize.threads import njit
 
 
 @njit(cache=True)
 def twice(x):
     return FACTOR * x
 """
+LIMITS = """import numpy as np
+
+FACTOR = np.int32({factor})
+"""
+FILES = "limits.py", "inner.py", "own.py"
 CALLED = """import importlib.util, sys
 from pathlib import Path
 for path in map(Path, sys.argv[1:]):
@@ -125,12 +129,15 @@ print(made.outer(3), sum(made.outer.stats.cache_hits.values()), made.outer._cach
 
 
 def called(folder: Path, home: Path, factor: int, **environment: str) -> tuple[int, int, Path]:
-    """What a loop returns that has another file's compiled in, whether it was kept, and where."""
+    """What a loop returns that has another file's compiled in, whether it was kept, and where.
+
+    That other loop takes a number from a third file.
+    """
     folder.mkdir(exist_ok=True)
-    (folder / "inner.py").write_text(INNER.format(factor=factor))
-    (folder / "own.py").write_text(OWN)
+    for name, text in zip(FILES, (LIMITS.format(factor=factor), INNER, OWN), strict=True):
+        (folder / name).write_text(text)
     kept = {name: value for name, value in os.environ.items() if name not in ("XDG_CACHE_HOME", "NUMBA_CACHE_DIR")}
-    command = [sys.executable, "-c", CALLED, *(str(folder / name) for name in ("inner.py", "own.py"))]
+    command = [sys.executable, "-c", CALLED, *(str(folder / name) for name in FILES)]
     done = subprocess.run(
         command, env=kept | {"HOME": str(home)} | environment, check=True, capture_output=True, text=True
     )
