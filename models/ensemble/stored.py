@@ -34,6 +34,8 @@ _OWN_KEYS = frozenset(
 )
 ROWS = "calibration.safetensors"
 """In the ensemble's folder."""
+LIGHT_WEIGHTS = 200_000
+"""Weights of all networks of a light ensemble together; two networks of `tc-fast` have 164,104."""
 ErrorBars = Calibration | QuantileCalibration
 """Both kinds of calibration."""
 
@@ -153,6 +155,16 @@ class Trained:
     def structural(self) -> bool:
         """Whether some member reads a structure; the others read the composition alone."""
         return any(member.kind.family != "composition" for member in self.members)
+
+    @property
+    def light(self) -> bool:
+        """Whether a crystal takes some 0.2 ms or less: compositions, and small networks of bonds alone.
+
+        These run without torch, as the students of `tc-fast` do.
+        """
+        read = [member for member in self.members if member.kind.family != "composition"]
+        sizes = [0 if member.lean is None else sum(weight.size for weight in member.lean.weights.values()) for member in read]
+        return all(sizes) and sum(sizes) <= LIGHT_WEIGHTS
 
     @property
     def tables(self) -> tuple[CompositionSpec, ...]:

@@ -20,7 +20,7 @@ from assay.models.potentials.columns import FORMATION, FORMED
 from assay.models.potentials.potential import Potential
 from assay.screening.campaign import fingerprint, reference as references
 from assay.screening.campaign.reference import Reference
-from assay.screening.folder import inventory
+from assay.screening.folder import inventory, stamp as stamps
 from assay.screening.folder.summary import Bound, Target
 from assay.screening.prediction import predict
 from assay.screening.pulling import columns, filters
@@ -31,7 +31,7 @@ from assay.screening.ranking.select import Shortlist
 from assay.screening.runners.worker import Worker, load, opened, score
 from assay.screening.settings import nearest
 from assay.screening.settings.choice import Rank
-from assay.screening.settings.config import Campaign
+from assay.screening.settings.config import LIGHT, Campaign
 from assay.screening.settings.exits import Exit, Failure
 from assay.screening.settings.names import ABOVE_HULL, distinct, reported
 from assay.sources.crystals import empty
@@ -123,8 +123,20 @@ def make(campaign: Campaign) -> Plan:
     find_bounds(ensembles, campaign, reference)
     tiers = [load_ensembles([tier.model])[0] for tier in campaign.tiers()]
     _check_tiers(tiers, ensembles, target)
+    campaign = _sized(campaign, [*tiers, *ensembles])
     stamp = fingerprint.take(campaign, ensembles, tiers, potential)
     return Plan(campaign, campaign.folder(), ensembles, target, stamp, tiers, potential, reference, judged)
+
+
+def _sized(campaign: Campaign, ensembles: Sequence[Ensemble]) -> Campaign:
+    """With larger chunks where all ensembles are light and the config says nothing.
+
+    A folder that was begun with chunks of another size goes on with them.
+    """
+    if "chunk_size" in campaign.model_fields_set or not all(ensemble.light for ensemble in ensembles):
+        return campaign
+    size = stamps.begun(campaign.folder()).get("chunk_size", str(LIGHT))
+    return campaign.model_copy(update={"chunk_size": int(size)})
 
 
 def load_potential(campaign: Campaign) -> Potential | None:

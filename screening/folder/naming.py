@@ -12,6 +12,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -181,15 +182,26 @@ def warned(crystals: Crystals, taken: Taken) -> Crystals:
 
 def digests(content: pa.Table) -> list[int]:
     """A digest of 64 bits per row, with a sign: cell, positions and species, to the last bit."""
-    hashes = [hashlib.blake2b(digest_size=8) for _ in range(content.num_rows)]
+    found = np.zeros(content.num_rows, np.uint64)
     for column in table.CRYSTAL_FIELDS:
         if pa.types.is_list(column.type):
             lists = content[column.name].combine_chunks()
             values = np.ascontiguousarray(lists.flatten().to_numpy()) + column.type.value_type.to_pandas_dtype()(0)
-            ends = np.cumsum(lists.value_lengths().to_numpy()).tolist()
-            for found, start, end in zip(hashes, [0, *ends], ends):
-                found.update(values[start:end])
-    return [int.from_bytes(found.digest(), signed=True) for found in hashes]
+            lengths = lists.value_lengths().to_numpy()
+            ends = np.cumsum(lengths)
+            place = np.arange(len(values)) - np.repeat(ends - lengths, lengths)
+            summed = np.cumsum(_mixed(_mixed(values.view(f"u{values.itemsize}")) + place.astype(np.uint64)), dtype=np.uint64)
+            summed = np.concatenate([np.zeros(1, np.uint64), summed])
+            found = _mixed(found) + summed[ends] - summed[ends - lengths]
+    return _mixed(found).view(np.int64).tolist()
+
+
+def _mixed(x: NDArray[Any]) -> NDArray[np.uint64]:
+    """64 bits, each of which depends on every bit of x: a step of splitmix64 (Steele et al., 2014)."""
+    x = x.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
 
 
 def digest(name: str) -> bytes:

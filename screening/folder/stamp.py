@@ -99,6 +99,11 @@ def read_fingerprint(folder: Path) -> dict[str, str]:
     return found
 
 
+def begun(folder: Path) -> dict[str, str]:
+    """The fingerprint of a campaign folder; nothing where no campaign was begun."""
+    return read_fingerprint(folder) if (folder / "fingerprint.json").exists() else {}
+
+
 def sources(folder: Path) -> list[str]:
     """The names of the sources of a campaign, sorted."""
     return sorted(_named(read_fingerprint(folder)))

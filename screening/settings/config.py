@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 RELAXED = 64
 """Crystals per chunk where they are relaxed, unless the config says otherwise."""
 
+LIGHT = 2048
+"""The same where all ensembles are light."""
+
 
 class Stability(Section):
     """How far each crystal lies above the convex hull of known phases; all energies in eV/atom."""
@@ -175,7 +178,9 @@ class Campaign(Section):
     models that depend on the cell; unset: primitive with `symmetrise`, else as delivered."""
     chunk_size: Annotated[int, Field(ge=1, le=100_000)] = 512
     """Crystals per unit of work; part of the fingerprint, because it fixes the micro-batches. With
-    `relax` the default is 64, because a force field takes up to seconds for a crystal."""
+    `relax` the default is 64, because a force field takes up to seconds for a crystal. Where all
+    ensembles are light, as `tc` and `tc-fast` are, it is 2048: else a unit would take less time than
+    its files and the messages of Ray."""
     max_bad: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Largest accepted fraction of quarantined crystals; above it the command ends with 65."""
     output: str | None = None
