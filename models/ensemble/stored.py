@@ -158,13 +158,13 @@ class Trained:
 
     @property
     def light(self) -> bool:
-        """Whether a crystal takes some 0.2 ms or less: compositions, and small networks of bonds alone.
+        """Whether a crystal takes some 0.2 ms or less: compositions, and small networks of bonds.
 
         These run without torch, as the students of `tc-fast` do.
         """
-        read = [member for member in self.members if member.kind.family != "composition"]
-        sizes = [0 if member.lean is None else sum(weight.size for weight in member.lean.weights.values()) for member in read]
-        return all(sizes) and sum(sizes) <= LIGHT_WEIGHTS
+        read = [member.lean for member in self.members if member.kind.family != "composition"]
+        small = [sum(weight.size for weight in lean.weights.values()) for lean in read if lean is not None]
+        return len(small) == len(read) and sum(small) <= LIGHT_WEIGHTS
 
     @property
     def tables(self) -> tuple[CompositionSpec, ...]:

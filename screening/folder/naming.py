@@ -32,21 +32,21 @@ Refusal = tuple[str, str, str, str, int]
 """Id, origin, reason and message of a refused row, and how often a page had them before it."""
 Judge = Callable[[str, pa.Table], NDArray[np.bool_]]
 """Takes a source and its rows; gives (n,) which of them are kept by what they report."""
-Row = tuple[str, bytes, int]
+Row = tuple[str, int, int]
 """Id as it was pulled, digest of the id, digest of the crystal."""
 
 
 class Digests:
-    """Digests, each with a number, in a file of this process that has no name and ends with it."""
+    """Digests of 64 bits, each with a number, in a nameless file that ends with the process."""
 
     def __init__(self) -> None:
         self._file = sqlite3.connect("", check_same_thread=False)  # the empty name: a file of SQLite's own
         for line in (f"PRAGMA cache_size = -{CACHED}", "PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF"):
             self._file.execute(line)
-        self._file.execute("CREATE TABLE digests (digest BLOB PRIMARY KEY, number INTEGER) WITHOUT ROWID")
+        self._file.execute("CREATE TABLE digests (digest INTEGER PRIMARY KEY, number INTEGER)")
 
-    def add(self, numbers: Mapping[bytes, int]) -> int:
-        """Add those that are not there yet, with numbers of 64 bits; how many were not.
+    def add(self, numbers: Mapping[int, int]) -> int:
+        """Add those that are not there yet, with numbers of 64 bits, too; how many were not.
 
         Raises:
             OSError: when the folder for temporary files is full.
@@ -60,9 +60,9 @@ class Digests:
             ) from error
         return self._file.total_changes - before
 
-    def find(self, wanted: Iterable[bytes]) -> dict[bytes, int]:
+    def find(self, wanted: Iterable[int]) -> dict[int, int]:
         """Those of some digests that are there, with their numbers."""
-        wanted, found = list(wanted), dict[bytes, int]()
+        wanted, found = list(wanted), dict[int, int]()
         for start in range(0, len(wanted), ASKED):
             some = wanted[start : start + ASKED]
             places = ",".join("?" * len(some))
@@ -106,7 +106,7 @@ class Taken:
         self.good.add(fresh)
         return names
 
-    def _name(self, row: Row, fresh: dict[bytes, int], known: dict[bytes, int]) -> str | None:
+    def _name(self, row: Row, fresh: dict[int, int], known: dict[int, int]) -> str | None:
         """One id; `fresh` and `known` are the ids of this shard so far and of those before it."""
         pulled, key, crystal = row
         before = fresh.get(key, known.get(key))
@@ -190,23 +190,28 @@ def digests(content: pa.Table) -> list[int]:
             lengths = lists.value_lengths().to_numpy()
             ends = np.cumsum(lengths)
             place = np.arange(len(values)) - np.repeat(ends - lengths, lengths)
-            summed = np.cumsum(_mixed(_mixed(values.view(f"u{values.itemsize}")) + place.astype(np.uint64)), dtype=np.uint64)
-            summed = np.concatenate([np.zeros(1, np.uint64), summed])
-            found = _mixed(found) + summed[ends] - summed[ends - lengths]
-    return _mixed(found).view(np.int64).tolist()
+            mixed = _mixed(_mixed(values.view(f"u{values.itemsize}")) + place.astype(np.uint64))
+            sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
+            found = _mixed(found) + sums[ends] - sums[ends - lengths]
+    rows: list[int] = _mixed(found).view(np.int64).tolist()
+    return rows
 
 
 def _mixed(x: NDArray[Any]) -> NDArray[np.uint64]:
-    """64 bits, each of which depends on every bit of x: a step of splitmix64 (Steele et al., 2014)."""
-    x = x.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    """64 bits, each of which depends on every bit of x: one step of splitmix64 (Steele, 2014)."""
+    mixed: NDArray[np.uint64] = x.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
 
 
-def digest(name: str) -> bytes:
-    """A digest of 128 bits; two ids do not share one."""
-    return hashlib.blake2b(name.encode("utf-8"), digest_size=16).digest()
+def digest(name: str) -> int:
+    """A digest of 64 bits, with a sign.
+
+    Among 100 million ids two share one with a chance of 3 in 10,000; the second is then renamed as
+    if it had the id of the first, and no crystal is lost.
+    """
+    return int.from_bytes(hashlib.blake2b(name.encode("utf-8"), digest_size=8).digest(), signed=True)
 
 
 def _suffixed(name: str, suffix: str) -> str:

@@ -16,14 +16,21 @@ from tests.screening import small_campaign
 
 def sized(folder: Path, models: list[str], **keys: Any) -> int:
     """The size of chunks in the plan of a campaign."""
-    content = {"name": "c", "sources": [{"kind": "prototypes", "n": 40}], "models": models, "output": str(folder / "out")}
+    content = {
+        "name": "c",
+        "sources": [{"kind": "prototypes", "n": 40}],
+        "models": models,
+        "output": str(folder / "out"),
+    }
     path = folder / "c.yaml"
     path.write_text(yaml.safe_dump(content | keys))
     return plan.make(config.load(path)).campaign.chunk_size
 
 
 def test_light_ensembles_are_compositions_and_small_networks_of_bonds(zoo: Path) -> None:
-    light = {path.name: Ensemble.load(path).light for path in sorted(zoo.iterdir()) if (path / "ensemble.json").exists()}
+    light = {
+        path.name: Ensemble.load(path).light for path in sorted(zoo.iterdir()) if (path / "ensemble.json").exists()
+    }
     assert {name for name, is_light in light.items() if is_light} == {"tc", "tc-fast"}
     assert {"band-gap", "formation-energy", "tc-graphs"} <= light.keys()
 
