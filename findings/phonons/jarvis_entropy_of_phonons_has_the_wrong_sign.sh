@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # jarvis-tools 2026.6.12: the entropy of phonons adds the term that it has to take away.
 #
-# Guess: PhononDos.vibrational_entropy(T) is the entropy of the modes, k [(n + 1) ln(n + 1) - n ln n]
+# Guess: PhononDos.vibrational_entropy(T) gives that of the modes, k [(n + 1) ln(n + 1) - n ln n]
 #   with n quanta in each; or, since it gives an array, this per energy, to be integrated.
 # Seen: it gives the array, and the second term has a plus. A Debye spectrum of two atoms up to 333
 #   1/cm has, integrated, -0.5, 25 and 396 J/(mol K) at 50, 300 and 1000 K, where the formula and
