@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-_TEMPORARY = re.compile(r"\.(.+)\.[0-9]+\.[0-9a-f]{8}\.tmp")
+_TEMPORARY = re.compile(r"\.(.+)\.([0-9]+)\.[0-9a-f]{8}\.tmp")
 """Names of the files that `whole` and `unnamed` write to."""
 
 
@@ -105,6 +105,27 @@ def final_name(name: str) -> str | None:
     """
     found = _TEMPORARY.fullmatch(name)
     return None if found is None else found[1]
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes began to write below a folder.
+
+    What a process of that number writes stays, if one runs on this machine.
+    """
+    for path in folder.rglob(".*.tmp"):
+        found = _TEMPORARY.fullmatch(path.name)
+        if found and not _runs(int(found[2])):
+            path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it belongs to somebody else
+        return True
+    return True
 
 
 def canonical(content: Any) -> str:

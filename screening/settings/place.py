@@ -35,13 +35,17 @@ def named(text: str | Path) -> Path:
 def claim(folder: Path, command: str) -> bool:
     """Make the folder of a command and mark it; whether the command left files there before.
 
+    What a killed run of the command began to write there is removed.
+
     Raises:
         Failure: CONFIG, when the folder holds files that this command did not make.
     """
     mark = folder / MARK
     begun = mark.is_file() and mark.read_text(encoding="utf-8", errors="replace").strip() == command
     check(folder, lambda _: begun, f"nothing that assay {command} made")
-    if not begun:
+    if begun:
+        durable.sweep(folder)
+    else:
         durable.write(mark, f"{command}\n")
     return any(entry.name != MARK for entry in folder.iterdir())
 
