@@ -131,12 +131,12 @@ def make(campaign: Campaign) -> Plan:
 def _sized(campaign: Campaign, ensembles: Sequence[Ensemble]) -> Campaign:
     """With larger chunks where all ensembles are light and the config says nothing.
 
-    A folder that was begun with chunks of another size goes on with them.
+    A folder that was begun with the chunks of other ensembles, as earlier builds did, keeps them.
     """
     if "chunk_size" in campaign.model_fields_set or not all(ensemble.light for ensemble in ensembles):
         return campaign
-    size = stamps.begun(campaign.folder()).get("chunk_size", str(LIGHT))
-    return campaign.model_copy(update={"chunk_size": int(size)})
+    kept = stamps.begun(campaign.folder()).get("chunk_size") == str(campaign.chunk_size)
+    return campaign if kept else campaign.model_copy(update={"chunk_size": LIGHT})
 
 
 def load_potential(campaign: Campaign) -> Potential | None:

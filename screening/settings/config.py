@@ -179,8 +179,8 @@ class Campaign(Section):
     chunk_size: Annotated[int, Field(ge=1, le=100_000)] = 512
     """Crystals per unit of work; part of the fingerprint, because it fixes the micro-batches. With
     `relax` the default is 64, because a force field takes up to seconds for a crystal. Where all
-    ensembles are light, as `tc` and `tc-fast` are, it is 2048: a unit of 512 takes less time than
-    its files and the messages of Ray."""
+    ensembles are light, as `tc` and `tc-fast` are, it is 2048: the files of a unit of 512 and the
+    messages of Ray about it take as long as its crystals."""
     max_bad: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Largest accepted fraction of quarantined crystals; above it the command ends with 65."""
     output: str | None = None

@@ -1,4 +1,4 @@
-"""How large chunks are, unless the config says so: by what the ensembles take, and as a folder was begun."""
+"""How large chunks are, unless the config says so: by what the ensembles take."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import yaml
 from assay.models.ensemble.ensemble import Ensemble
 from assay.screening.campaign import plan
 from assay.screening.settings import config
+from assay.screening.settings.exits import Exit, Failure
 from tests.screening import small_campaign
 
 
@@ -53,8 +54,15 @@ def test_chunks_are_larger_where_a_crystal_takes_little(
     assert sized(tmp_path, models, **keys) == size
 
 
-def test_a_folder_goes_on_with_the_chunks_that_it_was_begun_with(tmp_path: Path) -> None:
-    for keys in ({"chunk_size": 16}, {}):
-        assert sized(tmp_path, ["tc-fast"], **keys) == 16
+def test_a_folder_of_an_earlier_build_goes_on_with_its_chunks(tmp_path: Path) -> None:
+    for keys in ({"chunk_size": 512}, {}):
+        assert sized(tmp_path, ["tc-fast"], **keys) == 512
+        assert small_campaign.run(plan.make(config.load(tmp_path / "c.yaml"))).code is Exit.DONE
+
+
+def test_a_size_that_is_no_longer_in_the_config_is_refused(tmp_path: Path) -> None:
+    assert sized(tmp_path, ["tc-fast"], chunk_size=16) == 16
+    small_campaign.run(plan.make(config.load(tmp_path / "c.yaml")))
+    assert sized(tmp_path, ["tc-fast"]) == 2048
+    with pytest.raises(Failure, match="chunk_size: was 16, now 2048"):
         small_campaign.run(plan.make(config.load(tmp_path / "c.yaml")))
-    assert len(list((tmp_path / "out" / "snapshot" / "chunks").iterdir())) == 3
