@@ -5,8 +5,9 @@
 #   structure by its own volume, and gives a row of three for each, as without the conversion.
 # Seen: with three structures it gives one number for each, the sum over the axes, of which the
 #   first is divided by the volume of the first structure and the third by that of the third.
-#   Dipoles that grow along a and against c: -0.8, -1.5 and -2.3 µC/cm², where both components are 25, 49
-#   and 73. With any other number of structures it is an error about shapes. No message for three.
+#   Dipoles that grow along a and against c: -0.8, -1.5 and -2.3 µC/cm², where both components are
+#   25, 49 and 73. With any other number of structures it is an error about shapes. No message for
+#   three.
 # Why it matters: nonpolar, middle and polar are the shortest path there is, and a good
 #   ferroelectric looks like none.
 set -euo pipefail
